@@ -1,0 +1,289 @@
+"""Likelihoods, posteriors and priors as pytrees, their closed-form divergences, and the heads that make them from arrays.
+
+Every class follows `vaejax.base.Distribution`: one event, log-densities in nats summed over the event, constants included.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vaejax.base import Array, Distribution, Head, Key, Params
+
+_LOG_2_PI = math.log(2 * math.pi)
+
+
+def reparameterize(key: Key, mean: Array, log_variance: Array) -> Array:
+    """z = mean + exp(log_variance / 2) * eps with eps ~ N(0, I), differentiable in `mean` and `log_variance`.
+
+    Args:
+      key: a typed key; it alone decides eps.
+      mean: `[*event]`.
+      log_variance: `[*event]` or a scalar; the logarithm of the variance, not of the standard deviation.
+
+    Returns:
+      z, `[*event]`.
+
+    Raises:
+      ValueError: the shapes differ and `log_variance` is no scalar.
+
+    Source: Kingma & Welling 2014, section 2.4.
+    """
+    if jnp.ndim(log_variance) and jnp.shape(mean) != jnp.shape(log_variance):
+        raise ValueError(
+            f"reparameterize: mean has shape {jnp.shape(mean)} and log_variance {jnp.shape(log_variance)}; "
+            "give both the shape of z, or log_variance as a scalar."
+        )
+    return Normal(mean, log_variance).sample(key)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """N(mean, diag exp(log_variance)), independent in each dimension; exact for whatever it is given.
+
+    log p(x) = -1/2 sum_i [log 2 pi + log_variance_i + (x_i - mean_i)^2 / exp(log_variance_i)].
+
+    Use it for real-valued data and as the usual posterior and prior. With a fixed variance, log p(x) is minus the squared
+    error over twice the variance, up to a constant. Bounds on a network's log-variance belong to `normal_head`.
+
+    Attributes:
+      mean: `[*event]`.
+      log_variance: `[*event]`, or a scalar shared by all dimensions.
+    """
+
+    mean: Array
+    log_variance: Array
+
+    head: ClassVar[Head]
+
+    def log_prob(self, event: Array) -> Array:
+        squared_error = jnp.square(event - self.mean) * jnp.exp(-self.log_variance)
+        return -0.5 * jnp.sum(_LOG_2_PI + self.log_variance + squared_error)
+
+    def sample(self, key: Key) -> Array:
+        return self.mean + jnp.exp(self.log_variance / 2) * self._noise(key)
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
+        noise = self._noise(key)
+        event = self.mean + jnp.exp(self.log_variance / 2) * noise
+        # From the noise, not from (event - mean) / stddev, which cancels when the variance is tiny.
+        return event, -0.5 * jnp.sum(_LOG_2_PI + self.log_variance + jnp.square(noise))
+
+    @property
+    def mode(self) -> Array:
+        return self.mean
+
+    def _noise(self, key: Key) -> Array:
+        return jax.random.normal(key, jnp.shape(self.mean), jnp.result_type(self.mean))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Bernoulli:
+    """Independent binary dimensions: log p(x) = sum_i [x_i log sigmoid(l_i) + (1 - x_i) log sigmoid(-l_i)].
+
+    A density on {0, 1}; on grey values in [0, 1] the same expression is the cross-entropy, which is not normalised. The
+    negative is the binary cross-entropy. Use it for binary or binarised images.
+
+    Attributes:
+      logits: `[*event]`, l = log p / (1 - p).
+    """
+
+    logits: Array
+
+    head: ClassVar[Head]
+
+    def log_prob(self, event: Array) -> Array:
+        # -log p = max(l, 0) - x l + log(1 + exp(-|l|)): finite at any logit, one exponential for value and gradient.
+        rectified = jnp.maximum(self.logits, 0) - event * self.logits
+        return -jnp.sum(rectified + jnp.log1p(jnp.exp(-jnp.abs(self.logits))))
+
+    def sample(self, key: Key) -> Array:
+        return jax.random.bernoulli(key, self.mean).astype(self.logits.dtype)
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
+        event = self.sample(key)
+        return event, self.log_prob(event)
+
+    @property
+    def mean(self) -> Array:
+        return jax.nn.sigmoid(self.logits)
+
+    @property
+    def mode(self) -> Array:
+        return (self.logits > 0).astype(self.logits.dtype)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """Independent choices among classes: log p(x) = sum_i log softmax(logits_i)[x_i], x_i an integer class.
+
+    Use it for tokens and labels. It has a `mode` but no `mean`: classes are not numbers.
+
+    Attributes:
+      logits: `[*event, classes]`, unnormalised log-probabilities.
+    """
+
+    logits: Array
+
+    def log_prob(self, event: Array) -> Array:
+        log_probabilities = jax.nn.log_softmax(self.logits)
+        return jnp.sum(jnp.take_along_axis(log_probabilities, event[..., None], axis=-1))
+
+    def sample(self, key: Key) -> Array:
+        return jax.random.categorical(key, self.logits)
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
+        event = self.sample(key)
+        return event, self.log_prob(event)
+
+    @property
+    def mode(self) -> Array:
+        return jnp.argmax(self.logits, axis=-1)
+
+
+def _kl_normal(q: Normal, p: Normal) -> Array:
+    # 1/2 sum [(mu_q - mu_p)^2 / v_p + v_q / v_p - 1 - log(v_q / v_p)]; expm1 keeps the last three exact where v_q ~ v_p.
+    log_ratio = q.log_variance - p.log_variance
+    squared_shift = jnp.square(q.mean - p.mean) * jnp.exp(-p.log_variance)
+    return 0.5 * jnp.sum(squared_shift + jnp.expm1(log_ratio) - log_ratio)
+
+
+def _kl_bernoulli(q: Bernoulli, p: Bernoulli) -> Array:
+    # sum [q (l_q - l_p) + log sigmoid(-l_q) - log sigmoid(-l_p)]
+    log_odds = q.mean * (q.logits - p.logits)
+    return jnp.sum(log_odds + jax.nn.log_sigmoid(-q.logits) - jax.nn.log_sigmoid(-p.logits))
+
+
+def _kl_categorical(q: Categorical, p: Categorical) -> Array:
+    log_q, log_p = jax.nn.log_softmax(q.logits), jax.nn.log_softmax(p.logits)
+    return jnp.sum(jnp.exp(log_q) * (log_q - log_p))
+
+
+_CLOSED_FORMS = {Normal: _kl_normal, Bernoulli: _kl_bernoulli, Categorical: _kl_categorical}
+
+
+def kl_divergence(q: Distribution, p: Distribution) -> Array:
+    """KL(q || p) = E_q[log q(z) - log p(z)] in closed form, in nats, summed over the event.
+
+    For two Normals 1/2 sum [(mu_q - mu_p)^2 / v_p + v_q / v_p - log(v_q / v_p) - 1], which against N(0, I) is
+    1/2 sum (mu^2 + sigma^2 - log sigma^2 - 1).
+
+    Raises:
+      TypeError: no closed form is known for the pair.
+      ValueError: the two are over events of different shape.
+
+    Source: Kingma & Welling 2014, appendix B.
+    """
+    if type(q) is not type(p) or type(q) not in _CLOSED_FORMS:
+        raise TypeError(
+            f"kl_divergence: no closed form for KL({type(q).__name__} || {type(p).__name__}); "
+            "estimate it from samples with kl_fn=vaejax.kl_monte_carlo."
+        )
+    q_shapes, p_shapes = ([jnp.shape(leaf) for leaf in jax.tree.leaves(d)] for d in (q, p))
+    if any(a != b and a and b for a, b in zip(q_shapes, p_shapes, strict=True)):
+        raise ValueError(
+            f"kl_divergence: q has parameters of shape {q_shapes} and p of {p_shapes}; "
+            "both must be over the same event (is latent_size the same on both sides?)."
+        )
+    return _CLOSED_FORMS[type(q)](q, p)
+
+
+def _no_parameters(key: Key) -> Params:
+    del key
+    return ()
+
+
+def simple_head(make_distribution: Callable[[Array], Distribution]) -> Head:
+    """A head without parameters of its own that takes one array `[*event]`."""
+    return Head(1, _no_parameters, lambda params, outputs: make_distribution(outputs))
+
+
+def soft_bounds(x: Array, lower: float, upper: float) -> Array:
+    """A smooth, monotone map of the real line into (lower, upper), inside the identity up to exp(-distance to the bound).
+
+    Its gradient is small but not zero beyond a bound, so that a network can return. Source: Chua et al. 2018 (PETS),
+    appendix A.1.
+    """
+    if upper < math.inf:
+        x = upper - jax.nn.softplus(upper - x)
+    if lower > -math.inf:
+        x = lower + jax.nn.softplus(x - lower)
+    return x
+
+
+def normal_head(min_log_variance: float = -20.0, max_log_variance: float = 20.0) -> Head:
+    """Normal with a mean and a log-variance for each dimension; the network puts out `[*event, 2]`.
+
+    The log-variance is bounded softly, since one of 90 already makes the KL infinite in single precision. Where a paper bounds
+    it otherwise, or not at all, give its bounds (`-math.inf` and `math.inf` for none).
+    """
+    _check_bounds("log_variance", min_log_variance, max_log_variance)
+
+    def apply(params: Params, outputs: Array) -> Normal:
+        del params
+        return Normal(outputs[..., 0], soft_bounds(outputs[..., 1], min_log_variance, max_log_variance))
+
+    return Head(2, _no_parameters, apply)
+
+
+def fixed_variance_normal_head(variance: float = 1.0) -> Head:
+    """Normal of a known variance: -log p(x) = squared error / (2 variance) + event size / 2 * log(2 pi variance)."""
+    if not 0 < variance < math.inf:
+        raise ValueError(f"fixed_variance_normal_head: variance is {variance}; give a positive number.")
+    return simple_head(lambda mean: Normal(mean, jnp.full((), math.log(variance), mean.dtype)))
+
+
+def shared_variance_normal_head(
+    log_variance: float = 0.0, min_log_variance: float = -20.0, max_log_variance: float = 20.0
+) -> Head:
+    """Normal with one learned variance for all dimensions and examples; `log_variance` is where it starts.
+
+    Source: Rybkin et al. 2021 (sigma-VAE), section 3.1.
+    """
+    _check_bounds("log_variance", min_log_variance, max_log_variance)
+
+    def init(key: Key) -> Array:
+        del key
+        return jnp.asarray(log_variance, jnp.float32)
+
+    def apply(params: Array, outputs: Array) -> Normal:
+        return Normal(outputs, soft_bounds(params, min_log_variance, max_log_variance))
+
+    return Head(1, init, apply)
+
+
+def _check_bounds(name: str, lower: float, upper: float) -> None:
+    if not lower < upper:
+        raise ValueError(f"min_{name} is {lower} and max_{name} is {upper}; the first must be smaller.")
+
+
+Normal.head = normal_head()
+Bernoulli.head = simple_head(Bernoulli)
+
+
+def categorical_head(num_classes: int) -> Head:
+    """Categorical over `num_classes`; the network puts out `[*event, num_classes]`."""
+    if num_classes < 2:
+        raise ValueError(f"categorical_head: num_classes is {num_classes}; give at least 2.")
+    return Head(num_classes, _no_parameters, lambda params, outputs: Categorical(outputs))
+
+
+def as_head(likelihood: Head | type) -> Head:
+    """The head itself, or the one that a distribution class carries as `head`.
+
+    Raises:
+      TypeError: neither is given.
+    """
+    head = getattr(likelihood, "head", likelihood)
+    if not isinstance(head, Head):
+        raise TypeError(
+            f"likelihood is {likelihood!r}; give a vaejax.Head, or a distribution class that carries one as `head` "
+            "(Bernoulli, Normal)."
+        )
+    return head

@@ -1,0 +1,68 @@
+"""Builders: networks, heads and priors put together into a `VAE`. Assembly only."""
+
+import jax
+import jax.numpy as jnp
+
+from vaejax.base import VAE, Example, Head, Key, Latent, Params
+from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
+from vaejax.networks import MLP, as_network, chain
+
+
+def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, posterior: Head | None = None) -> VAE:
+    """The VAE of Kingma & Welling 2014: p(z) = N(0, I), q(z|x) a diagonal Normal, p(x|z) of any likelihood.
+
+    Args:
+      latent_size: dimensions of z.
+      encoder: x to features of any shape; one linear layer, added here, makes the posterior's parameters of them. A Linen
+        module, or any `(init, apply)` pair.
+      decoder: z to the arrays that the likelihood needs: `[*x.shape]` for one parameter a dimension (Bernoulli, a Normal of
+        fixed or shared variance), `[*x.shape, num_parameters]` for more (Normal: mean and log-variance). Likewise.
+      likelihood: a `Head`, or a distribution class that carries its own as `head`.
+      posterior: the head of q(z|x); by default `normal_head()`, whose log-variance is bounded softly.
+
+    Returns:
+      A VAE whose parameters are the dict of "encoder", "decoder" and "likelihood" (the head's own, often none).
+
+    Raises:
+      ValueError: `latent_size` is no positive integer; or, at `init`, the decoder's output does not fit x.
+      TypeError: an argument is no network or no head.
+    """
+    if not isinstance(latent_size, int) or latent_size < 1:
+        raise ValueError(f"gaussian_vae: latent_size is {latent_size!r}; give a positive integer.")
+    likelihood = as_head(likelihood)
+    posterior = normal_head() if posterior is None else as_head(posterior)
+    outputs = MLP((), (latent_size, posterior.num_parameters))
+    encoder, decoder = chain(as_network(encoder), as_network(outputs)), as_network(decoder)
+
+    def init(key: Key, x: Example) -> Params:
+        encoder_key, decoder_key, likelihood_key = jax.random.split(key, 3)
+        z = jnp.zeros((latent_size,))
+        params = {
+            "encoder": encoder.init(encoder_key, x),
+            "decoder": decoder.init(decoder_key, z),
+            "likelihood": likelihood.init(likelihood_key),
+        }
+        _check_decoder(jax.eval_shape(decoder.apply, params["decoder"], z), x, likelihood)
+        return params
+
+    def encode(params: Params, x: Example) -> Normal:
+        return posterior.apply((), encoder.apply(params["encoder"], x))
+
+    def prior(params: Params) -> Normal:
+        del params
+        return Normal(jnp.zeros((latent_size,)), jnp.zeros((latent_size,)))
+
+    def decode(params: Params, z: Latent):
+        return likelihood.apply(params["likelihood"], decoder.apply(params["decoder"], z))
+
+    return VAE(init, encode, prior, decode)
+
+
+def _check_decoder(outputs, x, likelihood: Head) -> None:
+    extra = () if likelihood.num_parameters == 1 else (likelihood.num_parameters,)
+    if outputs.shape != (*jnp.shape(x), *extra):
+        raise ValueError(
+            f"the decoder puts out {outputs.shape} for an example of shape {jnp.shape(x)}; the likelihood has "
+            f"{likelihood.num_parameters} parameter(s) a dimension, so it must put out {(*jnp.shape(x), *extra)} "
+            "(one example, without a batch axis)."
+        )

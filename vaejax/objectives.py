@@ -1,0 +1,209 @@
+"""What training minimises: functions of one example, `(vae, params, key, x, *, options) -> (loss, terms)`, in nats.
+
+`mean_over_batch` turns one into the `loss_fn(params, key, batch)` that training takes; an objective that is no mean of
+per-example losses (free bits, a capacity) goes through `loss_of_means`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params, PyTree
+from vaejax.distributions import kl_divergence
+
+
+class ElboTerms(NamedTuple):
+    """The two sides of the bound, in nats: ELBO = log_likelihood - kl.
+
+    Attributes:
+      log_likelihood: E_q[log p(x|z)], estimated from the samples.
+      kl: KL(q(z|x) || p(z)), the sum of `kl_terms`.
+      kl_terms: `[groups]`, one entry a latent group.
+    """
+
+    log_likelihood: Array
+    kl: Array
+    kl_terms: Array
+
+
+class IwaeTerms(NamedTuple):
+    """What an importance-weighted bound is made of.
+
+    Attributes:
+      elbo: the mean log-weight, an estimate of the ELBO in nats.
+      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples.
+    """
+
+    elbo: Array
+    effective_sample_size: Array
+
+
+def kl_closed_form(posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array) -> Array:
+    """KL(q(z|x) || p(z)) in closed form, as one term: `[1]`. TypeError where none is known (see `kl_divergence`)."""
+    del z, log_posterior
+    return kl_divergence(posterior, prior)[None]
+
+
+def kl_monte_carlo(posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array) -> Array:
+    """The estimate log q(z|x) - log p(z) of the KL from the sample z, as one term: `[1]`. For any posterior and prior."""
+    del posterior
+    return (log_posterior - prior.log_prob(z))[None]
+
+
+def elbo_terms(
+    vae: VAE, params: Params, key: Key, x: Example, *, num_samples: int = 1, kl_fn: KlFn = kl_closed_form
+) -> ElboTerms:
+    """Both terms of the ELBO of one example, each the mean over `num_samples` draws of z; see `negative_elbo`."""
+    check_count("num_samples", num_samples)
+    posterior, prior = vae.encode(params, x), vae.prior(params)
+
+    def terms(key: Key) -> tuple[Array, Array]:
+        z, log_posterior = posterior.sample_and_log_prob(key)
+        return vae.decode(params, z).log_prob(x), kl_fn(posterior, prior, z, log_posterior)
+
+    samples = jax.vmap(terms)(jax.random.split(key, num_samples))
+    log_likelihood, kl_terms = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), samples)
+    return ElboTerms(log_likelihood, jnp.sum(kl_terms), kl_terms)
+
+
+def negative_elbo(
+    vae: VAE,
+    params: Params,
+    key: Key,
+    x: Example,
+    *,
+    beta: float | Array = 1.0,
+    num_samples: int = 1,
+    kl_fn: KlFn = kl_closed_form,
+) -> tuple[Array, ElboTerms]:
+    """-E_q(z|x)[log p(x|z)] + beta KL(q(z|x) || p(z)) >= -log p(x) at beta = 1, for one example, in nats.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the samples of z.
+      x: one example, without a batch axis.
+      beta: weight of the KL; may be traced, as a schedule is. 1 is the bound, another value beta-VAE.
+      num_samples: samples of z to average over; exactly that many.
+      kl_fn: how the KL is computed. Closed form by default; `kl_monte_carlo` for any pair of distributions.
+
+    Returns:
+      The loss and its `ElboTerms`, which do not depend on beta.
+
+    Raises:
+      ValueError: `num_samples` is no positive integer.
+      TypeError: no closed form is known for this posterior and prior.
+
+    Source: Kingma & Welling 2014, equations 3 and 10; beta: Higgins et al. 2017, equation 4.
+    """
+    terms = elbo_terms(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
+    return beta * terms.kl - terms.log_likelihood, terms
+
+
+def log_weight(vae: VAE, params: Params, key: Key, x: Example) -> Array:
+    """log w = log p(x|z) + log p(z) - log q(z|x) with z ~ q(z|x), in nats; E[w] = p(x), and E[log w] is the ELBO.
+
+    Source: Burda et al. 2016, section 3.
+    """
+    return log_weight_from(vae, params, vae.encode(params, x), vae.prior(params), key, x)
+
+
+def log_weight_from(
+    vae: VAE, params: Params, posterior: Distribution, prior: Distribution, key: Key, x: Example
+) -> Array:
+    """`log_weight` from a posterior and a prior already computed, so that many samples share one encoding."""
+    z, log_posterior = posterior.sample_and_log_prob(key)
+    return vae.decode(params, z).log_prob(x) + prior.log_prob(z) - log_posterior
+
+
+def negative_iwae(vae: VAE, params: Params, key: Key, x: Example, *, num_samples: int) -> tuple[Array, IwaeTerms]:
+    """-log 1/k sum_{i<=k} w_i, the importance-weighted bound of one example, in nats; at k = 1 the negative ELBO.
+
+    All k samples are held at once; `vaejax.log_marginal` evaluates the same bound in chunks.
+
+    Raises:
+      ValueError: `num_samples` is no positive integer.
+
+    Source: Burda et al. 2016, equation 8.
+    """
+    check_count("num_samples", num_samples)
+    posterior, prior = vae.encode(params, x), vae.prior(params)
+    keys = jax.random.split(key, num_samples)
+    log_weights = jax.vmap(lambda key: log_weight_from(vae, params, posterior, prior, key, x))(keys)
+    bound = jax.nn.logsumexp(log_weights) - jnp.log(num_samples)
+    weights = jax.nn.softmax(log_weights)
+    return -bound, IwaeTerms(jnp.mean(log_weights), 1 / jnp.sum(jnp.square(weights)))
+
+
+def with_transform(objective: Callable, transform: Callable[[Key, Example], Example]) -> Callable:
+    """The objective of `transform(key, x)`, drawn afresh at each call: binarisation, dequantisation, masking.
+
+    The transform has its own half of the key. The objective may have its vae bound already, or be a `terms_fn`.
+    """
+
+    def transformed(*args: Any, **options: Any):
+        *leading, key, x = args
+        transform_key, objective_key = jax.random.split(key)
+        return objective(*leading, objective_key, transform(transform_key, x), **options)
+
+    return transformed
+
+
+def mean_over_batch(objective: Callable) -> Callable:
+    """`loss_fn(params, key, batch, **schedules) -> (loss, terms)`: the objective's mean over the batch.
+
+    Args:
+      objective: `(params, key, x, **options) -> (loss, terms)` of one example; its vae is bound, as in
+        `mean_over_batch(partial(negative_elbo, vae))`.
+
+    Every example draws from its own key. Losses are summed within an example and averaged over examples, so that the loss
+    does not depend on the batch size.
+    """
+
+    def loss_fn(params: Params, key: Key, batch: PyTree, **schedules: Any) -> tuple[Array, PyTree]:
+        return _batch_means(lambda key, x: objective(params, key, x, **schedules), key, batch)
+
+    return loss_fn
+
+
+def loss_of_means(terms_fn: Callable, combine: Callable[..., Array]) -> Callable:
+    """`loss_fn(params, key, batch, **schedules) -> (loss, terms)`: a function of the batch means of the terms.
+
+    For regularisers that act on the mean over the batch, as free bits and capacity targets are published.
+
+    Args:
+      terms_fn: `(params, key, x) -> terms` of one example, such as `partial(elbo_terms, vae)`.
+      combine: `(mean_terms, **schedules) -> loss`.
+    """
+
+    def loss_fn(params: Params, key: Key, batch: PyTree, **schedules: Any) -> tuple[Array, PyTree]:
+        means = _batch_means(lambda key, x: terms_fn(params, key, x), key, batch)
+        return combine(means, **schedules), means
+
+    return loss_fn
+
+
+def _batch_means(per_example: Callable[[Key, Example], PyTree], key: Key, batch: PyTree) -> PyTree:
+    values = jax.vmap(per_example)(jax.random.split(key, batch_size_of(batch)), batch)
+    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), values)
+
+
+def batch_size_of(batch: PyTree) -> int:
+    """The length of the leading axis, the same in every leaf.
+
+    Raises:
+      ValueError: there is none, it is empty, or the leaves differ.
+    """
+    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
+    if len(sizes) != 1 or 0 in sizes:
+        shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+        raise ValueError(f"a batch has leaves of shape {shapes}; give one leading axis, the same and not empty in all.")
+    return sizes.pop()
+
+
+def check_count(name: str, value: int) -> None:
+    """ValueError unless the value is a positive integer."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; give a positive integer.")
