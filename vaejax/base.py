@@ -1,7 +1,8 @@
 """The types that everything else is written in. Read this file first.
 
-A `VAE` is four pure functions; `encode`, `prior` and `decode` return a `Distribution` over *one* example. Nothing here or in
-the objectives knows about a batch axis: a batch is `jax.vmap`. Parameters, latents and examples are opaque pytrees.
+A `VAE` is four pure functions; `encode`, `prior` and `decode` return a `Distribution` over *one* example. Nothing here
+or in the objectives knows about a batch axis: a batch is `jax.vmap`. Parameters, latents and examples are opaque
+pytrees.
 """
 
 from collections.abc import Callable
@@ -42,8 +43,8 @@ class Distribution(Protocol):
 class VAE(NamedTuple):
     """A variational autoencoder as four pure functions (Kingma & Welling 2014, section 2).
 
-    Registered as a static pytree: it has no leaves and passes through `jit`, `vmap` and checkpoints unchanged. It is compared
-    by the identity of its functions, so build it once: a rebuilt VAE compiles again.
+    Registered as a static pytree: it has no leaves and passes through `jit`, `vmap` and checkpoints unchanged. It is
+    compared by the identity of its functions, so build it once: a rebuilt VAE compiles again.
 
     Attributes:
       init: `(key, x) -> params` from one example.
@@ -66,7 +67,8 @@ class Latents(NamedTuple):
 
     Attributes:
       values: the latents of every level, a pytree; the event itself.
-      path: deterministic states computed on the way from one level to the next, which prior and decoder need not recompute.
+      path: deterministic states computed on the way from one level to the next, which prior and decoder need not
+        recompute.
 
     Whoever edits `values` rebuilds `path` with `prior(params).complete(values) -> Latents`.
     """

@@ -1,8 +1,8 @@
 """Checkpoints over orbax: atomic, verified when they are read, typed PRNG keys included. Knows no VAE.
 
-A checkpoint is any pytree of arrays, such as a `TrainState`, under a step number. Beside it stand a description of every leaf
-and a digest of the bytes, so that a checkpoint of another model, dtype or PRNG implementation, or one with a flipped bit, is
-refused with a sentence; orbax alone casts the first silently and returns the last.
+A checkpoint is any pytree of arrays, such as a `TrainState`, under a step number. Beside it stand a description of
+every leaf and a digest of the bytes, so that a checkpoint of another model, dtype or PRNG implementation, or one with a
+flipped bit, is refused with a sentence; orbax alone casts the first silently and returns the last.
 """
 
 import hashlib
@@ -53,8 +53,10 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
 
     Args:
       directory: where `save` wrote.
-      like: a pytree of the same structure, shapes, dtypes and PRNG implementation. Its values are not used; its shardings are.
-      step: that step and no other. None falls back from a damaged newest checkpoint to the one before it, with a warning.
+      like: a pytree of the same structure, shapes, dtypes and PRNG implementation. Its values are not used; its
+        shardings are.
+      step: that step and no other. None falls back from a damaged newest checkpoint to the one before it, with a
+        warning.
 
     Raises:
       FileNotFoundError: there is no such checkpoint.
@@ -64,7 +66,9 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
     available = steps(directory)
     wanted = sorted(available, reverse=True) if step is None else [step]
     if not set(wanted) & set(available):
-        raise FileNotFoundError(f"no checkpoint{'' if step is None else f' of step {step}'} in {directory} (steps there: {available}).")
+        raise FileNotFoundError(
+            f"no checkpoint{'' if step is None else f' of step {step}'} in {directory} (steps there: {available})."
+        )
     failures = []
     for candidate in wanted:
         try:
@@ -79,7 +83,7 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
 
 
 def digest(tree: PyTree) -> str:
-    """SHA-256 of every leaf's path, dtype, shape and bytes, in hexadecimal: equal if and only if the trees are bitwise equal."""
+    """SHA-256, in hexadecimal, of every leaf's path, dtype, shape and bytes: equal for trees that are bitwise equal."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
         array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
@@ -113,7 +117,8 @@ def _check_same(saved: dict[str, str], wanted: dict[str, str], where: str) -> No
         first = different[0]
         raise CheckpointMismatchError(
             f"the checkpoint in {where} does not fit: {first} is {saved.get(first, 'absent')} there and "
-            f"{wanted.get(first, 'absent')} here ({len(different)} such leaves); restore it with the configuration it was saved with."
+            f"{wanted.get(first, 'absent')} here ({len(different)} such leaves); "
+            "restore it with the configuration it was saved with."
         )
 
 

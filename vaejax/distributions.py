@@ -1,6 +1,7 @@
-"""Likelihoods, posteriors and priors as pytrees, their closed-form divergences, and the heads that make them from arrays.
+"""Likelihoods, posteriors and priors as pytrees, their divergences, and the heads that make them from arrays.
 
-Every class follows `vaejax.base.Distribution`: one event, log-densities in nats summed over the event, constants included.
+Every class follows `vaejax.base.Distribution`: one event, log-densities in nats summed over the event, constants
+included.
 """
 
 import dataclasses
@@ -47,8 +48,8 @@ class Normal:
 
     log p(x) = -1/2 sum_i [log 2 pi + log_variance_i + (x_i - mean_i)^2 / exp(log_variance_i)].
 
-    Use it for real-valued data and as the usual posterior and prior. With a fixed variance, log p(x) is minus the squared
-    error over twice the variance, up to a constant. Bounds on a network's log-variance belong to `normal_head`.
+    Use it for real-valued data and as the usual posterior and prior. With a fixed variance, log p(x) is minus the
+    squared error over twice the variance, up to a constant. Bounds on a network's log-variance belong to `normal_head`.
 
     Attributes:
       mean: `[*event]`.
@@ -148,7 +149,8 @@ class Categorical:
 
 
 def _kl_normal(q: Normal, p: Normal) -> Array:
-    # 1/2 sum [(mu_q - mu_p)^2 / v_p + v_q / v_p - 1 - log(v_q / v_p)]; expm1 keeps the last three exact where v_q ~ v_p.
+    # 1/2 sum [(mu_q - mu_p)^2 / v_p + v_q / v_p - 1 - log(v_q / v_p)]; expm1 keeps the last three exact where v_q ~
+    # v_p.
     log_ratio = q.log_variance - p.log_variance
     squared_shift = jnp.square(q.mean - p.mean) * jnp.exp(-p.log_variance)
     return 0.5 * jnp.sum(squared_shift + jnp.expm1(log_ratio) - log_ratio)
@@ -205,9 +207,9 @@ def simple_head(make_distribution: Callable[[Array], Distribution]) -> Head:
 
 
 def soft_bounds(x: Array, lower: float, upper: float) -> Array:
-    """A smooth, monotone map of the real line into (lower, upper), inside the identity up to exp(-distance to the bound).
+    """A smooth, monotone map of the real line into (lower, upper).
 
-    Its gradient is small but not zero beyond a bound, so that a network can return. Source: Chua et al. 2018 (PETS),
+    Inside it is the identity up to exp(-distance to the bound). Its gradient is small but not zero beyond a bound, so that a network can return. Source: Chua et al. 2018 (PETS),
     appendix A.1.
     """
     if upper < math.inf:
@@ -220,8 +222,8 @@ def soft_bounds(x: Array, lower: float, upper: float) -> Array:
 def normal_head(min_log_variance: float = -20.0, max_log_variance: float = 20.0) -> Head:
     """Normal with a mean and a log-variance for each dimension; the network puts out `[*event, 2]`.
 
-    The log-variance is bounded softly, since one of 90 already makes the KL infinite in single precision. Where a paper bounds
-    it otherwise, or not at all, give its bounds (`-math.inf` and `math.inf` for none).
+    The log-variance is bounded softly, since one of 90 already makes the KL infinite in single precision. Where a paper
+    bounds it otherwise, or not at all, give its bounds (`-math.inf` and `math.inf` for none).
     """
     _check_bounds("log_variance", min_log_variance, max_log_variance)
 

@@ -15,7 +15,8 @@ class MarginalEstimate(NamedTuple):
     Attributes:
       log_marginal: the importance-weighted bound, in nats; its expectation is at most log p(x).
       standard_error: Monte-Carlo standard error of it, in nats, by the delta method; infinite for one sample.
-      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples; trust neither number where it is small.
+      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples; trust neither number where it is
+        small.
     """
 
     log_marginal: Array
@@ -28,8 +29,8 @@ def log_marginal(
 ) -> MarginalEstimate:
     """log 1/n sum_i p(x|z_i) p(z_i) / q(z_i|x) with z_i ~ q(z|x), of one example, in nats.
 
-    The example is encoded once and exactly `num_samples` latents are decoded, `chunk_size` at a time, so that memory does not
-    grow with their number. Sample i draws from `fold_in(key, i)`: the chunk size changes nothing but rounding.
+    The example is encoded once and exactly `num_samples` latents are decoded, `chunk_size` at a time, so that memory
+    does not grow with their number. Sample i draws from `fold_in(key, i)`: the chunk size changes nothing but rounding.
 
     Args:
       vae: the model.
@@ -71,7 +72,7 @@ def log_marginal(
 
 
 def active_units(means: Array, *, threshold: float = 0.01) -> Array:
-    """How many latents are in use: the number of dimensions whose posterior mean has variance over data above the threshold.
+    """The number of latents in use: dimensions whose posterior mean varies over data by more than the threshold.
 
     Args:
       means: `[examples, *latent]`, the posterior means, as `vaejax.embed` returns them.
@@ -83,5 +84,7 @@ def active_units(means: Array, *, threshold: float = 0.01) -> Array:
     Source: Burda et al. 2016, section 5.1.
     """
     if means.shape[0] < 2:
-        raise ValueError(f"active_units: means has shape {means.shape}; a variance over data needs at least two examples.")
+        raise ValueError(
+            f"active_units: means has shape {means.shape}; a variance over data needs at least two examples."
+        )
     return jnp.sum(jnp.var(means, axis=0) > threshold)

@@ -1,7 +1,7 @@
 """What a trained VAE is for: sample, reconstruct, interpolate, traverse, look at the manifold, embed.
 
-Every tool takes any `VAE`. Two choices are function arguments: `point`, which latent stands for a posterior, and `readout`,
-which example stands for a likelihood: `mean` (the default), `mode`, or `draw`, which uses a key.
+Every tool takes any `VAE`. Two choices are function arguments: `point`, which latent stands for a posterior, and
+`readout`, which example stands for a likelihood: `mean` (the default), `mode`, or `draw`, which uses a key.
 """
 
 from collections.abc import Callable
@@ -126,8 +126,8 @@ def traverse(
 def manifold(vae: VAE, params: Params, num: int, *, key: Key | None = None, readout: Readout = mean) -> Example:
     """A `num` by `num` map of a two-dimensional latent space, `[num, num, *x]`.
 
-    Rows and columns are equally spaced quantiles of a Normal prior, so that the cells hold equal prior mass; rows run from
-    high to low in the second dimension, as the axes of a figure do. Source: Kingma & Welling 2014, appendix A.
+    Rows and columns are equally spaced quantiles of a Normal prior, so that the cells hold equal prior mass; rows run
+    from high to low in the second dimension, as the axes of a figure do. Source: Kingma & Welling 2014, appendix A.
 
     Raises:
       ValueError: the latent is not two-dimensional, or the prior has no mean and log-variance.
@@ -136,8 +136,8 @@ def manifold(vae: VAE, params: Params, num: int, *, key: Key | None = None, read
     prior = vae.prior(params)
     if jnp.shape(getattr(prior, "mean", None)) != (2,) or not hasattr(prior, "log_variance"):
         raise ValueError(
-            f"manifold: the prior {type(prior).__name__} is not a Normal over two dimensions; train with latent_size=2, "
-            "or use traverse."
+            f"manifold: the prior {type(prior).__name__} is not a Normal over two dimensions; "
+            "train with latent_size=2, or use traverse."
         )
     quantiles = jax.scipy.stats.norm.ppf((jnp.arange(num) + 0.5) / num)
     second, first = jnp.meshgrid(quantiles[::-1], quantiles, indexing="ij")
@@ -158,7 +158,7 @@ def values(z: Latent) -> PyTree:
 
 
 def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
-    """The latent of the same kind as `like` with edited values; a hierarchical one has its path rebuilt by the prior."""
+    """The latent of the kind of `like` with edited values; the prior rebuilds the path of a hierarchical one."""
     return vae.prior(params).complete(edited) if isinstance(like, Latents) else edited
 
 

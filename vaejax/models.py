@@ -13,10 +13,11 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
 
     Args:
       latent_size: dimensions of z.
-      encoder: x to features of any shape; one linear layer, added here, makes the posterior's parameters of them. A Linen
-        module, or any `(init, apply)` pair.
-      decoder: z to the arrays that the likelihood needs: `[*x.shape]` for one parameter a dimension (Bernoulli, a Normal of
-        fixed or shared variance), `[*x.shape, num_parameters]` for more (Normal: mean and log-variance). Likewise.
+      encoder: x to features of any shape; one linear layer, added here, makes the posterior's parameters of them. A
+        Linen module, or any `(init, apply)` pair.
+      decoder: z to the arrays that the likelihood needs: `[*x.shape]` for one parameter a dimension (Bernoulli, a
+        Normal of fixed or shared variance), `[*x.shape, num_parameters]` for more (Normal: mean and log-variance).
+        Likewise.
       likelihood: a `Head`, or a distribution class that carries its own as `head`.
       posterior: the head of q(z|x); by default `normal_head()`, whose log-variance is bounded softly.
 

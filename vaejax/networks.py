@@ -1,6 +1,7 @@
 """Networks: Flax Linen modules, one example in, arrays out; and the (init, apply) pair that any other network can be.
 
-The only file that imports flax. No mutable state: normalisation is over one example (LayerNorm, GroupNorm), never a batch.
+The only file that imports flax. No mutable state: normalisation is over one example (LayerNorm, GroupNorm), never a
+batch.
 """
 
 import math

@@ -47,7 +47,7 @@ def kl_closed_form(posterior: Distribution, prior: Distribution, z: Latent, log_
 
 
 def kl_monte_carlo(posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array) -> Array:
-    """The estimate log q(z|x) - log p(z) of the KL from the sample z, as one term: `[1]`. For any posterior and prior."""
+    """The estimate log q(z|x) - log p(z) of the KL from the sample z, as one term: `[1]`. For any distributions."""
     del posterior
     return (log_posterior - prior.log_prob(z))[None]
 
@@ -158,8 +158,8 @@ def mean_over_batch(objective: Callable) -> Callable:
       objective: `(params, key, x, **options) -> (loss, terms)` of one example; its vae is bound, as in
         `mean_over_batch(partial(negative_elbo, vae))`.
 
-    Every example draws from its own key. Losses are summed within an example and averaged over examples, so that the loss
-    does not depend on the batch size.
+    Every example draws from its own key. Losses are summed within an example and averaged over examples, so that the
+    loss does not depend on the batch size.
     """
 
     def loss_fn(params: Params, key: Key, batch: PyTree, **schedules: Any) -> tuple[Array, PyTree]:

@@ -1,7 +1,8 @@
 """Training as pure functions: a state, a step, an epoch. They know of a VAE only its `init`.
 
-Randomness is a function of the run's key and the step alone: the noise of step n, the order of epoch e and the position in
-it follow from `TrainState.key` and `TrainState.step`, so that a resumed run draws what the uninterrupted one would have.
+Randomness is a function of the run's key and the step alone: the noise of step n, the order of epoch e and the position
+in it follow from `TrainState.key` and `TrainState.step`, so that a resumed run draws what the uninterrupted one would
+have.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ import optax
 from vaejax.base import VAE, Array, Example, Key, Params, PyTree
 from vaejax.objectives import batch_size_of, check_count
 
-# One stream of keys a purpose. Streams are folded apart before a step or an epoch is, so that equal counts never coincide.
+# One stream of keys a purpose. Streams are folded apart before a step or an epoch is, so that equal counts never
+# coincide.
 INIT, NOISE, SHUFFLE = range(3)
 
 
@@ -71,7 +73,8 @@ def make_train_step(
     Args:
       loss_fn: `(params, key, batch, **schedules) -> (loss, terms)`, from `mean_over_batch` or `loss_of_means`.
       optimizer: any optax transformation; a learning-rate schedule lives in it.
-      schedules: functions of the step, passed to `loss_fn` by name, such as `{"beta": optax.linear_schedule(0, 1, 1000)}`.
+      schedules: functions of the step, passed to `loss_fn` by name, such as `{"beta": optax.linear_schedule(0, 1,
+        1000)}`.
     """
     schedules = dict(schedules or {})
 
@@ -96,9 +99,10 @@ def make_train_epoch(
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
     """`epoch(state, data) -> (state, metrics)`: one pass over the data in a fresh order, as one program. Not jitted.
 
-    Each epoch permutes the data anew and takes `len(data) // batch_size` batches; the examples left over take their turn in
-    another epoch's order. The batch of a step is a function of (key, step) alone, so the call may start anywhere, mid-epoch
-    too. It `vmap`s over states: `jax.vmap(epoch, in_axes=(0, None))` trains many seeds on one copy of the data.
+    Each epoch permutes the data anew and takes `len(data) // batch_size` batches; the examples left over take their
+    turn in another epoch's order. The batch of a step is a function of (key, step) alone, so the call may start
+    anywhere, mid-epoch too. It `vmap`s over states: `jax.vmap(epoch, in_axes=(0, None))` trains many seeds on one copy
+    of the data.
 
     Args:
       step: `(state, batch) -> (state, metrics)`.
@@ -121,7 +125,9 @@ def make_train_epoch(
         num_examples = batch_size_of(data)
         steps_per_epoch = num_examples // batch_size
         if not steps_per_epoch:
-            raise ValueError(f"batch_size is {batch_size} and the data hold {num_examples} examples; give a smaller one.")
+            raise ValueError(
+                f"batch_size is {batch_size} and the data hold {num_examples} examples; give a smaller one."
+            )
         num_steps = steps_per_dispatch or steps_per_epoch
         if num_steps > steps_per_epoch:
             raise ValueError(f"steps_per_dispatch is {num_steps} and an epoch has {steps_per_epoch} steps; give fewer.")

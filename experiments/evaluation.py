@@ -1,0 +1,143 @@
+"""The numbers at the end of a run: negative ELBO and its terms, importance-weighted NLL, active units; and their table.
+
+Every test example draws from its own key, folded from its index, so that the batch size of the evaluation changes
+nothing.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+import vaejax
+from experiments.members import Members
+from vaejax.base import Array, Example, Key, PyTree
+from vaejax.training import TrainState
+
+# Streams of the run's key, apart from those of vaejax.training.
+EPOCH_EVALUATION, FINAL_EVALUATION, FIGURES = 100, 101, 102
+# Posterior samples a test example for the ELBO and its terms; those of the NLL are the experiment's.
+ELBO_SAMPLES = 10
+# Examples mapped together: by the thousand where one sample is decoded; few where a hundred are, to stay in cache.
+BATCH_SIZE, NLL_BATCH_SIZE = 1000, 8
+
+
+def make_test_elbo(experiment: Any, members: Members) -> Callable[[TrainState], dict[str, list[float]]]:
+    """The test set's mean ELBO from one sample an example, a number a member; the same noise at every call."""
+
+    def mean_terms(state: TrainState, test: PyTree) -> vaejax.ElboTerms:
+        terms_fn = partial(vaejax.elbo_terms, experiment.vae, state.params, kl_fn=experiment.kl_fn)
+        key = jax.random.fold_in(state.key, EPOCH_EVALUATION)
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _map_examples(terms_fn, key, 0, test, BATCH_SIZE))
+
+    compiled, test = jax.jit(members.lift(mean_terms)), jax.device_put(experiment.test)
+
+    def test_elbo(states: TrainState) -> dict[str, list[float]]:
+        return {
+            name: value.tolist()
+            for name, value in _named(members.stack(jax.device_get(compiled(states, test)))).items()
+        }
+
+    return test_elbo
+
+
+def evaluate(experiment: Any, members: Members, states: TrainState) -> dict[str, dict[str, Any]]:
+    """The summary's numbers as `{"mean", "std", "num_seeds", "values", ...}`, in nats per example; std is over seeds.
+
+    `monte_carlo_error` is the standard error of the NLL that its importance samples leave, for one member.
+    """
+
+    def measure(state: TrainState, first: Array, examples: PyTree) -> tuple[vaejax.ElboTerms, vaejax.MarginalEstimate]:
+        def one(key: Key, x: Example) -> tuple[vaejax.ElboTerms, vaejax.MarginalEstimate]:
+            elbo_key, marginal_key = jax.random.split(key)
+            options = {"num_samples": ELBO_SAMPLES, "kl_fn": experiment.kl_fn}
+            terms = vaejax.elbo_terms(experiment.vae, state.params, elbo_key, x, **options)
+            samples = experiment.num_samples
+            return terms, vaejax.log_marginal(experiment.vae, state.params, marginal_key, x, num_samples=samples)
+
+        return _map_examples(one, jax.random.fold_in(state.key, FINAL_EVALUATION), first, examples, NLL_BATCH_SIZE)
+
+    compiled, test = jax.jit(members.lift(measure)), jax.device_put(experiment.test)
+    num_examples, parts = jax.tree.leaves(test)[0].shape[0], []
+    with tqdm(
+        total=num_examples, unit="image", dynamic_ncols=True, desc=f"NLL, {experiment.num_samples} samples"
+    ) as progress:
+        for first in range(0, num_examples, BATCH_SIZE):
+            examples = jax.tree.map(lambda leaf, first=first: leaf[first : first + BATCH_SIZE], test)
+            parts.append(jax.device_get(members.stack(compiled(states, first, examples))))
+            progress.update(jax.tree.leaves(examples)[0].shape[0])
+    terms, marginal = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
+    means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
+    monte_carlo_error = np.sqrt(np.square(marginal.standard_error).sum(axis=1)) / num_examples
+    numbers = {name: over_seeds(values, num_samples=ELBO_SAMPLES) for name, values in _named(means).items()}
+    numbers["nll"] = over_seeds(
+        -marginal.log_marginal.mean(axis=1),
+        num_samples=experiment.num_samples,
+        monte_carlo_error=float(monte_carlo_error.max()),
+    )
+    return numbers | {"active_units": over_seeds(active_units(experiment.vae, members, states, test))}
+
+
+def active_units(vae: vaejax.VAE, members: Members, states: TrainState, test: PyTree) -> np.ndarray:
+    """The number of active units of each member, `[members]`."""
+
+    def count(state: TrainState, test: PyTree) -> Array:
+        return sum(vaejax.active_units(means) for means in jax.tree.leaves(vaejax.embed(vae, state.params, test)))
+
+    return np.asarray(members.stack(jax.jit(members.lift(count))(states, test)))
+
+
+def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
+    """Mean and sample standard deviation over seeds; one seed has no error bar, so its std is None."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {
+        "mean": float(np.mean(values)),
+        "std": std,
+        "num_seeds": len(values),
+        "values": np.asarray(values).tolist(),
+    } | about
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary's numbers as text, with what each was measured with."""
+    test = summary["test"]
+    samples, nll = test["negative_elbo"]["num_samples"], test["nll"]
+    notes = {
+        "negative_elbo": f"{samples} samples an example",
+        "log_likelihood": f"{samples} samples an example",
+        "kl": "nats used by the latents",
+        "nll": f"{nll['num_samples']} importance samples, Monte-Carlo error {nll['monte_carlo_error']:.3f}",
+        "active_units": "latents whose posterior mean varies by more than 0.01",
+    }
+    seeds = (
+        f"seed {summary['seeds'][0]}"
+        if len(summary["seeds"]) == 1
+        else f"mean ± std over {len(summary['seeds'])} seeds"
+    )
+    head = (
+        f"\n{summary['data']}, {summary['num_test_examples']:,} test examples, "
+        f"binarisation: {summary['binarization']}, {summary['epochs']} epochs, {seeds}; nats per example\n"
+    )
+    rows = []
+    for name, note in notes.items():
+        number, digits = test[name], 1 if name == "active_units" else 2
+        std = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
+        rows.append(f"  {name.replace('_', ' '):15s}{number['mean']:9.{digits}f}{std:8s}  {note}")
+    return head + "\n".join(rows) + "\n"
+
+
+def _named(terms: vaejax.ElboTerms) -> dict[str, np.ndarray]:
+    elbo = terms.log_likelihood - terms.kl
+    return {"negative_elbo": -elbo, "log_likelihood": terms.log_likelihood, "kl": terms.kl}
+
+
+def _map_examples(
+    function: Callable[[Key, Example], PyTree], key: Key, first: Any, examples: PyTree, batch_size: int
+) -> PyTree:
+    num = jax.tree.leaves(examples)[0].shape[0]
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num, dtype=jnp.uint32) + jnp.uint32(first))
+    return jax.lax.map(lambda example: function(*example), (keys, examples), batch_size=batch_size)

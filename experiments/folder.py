@@ -1,0 +1,164 @@
+"""The run folder: what is in it, and that a kill at any moment leaves it readable.
+
+config.json, manifest.json and summary.json are replaced atomically; metrics.jsonl has one line an epoch and is cut back
+to the last checkpoint when a run resumes.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import vaejax
+from vaejax import checkpoints
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class UsageError(Exception):
+    """The user asked for something that cannot be: exit status 2."""
+
+
+class RunError(Exception):
+    """The run could not go on: exit status 1."""
+
+
+def open_run(name: str, config: Any) -> tuple[Path, Any]:
+    """The folder to write to and the configuration to run, new or resumed.
+
+    A resumed run takes its configuration from the folder; a flag that was given and says otherwise is an error.
+
+    Raises:
+      UsageError: --out holds a run already, cannot be written, or --resume finds none or another one.
+    """
+    if config.resume:
+        path = config.out or _newest(name)
+        return path, _resumed(name, path, config)
+    path = config.out or _next_free(name)
+    if (path / "config.json").exists():
+        raise UsageError(f"--out {path} holds a run; add --resume to continue it, or give another folder.")
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageError(f"--out {path} is not empty and holds no run; give another folder.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "config.json", {"experiment": name} | _plain(config))
+    except OSError as error:
+        raise UsageError(f"--out {path} cannot be written ({error.strerror}); give another folder.") from error
+    return path, config
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replaces the file whole: a reader sees the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
+    with open(path / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_metrics(path: Path) -> list[dict]:
+    file = path / "metrics.jsonl"
+    # A last line without its end was cut off by a kill; it is written again.
+    return (
+        [json.loads(line) for line in file.read_text().splitlines(True) if line.endswith("\n")] if file.exists() else []
+    )
+
+
+def cut_metrics(path: Path, epochs: int) -> None:
+    """Drops the lines of epochs that the last checkpoint does not hold."""
+    rows = [row for row in read_metrics(path) if row["epoch"] <= epochs]
+    temporary = path / "metrics.jsonl.tmp"
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    temporary.replace(path / "metrics.jsonl")
+
+
+def write_manifest(path: Path, *, seeds: list[int], data_checksum: str, params_digest: str | None) -> None:
+    """What the numbers were made with; `params_digest` is None until the run is finished."""
+    manifest = {
+        "command": f"python -m experiments.{json.loads((path / 'config.json').read_text())['experiment']}",
+        "arguments": sys.argv[1:],
+        "versions": {"python": platform.python_version(), "vaejax": vaejax.__version__}
+        | {package: metadata.version(package) for package in PACKAGES},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "key": {"implementation": str(jax.random.key_impl(jax.random.key(0))), "seeds": seeds},
+        "data_sha256": data_checksum,
+        "params_sha256": params_digest,
+    }
+    write_json(path / "manifest.json", manifest)
+
+
+def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
+    directory = path / "figures"
+    directory.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        temporary = directory / f".{name}.tmp"
+        figure.savefig(temporary, format="png", dpi=200)
+        temporary.replace(directory / f"{name}.png")
+
+
+def has_checkpoint(path: Path) -> bool:
+    return checkpoints.latest(path / "checkpoints") is not None
+
+
+def _resumed(name: str, path: Path, config: Any) -> Any:
+    file = path / "config.json"
+    if not file.exists():
+        raise UsageError(f"--resume: {path} holds no run (no config.json); leave --resume out to start one.")
+    try:
+        saved = json.loads(file.read_text())
+    except ValueError as error:
+        raise UsageError(f"--resume: {file} is damaged ({error}); start the run afresh in another folder.") from error
+    if saved.pop("experiment", None) != name:
+        raise UsageError(
+            f"--resume: {path} holds a run of another experiment, not of {name}; give its folder with --out."
+        )
+    defaults, given = _plain(type(config)()), _plain(config)
+    if saved.keys() != defaults.keys():
+        different = sorted(saved.keys() ^ defaults.keys())
+        raise UsageError(f"--resume: {path} was made by another version (options {different} differ); start afresh.")
+    for option, value in given.items():
+        if value not in (defaults[option], saved[option]):
+            raise UsageError(
+                f"--resume: --{option.replace('_', '-')} is {value} and the run in {path} has {saved[option]}; "
+                "leave the flag out, or start another run."
+            )
+    return dataclasses.replace(config, **saved, out=path)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    values = dataclasses.asdict(config)
+    # Where a run lies and whether it is resumed are not part of what it is.
+    return {name: value for name, value in values.items() if name not in ("out", "resume")}
+
+
+def _numbered(name: str) -> list[Path]:
+    return sorted(path for path in Path("runs").glob(f"{name}-[0-9][0-9][0-9][0-9]") if path.is_dir())
+
+
+def _next_free(name: str) -> Path:
+    existing = _numbered(name)
+    return Path("runs") / f"{name}-{int(existing[-1].name[-4:]) + 1 if existing else 1:04d}"
+
+
+def _newest(name: str) -> Path:
+    existing = _numbered(name)
+    if not existing:
+        raise UsageError(f"--resume: there is no run of {name} in runs/; give its folder with --out.")
+    return existing[-1]

@@ -1,0 +1,220 @@
+"""The harness of every experiment: command line, loop, run folder, resume, summary.
+
+An experiment is a frozen dataclass of numbers (a subclass of `Config`) and a function `make_experiment(config) ->
+Experiment`.
+"""
+
+import dataclasses
+import importlib
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+import tyro
+from tqdm import tqdm
+
+import vaejax
+from experiments import evaluation, folder
+from experiments.folder import RunError, UsageError
+from experiments.members import Members
+from vaejax import checkpoints
+from vaejax.base import Example, Key, KlFn, Params, PyTree
+from vaejax.training import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The options that every experiment takes."""
+
+    seed: int = 0
+    """Seed of the first run: it decides the parameters, the noise and the order of the data."""
+    num_seeds: int = 1
+    """Train that many seeds (seed, seed + 1, ...) in one program and report mean and std over them."""
+    epochs: int = 1
+    """Passes over the training data."""
+    data: str = "mnist"
+    """Name of the data set."""
+    out: Path | None = None
+    """Folder of the run; by default the next free of runs/NAME-0001, runs/NAME-0002, ..."""
+    resume: bool = False
+    """Continue the run in --out (by default the newest of this experiment) from its last checkpoint."""
+
+
+class About(NamedTuple):
+    """An experiment's entry in the catalogue (`python -m experiments`)."""
+
+    what: str
+    paper: str
+    cost: str
+    expected: str
+
+
+class Experiment(NamedTuple):
+    """What `make_experiment` assembles and the harness runs.
+
+    Attributes:
+      vae: the model.
+      loss_fn: what training minimises, over a batch of `train`.
+      optimizer: an optax transformation.
+      batch_size: examples a step.
+      train: training data as the step takes them, `[examples, ...]`.
+      test: test data as the model sees them, drawn once where they are random, `[examples, ...]`.
+      data_checksum: of the data as loaded.
+      binarization: "dynamic", "static" or "none": which of the published columns the numbers belong in.
+      figures: `(params, key, history) -> {name: Figure}` of one member.
+      num_samples: importance samples of the test NLL.
+      kl_fn: how the KL of this posterior and prior is evaluated.
+    """
+
+    vae: vaejax.VAE
+    loss_fn: Callable
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    train: PyTree
+    test: PyTree
+    data_checksum: str
+    binarization: str
+    figures: Callable[[Params, Key, list[dict]], Mapping[str, Any]]
+    num_samples: int = 500
+    kl_fn: KlFn = vaejax.kl_closed_form
+
+    @property
+    def example(self) -> Example:
+        return jax.tree.map(lambda leaf: leaf[0], self.test)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return jax.tree.leaves(self.train)[0].shape[0] // self.batch_size
+
+
+def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment]) -> None:
+    """The command line: parses, runs, answers a user's mistake in one line (exit status 2; 1 where the run failed)."""
+    module = importlib.import_module(make_experiment.__module__)
+    name = Path(module.__file__).stem
+    config = tyro.cli(config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
+    try:
+        run(name, config, make_experiment)
+    except (UsageError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def run(name: str, config: Any, make_experiment: Callable[[Any], Experiment]) -> dict:
+    """Trains, evaluates and draws one experiment, or finishes one that was interrupted. Returns its summary."""
+    started = time.perf_counter()
+    _check(config)
+    path, config = folder.open_run(name, config)
+    print(f"run folder: {path}", flush=True)
+    try:
+        experiment = make_experiment(config)
+        members = Members(config.seed, config.num_seeds)
+        write_manifest = partial(
+            folder.write_manifest, path, seeds=members.seeds, data_checksum=experiment.data_checksum
+        )
+        write_manifest(params_digest=None)
+        states = train(path, config, experiment, members)
+        summary = _summary(name, config, experiment, members, states, folder.read_metrics(path))
+        folder.write_json(path / "summary.json", summary)
+        figures = _figures(experiment, members, states, folder.read_metrics(path))
+        folder.write_figures(path, figures)
+        write_manifest(params_digest=checkpoints.digest(states.params))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; continue with: python -m experiments.{name} --resume --out {path}", file=sys.stderr)
+        sys.exit(130)
+    print(evaluation.table(summary))
+    print(f"in {path}: summary.json, manifest.json, metrics.jsonl, checkpoints/, and figures/")
+    for figure in figures:
+        print(f"  figures/{figure}.png")
+    print(f"done in {time.perf_counter() - started:.0f} s, of which training {summary['training_seconds']:.0f} s")
+    return summary
+
+
+def train(path: Path, config: Any, experiment: Experiment, members: Members) -> TrainState:
+    """The loop: an epoch, a line of metrics, a checkpoint; from the last checkpoint where there is one."""
+    step = vaejax.make_train_step(experiment.loss_fn, experiment.optimizer)
+    epoch = jax.jit(members.lift(vaejax.make_train_epoch(step, experiment.batch_size)), donate_argnums=0)
+    init = members.lift(partial(vaejax.init_train_state, experiment.vae, experiment.optimizer))
+    states = jax.jit(init)(members.keys, experiment.example)
+    if folder.has_checkpoint(path):
+        states = checkpoints.restore(path / "checkpoints", states)
+    done = int(members.first(states).step) // experiment.steps_per_epoch
+    folder.cut_metrics(path, done)
+
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(members.first(states).params))
+    num_examples = experiment.steps_per_epoch * experiment.batch_size
+    print(
+        f"{num_parameters:,} parameters, {num_examples:,} examples an epoch, {members.describe()}, "
+        f"{config.epochs} epochs{f' ({done} done)' if done else ''}, on {jax.devices()[0].device_kind}"
+    )
+    data, test_elbo = jax.device_put(experiment.train), evaluation.make_test_elbo(experiment, members)
+    with tqdm(total=config.epochs, initial=done, unit="epoch", dynamic_ncols=True, desc="training") as progress:
+        for number in range(done + 1, config.epochs + 1):
+            started = time.perf_counter()
+            states, metrics = epoch(states, data)
+            metrics = jax.device_get(metrics)
+            seconds = time.perf_counter() - started
+            row = {"epoch": number, "step": number * experiment.steps_per_epoch, "seconds": round(seconds, 3)}
+            row |= {"train": _means(members, metrics.loss, metrics.terms), "test": test_elbo(states)}
+            folder.append_metrics(path, row)
+            checkpoints.save(path / "checkpoints", states, step=row["step"])
+            _check_finite(row, members, path)
+            progress.update()
+            progress.set_postfix_str(
+                f"train {np.mean(row['train']['loss']):.2f}, test {np.mean(row['test']['negative_elbo']):.2f} nats, "
+                f"{num_examples * len(members.seeds) / seconds:,.0f} images/s"
+            )
+    return states
+
+
+def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list[float]]:
+    """Means over an epoch's steps, a number a member; of the terms, those that are one number a step."""
+    series = {"loss": loss} | {name: term for name, term in terms._asdict().items() if np.ndim(term) == np.ndim(loss)}
+    return {name: np.mean(members.stack(term), axis=1).tolist() for name, term in series.items()}
+
+
+def _summary(
+    name: str, config: Any, experiment: Experiment, members: Members, states: TrainState, history: list[dict]
+) -> dict:
+    return {
+        "experiment": name,
+        "data": config.data,
+        "binarization": experiment.binarization,
+        "epochs": config.epochs,
+        "seeds": members.seeds,
+        "num_test_examples": jax.tree.leaves(experiment.test)[0].shape[0],
+        "units": "nats per example",
+        "test": evaluation.evaluate(experiment, members, states),
+        "training_seconds": round(sum(row["seconds"] for row in history), 2),
+    }
+
+
+def _figures(experiment: Experiment, members: Members, states: TrainState, history: list[dict]) -> Mapping[str, Any]:
+    first = members.first(states)
+    return experiment.figures(first.params, jax.random.fold_in(first.key, evaluation.FIGURES), history)
+
+
+def _check(config: Any) -> None:
+    for field in dataclasses.fields(config):
+        value, flag = getattr(config, field.name), "--" + field.name.replace("_", "-")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not math.isfinite(value) or value < 0 or (value == 0 and field.name != "seed"):
+            raise UsageError(
+                f"{flag} is {value}; give a {'non-negative' if field.name == 'seed' else 'positive'} number."
+            )
+
+
+def _check_finite(row: dict, members: Members, path: Path) -> None:
+    for seed, loss in zip(members.seeds, row["train"]["loss"], strict=True):
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss of seed {seed} is {loss} in epoch {row['epoch']}; try a smaller --learning-rate. "
+                f"What was trained until then is in {path}."
+            )

@@ -1,0 +1,95 @@
+"""Figures: arrays in, a matplotlib `Figure` out. No global state: nothing here touches pyplot or its settings.
+
+Save one with `figure.savefig("name.png", dpi=200)`, or as ".pdf" for print.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+# Okabe & Ito 2008: told apart by readers with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def tile(images: ArrayLike, *, gap: int = 1) -> np.ndarray:
+    """Images `[rows, columns, height, width]` or `[..., channels]` in [0, 1] as one, with a grey gap between them.
+
+    Raises:
+      ValueError: there are not four or five axes.
+    """
+    images = np.clip(np.asarray(images, np.float32), 0, 1)
+    if images.ndim not in (4, 5):
+        raise ValueError(
+            f"tile: images have shape {images.shape}; give [rows, columns, height, width] or [..., channels]."
+        )
+    rows, columns, height, width, *channels = images.shape
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *channels), 0.5, np.float32)
+    for row, column in np.ndindex(rows, columns):
+        top, left = row * (height + gap), column * (width + gap)
+        canvas[top : top + height, left : left + width] = images[row, column]
+    return canvas
+
+
+def image_grid(
+    images: ArrayLike,
+    *,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    cell_inches: float = 0.5,
+) -> Figure:
+    """A grid of images `[rows, columns, height, width]` (or with 1 or 3 channels), labelled at its rows and columns."""
+    images = np.asarray(images)
+    canvas = tile(images)
+    rows, columns, height, width = images.shape[:4]
+    margin = 0.12 * max((len(label) for label in row_labels), default=0)
+    size = (columns * cell_inches * width / height + margin + 0.2, rows * cell_inches + 0.45)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_title(title, fontsize=9)
+    axes.set_yticks([row * (height + 1) + height / 2 for row in range(len(row_labels))], row_labels, fontsize=8)
+    axes.set_xticks(
+        [column * (width + 1) + width / 2 for column in range(len(column_labels))], column_labels, fontsize=8
+    )
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def curves(
+    x: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    clip_quantile: float = 1.0,
+) -> Figure:
+    """Lines over `x`: each of `series` is `[len(x)]`, or `[len(x), seeds]` drawn as its mean with a band of one std.
+
+    `clip_quantile` bounds the y-axis from above at that quantile of all values, where the first points dwarf the rest.
+    """
+    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    everything = np.concatenate([np.ravel(np.asarray(values, float)) for values in series.values()])
+    for colour, (label, values) in zip(COLOURS, series.items(), strict=False):
+        values = np.asarray(values, float).reshape(len(np.asarray(x)), -1)
+        mean = values.mean(axis=1)
+        axes.plot(x, mean, color=colour, label=label, linewidth=1.5, marker="o" if len(mean) == 1 else None)
+        if values.shape[1] > 1:
+            std = values.std(axis=1, ddof=1)
+            axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+    if clip_quantile < 1:
+        low, high = everything.min(), np.quantile(everything, clip_quantile)
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
