@@ -100,8 +100,9 @@ class Bernoulli:
 
     def log_prob(self, event: Array) -> Array:
         # -log p = max(l, 0) - x l + log(1 + exp(-|l|)): finite at any logit, one exponential for value and gradient.
-        rectified = jnp.maximum(self.logits, 0) - event * self.logits
-        return -jnp.sum(rectified + jnp.log1p(jnp.exp(-jnp.abs(self.logits))))
+        # -|l| is l - 2 max(l, 0), since JAX differentiates |l| at 0 from one side, and zero logits are common at the start.
+        positive = jnp.maximum(self.logits, 0)
+        return -jnp.sum(positive - event * self.logits + jnp.log1p(jnp.exp(self.logits - 2 * positive)))
 
     def sample(self, key: Key) -> Array:
         return jax.random.bernoulli(key, self.mean).astype(self.logits.dtype)
@@ -209,9 +210,11 @@ def simple_head(make_distribution: Callable[[Array], Distribution]) -> Head:
 def soft_bounds(x: Array, lower: float, upper: float) -> Array:
     """A smooth, monotone map of the real line into (lower, upper).
 
-    Inside it is the identity up to exp(-distance to the bound). Its gradient is small but not zero beyond a bound, so that a network can return. Source: Chua et al. 2018 (PETS),
-    appendix A.1.
+    Inside it is the identity up to exp(-distance to the bound). Its gradient is small but not zero beyond a bound, so
+    that a network can return. Source: Chua et al. 2018 (PETS), appendix A.1.
     """
+    # The second softplus would otherwise lift the supremum above `upper` where the bounds are close.
+    upper += math.log(-math.expm1(lower - upper))
     if upper < math.inf:
         x = upper - jax.nn.softplus(upper - x)
     if lower > -math.inf:
