@@ -34,8 +34,9 @@ def image_figures(
         "learning_curves": learning_curves(history),
         "reconstructions": plots.image_grid(
             jnp.stack([originals, vaejax.reconstruct(vae, params, reconstruct_key, originals)]),
-            title="Test digits as the model sees them, and the mean of p(x|z) with z ~ q(z|x)",
+            title="Test images as the model sees them, and the mean of p(x|z) with z ~ q(z|x)",
             row_labels=("x", "p(x|z)"),
+            column_labels=[str(label) for label in labels[shown]],
         ),
         "samples": plots.image_grid(
             vaejax.sample(vae, params, sample_key, NUM_COLUMNS**2).reshape(
@@ -59,10 +60,10 @@ def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Any:
     starts, ends = originals[: 2 * half : 2], originals[1 : 2 * half : 2]
     steps = NUM_COLUMNS - 2
     between = jax.vmap(lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, steps))(starts, ends)
-    columns = ["x0", *(f"{t:.2f}" for t in np.linspace(0, 1, steps)), "x1"]
+    columns = ["x0", *(f"t={t:.2f}" for t in np.linspace(0, 1, steps)), "x1"]
     return plots.image_grid(
         jnp.concatenate([starts[:, None], between, ends[:, None]], axis=1),
-        title="Between two test digits: the mean of p(x|z) at z = (1 - t) z0 + t z1",
+        title="Between two test images: the mean of p(x|z) at z = (1 - t) z0 + t z1",
         column_labels=columns,
     )
 
@@ -78,5 +79,5 @@ def learning_curves(history: list[dict]) -> Any:
         series,
         xlabel="epoch",
         ylabel="negative ELBO (nats per example)",
-        clip_quantile=0.95,
+        scale_from=len(history) // 10,
     )

@@ -154,6 +154,8 @@ def train(path: Path, config: Any, experiment: Experiment, members: Members) -> 
         f"{config.epochs} epochs{f' ({done} done)' if done else ''}, on {jax.devices()[0].device_kind}"
     )
     data, test_elbo = jax.device_put(experiment.train), evaluation.make_test_elbo(experiment, members)
+    # Compiled beforehand, so that the seconds of the first epoch are an epoch's.
+    epoch = epoch.lower(states, data).compile()
     with tqdm(total=config.epochs, initial=done, unit="epoch", dynamic_ncols=True, desc="training") as progress:
         for number in range(done + 1, config.epochs + 1):
             started = time.perf_counter()

@@ -1,8 +1,8 @@
 """Data sets as arrays on the host, and the binarisation of images.
 
-Data are checked once, here, when they are loaded. They stay `uint8` and are transformed in the step: dynamic binarisation
-draws the pixels afresh at each access (Salakhutdinov & Murray 2008; Burda et al. 2016), static binarisation draws them once.
-Published likelihoods of the two differ by nats: never compare across.
+Data are checked once, here, when they are loaded. They stay `uint8` and are transformed in the step: dynamic
+binarisation draws the pixels afresh at each access (Salakhutdinov & Murray 2008; Burda et al. 2016), static
+binarisation draws them once. Published likelihoods of the two differ by nats: never compare across.
 """
 
 import hashlib
@@ -60,8 +60,8 @@ def checksum(dataset: Dataset) -> str:
 def binarize(key: Key, image: Array) -> Array:
     """Each pixel 1 with the probability of its intensity, else 0; of one image, as float32 of its shape.
 
-    The probability is within 2^-17 of the intensity, and exact at 0 and at 1: 16 random bits a pixel are compared with the
-    intensity rounded to a multiple of 2^-16.
+    The probability is within 2^-17 of the intensity, and exact at 0 and at 1: 16 random bits a pixel are compared with
+    the intensity rounded to a multiple of 2^-16.
 
     Args:
       key: decides the draw.
@@ -112,8 +112,10 @@ def _read_idx(name: str, part: int) -> np.ndarray:
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise ValueError(f"the bundled file {name} cannot be read ({error}); install vaejax again.") from error
     if hashlib.sha256(raw).hexdigest() != parts[part][1]:
-        raise ValueError(f"the bundled file {name} is damaged (its SHA-256 is not the official one); install vaejax again.")
-    # idx: two zero bytes, the type (8: unsigned byte), the number of axes, then each length as a big-endian 32-bit integer.
+        raise ValueError(
+            f"the bundled file {name} is damaged (its SHA-256 is wrong); install vaejax again."
+        )
+    # idx: two zero bytes, the type (8: unsigned byte), the number of axes, then each length, big-endian, 32 bits.
     num_axes = raw[3]
     shape = np.frombuffer(raw, ">u4", num_axes, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * num_axes).reshape(shape)

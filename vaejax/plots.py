@@ -61,31 +61,31 @@ def image_grid(
 
 
 def curves(
-    x: ArrayLike,
+    x: Sequence[float],
     series: Mapping[str, ArrayLike],
     *,
     xlabel: str,
     ylabel: str,
     title: str = "",
-    clip_quantile: float = 1.0,
+    scale_from: int = 0,
 ) -> Figure:
     """Lines over `x`: each of `series` is `[len(x)]`, or `[len(x), seeds]` drawn as its mean with a band of one std.
 
-    `clip_quantile` bounds the y-axis from above at that quantile of all values, where the first points dwarf the rest.
+    The y-axis is scaled to the points from index `scale_from` on: the first ones of a training curve dwarf the rest.
     """
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     axes = figure.subplots()
-    everything = np.concatenate([np.ravel(np.asarray(values, float)) for values in series.values()])
+    low, high = np.inf, -np.inf
     for colour, (label, values) in zip(COLOURS, series.items(), strict=False):
-        values = np.asarray(values, float).reshape(len(np.asarray(x)), -1)
+        values = np.asarray(values, float).reshape(len(x), -1)
+        low, high = min(low, np.min(values[scale_from:])), max(high, np.max(values[scale_from:]))
         mean = values.mean(axis=1)
         axes.plot(x, mean, color=colour, label=label, linewidth=1.5, marker="o" if len(mean) == 1 else None)
         if values.shape[1] > 1:
             std = values.std(axis=1, ddof=1)
             axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
-    if clip_quantile < 1:
-        low, high = everything.min(), np.quantile(everything, clip_quantile)
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    margin = 0.05 * (high - low) or 1.0
+    axes.set_ylim(low - margin, high + margin)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
