@@ -11,7 +11,8 @@ import vaejax
 from vaejax import plots
 from vaejax.base import Array, Key, Params
 
-NUM_COLUMNS = 10
+COLUMNS = 10
+CELLS = 20  # a side, of the latent plane
 
 
 def image_figures(
@@ -27,45 +28,51 @@ def image_figures(
       key: decides the samples.
       history: the lines of metrics.jsonl.
     """
-    reconstruct_key, sample_key = jax.random.split(key)
-    shown = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])[:NUM_COLUMNS]
-    originals = xs[shown]
+    classes = np.unique(labels)[:COLUMNS]
+    originals = xs[np.array([np.flatnonzero(labels == label)[0] for label in classes])]
+    images = jax.device_get(jax.jit(_images, static_argnums=0)(vae, params, key, originals))
+    t = [f"t={t:.2f}" for t in np.linspace(0, 1, COLUMNS - 2)]
     figures = {
         "learning_curves": learning_curves(history),
         "reconstructions": plots.image_grid(
-            jnp.stack([originals, vaejax.reconstruct(vae, params, reconstruct_key, originals)]),
+            images["reconstructions"],
             title="Test images as the model sees them, and the mean of p(x|z) with z ~ q(z|x)",
             row_labels=("x", "p(x|z)"),
-            column_labels=[str(label) for label in labels[shown]],
+            column_labels=[str(label) for label in classes],
         ),
-        "samples": plots.image_grid(
-            vaejax.sample(vae, params, sample_key, NUM_COLUMNS**2).reshape(
-                NUM_COLUMNS, NUM_COLUMNS, *originals.shape[1:]
-            ),
-            title="Prior samples: the mean of p(x|z) with z ~ p(z)",
+        "samples": plots.image_grid(images["samples"], title="Prior samples: the mean of p(x|z) with z ~ p(z)"),
+        "interpolations": plots.image_grid(
+            images["interpolations"],
+            title="Between two test images: the mean of p(x|z) at z = (1 - t) z0 + t z1",
+            column_labels=["x0", *t, "x1"],
         ),
-        "interpolations": interpolations(vae, params, originals),
     }
-    if jnp.shape(getattr(vae.prior(params), "mean", None)) == (2,):
+    if "manifold" in images:
         title = "The latent plane: the mean of p(x|z) at equally spaced quantiles of p(z)"
-        figures["manifold"] = plots.image_grid(
-            vaejax.manifold(vae, params, 2 * NUM_COLUMNS), title=title, cell_inches=0.3
-        )
+        figures["manifold"] = plots.image_grid(images["manifold"], title=title, cell_inches=0.3)
     return figures
 
 
-def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Any:
+def _images(vae: vaejax.VAE, params: Params, key: Key, originals: Array) -> dict[str, Array]:
+    """The grids of every figure, `[rows, columns, height, width]`, as one program."""
+    reconstruct_key, sample_key = jax.random.split(key)
+    samples = vaejax.sample(vae, params, sample_key, COLUMNS**2)
+    images = {
+        "reconstructions": jnp.stack([originals, vaejax.reconstruct(vae, params, reconstruct_key, originals)]),
+        "samples": samples.reshape(COLUMNS, COLUMNS, *originals.shape[1:]),
+        "interpolations": _interpolations(vae, params, originals),
+    }
+    if jnp.shape(getattr(vae.prior(params), "mean", None)) == (2,):
+        images["manifold"] = vaejax.manifold(vae, params, CELLS)
+    return images
+
+
+def _interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
     """Straight lines between the posterior means of neighbouring examples, the examples themselves at both ends."""
-    half = len(originals) // 2
-    starts, ends = originals[: 2 * half : 2], originals[1 : 2 * half : 2]
-    steps = NUM_COLUMNS - 2
-    between = jax.vmap(lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, steps))(starts, ends)
-    columns = ["x0", *(f"t={t:.2f}" for t in np.linspace(0, 1, steps)), "x1"]
-    return plots.image_grid(
-        jnp.concatenate([starts[:, None], between, ends[:, None]], axis=1),
-        title="Between two test images: the mean of p(x|z) at z = (1 - t) z0 + t z1",
-        column_labels=columns,
-    )
+    pairs = len(originals) // 2 * 2
+    starts, ends = originals[0:pairs:2], originals[1:pairs:2]
+    between = jax.vmap(lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, COLUMNS - 2))(starts, ends)
+    return jnp.concatenate([starts[:, None], between, ends[:, None]], axis=1)
 
 
 def learning_curves(history: list[dict]) -> Any:

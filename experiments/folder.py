@@ -30,13 +30,13 @@ class RunError(Exception):
     """The run could not go on: exit status 1."""
 
 
-def open_run(name: str, config: Any) -> tuple[Path, Any]:
-    """The folder to write to and the configuration to run, new or resumed.
+def find(name: str, config: Any) -> tuple[Path, Any]:
+    """The folder of the run and the configuration to run, new or resumed; nothing is written.
 
     A resumed run takes its configuration from the folder; a flag that was given and says otherwise is an error.
 
     Raises:
-      UsageError: --out holds a run already, cannot be written, or --resume finds none or another one.
+      UsageError: --out holds a run already, or --resume finds none or another one.
     """
     if config.resume:
         path = config.out or _newest(name)
@@ -46,12 +46,22 @@ def open_run(name: str, config: Any) -> tuple[Path, Any]:
         raise UsageError(f"--out {path} holds a run; add --resume to continue it, or give another folder.")
     if path.is_dir() and any(path.iterdir()):
         raise UsageError(f"--out {path} is not empty and holds no run; give another folder.")
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--out {path} is a file; give a folder.")
+    return path, config
+
+
+def create(path: Path, name: str, config: Any) -> None:
+    """Makes the folder and writes the configuration into it.
+
+    Raises:
+      UsageError: it cannot be written.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", {"experiment": name} | _plain(config))
     except OSError as error:
         raise UsageError(f"--out {path} cannot be written ({error.strerror}); give another folder.") from error
-    return path, config
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -43,7 +43,7 @@ class Config(run.Config):
 
 
 def make_experiment(config: Config) -> run.Experiment:
-    train, test = (datasets.load(config.data, split=split) for split in ("train", "test"))
+    train, test = (run.load(config.data, split) for split in ("train", "test"))
     image_shape = train.images.shape[1:]
     vae = vaejax.gaussian_vae(
         latent_size=config.latent_size,
@@ -52,7 +52,7 @@ def make_experiment(config: Config) -> run.Experiment:
         likelihood=vaejax.Bernoulli,
     )
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), vaejax.binarize)
-    num_steps = config.epochs * (len(train.images) // config.batch_size)
+    num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
     test_keys = jax.random.split(jax.random.key(TEST_KEY), len(test.images))
     xs = jax.jit(jax.vmap(vaejax.binarize))(test_keys, jnp.asarray(test.images))
     return run.Experiment(

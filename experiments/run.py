@@ -24,7 +24,7 @@ import vaejax
 from experiments import evaluation, folder
 from experiments.folder import RunError, UsageError
 from experiments.members import Members
-from vaejax import checkpoints
+from vaejax import checkpoints, datasets
 from vaejax.base import Example, Key, KlFn, Params, PyTree
 from vaejax.training import TrainState
 
@@ -91,7 +91,23 @@ class Experiment(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> int:
-        return jax.tree.leaves(self.train)[0].shape[0] // self.batch_size
+        return steps_per_epoch(self.train, self.batch_size)
+
+
+def steps_per_epoch(train: PyTree, batch_size: int) -> int:
+    """Whole batches in the training data; UsageError where there is none."""
+    num_examples = jax.tree.leaves(train)[0].shape[0]
+    if batch_size > num_examples:
+        raise UsageError(f"--batch-size is {batch_size} and there are {num_examples} training examples; give fewer.")
+    return num_examples // batch_size
+
+
+def load(name: str, split: str) -> datasets.Dataset:
+    """A data set by name; UsageError where there is none."""
+    try:
+        return datasets.load(name, split=split)
+    except ValueError as error:
+        raise UsageError(f"--data: {error}") from error
 
 
 def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment]) -> None:
@@ -110,10 +126,11 @@ def run(name: str, config: Any, make_experiment: Callable[[Any], Experiment]) ->
     """Trains, evaluates and draws one experiment, or finishes one that was interrupted. Returns its summary."""
     started = time.perf_counter()
     _check(config)
-    path, config = folder.open_run(name, config)
+    path, config = folder.find(name, config)
+    experiment = make_experiment(config)
+    folder.create(path, name, config)
     print(f"run folder: {path}", flush=True)
     try:
-        experiment = make_experiment(config)
         members = Members(config.seed, config.num_seeds)
         write_manifest = partial(
             folder.write_manifest, path, seeds=members.seeds, data_checksum=experiment.data_checksum

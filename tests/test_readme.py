@@ -1,0 +1,33 @@
+"""README's code runs as it stands, and its commands are the ones that the checks use."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_code_runs_from_top_to_bottom():
+    namespace: dict = {}
+    code = blocks("python")
+    assert len(code) >= 3
+    for block in code:
+        exec(block, namespace)
+    assert namespace["samples"].shape == (16, 12, 12)
+    assert namespace["state"].step == 8
+    assert namespace["states"].step.tolist() == [8, 8, 8]
+
+
+def test_there_are_exactly_two_set_up_commands():
+    commands = [line for block in blocks("sh") for line in block.splitlines() if "pip install" in line]
+    assert len(commands) == 2
+    assert commands[0].endswith("-m experiments.mnist") and "-m pytest" in commands[1]
+
+
+def test_every_file_that_is_named_exists():
+    for path in re.findall(r"`((?:vaejax|experiments|tests)/[\w/.]+)`", README):
+        assert (ROOT / path).exists(), path
