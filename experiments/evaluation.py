@@ -25,6 +25,15 @@ ELBO_SAMPLES = 10
 # Examples mapped together: by the thousand where one sample is decoded; few where a hundred are, to stay in cache.
 BATCH_SIZE, NLL_BATCH_SIZE = 1000, 8
 
+# The numbers of a summary, in the order of its table, and what they are.
+MEANINGS = {
+    "negative_elbo": ("negative ELBO", "upper bound of -log p(x)"),
+    "log_likelihood": ("log-likelihood", "E_q[log p(x|z)]"),
+    "kl": ("KL", "KL(q(z|x) || p(z)), what the latents carry"),
+    "nll": ("NLL", "-log p(x), importance-weighted upper bound"),
+    "active_units": ("active units", "latents whose posterior mean has a variance above 0.01 over the test set"),
+}
+
 
 def make_test_elbo(experiment: Any, members: Members) -> Callable[[TrainState], dict[str, list[float]]]:
     """The test set's mean ELBO from one sample an example, a number a member; the same noise at every call."""
@@ -45,7 +54,9 @@ def make_test_elbo(experiment: Any, members: Members) -> Callable[[TrainState], 
     return test_elbo
 
 
-def evaluate(experiment: Any, members: Members, states: TrainState) -> dict[str, dict[str, Any]]:
+def evaluate(
+    experiment: Any, members: Members, states: TrainState, check_interrupts: Callable[[], None]
+) -> dict[str, dict[str, Any]]:
     """The summary's numbers as `{"mean", "std", "num_seeds", "values", ...}`, in nats per example; std is over seeds.
 
     `monte_carlo_error` is the standard error of the NLL that its importance samples leave, for one member.
@@ -70,6 +81,7 @@ def evaluate(experiment: Any, members: Members, states: TrainState) -> dict[str,
             examples = jax.tree.map(lambda leaf, first=first: leaf[first : first + BATCH_SIZE], test)
             parts.append(jax.device_get(members.stack(compiled(states, first, examples))))
             progress.update(jax.tree.leaves(examples)[0].shape[0])
+            check_interrupts()
     terms, marginal = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
     monte_carlo_error = np.sqrt(np.square(marginal.standard_error).sum(axis=1)) / num_examples
@@ -102,32 +114,36 @@ def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
     } | about
 
 
-def table(summary: dict[str, Any]) -> str:
-    """The summary's numbers as text, with what each was measured with."""
-    test = summary["test"]
-    samples, nll = test["negative_elbo"]["num_samples"], test["nll"]
-    notes = {
-        "negative_elbo": f"{samples} samples an example",
-        "log_likelihood": f"{samples} samples an example",
-        "kl": "nats used by the latents",
-        "nll": f"{nll['num_samples']} importance samples, Monte-Carlo error {nll['monte_carlo_error']:.3f}",
-        "active_units": "latents whose posterior mean varies by more than 0.01",
-    }
-    seeds = (
-        f"seed {summary['seeds'][0]}"
-        if len(summary["seeds"]) == 1
-        else f"mean ± std over {len(summary['seeds'])} seeds"
-    )
-    head = (
-        f"\n{summary['data']}, {summary['num_test_examples']:,} test examples, "
-        f"binarisation: {summary['binarization']}, {summary['epochs']} epochs, {seeds}; nats per example\n"
-    )
-    rows = []
-    for name, note in notes.items():
+def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Each number of a summary as (name, value with its error bar, what it is and was measured with)."""
+    lines = []
+    for name, (label, meaning) in MEANINGS.items():
         number, digits = test[name], 1 if name == "active_units" else 2
         std = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
-        rows.append(f"  {name.replace('_', ' '):15s}{number['mean']:9.{digits}f}{std:8s}  {note}")
-    return head + "\n".join(rows) + "\n"
+        notes = [meaning]
+        if "num_samples" in number:
+            notes.append(f"{number['num_samples']} samples an example")
+        if "monte_carlo_error" in number:
+            notes.append(f"Monte-Carlo error {number['monte_carlo_error']:.3f}")
+        lines.append((label, f"{number['mean']:.{digits}f}{std}", "; ".join(notes)))
+    return lines
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The sentence above the numbers: data, binarisation, seeds, unit."""
+    num_seeds = len(summary["seeds"])
+    return (
+        f"{summary['data']}, {summary['num_test_examples']:,} test examples, binarisation: {summary['binarization']}, "
+        f"{summary['epochs']} epochs, "
+        + (f"mean ± std over {num_seeds} training seeds" if num_seeds > 1 else f"seed {summary['seeds'][0]}")
+        + f"; {summary['units']}"
+    )
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary's numbers as text."""
+    lines = [f"  {name:15s}{value:>16s}  {note}" for name, value, note in rows(summary["test"])]
+    return "\n".join(["", describe(summary), *lines, ""])
 
 
 def _named(terms: vaejax.ElboTerms) -> dict[str, np.ndarray]:

@@ -21,8 +21,9 @@ import tyro
 from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, folder
+from experiments import evaluation, folder, interrupts, report
 from experiments.folder import RunError, UsageError
+from experiments.interrupts import Interrupted
 from experiments.members import Members
 from vaejax import checkpoints, datasets
 from vaejax.base import Example, Key, KlFn, Params, PyTree
@@ -120,6 +121,8 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment]
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_status)
 
 
 def run(name: str, config: Any, make_experiment: Callable[[Any], Experiment]) -> dict:
@@ -130,30 +133,35 @@ def run(name: str, config: Any, make_experiment: Callable[[Any], Experiment]) ->
     experiment = make_experiment(config)
     folder.create(path, name, config)
     print(f"run folder: {path}", flush=True)
+    members = Members(config.seed, config.num_seeds)
+    write_manifest = partial(folder.write_manifest, path, seeds=members.seeds, data_checksum=experiment.data_checksum)
+    write_manifest(params_digest=None)
     try:
-        members = Members(config.seed, config.num_seeds)
-        write_manifest = partial(
-            folder.write_manifest, path, seeds=members.seeds, data_checksum=experiment.data_checksum
-        )
-        write_manifest(params_digest=None)
-        states = train(path, config, experiment, members)
-        summary = _summary(name, config, experiment, members, states, folder.read_metrics(path))
-        folder.write_json(path / "summary.json", summary)
-        figures = _figures(experiment, members, states, folder.read_metrics(path))
-        folder.write_figures(path, figures)
-        write_manifest(params_digest=checkpoints.digest(states.params))
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; continue with: python -m experiments.{name} --resume --out {path}", file=sys.stderr)
-        sys.exit(130)
+        with interrupts.requests() as check_interrupts:
+            states = train(path, config, experiment, members, check_interrupts)
+            test = evaluation.evaluate(experiment, members, states, check_interrupts)
+    except Interrupted:
+        print(f"\nsaved; continue with: python -m experiments.{name} --resume --out {path}", file=sys.stderr)
+        raise
+    history = folder.read_metrics(path)
+    summary = _summary(name, config, experiment, members, test, history)
+    folder.write_json(path / "summary.json", summary)
+    figures = _figures(experiment, members, states, history)
+    folder.write_figures(path, figures)
+    write_manifest(params_digest=checkpoints.digest(states.params))
+    report.write(path, sys.modules[make_experiment.__module__].__doc__)
+
     print(evaluation.table(summary))
-    print(f"in {path}: summary.json, manifest.json, metrics.jsonl, checkpoints/, and figures/")
+    print(f"in {path}: report.html, summary.json, manifest.json, metrics.jsonl, checkpoints/, and figures/")
     for figure in figures:
         print(f"  figures/{figure}.png")
     print(f"done in {time.perf_counter() - started:.0f} s, of which training {summary['training_seconds']:.0f} s")
     return summary
 
 
-def train(path: Path, config: Any, experiment: Experiment, members: Members) -> TrainState:
+def train(
+    path: Path, config: Any, experiment: Experiment, members: Members, check_interrupts: Callable[[], None]
+) -> TrainState:
     """The loop: an epoch, a line of metrics, a checkpoint; from the last checkpoint where there is one."""
     step = vaejax.make_train_step(experiment.loss_fn, experiment.optimizer)
     epoch = jax.jit(members.lift(vaejax.make_train_epoch(step, experiment.batch_size)), donate_argnums=0)
@@ -184,6 +192,7 @@ def train(path: Path, config: Any, experiment: Experiment, members: Members) -> 
             folder.append_metrics(path, row)
             checkpoints.save(path / "checkpoints", states, step=row["step"])
             _check_finite(row, members, path)
+            check_interrupts()
             progress.update()
             progress.set_postfix_str(
                 f"train {np.mean(row['train']['loss']):.2f}, test {np.mean(row['test']['negative_elbo']):.2f} nats, "
@@ -198,9 +207,7 @@ def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list[flo
     return {name: np.mean(members.stack(term), axis=1).tolist() for name, term in series.items()}
 
 
-def _summary(
-    name: str, config: Any, experiment: Experiment, members: Members, states: TrainState, history: list[dict]
-) -> dict:
+def _summary(name: str, config: Any, experiment: Experiment, members: Members, test: dict, history: list[dict]) -> dict:
     return {
         "experiment": name,
         "data": config.data,
@@ -209,7 +216,7 @@ def _summary(
         "seeds": members.seeds,
         "num_test_examples": jax.tree.leaves(experiment.test)[0].shape[0],
         "units": "nats per example",
-        "test": evaluation.evaluate(experiment, members, states),
+        "test": test,
         "training_seconds": round(sum(row["seconds"] for row in history), 2),
     }
 

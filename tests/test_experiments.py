@@ -57,7 +57,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "first"
     result = execute(*SMALL, "--seed", "3", "--out", path)
     assert result.returncode == 0, result.stderr
-    assert "negative elbo" in result.stdout and str(path) in result.stdout
+    assert "negative ELBO" in result.stdout and str(path) in result.stdout
     return path
 
 

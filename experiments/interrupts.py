@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM as requests: the epoch under way is finished and saved, then the run stops."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved its state.
+
+    Attributes:
+      exit_status: 0 after SIGTERM, which schedulers send and count as a clean end; 130 after Ctrl-C.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 0 if number == signal.SIGTERM else 130
+
+
+@contextmanager
+def requests() -> Iterator[Callable[[], None]]:
+    """Yields `check()`, which raises `Interrupted` once a signal came. A second Ctrl-C stops at once.
+
+    Outside the main thread, where Python delivers no signals, nothing is caught.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if received:
+            raise Interrupted(number)
+        received.append(number)
+        print(f"\n{signal.Signals(number).name}: finishing what is under way; again to stop at once", file=sys.stderr)
+
+    def check() -> None:
+        if received:
+            raise Interrupted(received[0])
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,121 @@
+"""report.html: one self-contained page of a run, made from its folder alone; to look at and to send to a colleague."""
+
+import base64
+import html
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from experiments import evaluation
+
+CAPTIONS = {
+    "learning_curves": "Negative ELBO over training. The band, if any, is one standard deviation over seeds.",
+    "reconstructions": "Top: test images as the model sees them. Bottom: what it makes of them.",
+    "samples": "New images: latents drawn from the prior, decoded.",
+    "interpolations": "Between the images at the left and right ends, along a straight line in latent space.",
+    "manifold": "The whole latent plane, decoded on a grid of equal prior mass.",
+}
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff }
+body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; line-height: 1.2 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
+.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
+td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+figure { margin: 1.5rem 0 } figure img { max-width: 100%; height: auto; display: block }
+figcaption, .note { color: #555; font-size: .9rem }
+code, pre { font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
+pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre-wrap }
+"""
+
+
+def write(path: Path, description: str) -> None:
+    """Writes report.html into the run folder, replacing it whole.
+
+    Args:
+      path: a finished run's folder.
+      description: what the experiment is; its first line becomes the page's introduction.
+    """
+    summary, manifest, config = (
+        json.loads((path / f"{name}.json").read_text()) for name in ("summary", "manifest", "config")
+    )
+    page = render(summary, manifest, config, description, _figures(path / "figures"))
+    temporary = path / "report.html.tmp"
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path / "report.html")
+
+
+def render(summary: dict, manifest: dict, config: dict, description: str, figures: dict[str, bytes]) -> str:
+    """The page as text."""
+    title = f"{summary['experiment']}: {summary['test']['negative_elbo']['mean']:.2f} nats on {summary['data']}"
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{html.escape(description.strip().splitlines()[0])}</p>",
+        "<h2>Numbers</h2>",
+        f"<p>{html.escape(evaluation.describe(summary))}.</p>",
+        _numbers(summary["test"]),
+        "<h2>Figures</h2>",
+        *(_figure(name, image, manifest["key"]["seeds"][0]) for name, image in figures.items()),
+        "<h2>How to reproduce it</h2>",
+        f"<pre>{html.escape(_command(config))}</pre>",
+        "<p>The same versions on the same kind of machine give the same parameters, bit for bit.</p>",
+        _table(_provenance(summary, manifest)),
+        "<h2>Configuration</h2>",
+        _table(config),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _numbers(test: dict[str, dict]) -> str:
+    cells = (
+        f'<tr><td>{html.escape(name)}</td><td class="number">{value}</td><td class="note">{html.escape(note)}</td></tr>'
+        for name, value, note in evaluation.rows(test)
+    )
+    return '<div class="scroll"><table>' + "\n".join(cells) + "</table></div>"
+
+
+def _figure(name: str, image: bytes, seed: int) -> str:
+    caption = CAPTIONS.get(name, name.replace("_", " "))
+    member = "" if name == "learning_curves" else f" Seed {seed}."
+    source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+    return (
+        f'<figure><img alt="{html.escape(caption)}" src="{source}"><figcaption>{caption}{member}</figcaption></figure>'
+    )
+
+
+def _figures(directory: Path) -> dict[str, bytes]:
+    images = {file.stem: file.read_bytes() for file in sorted(directory.glob("*.png"))}
+    return {name: images[name] for name in [*CAPTIONS, *(images.keys() - CAPTIONS.keys())] if name in images}
+
+
+def _command(config: dict) -> str:
+    options = {name: value for name, value in config.items() if name != "experiment" and value is not None}
+    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+    return f"python -m experiments.{config['experiment']} {flags}"
+
+
+def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
+    return {
+        "parameters, SHA-256": manifest["params_sha256"],
+        "data, SHA-256": manifest["data_sha256"],
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
+        "device": manifest["device"],
+        "machine": manifest["machine"],
+        "random numbers": f"{manifest['key']['implementation']}, seeds {manifest['key']['seeds']}",
+        "training time": f"{summary['training_seconds']:.0f} s",
+    }
+
+
+def _table(rows: dict[str, Any]) -> str:
+    cells = (
+        f"<tr><td>{html.escape(name)}</td><td><code>{html.escape(str(value))}</code></td></tr>"
+        for name, value in rows.items()
+    )
+    return '<div class="scroll"><table>' + "\n".join(cells) + "</table></div>"
