@@ -1,4 +1,4 @@
-"""The numbers at the end of a run: negative ELBO and its terms, importance-weighted NLL, active units; and their table.
+"""The numbers at the end of a run: negative ELBO and its terms, importance-weighted NLL, active units; and their rows.
 
 Every test example draws from its own key, folded from its index, so that the batch size of the evaluation changes
 nothing.
@@ -127,23 +127,6 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
             notes.append(f"Monte-Carlo error {number['monte_carlo_error']:.3f}")
         lines.append((label, f"{number['mean']:.{digits}f}{std}", "; ".join(notes)))
     return lines
-
-
-def describe(summary: dict[str, Any]) -> str:
-    """The sentence above the numbers: data, binarisation, seeds, unit."""
-    num_seeds = len(summary["seeds"])
-    return (
-        f"{summary['data']}, {summary['num_test_examples']:,} test examples, binarisation: {summary['binarization']}, "
-        f"{summary['epochs']} epochs, "
-        + (f"mean ± std over {num_seeds} training seeds" if num_seeds > 1 else f"seed {summary['seeds'][0]}")
-        + f"; {summary['units']}"
-    )
-
-
-def table(summary: dict[str, Any]) -> str:
-    """The summary's numbers as text."""
-    lines = [f"  {name:15s}{value:>16s}  {note}" for name, value, note in rows(summary["test"])]
-    return "\n".join(["", describe(summary), *lines, ""])
 
 
 def _named(terms: vaejax.ElboTerms) -> dict[str, np.ndarray]:

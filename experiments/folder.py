@@ -17,7 +17,6 @@ from typing import Any
 import jax
 
 import vaejax
-from vaejax import checkpoints
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -121,10 +120,6 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
         temporary = directory / f".{name}.tmp"
         figure.savefig(temporary, format="png", dpi=200)
         temporary.replace(directory / f"{name}.png")
-
-
-def has_checkpoint(path: Path) -> bool:
-    return checkpoints.latest(path / "checkpoints") is not None
 
 
 def _resumed(name: str, path: Path, config: Any) -> Any:

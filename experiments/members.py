@@ -43,4 +43,4 @@ class Members:
         return tree if self.num == 1 else jax.tree.map(lambda leaf: leaf[0], tree)
 
     def describe(self) -> str:
-        return f"seed {self.seed}" if self.num == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
+        return f"seed {self.seed}" if self.num == 1 else f"mean ± std over seeds {self.seeds[0]} to {self.seeds[-1]}"

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page of a run, made from its folder alone; to look at and to send to a colleague."""
+"""report.html: one self-contained page of a run, to look at and to send to a colleague."""
 
 import base64
 import html
@@ -6,8 +6,6 @@ import json
 import shlex
 from pathlib import Path
 from typing import Any
-
-from experiments import evaluation
 
 CAPTIONS = {
     "learning_curves": "Negative ELBO over training. The band, if any, is one standard deviation over seeds.",
@@ -30,33 +28,27 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre-wr
 """
 
 
-def write(path: Path, description: str) -> None:
+def write(path: Path, description: str, result: Any) -> None:
     """Writes report.html into the run folder, replacing it whole.
 
     Args:
-      path: a finished run's folder.
-      description: what the experiment is; its first line becomes the page's introduction.
+      path: the run folder, with its summary, manifest, configuration and figures.
+      description: what the experiment is, a docstring; its first paragraphs become the page's introduction.
+      result: the `Result` of the run.
     """
     summary, manifest, config = (
         json.loads((path / f"{name}.json").read_text()) for name in ("summary", "manifest", "config")
     )
-    page = render(summary, manifest, config, description, _figures(path / "figures"))
-    temporary = path / "report.html.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path / "report.html")
-
-
-def render(summary: dict, manifest: dict, config: dict, description: str, figures: dict[str, bytes]) -> str:
-    """The page as text."""
-    title = f"{summary['experiment']}: {summary['test']['negative_elbo']['mean']:.2f} nats on {summary['data']}"
+    title = f"{summary['experiment']} on {summary['data']}: {result.headline}"
+    paragraphs = [paragraph for paragraph in description.strip().split("\n\n") if "Command:" not in paragraph]
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{html.escape(description.strip().splitlines()[0])}</p>",
+        *(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs),
         "<h2>Numbers</h2>",
-        f"<p>{html.escape(evaluation.describe(summary))}.</p>",
-        _numbers(summary["test"]),
+        f"<p>{html.escape(result.about)}.</p>",
+        _numbers(result.rows),
         "<h2>Figures</h2>",
-        *(_figure(name, image, manifest["key"]["seeds"][0]) for name, image in figures.items()),
+        *(_figure(name, image, manifest["key"]["seeds"][0]) for name, image in _figures(path / "figures").items()),
         "<h2>How to reproduce it</h2>",
         f"<pre>{html.escape(_command(config))}</pre>",
         "<p>The same versions on the same kind of machine give the same parameters, bit for bit.</p>",
@@ -64,19 +56,23 @@ def render(summary: dict, manifest: dict, config: dict, description: str, figure
         "<h2>Configuration</h2>",
         _table(config),
     ]
+    temporary = path / "report.html.tmp"
+    temporary.write_text(_page(title, "\n".join(parts)), encoding="utf-8")
+    temporary.replace(path / "report.html")
+
+
+def _page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
-def _numbers(test: dict[str, dict]) -> str:
+def _numbers(rows: list[tuple[str, str, str]]) -> str:
     cells = (
         f'<tr><td>{html.escape(name)}</td><td class="number">{value}</td><td class="note">{html.escape(note)}</td></tr>'
-        for name, value, note in evaluation.rows(test)
+        for name, value, note in rows
     )
     return '<div class="scroll"><table>' + "\n".join(cells) + "</table></div>"
 

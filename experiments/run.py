@@ -95,6 +95,41 @@ class Experiment(NamedTuple):
         return steps_per_epoch(self.train, self.batch_size)
 
 
+class Result(NamedTuple):
+    """What a finished run has to say.
+
+    Attributes:
+      summary: what it adds to summary.json.
+      headline: the result in a few words.
+      about: the sentence above the numbers: data, binarisation, seeds, unit.
+      rows: the numbers, as (name, value with its error bar, what it is and was measured with).
+      figures: by name.
+    """
+
+    summary: dict[str, Any]
+    headline: str
+    about: str
+    rows: list[tuple[str, str, str]]
+    figures: Mapping[str, Any]
+
+    def table(self) -> str:
+        widths = [max(len(row[column]) for row in self.rows) for column in (0, 1)]
+        lines = [f"  {name:{widths[0]}s}  {value:>{widths[1]}s}  {note}" for name, value, note in self.rows]
+        return "\n".join([self.about, *lines])
+
+
+class Comparison(NamedTuple):
+    """Several models, trained in turn and concluded on together.
+
+    Attributes:
+      arms: the models by name; each has its own folder in the run's.
+      conclude: `(members, states, histories, check_interrupts) -> Result`, the middle two by name of the arm.
+    """
+
+    arms: dict[str, Experiment]
+    conclude: Callable[..., Result]
+
+
 def steps_per_epoch(train: PyTree, batch_size: int) -> int:
     """Whole batches in the training data; UsageError where there is none."""
     num_examples = jax.tree.leaves(train)[0].shape[0]
@@ -111,7 +146,7 @@ def load(name: str, split: str) -> datasets.Dataset:
         raise UsageError(f"--data: {error}") from error
 
 
-def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment]) -> None:
+def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment | Comparison]) -> None:
     """The command line: parses, runs, answers a user's mistake in one line (exit status 2; 1 where the run failed)."""
     module = importlib.import_module(make_experiment.__module__)
     name = Path(module.__file__).stem
@@ -125,51 +160,65 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment]
         sys.exit(interrupted.exit_status)
 
 
-def run(name: str, config: Any, make_experiment: Callable[[Any], Experiment]) -> dict:
-    """Trains, evaluates and draws one experiment, or finishes one that was interrupted. Returns its summary."""
+def run(name: str, config: Any, make_experiment: Callable[[Any], Experiment | Comparison]) -> dict:
+    """Trains, evaluates and draws an experiment, or finishes one that was interrupted. Returns its summary."""
     started = time.perf_counter()
     _check(config)
     path, config = folder.find(name, config)
-    experiment = make_experiment(config)
+    arms, conclude = _as_comparison(make_experiment(config))
     folder.create(path, name, config)
     print(f"run folder: {path}", flush=True)
     members = Members(config.seed, config.num_seeds)
-    write_manifest = partial(folder.write_manifest, path, seeds=members.seeds, data_checksum=experiment.data_checksum)
+    data_checksum = next(iter(arms.values())).data_checksum
+    write_manifest = partial(folder.write_manifest, path, seeds=members.seeds, data_checksum=data_checksum)
     write_manifest(params_digest=None)
     try:
         with interrupts.requests() as check_interrupts:
-            states = train(path, config, experiment, members, check_interrupts)
-            test = evaluation.evaluate(experiment, members, states, check_interrupts)
+            states = {
+                arm: train(path / arm, config, experiment, members, check_interrupts, arm or "training")
+                for arm, experiment in arms.items()
+            }
+            history = {arm: folder.read_metrics(path / arm) for arm in arms}
+            result = conclude(members, states, history, check_interrupts)
     except Interrupted:
         print(f"\nsaved; continue with: python -m experiments.{name} --resume --out {path}", file=sys.stderr)
         raise
-    history = folder.read_metrics(path)
-    summary = _summary(name, config, experiment, members, test, history)
+    training_seconds = sum(row["seconds"] for rows in history.values() for row in rows)
+    summary = {"experiment": name, "data": config.data, "epochs": config.epochs, "seeds": members.seeds}
+    summary |= result.summary | {"training_seconds": round(training_seconds, 2)}
     folder.write_json(path / "summary.json", summary)
-    figures = _figures(experiment, members, states, history)
-    folder.write_figures(path, figures)
-    write_manifest(params_digest=checkpoints.digest(states.params))
-    report.write(path, sys.modules[make_experiment.__module__].__doc__)
+    folder.write_figures(path, result.figures)
+    write_manifest(params_digest=checkpoints.digest({arm: state.params for arm, state in states.items()}))
+    report.write(path, sys.modules[make_experiment.__module__].__doc__, result)
 
-    print(evaluation.table(summary))
+    print("\n" + result.table() + "\n")
     print(f"in {path}: report.html, summary.json, manifest.json, metrics.jsonl, checkpoints/, and figures/")
-    for figure in figures:
+    for figure in result.figures:
         print(f"  figures/{figure}.png")
-    print(f"done in {time.perf_counter() - started:.0f} s, of which training {summary['training_seconds']:.0f} s")
+    print(f"done in {time.perf_counter() - started:.0f} s, of which training {training_seconds:.0f} s")
     return summary
 
 
 def train(
-    path: Path, config: Any, experiment: Experiment, members: Members, check_interrupts: Callable[[], None]
+    path: Path,
+    config: Any,
+    experiment: Experiment,
+    members: Members,
+    check_interrupts: Callable[[], None],
+    description: str,
 ) -> TrainState:
     """The loop: an epoch, a line of metrics, a checkpoint; from the last checkpoint where there is one."""
     step = vaejax.make_train_step(experiment.loss_fn, experiment.optimizer)
     epoch = jax.jit(members.lift(vaejax.make_train_epoch(step, experiment.batch_size)), donate_argnums=0)
     init = members.lift(partial(vaejax.init_train_state, experiment.vae, experiment.optimizer))
     states = jax.jit(init)(members.keys, experiment.example)
-    if folder.has_checkpoint(path):
-        states = checkpoints.restore(path / "checkpoints", states)
+    if checkpoints.latest(path / "checkpoints") is not None:
+        try:
+            states = checkpoints.restore(path / "checkpoints", states)
+        except ValueError as error:
+            raise RunError(f"{error} To start afresh, give another --out.") from error
     done = int(members.first(states).step) // experiment.steps_per_epoch
+    path.mkdir(exist_ok=True)
     folder.cut_metrics(path, done)
 
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(members.first(states).params))
@@ -181,7 +230,7 @@ def train(
     data, test_elbo = jax.device_put(experiment.train), evaluation.make_test_elbo(experiment, members)
     # Compiled beforehand, so that the seconds of the first epoch are an epoch's.
     epoch = epoch.lower(states, data).compile()
-    with tqdm(total=config.epochs, initial=done, unit="epoch", dynamic_ncols=True, desc="training") as progress:
+    with tqdm(total=config.epochs, initial=done, unit="epoch", dynamic_ncols=True, desc=description) as progress:
         for number in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
             states, metrics = epoch(states, data)
@@ -189,9 +238,9 @@ def train(
             seconds = time.perf_counter() - started
             row = {"epoch": number, "step": number * experiment.steps_per_epoch, "seconds": round(seconds, 3)}
             row |= {"train": _means(members, metrics.loss, metrics.terms), "test": test_elbo(states)}
+            _check_finite(row, members, path)
             folder.append_metrics(path, row)
             checkpoints.save(path / "checkpoints", states, step=row["step"])
-            _check_finite(row, members, path)
             check_interrupts()
             progress.update()
             progress.set_postfix_str(
@@ -207,23 +256,41 @@ def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list[flo
     return {name: np.mean(members.stack(term), axis=1).tolist() for name, term in series.items()}
 
 
-def _summary(name: str, config: Any, experiment: Experiment, members: Members, test: dict, history: list[dict]) -> dict:
-    return {
-        "experiment": name,
-        "data": config.data,
-        "binarization": experiment.binarization,
-        "epochs": config.epochs,
-        "seeds": members.seeds,
-        "num_test_examples": jax.tree.leaves(experiment.test)[0].shape[0],
-        "units": "nats per example",
-        "test": test,
-        "training_seconds": round(sum(row["seconds"] for row in history), 2),
-    }
+def _as_comparison(experiment: Experiment | Comparison) -> Comparison:
+    """One model as a comparison of one, whose folder is the run's own."""
+    if isinstance(experiment, Comparison):
+        return experiment
+
+    def conclude(members: Members, states: dict, history: dict, check_interrupts: Callable[[], None]) -> Result:
+        return _conclude(experiment, members, states[""], history[""], check_interrupts)
+
+    return Comparison({"": experiment}, conclude)
 
 
-def _figures(experiment: Experiment, members: Members, states: TrainState, history: list[dict]) -> Mapping[str, Any]:
+def _conclude(
+    experiment: Experiment,
+    members: Members,
+    states: TrainState,
+    history: list[dict],
+    check_interrupts: Callable[[], None],
+) -> Result:
+    """The numbers and figures of one model."""
+    test = evaluation.evaluate(experiment, members, states, check_interrupts)
+    num_test_examples = jax.tree.leaves(experiment.test)[0].shape[0]
     first = members.first(states)
-    return experiment.figures(first.params, jax.random.fold_in(first.key, evaluation.FIGURES), history)
+    return Result(
+        summary={
+            "binarization": experiment.binarization,
+            "num_test_examples": num_test_examples,
+            "units": "nats per example",
+            "test": test,
+        },
+        headline=f"negative ELBO {test['negative_elbo']['mean']:.2f} nats",
+        about=f"{num_test_examples:,} test examples, binarisation: {experiment.binarization}, {members.describe()}; "
+        "nats per example",
+        rows=evaluation.rows(test),
+        figures=experiment.figures(first.params, jax.random.fold_in(first.key, evaluation.FIGURES), history),
+    )
 
 
 def _check(config: Any) -> None:

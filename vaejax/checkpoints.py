@@ -24,6 +24,8 @@ class CheckpointMismatchError(ValueError):
 def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> None:
     """Writes `state` as the checkpoint of `step`; the newest `keep` stay. A kill at any moment leaves the others whole.
 
+    A checkpoint of the same step is replaced: a run that fell back from a damaged one comes by its step again.
+
     Raises:
       OSError: the directory cannot be written.
     """
@@ -32,6 +34,8 @@ def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> N
     meta = {"leaves": describe(state), "digest": digest(state)}
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
     with _manager(directory, keep=keep, create=True) as manager:
+        if step in manager.all_steps():
+            manager.delete(step)
         manager.save(step, args=items, force=True)
 
 

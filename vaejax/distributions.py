@@ -100,7 +100,7 @@ class Bernoulli:
 
     def log_prob(self, event: Array) -> Array:
         # -log p = max(l, 0) - x l + log(1 + exp(-|l|)): finite at any logit, one exponential for value and gradient.
-        # -|l| is l - 2 max(l, 0), since JAX differentiates |l| at 0 from one side, and zero logits are common at the start.
+        # -|l| is l - 2 max(l, 0), since JAX takes the derivative of |l| at 0 to be 1, and new networks put out zeros.
         positive = jnp.maximum(self.logits, 0)
         return -jnp.sum(positive - event * self.logits + jnp.log1p(jnp.exp(self.logits - 2 * positive)))
 

@@ -1,0 +1,291 @@
+"""What every model of cases.py shares, and what each awkward one is there to show."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CASES, CODES, DECAY, MAX_LENGTH, Case, Sentence, images_and_contexts
+
+import vaejax
+from vaejax import latent
+from vaejax.base import Latents
+
+NUM = 6
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request) -> Case:
+    return request.param
+
+
+@cache
+def setup(case: Case):
+    """Parameters and a batch."""
+    batch = case.batch(jax.random.key(1), NUM)
+    return jax.jit(case.vae.init)(jax.random.key(0), case.x_of(example(batch, 0))), batch
+
+
+def example(batch, index):
+    return jax.tree.map(lambda leaf: leaf[index], batch)
+
+
+def assert_close(actual, expected, rtol=2e-5, atol=1e-5):
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=atol), actual, expected)
+
+
+def assert_finite(tree):
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        assert np.all(np.isfinite(leaf)), jax.tree_util.keystr(path)
+
+
+def training(case: Case):
+    params, batch = setup(case)
+    step = vaejax.make_train_step(vaejax.mean_over_batch(case.loss), case.optimizer)
+    x = case.x_of(example(batch, 0))
+    return vaejax.init_train_state(case.vae, case.optimizer, jax.random.key(0), x), step, batch
+
+
+def test_init_follows_from_its_key(case):
+    params, batch = setup(case)
+    x = case.x_of(example(batch, 0))
+    assert_finite(params)
+    assert_close(jax.jit(case.vae.init)(jax.random.key(0), x), params, rtol=0, atol=0)
+    other = jax.jit(case.vae.init)(jax.random.key(5), x)
+    assert any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True))
+
+
+def test_gradients_are_finite_and_not_all_zero(case):
+    params, batch = setup(case)
+    with jax.debug_nans(True):
+        gradient, terms = jax.jit(jax.grad(vaejax.mean_over_batch(case.loss), has_aux=True))(
+            params, jax.random.key(2), batch
+        )
+    assert_finite((gradient, terms))
+    largest = [np.max(np.abs(leaf)) for leaf in jax.tree.leaves(gradient)]
+    assert sum(value > 0 for value in largest) > len(largest) / 2
+
+
+def test_jit_is_eager(case):
+    params, batch = setup(case)
+    one = example(batch, 0)
+    assert_close(jax.jit(case.loss)(params, jax.random.key(2), one), case.loss(params, jax.random.key(2), one))
+
+
+def test_a_batch_is_a_loop_over_examples_whatever_its_size(case):
+    params, batch = setup(case)
+    one = jax.jit(lambda key, x: case.loss(params, key, x)[0])
+    many = jax.jit(jax.vmap(one))
+
+    def keys(part=slice(None)):
+        return jax.random.split(jax.random.key(2), NUM)[part]
+
+    loop = np.array([one(keys(i), example(batch, i)) for i in range(NUM)])
+    parts = [many(keys(part), example(batch, part)) for part in (slice(0, 2), slice(2, NUM))]
+    assert_close(np.concatenate(parts), loop)
+    loss, _ = jax.jit(vaejax.mean_over_batch(case.loss))(params, jax.random.key(2), batch)
+    assert_close(loss, loop.mean())
+
+
+def test_steps_share_one_trace_and_lower_the_loss(case):
+    state, step, batch = training(case)
+    traces = []
+
+    @jax.jit
+    def counted(state, batch):
+        traces.append(None)
+        return step(state, batch)
+
+    losses = []
+    for _ in range(40):
+        state, metrics = counted(state, batch)
+        losses.append(float(metrics.loss))
+    assert len(traces) == 1
+    assert_finite(state.params)
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+
+
+def test_an_epoch_is_its_steps_and_lowers_for_tpu(case):
+    state, step, batch = training(case)
+    epoch = jax.jit(vaejax.make_train_epoch(step, 2))
+    after, metrics = epoch(state, batch)
+    assert after.step == NUM // 2 and metrics.loss.shape == (NUM // 2,)
+    assert_finite(metrics)
+    exported = jax.export.export(epoch, platforms=["tpu"], disabled_checks=[])(state, batch)
+    assert exported.platforms == ("tpu",)
+
+
+def test_a_prior_sample_decodes_to_something_like_x(case):
+    params, batch = setup(case)
+    x = case.x_of(example(batch, 0))
+
+    @jax.jit
+    def generate(key):
+        z_key, x_key = jax.random.split(key)
+        return case.vae.decode(params, case.vae.prior(params).sample(z_key)).sample(x_key)
+
+    generated = generate(jax.random.key(3))
+    assert jax.tree.structure(generated) == jax.tree.structure(x)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), generated) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), x
+    )
+
+
+def test_two_equal_examples_draw_different_latents(case):
+    params, batch = setup(case)
+    x = case.x_of(example(batch, 0))
+    keys = jax.random.split(jax.random.key(4), 2)
+    zs, log_posteriors = jax.jit(jax.vmap(case.vae.encode(params, x).sample_and_log_prob))(keys)
+    same = [np.array_equal(leaf[0], leaf[1]) for leaf in jax.tree.leaves(latent.values(zs))]
+    assert not any(same) if case.stochastic else all(same)
+    assert log_posteriors.shape == (2,)
+
+
+def test_bounds_are_ordered(case):
+    """The importance-weighted bound is finite, and in expectation above the ELBO."""
+    params, batch = setup(case)
+    x = case.x_of(example(batch, 0))
+    (loss, terms), estimate = jax.jit(
+        lambda key: (
+            vaejax.negative_iwae(case.vae, params, key, x, num_samples=50),
+            vaejax.log_marginal(case.vae, params, key, x, num_samples=50, chunk_size=20),
+        )
+    )(jax.random.key(5))
+    assert_finite((loss, terms, estimate))
+    assert -loss >= terms.elbo - 1e-4
+    assert 1 - 1e-3 <= estimate.effective_sample_size <= 50 * (1 + 1e-3)
+
+
+def test_latent_tools(case):
+    params, batch = setup(case)
+    xs = case.x_of(batch)
+    choices = {"point": case.point, "readout": case.readout}
+
+    @jax.jit
+    def use(params, key, xs):
+        keys = jax.random.split(key, 4)
+        return (
+            vaejax.sample(case.vae, params, keys[0], 3, readout=case.readout),
+            vaejax.reconstruct(case.vae, params, keys[1], xs, **choices),
+            vaejax.interpolate(case.vae, params, example(xs, 0), example(xs, 1), 5, key=keys[2], **choices),
+            vaejax.embed(case.vae, params, xs, point=lambda _, posterior: case.point(keys[3], posterior)),
+        )
+
+    samples, reconstructions, path, embedded = use(params, jax.random.key(6), xs)
+    assert jax.tree.map(jnp.shape, samples) == jax.tree.map(jnp.shape, example(xs, slice(0, 3)))
+    assert jax.tree.map(jnp.shape, reconstructions) == jax.tree.map(jnp.shape, xs)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(path)} == {5}
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(embedded)} == {NUM}
+    assert_finite((samples, reconstructions, path, embedded))
+
+
+def test_moving_a_latent_moves_the_decode(case):
+    params, batch = setup(case)
+    x = case.x_of(example(batch, 0))
+
+    def parameters(key, distribution):
+        # What the likelihood is made of, since a greedy sentence may stay as it is.
+        return [leaf for leaf in jax.tree.leaves(distribution) if leaf.size > 1][0]
+
+    choices = {"point": case.point, "readout": parameters}
+    traverse = jax.jit(lambda params, key: vaejax.traverse(case.vae, params, x, num=3, key=key, **choices))
+    moved = traverse(params, jax.random.key(7))
+    for dimension in range(len(moved)):
+        assert np.max(np.abs(moved[dimension, 0] - moved[dimension, 2])) > 1e-4, dimension
+
+
+def test_a_missing_mean_is_an_error_that_says_what_to_choose(case):
+    params, batch = setup(case)
+    x = case.x_of(example(batch, 0))
+    if case.point is latent.draw:
+        with pytest.raises(TypeError, match=r"PlanarFlow has no mean.*draw"):
+            vaejax.interpolate(case.vae, params, x, x, 3)
+        with pytest.raises(TypeError, match="key"):
+            vaejax.interpolate(case.vae, params, x, x, 3, point=latent.draw)
+    if case.readout is latent.mode:
+        with pytest.raises(TypeError, match=r"Autoregressive has no mean.*mode"):
+            vaejax.sample(case.vae, params, jax.random.key(0), 2)
+
+
+@pytest.mark.parametrize("name", ["vamp_prior", "flow_posterior"])
+def test_a_missing_closed_form_names_the_estimate_from_samples(name):
+    case = row(name)
+    params, batch = setup(case)
+    with pytest.raises(TypeError, match="kl_monte_carlo"):
+        vaejax.negative_elbo(case.vae, params, jax.random.key(0), example(batch, 0))
+
+
+def row(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+def test_the_hierarchy_reports_a_term_a_level_and_its_path_follows_an_edit():
+    case = row("hierarchical")
+    params, batch = setup(case)
+    _, terms = case.loss(params, jax.random.key(0), example(batch, 0))
+    assert terms.kl_terms.shape == (2,) and np.isclose(terms.kl, terms.kl_terms.sum())
+    prior = case.vae.prior(params)
+    z = prior.sample(jax.random.key(1))
+    edited = prior.complete((z.values[0], z.values[1] + 1))
+    assert isinstance(edited, Latents) and not np.allclose(edited.path.mean, z.path.mean)
+    # The path is what a decode needs: an edit that forgot it would change nothing.
+    stale = Latents(edited.values, z.path)
+    assert_close(case.vae.decode(params, stale).logits, case.vae.decode(params, z).logits)
+    assert not np.allclose(case.vae.decode(params, edited).logits, case.vae.decode(params, z).logits)
+
+
+def test_the_flow_is_a_density():
+    """log q(z) from the determinant against the change of volume, measured by the Jacobian of z0 -> z."""
+    case = row("flow_posterior")
+    params, batch = setup(case)
+    posterior = case.vae.encode(params, example(batch, 0))
+
+    def map_of(noise):
+        z0 = posterior.base.mean + jnp.exp(posterior.base.log_variance / 2) * noise
+        step = jax.nn.softplus(posterior.scale) * posterior.direction
+        return z0 + step * jnp.tanh(posterior.direction @ z0 + posterior.bias)
+
+    z, log_posterior = posterior.sample_and_log_prob(jax.random.key(8))
+    noise = jax.random.normal(jax.random.key(8), (3,))
+    assert_close(z, map_of(noise))
+    _, log_determinant = jnp.linalg.slogdet(jax.jacobian(map_of)(noise))
+    log_noise = vaejax.Normal(jnp.zeros(3), jnp.zeros(3)).log_prob(noise)
+    assert_close(log_posterior, log_noise - log_determinant)
+
+
+def test_sentences_are_a_distribution_and_padding_does_not_count():
+    case = row("sequence")
+    params, batch = setup(case)
+    likelihood = case.vae.decode(params, jnp.array([0.5, -1.0, 2.0]))
+    sentence = Sentence(jnp.array([3, 1, 0, 0, 0, 0], jnp.int32), jnp.asarray(3, jnp.int32))
+    padded = sentence._replace(tokens=sentence.tokens.at[4].set(2))
+    assert likelihood.log_prob(sentence) == likelihood.log_prob(padded)
+    # Sentences that end within two tokens, and everything else, have probabilities that sum to one.
+    short = [Sentence(jnp.zeros(MAX_LENGTH, jnp.int32).at[0].set(t), jnp.asarray(1 if t == 0 else 2)) for t in range(5)]
+    log_probs = jnp.stack([likelihood.log_prob(x._replace(length=x.length.astype(jnp.int32))) for x in short])
+    draws = jax.jit(jax.vmap(likelihood.sample))(jax.random.split(jax.random.key(9), 20_000))
+    frequency = np.mean(np.asarray(draws.length) <= 2)
+    probability = float(jnp.sum(jnp.exp(log_probs)))
+    assert abs(frequency - probability) < 5 * np.sqrt(probability * (1 - probability) / 20_000)
+
+
+def test_the_conditional_model_uses_its_condition():
+    case = row("conditional")
+    params, _ = setup(case)
+    x, context = example(images_and_contexts(jax.random.key(0), 1), 0)
+    losses = [case.loss(params, jax.random.key(1), (x, c))[0] for c in (context, 1 - context)]
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
+def test_the_codebook_is_exactly_the_moving_average_of_its_codes():
+    case = row("vq_vae")
+    state, step, batch = training(case)
+    posteriors = jax.vmap(partial(case.vae.encode, state.params))(batch)
+    assignment = jax.vmap(lambda posterior: posterior.assignment)(posteriors)
+    count = assignment.sum(axis=1).mean(axis=0)
+    total = jnp.einsum("bpk,bpd->bkd", assignment, posteriors.codes).mean(axis=0)
+    before, after = state.params["codebook"], step(state, batch)[0].params["codebook"]
+    assert count.shape == (CODES,)
+    assert_close(after["count"], DECAY * before["count"] + (1 - DECAY) * count)
+    assert_close(after["sum"], DECAY * before["sum"] + (1 - DECAY) * total)
