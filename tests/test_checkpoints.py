@@ -1,0 +1,201 @@
+"""Checkpoints: bitwise round trips, refusal of what does not fit, and survival of damage."""
+
+import gc
+import shutil
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vaejax import TrainState, checkpoints
+from vaejax.checkpoints import CheckpointMismatchError
+
+# When one read of a damaged checkpoint fails, orbax abandons the others, and Python reports them so.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def make_state(step=0, *, seed=0, impl=None, shape=(30, 40), dtype=np.float32):
+    normal = np.random.default_rng([step, seed]).normal
+    params = {"kernel": jnp.asarray(normal(size=shape), dtype), "bias": jnp.asarray(normal(size=40), dtype)}
+    return TrainState(params, optax.adam(1e-3).init(params), jax.random.key(seed, impl=impl), jnp.int32(step))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A directory with checkpoints of steps 1 and 2."""
+    for step in (1, 2):
+        checkpoints.save(tmp_path, make_state(step), step=step)
+    yield tmp_path
+    gc.collect()  # What orbax abandoned is reported here, not in a later test.
+
+
+def files_of(directory, step):
+    return sorted(path for path in (directory / str(step)).rglob("*") if path.is_file())
+
+
+def array_file_of(directory, step):
+    """The file that holds the arrays: the largest."""
+    return max(files_of(directory, step), key=lambda path: path.stat().st_size)
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+# round trips
+
+
+def test_a_state_comes_back_bitwise(tmp_path):
+    state = make_state(7)
+    checkpoints.save(tmp_path, state, step=7)
+    restored = checkpoints.restore(tmp_path, make_state(seed=1))
+    assert checkpoints.digest(restored) == checkpoints.digest(state) != checkpoints.digest(make_state(seed=1))
+    assert type(restored) is TrainState and jax.tree.structure(restored) == jax.tree.structure(state)
+    assert restored.key == jax.random.key(0) and restored.step == 7
+    np.testing.assert_array_equal(jax.random.normal(restored.key), jax.random.normal(state.key))
+
+
+def test_stacked_states_come_back_bitwise(tmp_path):
+    def stacked(seeds):
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make_state(seed=seed) for seed in seeds))
+
+    states = stacked(range(3))
+    checkpoints.save(tmp_path, states, step=1)
+    restored = checkpoints.restore(tmp_path, stacked(range(3, 6)))
+    assert restored.key.shape == (3,)
+    assert checkpoints.digest(restored) == checkpoints.digest(states)
+
+
+def test_odd_values_and_dtypes_come_back_bitwise(tmp_path):
+    state = {
+        "special": jnp.array([np.nan, np.inf, -np.inf, -0.0, 1e-45], jnp.float32),
+        "half": jnp.arange(3, dtype=jnp.bfloat16),
+        "bytes": jnp.arange(3, dtype=jnp.uint8),
+        "flag": jnp.array(True),
+    }
+    checkpoints.save(tmp_path, state, step=1)
+    restored = checkpoints.restore(tmp_path, jax.tree.map(jnp.ones_like, state))
+    assert checkpoints.digest(restored) == checkpoints.digest(state)
+
+
+def test_digest_tells_states_apart():
+    state = {"a": np.zeros(4, np.float32), "b": np.zeros(4, np.float32)}
+    others = [
+        state | {"a": np.array([0, 0, 0, -0.0], np.float32)},
+        state | {"a": np.zeros(4, np.int32)},
+        state | {"a": np.zeros((2, 2), np.float32)},
+        {"a": state["a"], "c": state["b"]},
+        {"a": jax.random.key(0)},
+        {"a": jax.random.key(0, impl="rbg")},
+    ]
+    assert len({checkpoints.digest(tree) for tree in [state, *others]}) == 7
+    assert checkpoints.digest(jax.tree.map(jnp.asarray, state)) == checkpoints.digest(state)
+
+
+# steps
+
+
+def test_the_newest_stay(tmp_path):
+    assert checkpoints.steps(tmp_path) == [] and checkpoints.latest(tmp_path) is None
+    for step in (5, 10, 15):
+        checkpoints.save(tmp_path, make_state(step), step=step)
+    assert checkpoints.steps(tmp_path) == [10, 15] and checkpoints.latest(tmp_path) == 15
+    checkpoints.save(tmp_path, make_state(20), step=20, keep=3)
+    assert checkpoints.steps(tmp_path) == [10, 15, 20]
+    assert checkpoints.restore(tmp_path, make_state()).step == 20
+    assert checkpoints.restore(tmp_path, make_state(), step=15).step == 15
+
+
+def test_a_step_may_be_saved_again(two):
+    checkpoints.save(two, make_state(2, seed=9), step=2)
+    assert checkpoints.steps(two) == [1, 2]
+    assert checkpoints.digest(checkpoints.restore(two, make_state())) == checkpoints.digest(make_state(2, seed=9))
+
+
+def test_no_checkpoint_is_a_file_not_found(two, tmp_path_factory):
+    assert checkpoints.steps(two / "absent") == [] and checkpoints.latest(two / "absent") is None
+    for directory in (two / "absent", tmp_path_factory.mktemp("empty")):
+        with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+            checkpoints.restore(directory, make_state())
+    with pytest.raises(FileNotFoundError, match=r"step 3 .*\[1, 2\]"):
+        checkpoints.restore(two, make_state(), step=3)
+
+
+# damage
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, truncate, lambda path: path.unlink()])
+def test_a_damaged_newest_falls_back_with_a_warning(two, damage):
+    damage(array_file_of(two, 2))
+    with pytest.warns(UserWarning, match="checkpoint step 2"):
+        restored = checkpoints.restore(two, make_state())
+    assert checkpoints.digest(restored) == checkpoints.digest(make_state(1))
+
+
+def test_lost_metadata_fall_back_with_a_warning(two):
+    shutil.rmtree(two / "2" / "meta")
+    with pytest.warns(UserWarning, match="checkpoint step 2"):
+        assert checkpoints.restore(two, make_state()).step == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_whichever_byte_is_damaged_what_comes_back_was_saved(two, tmp_path_factory):
+    saved = {checkpoints.digest(make_state(step)) for step in (1, 2)}
+    spare = tmp_path_factory.mktemp("spare") / "2"
+    shutil.copytree(two / "2", spare)
+    for path in files_of(two, 2):
+        flip_a_byte(path)
+        assert checkpoints.digest(checkpoints.restore(two, make_state())) in saved, path.name
+        shutil.copy(spare / path.relative_to(two / "2"), path)
+
+
+def test_all_damaged_is_an_error_that_lists_them(two):
+    for step in (1, 2):
+        flip_a_byte(array_file_of(two, step))
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"can be read: step 2: .*; step 1: ") as error:
+        checkpoints.restore(two, make_state())
+    assert not isinstance(error.value, CheckpointMismatchError)
+
+
+def test_a_damaged_step_that_was_asked_for_is_not_replaced_by_another(two):
+    flip_a_byte(array_file_of(two, 2))
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="can be read: step 2: "):
+        checkpoints.restore(two, make_state(), step=2)
+
+
+def test_a_half_written_checkpoint_is_not_there(two):
+    shutil.move(two / "2", two / "3.orbax-checkpoint-tmp")
+    assert checkpoints.steps(two) == [1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert checkpoints.restore(two, make_state()).step == 1
+    checkpoints.save(two, make_state(3), step=3)
+    assert checkpoints.restore(two, make_state()).step == 3
+
+
+# another state
+
+
+@pytest.mark.parametrize(
+    ("other", "leaf", "there", "here"),
+    [
+        (make_state(shape=(31, 40)), r"kernel", r"float32 \[30, 40\]", r"float32 \[31, 40\]"),
+        (make_state(dtype=jnp.bfloat16), r"bias", "float32", "bfloat16"),
+        (make_state(impl="rbg"), r"\.key", "key<threefry2x32>", "key<rbg>"),
+        (make_state()._replace(extra={"ema": jnp.zeros(2)}), r"\.extra\['ema'\]", "absent", "float32"),
+        (make_state()._replace(opt_state=()), r"\.opt_state", "float32|int32", "absent"),
+    ],
+    ids=["shape", "dtype", "prng", "more", "less"],
+)
+def test_another_state_is_refused_by_the_name_of_its_leaf(two, other, leaf, there, here):
+    with pytest.raises(CheckpointMismatchError, match=rf"{leaf}.* is ({there}).* there and {here}.* here"):
+        checkpoints.restore(two, other)
