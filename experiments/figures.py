@@ -16,20 +16,24 @@ CELLS = 20  # a side, of the latent plane
 
 
 def image_figures(
-    vae: vaejax.VAE, xs: Array, labels: np.ndarray, params: Params, key: Key, history: list[dict]
+    vae: vaejax.VAE, xs: Array, labels: np.ndarray | None, params: Params, key: Key, history: list[dict]
 ) -> Mapping[str, Any]:
     """Learning curves, reconstructions, prior samples, interpolations; a manifold where z has two dimensions.
 
     Args:
       vae: a model of images.
       xs: test images as the model sees them, `[examples, height, width]`, or with channels.
-      labels: their classes, `[examples]`; the figures show the first of each.
+      labels: their classes, `[examples]`, and the figures show the first of each; or None.
       params: trained parameters.
       key: decides the samples.
       history: the lines of metrics.jsonl.
     """
-    classes = np.unique(labels)[:COLUMNS]
-    originals = xs[np.array([np.flatnonzero(labels == label)[0] for label in classes])]
+    # Sets without classes, or with several factors, show their first images.
+    shown, names = np.arange(min(COLUMNS, len(xs))), []
+    if labels is not None and labels.ndim == 1:
+        classes, first = np.unique(labels, return_index=True)
+        shown, names = first[:COLUMNS], [str(label) for label in classes[:COLUMNS]]
+    originals = xs[shown]
     images = jax.device_get(jax.jit(_images, static_argnums=0)(vae, params, key, originals))
     t = [f"t={t:.2f}" for t in np.linspace(0, 1, COLUMNS - 2)]
     figures = {
@@ -38,7 +42,7 @@ def image_figures(
             images["reconstructions"],
             title="Test images as the model sees them, and the mean of p(x|z) with z ~ q(z|x)",
             row_labels=("x", "p(x|z)"),
-            column_labels=[str(label) for label in classes],
+            column_labels=names,
         ),
         "samples": plots.image_grid(images["samples"], title="Prior samples: the mean of p(x|z) with z ~ p(z)"),
         "interpolations": plots.image_grid(

@@ -148,7 +148,7 @@ def _resumed(name: str, path: Path, config: Any) -> Any:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    values = dataclasses.asdict(config)
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
     # Where a run lies and whether it is resumed are not part of what it is.
     return {name: value for name, value in values.items() if name not in ("out", "resume")}
 

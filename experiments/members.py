@@ -38,9 +38,13 @@ class Members:
         """With the leading axis `[members]`, whether there is one member or several."""
         return jax.tree.map(lambda leaf: leaf[None], tree) if self.num == 1 else tree
 
+    def member(self, tree: PyTree, index: int) -> PyTree:
+        """One member's part."""
+        return tree if self.num == 1 else jax.tree.map(lambda leaf: leaf[index], tree)
+
     def first(self, tree: PyTree) -> PyTree:
         """The first member's part."""
-        return tree if self.num == 1 else jax.tree.map(lambda leaf: leaf[0], tree)
+        return self.member(tree, 0)
 
     def describe(self) -> str:
         return f"seed {self.seed}" if self.num == 1 else f"mean ± std over seeds {self.seeds[0]} to {self.seeds[-1]}"

@@ -41,7 +41,9 @@ class Config:
     epochs: int = 1
     """Passes over the training data."""
     data: str = "mnist"
-    """Name of the data set."""
+    """Data set: mnist (bundled), fashion_mnist or another of the catalogue, one of TFDS, or a path to an .npz."""
+    data_dir: Path | None = None
+    """Folder with the official files of --data, where they are not to be downloaded."""
     out: Path | None = None
     """Folder of the run; by default the next free of runs/NAME-0001, runs/NAME-0002, ..."""
     resume: bool = False
@@ -138,10 +140,10 @@ def steps_per_epoch(train: PyTree, batch_size: int) -> int:
     return num_examples // batch_size
 
 
-def load(name: str, split: str) -> datasets.Dataset:
-    """A data set by name; UsageError where there is none."""
+def load(config: Config, split: str) -> datasets.Dataset:
+    """The data set that --data names; UsageError where there is none."""
     try:
-        return datasets.load(name, split=split)
+        return datasets.load(config.data, split=split, directory=config.data_dir)
     except ValueError as error:
         raise UsageError(f"--data: {error}") from error
 

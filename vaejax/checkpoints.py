@@ -6,6 +6,7 @@ flipped bit, is refused with a sentence; orbax alone casts the first silently an
 """
 
 import hashlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> N
     """
     import orbax.checkpoint as ocp
 
-    meta = {"leaves": describe(state), "digest": digest(state)}
+    leaves = describe(state)
+    meta = {"leaves": leaves, "leaves_digest": _sha256(leaves), "digest": digest(state)}
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
     with _manager(directory, keep=keep, create=True) as manager:
         if step in manager.all_steps():
@@ -80,9 +82,12 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
         except CheckpointMismatchError:
             raise
         except Exception as error:  # A damaged file makes the readers below raise almost anything.
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            # Their first sentence says what; the rest is addresses.
+            reason = str(error).strip().partition(". ")[0].partition("\n")[0] or type(error).__name__
             failures.append(f"step {candidate}: {reason}")
-            warnings.warn(f"checkpoint {failures[-1]} ({directory}); trying the one before it.", stacklevel=2)
+            if candidate != wanted[-1]:
+                message = f"the checkpoint of {failures[-1]} ({directory}); falling back to the one before it."
+                warnings.warn(message, stacklevel=2)
     raise ValueError(f"no checkpoint in {directory} can be read: {'; '.join(failures)}.")
 
 
@@ -107,12 +112,19 @@ def _read(directory: str | Path, step: int, like: PyTree) -> PyTree:
 
     with _manager(directory) as manager:
         meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        # A flipped bit in the description is damage, not another model.
+        if _sha256(meta["leaves"]) != meta["leaves_digest"]:
+            raise ValueError("its description is not the one that was saved")
         _check_same(dict(meta["leaves"]), describe(like), f"{directory} (step {step})")
         target = jax.tree.map(_abstract, like)
         state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
     if digest(state) != meta["digest"]:
         raise ValueError("its bytes are not the ones that were saved")
     return state
+
+
+def _sha256(leaves: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()
 
 
 def _check_same(saved: dict[str, str], wanted: dict[str, str], where: str) -> None:
@@ -128,7 +140,7 @@ def _check_same(saved: dict[str, str], wanted: dict[str, str], where: str) -> No
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     # With an explicit sharding, since orbax otherwise asks for the devices that the checkpoint was written on.
-    leaf = jnp.asarray(leaf)
+    leaf = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 

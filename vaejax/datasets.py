@@ -8,50 +8,125 @@ binarisation draws them once. Published likelihoods of the two differ by nats: n
 import hashlib
 import lzma
 import math
-from collections.abc import Callable
+import os
+import re
+import zipfile
 from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaejax import prepared, sources
 from vaejax.base import Array, Key
+from vaejax.prepared import Arrays, DataUnavailableError
 
-SPLITS = ("train", "test")
+# What can be built from its official files: its shape, splits, source, licence, and whether that was tested.
+CATALOGUE = sources.SOURCES
+
+__all__ = ["CATALOGUE", "DataUnavailableError", "Dataset", "binarize", "checksum", "describe", "load"]
 
 
 class Dataset(NamedTuple):
     """Images and their classes, on the host, in canonical order.
 
     Attributes:
-      images: `uint8 [examples, height, width]`, intensity times 255.
-      labels: `uint8 [examples]`.
+      images: `uint8 [examples, height, width]`, or with a last axis of colours; intensity times 255.
+      labels: `uint8 [examples]` (int32 beyond 256 classes), `uint8 [examples, factors]`, or None: there are none.
     """
 
     images: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
 
 
-def load(name: str, *, split: str = "train") -> Dataset:
-    """A data set by name: "mnist", the 60,000 and 10,000 grey digits that are part of this package.
+def load(
+    name_or_path: str | os.PathLike, *, split: str = "train", directory: str | os.PathLike | None = None
+) -> Dataset:
+    """A data set: of the catalogue, of tensorflow-datasets, or of the user's.
+
+    "mnist" is part of this package. The others of `CATALOGUE` are built from their official files: those in
+    `directory`, else downloaded. Any other name is an image set of TFDS, such as "cifar10", in TFDS's own order: read
+    where it is prepared, else built if TensorFlow is installed (the extra `tfds`). All are prepared once, in
+    $TFDS_DATA_DIR, by default ~/tensorflow_datasets; the arrays are cached there.
+
+    Args:
+      name_or_path: a name; or the path, ending in .npz, of arrays `{split}_images` and perhaps `{split}_labels`.
+      split: "train" and "test", and "validation" where there is one.
+      directory: of the official files, under their official names; with "mnist", they are used, not the bundled ones.
 
     Raises:
-      ValueError: the name or the split is unknown, or the bundled file is damaged.
+      ValueError: the name or the split is unknown, a file is damaged, or it holds something else.
+      DataUnavailableError: a ValueError: the set is neither prepared nor can it be built; it says what to do.
 
-    Source: LeCun, Cortes & Burges, the MNIST database of handwritten digits.
+    Example:
+      load("fashion_mnist", split="test", directory="~/Downloads/fashion")
     """
-    if name not in _LOADERS:
-        raise ValueError(f"there is no data set {name!r}; choose from {sorted(_LOADERS)}.")
-    if split not in SPLITS:
-        raise ValueError(f"there is no split {split!r}; choose from {list(SPLITS)}.")
-    return _LOADERS[name](split)
+    if str(name_or_path).endswith(".npz"):
+        return _load_npz(Path(name_or_path).expanduser(), split)
+    name = str(name_or_path)
+    if name in CATALOGUE and split not in CATALOGUE[name].splits:
+        raise ValueError(f"{name} has no split {split!r}; choose from {list(CATALOGUE[name].splits)}.")
+    if name == "mnist" and directory is None:
+        return _load_mnist(split)
+    if name in CATALOGUE:
+        return Dataset(*prepared.load(name, split, directory))
+    return Dataset(*_load_stock(name, split, directory))
+
+
+def _load_stock(name: str, split: str, directory: str | os.PathLike | None) -> Arrays:
+    if not re.fullmatch(r"[a-z]\w*(/[\w.-]+)?(:[\d.]+)?", name):
+        raise ValueError(f"there is no data set {name!r}; choose from {sorted(CATALOGUE)}, or name one of TFDS.")
+    from vaejax import tfds_builders
+
+    return tfds_builders.load_stock(name, split, None if directory is None else Path(directory).expanduser())
+
+
+def _load_npz(path: Path, split: str) -> Dataset:
+    """Arrays of the user's."""
+    try:
+        with np.load(path) as file:
+            arrays = dict(file) if not isinstance(file, np.ndarray) else {}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as .npz: {error}.") from error
+    key = f"{split}_images"
+    if key not in arrays:
+        raise ValueError(f"{path} has no {key!r}; it holds {sorted(arrays)}.")
+    images, labels = arrays[key], arrays.get(f"{split}_labels")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
+        raise ValueError(
+            f"{key} in {path} is {images.dtype} {list(images.shape)}; give uint8 [examples, height, width], 0 to 255."
+        )
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"{path} has {len(images)} {split} images and {len(labels)} labels; give one an image.")
+    return Dataset(images, labels)
+
+
+def describe() -> str:
+    """The catalogue as a table: name, size, licence, whether the official files were tested, what it is."""
+    rows = [
+        (
+            name,
+            "x".join(map(str, source.shape)),
+            " / ".join(f"{number:,} {split}" for split, number in source.splits.items()),
+            "tested" if source.tested else "untested",
+            f"{source.what}. Licence: {source.licence}.",
+        )
+        for name, source in CATALOGUE.items()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    )
 
 
 def checksum(dataset: Dataset) -> str:
-    """SHA-256, in hexadecimal, of the shapes and bytes of images and labels."""
+    """SHA-256, in hexadecimal, of the shapes and bytes of images and labels (if any)."""
     sha = hashlib.sha256()
     for array in dataset:
+        if array is None:
+            continue
         sha.update(str(array.shape).encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
@@ -76,7 +151,8 @@ def binarize(key: Key, image: Array) -> Array:
     if image.dtype == jnp.uint8:
         threshold = (image.astype(jnp.uint32) * jnp.uint32(1 << 16) + jnp.uint32(127)) // jnp.uint32(255)
     elif jnp.issubdtype(image.dtype, jnp.floating):
-        threshold = jnp.round(image * (1 << 16)).astype(jnp.uint32)
+        # In float32: 2^16 overflows float16.
+        threshold = jnp.round(image.astype(jnp.float32) * jnp.float32(1 << 16)).astype(jnp.uint32)
     else:
         raise TypeError(f"binarize: image has dtype {image.dtype}; give uint8 (0 to 255) or floating point (0 to 1).")
     # Two pixels share a 32-bit word: a generator of counters spends as much on a 16-bit draw as on a 32-bit one.
@@ -99,7 +175,7 @@ _MNIST_FILES = {
 
 
 def _load_mnist(split: str) -> Dataset:
-    return Dataset(*(_read_idx(name, SPLITS.index(split)) for name in _MNIST_FILES))
+    return Dataset(*(_read_idx(name, ["train", "test"].index(split)) for name in _MNIST_FILES))
 
 
 def _read_idx(name: str, part: int) -> np.ndarray:
@@ -115,10 +191,4 @@ def _read_idx(name: str, part: int) -> np.ndarray:
         raise ValueError(
             f"the bundled file {name} is damaged (its SHA-256 is wrong); install vaejax again."
         )
-    # idx: two zero bytes, the type (8: unsigned byte), the number of axes, then each length, big-endian, 32 bits.
-    num_axes = raw[3]
-    shape = np.frombuffer(raw, ">u4", num_axes, offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
-
-
-_LOADERS: dict[str, Callable[[str], Dataset]] = {"mnist": _load_mnist}
+    return sources.parse_idx(raw)

@@ -4,6 +4,7 @@
 per-example losses (free bits, a capacity) goes through `loss_of_means`.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -205,5 +206,5 @@ def batch_size_of(batch: PyTree) -> int:
 
 def check_count(name: str, value: int) -> None:
     """ValueError unless the value is a positive integer."""
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value!r}; give a positive integer.")

@@ -1,0 +1,234 @@
+"""Why the KL term is there: a deterministic autoencoder beside the VAE of the same networks.
+
+Both have the main job's networks, optimizer, epochs and binarisation; the autoencoder's code is a point and its loss
+the reconstruction alone. What they decode from the prior (completeness: does every latent mean something?) and half-way
+between two test images of different classes (continuity: does the way from one meaning to another stay meaningful?) is
+judged by a classifier trained here, by its confidence and entropy, and by the distance to the nearest training image.
+The autoencoder has no prior of its own. It is drawn from N(0, I) like the VAE, and, more kindly, from a Gaussian fitted
+to its codes of the training images; so is the VAE.
+
+Command: python -m experiments.autoencoder
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+import vaejax
+from experiments import evaluation, mnist, run
+from experiments.members import Members
+from vaejax import datasets, plots
+from vaejax.base import Array, Distribution, Key, Latent, Params
+from vaejax.training import TrainState
+
+ABOUT = run.About(
+    what="a deterministic autoencoder beside the VAE: decoded prior draws and midpoints",
+    paper="Kingma & Welling 2014",
+    cost="8 minutes on 2 cores",
+    expected="draws that a classifier is surer of from the VAE",
+)
+
+PLACES = ("prior draws", "draws from a fitted Gaussian", "midpoints")
+DRAWS = 1000
+SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(mnist.Config):
+    num_seeds: int = 3
+    """Train that many seeds of both models; numbers are mean and std over them."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """All mass on one latent: the posterior of a deterministic autoencoder. It has no density, hence no KL."""
+
+    mean: Array
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
+        del key
+        return self.mean, jnp.zeros(())
+
+
+def with_point_posterior(vae: vaejax.VAE) -> vaejax.VAE:
+    """The autoencoder of the same networks: z is the posterior mean, without noise."""
+    return vae._replace(encode=lambda params, x: Point(vae.encode(params, x).mean))
+
+
+def no_kl(posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array) -> Array:
+    """The regulariser of an autoencoder: none."""
+    del posterior, prior, z, log_posterior
+    return jnp.zeros((1,))
+
+
+def make_autoencoder(vae_experiment: run.Experiment) -> run.Experiment:
+    """The VAE's experiment with the noise and the KL taken away, and nothing else changed."""
+    vae = with_point_posterior(vae_experiment.vae)
+    objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae, kl_fn=no_kl), vaejax.binarize)
+    return vae_experiment._replace(vae=vae, kl_fn=no_kl, loss_fn=vaejax.mean_over_batch(objective))
+
+
+def train_classifier(data: datasets.Dataset, *, epochs: int = 10, batch_size: int = 128) -> Callable[[Array], Array]:
+    """Class log-probabilities of grey images in [0, 1], `[n, height, width] -> [n, classes]`."""
+    network = vaejax.as_network(vaejax.MLP((400, 400), (int(data.labels.max()) + 1,)))
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, epochs * (len(data.images) // batch_size)))
+
+    def loss_fn(params: Params, key: Key, batch: datasets.Dataset) -> tuple[Array, tuple]:
+        del key
+        logits = jax.vmap(partial(network.apply, params))(batch.images.astype(jnp.float32) / 255)
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels.astype(jnp.int32))), ()
+
+    epoch = jax.jit(vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), batch_size))
+    # Of a VAE, training knows only `init`, which a network has too.
+    state = vaejax.init_train_state(network, optimizer, jax.random.key(0), jnp.zeros(data.images.shape[1:]))
+    data = jax.device_put(data)
+    for _ in tqdm(range(epochs), unit="epoch", dynamic_ncols=True, desc="classifier"):
+        state, _ = epoch(state, data)
+    return jax.jit(lambda images: jax.nn.log_softmax(jax.vmap(partial(network.apply, state.params))(images)))
+
+
+def decode_places(vae: vaejax.VAE, state: TrainState, pairs: Array, training_xs: Array) -> dict[str, Array]:
+    """What a model decodes at each of the `PLACES`, `[draws, height, width]`.
+
+    Args:
+      vae: the model.
+      state: its trained state.
+      pairs: test images of two classes, `[draws, 2, height, width]`.
+      training_xs: to whose codes a Gaussian is fitted, `[m, height, width]`.
+    """
+    prior_key, fitted_key = jax.random.split(jax.random.fold_in(state.key, evaluation.FIGURES))
+    codes = vaejax.embed(vae, state.params, training_xs)
+    # By singular values: a collapsed latent leaves the covariance without full rank.
+    fitted = jax.random.multivariate_normal(
+        fitted_key, jnp.mean(codes, axis=0), jnp.cov(codes, rowvar=False), (len(pairs),), method="svd"
+    )
+
+    def midpoint(pair: Array) -> Array:
+        return vaejax.interpolate(vae, state.params, pair[0], pair[1], 3)[1]
+
+    images = (
+        vaejax.sample(vae, state.params, prior_key, len(pairs)),
+        jax.vmap(lambda z: vae.decode(state.params, z).mean)(fitted),
+        jax.vmap(midpoint)(pairs),
+    )
+    return dict(zip(PLACES, images, strict=True))
+
+
+@jax.jit
+def nearest_distance(images: Array, training_images: Array) -> Array:
+    """Euclidean distance of each image to the nearest of the others, all in [0, 1]: `[n]`."""
+    flat, others = images.reshape(len(images), -1), training_images.reshape(len(training_images), -1)
+    squared = jnp.sum(jnp.square(others), axis=1)[None] - 2 * flat @ others.T
+    return jnp.sqrt(jnp.maximum(jnp.min(squared, axis=1) + jnp.sum(jnp.square(flat), axis=1), 0))
+
+
+def judge(images: Array, log_probabilities: Array, training_images: Array) -> dict[str, float]:
+    """Means over images: of the classifier's confidence and entropy (nats), and of the distance to the training set."""
+    probabilities = jnp.exp(log_probabilities)
+    return {
+        "confidence": float(jnp.mean(jnp.max(probabilities, axis=-1))),
+        "entropy": float(jnp.mean(-jnp.sum(probabilities * log_probabilities, axis=-1))),
+        "distance": float(jnp.mean(nearest_distance(images, training_images))),
+    }
+
+
+def pairs_of_classes(xs: Array, labels: np.ndarray, num: int) -> Array:
+    """The first `num` pairs of successive test images whose classes differ, `[num, 2, height, width]`."""
+    first = np.flatnonzero(labels[:-1] != labels[1:])[:num]
+    return jnp.stack([xs[first], xs[first + 1]], axis=1)
+
+
+def conclude(
+    experiments: dict[str, run.Experiment],
+    train: datasets.Dataset,
+    test: datasets.Dataset,
+    members: Members,
+    states: dict[str, TrainState],
+    history: dict[str, list[dict]],
+    check_interrupts: Callable[[], None],
+) -> run.Result:
+    """Both models at every place, seed by seed, beside real test images."""
+    classifier = train_classifier(train)
+    check_interrupts()
+    accuracy = float(jnp.mean(jnp.argmax(classifier(jnp.asarray(test.images) / 255), axis=-1) == test.labels))
+    training_images = jnp.asarray(train.images, jnp.float32) / 255
+    real = jnp.asarray(test.images[:DRAWS], jnp.float32) / 255
+    xs = next(iter(experiments.values())).test
+    pairs = pairs_of_classes(xs, test.labels, DRAWS)
+    judged, pictures = {}, {}
+    for arm, experiment in experiments.items():
+        decode = jax.jit(partial(decode_places, experiment.vae))
+        seeds = [decode(members.member(states[arm], i), pairs, training_images) for i in range(members.num)]
+        pictures[arm] = seeds[0]
+        for place in PLACES:
+            numbers = [judge(images[place], classifier(images[place]), training_images) for images in seeds]
+            judged[arm, place] = {name: evaluation.over_seeds([n[name] for n in numbers]) for name in numbers[0]}
+        check_interrupts()
+    rows = [("real test images", *_values(judge(real, classifier(real), training_images)))]
+    for (arm, place), numbers in judged.items():
+        rows.append((f"{arm}, {place}", *_values(numbers)))
+    for place in PLACES:
+        rows.append((f"VAE - autoencoder, {place}", *_differences(judged["VAE", place], judged["autoencoder", place])))
+    return run.Result(
+        summary={
+            "classifier_accuracy": accuracy,
+            "draws": DRAWS,
+            "test": {f"{arm}, {place}": numbers for (arm, place), numbers in judged.items()},
+        },
+        headline="what the KL term is for",
+        about=f"{DRAWS} images a row, judged by a classifier of {accuracy:.2%} test accuracy; {members.describe()}; "
+        "confidence, then entropy in nats and distance to the nearest training image",
+        rows=rows,
+        figures={"contrast": contrast_figure(pictures)} | learning_curves(history),
+    )
+
+
+def _values(numbers: dict[str, Any]) -> tuple[str, str]:
+    """The three numbers as text: the first as a value, the others as its note."""
+    confidence, entropy, distance = (_text(number) for number in numbers.values())
+    return confidence, f"entropy {entropy}, distance {distance}"
+
+
+def _text(number: Any) -> str:
+    if isinstance(number, float):
+        return f"{number:.3f}"
+    return f"{number['mean']:.3f}" + ("" if number["std"] is None else f" ± {number['std']:.3f}")
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
+    """Paired by seed."""
+    pairs = {name: np.subtract(one[name]["values"], other[name]["values"]) for name in one}
+    return _values({name: evaluation.over_seeds(difference) for name, difference in pairs.items()})
+
+
+def contrast_figure(pictures: dict[str, dict[str, Array]]) -> Any:
+    """A row a model and place, of the first seed."""
+    rows = {f"{place}, {arm}": pictures[arm][place][:SHOWN] for place in PLACES for arm in pictures}
+    title = "Decoded by a VAE and by an autoencoder of the same networks"
+    return plots.image_grid(np.stack(list(rows.values())), title=title, row_labels=list(rows))
+
+
+def learning_curves(history: dict[str, list[dict]]) -> dict[str, Any]:
+    series = {arm: [row["test"]["negative_elbo"] for row in rows] for arm, rows in history.items()}
+    epochs = [row["epoch"] for row in next(iter(history.values()))]
+    label = "test loss (nats per example)"
+    return {"learning_curves": plots.curves(epochs, series, xlabel="epoch", ylabel=label, scale_from=len(epochs) // 10)}
+
+
+def make_experiment(config: Config) -> run.Comparison:
+    train, test = (run.load(config, split) for split in ("train", "test"))
+    vae = mnist.make_experiment(config)
+    experiments = {"VAE": vae, "autoencoder": make_autoencoder(vae)}
+    return run.Comparison(experiments, partial(conclude, experiments, train, test))
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)
