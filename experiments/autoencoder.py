@@ -224,7 +224,9 @@ def learning_curves(history: dict[str, list[dict]]) -> dict[str, Any]:
 
 
 def make_experiment(config: Config) -> run.Comparison:
-    train, test = (run.load(config, split) for split in ("train", "test"))
+    train, test = run.load(config)
+    if train.labels is None or train.labels.ndim != 1:
+        raise run.UsageError(f"--data {config.data} has no classes, which the judging classifier needs.")
     vae = mnist.make_experiment(config)
     experiments = {"VAE": vae, "autoencoder": make_autoencoder(vae)}
     return run.Comparison(experiments, partial(conclude, experiments, train, test))

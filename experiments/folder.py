@@ -118,7 +118,7 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
     directory.mkdir(exist_ok=True)
     for name, figure in figures.items():
         temporary = directory / f".{name}.tmp"
-        figure.savefig(temporary, format="png", dpi=200)
+        figure.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
         temporary.replace(directory / f"{name}.png")
 
 

@@ -43,7 +43,7 @@ class Config(run.Config):
 
 
 def make_experiment(config: Config) -> run.Experiment:
-    train, test = (run.load(config, split) for split in ("train", "test"))
+    train, test = run.load(config)
     image_shape = train.images.shape[1:]
     vae = vaejax.gaussian_vae(
         latent_size=config.latent_size,

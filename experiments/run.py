@@ -140,12 +140,20 @@ def steps_per_epoch(train: PyTree, batch_size: int) -> int:
     return num_examples // batch_size
 
 
-def load(config: Config, split: str) -> datasets.Dataset:
-    """The data set that --data names; UsageError where there is none."""
+def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Training and test part of the data set that --data names; UsageError where there is none."""
     try:
-        return datasets.load(config.data, split=split, directory=config.data_dir)
+        train, test = (
+            datasets.load(config.data, split=split, directory=config.data_dir) for split in ("train", "test")
+        )
     except ValueError as error:
         raise UsageError(f"--data: {error}") from error
+    shapes = train.images.shape[1:], test.images.shape[1:]
+    if shapes[0] != shapes[1]:
+        raise UsageError(f"--data: images are {shapes[0]} for training and {shapes[1]} for test; make them the same.")
+    if len(test.images) < 2:
+        raise UsageError("--data: there is one test image; variances over the test set need at least 2.")
+    return train, test
 
 
 def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment | Comparison]) -> None:
@@ -158,6 +166,10 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment 
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        reason = f"{error.filename or 'a file'}: {error.strerror or error}"
+        print(f"error: {reason}; mend that and continue with --resume", file=sys.stderr)
+        sys.exit(1)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_status)
 

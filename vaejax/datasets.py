@@ -33,7 +33,8 @@ class Dataset(NamedTuple):
     """Images and their classes, on the host, in canonical order.
 
     Attributes:
-      images: `uint8 [examples, height, width]`, or with a last axis of colours; intensity times 255.
+      images: `uint8 [examples, height, width]`, or with a last axis of colours; intensity times 255. Those of the
+        user's own file may be `float32` in [0, 1].
       labels: `uint8 [examples]` (int32 beyond 256 classes), `uint8 [examples, factors]`, or None: there are none.
     """
 
@@ -52,7 +53,8 @@ def load(
     $TFDS_DATA_DIR, by default ~/tensorflow_datasets; the arrays are cached there.
 
     Args:
-      name_or_path: a name; or the path, ending in .npz, of arrays `{split}_images` and perhaps `{split}_labels`.
+      name_or_path: a name; or the path, ending in .npz, of arrays `{split}_images` (uint8, or floating point in
+        [0, 1]) and perhaps `{split}_labels`.
       split: "train" and "test", and "validation" where there is one.
       directory: of the official files, under their official names; with "mnist", they are used, not the bundled ones.
 
@@ -63,9 +65,11 @@ def load(
     Example:
       load("fashion_mnist", split="test", directory="~/Downloads/fashion")
     """
-    if str(name_or_path).endswith(".npz"):
-        return _load_npz(Path(name_or_path).expanduser(), split)
     name = str(name_or_path)
+    if name.endswith(".npz"):
+        return _load_npz(Path(name).expanduser(), split)
+    if Path(name).suffix in (".npy", ".csv", ".txt", ".gz", ".png"):
+        raise ValueError(f"{name} is no .npz file; give one with arrays {split}_images [examples, height, width].")
     if name in CATALOGUE and split not in CATALOGUE[name].splits:
         raise ValueError(f"{name} has no split {split!r}; choose from {list(CATALOGUE[name].splits)}.")
     if name == "mnist" and directory is None:
@@ -93,14 +97,30 @@ def _load_npz(path: Path, split: str) -> Dataset:
     key = f"{split}_images"
     if key not in arrays:
         raise ValueError(f"{path} has no {key!r}; it holds {sorted(arrays)}.")
-    images, labels = arrays[key], arrays.get(f"{split}_labels")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
-        raise ValueError(
-            f"{key} in {path} is {images.dtype} {list(images.shape)}; give uint8 [examples, height, width], 0 to 255."
-        )
+    images, labels = _check_images(arrays[key], f"{key} in {path}"), arrays.get(f"{split}_labels")
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{path} has {len(images)} {split} images and {len(labels)} labels; give one an image.")
     return Dataset(images, labels)
+
+
+def _check_images(images: np.ndarray, where: str) -> np.ndarray:
+    """Images as uint8, or as float32 in [0, 1]; ValueError names the first one that is neither."""
+    floating = np.issubdtype(images.dtype, np.floating)
+    if not (floating or images.dtype == np.uint8) or images.ndim not in (3, 4) or not images.size:
+        raise ValueError(
+            f"{where} is {images.dtype} {list(images.shape)}; give at least one image as uint8 (0 to 255) or floating "
+            "point (0 to 1), [examples, height, width]."
+        )
+    if not floating:
+        return images
+    outside = ~((images >= 0) & (images <= 1))  # so that NaN is outside
+    if outside.any():
+        place = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise ValueError(
+            f"{where} holds {images[place]} in example {place[0]} (at {list(place)}); intensities must lie in [0, 1] "
+            "(or be uint8, 0 to 255)."
+        )
+    return images.astype(np.float32)
 
 
 def describe() -> str:
@@ -188,7 +208,5 @@ def _read_idx(name: str, part: int) -> np.ndarray:
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise ValueError(f"the bundled file {name} cannot be read ({error}); install vaejax again.") from error
     if hashlib.sha256(raw).hexdigest() != parts[part][1]:
-        raise ValueError(
-            f"the bundled file {name} is damaged (its SHA-256 is wrong); install vaejax again."
-        )
+        raise ValueError(f"the bundled file {name} is damaged (its SHA-256 is wrong); install vaejax again.")
     return sources.parse_idx(raw)

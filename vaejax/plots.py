@@ -45,7 +45,7 @@ def image_grid(
     images = np.asarray(images)
     canvas = tile(images)
     rows, columns, height, width = images.shape[:4]
-    margin = 0.12 * max((len(label) for label in row_labels), default=0)
+    margin = 0.075 * max((len(label) for label in row_labels), default=0)
     size = (columns * cell_inches * width / height + margin + 0.2, rows * cell_inches + 0.45)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
