@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import platform
-import sys
+import shlex
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -100,8 +100,7 @@ def cut_metrics(path: Path, epochs: int) -> None:
 def write_manifest(path: Path, *, seeds: list[int], data_checksum: str, params_digest: str | None) -> None:
     """What the numbers were made with; `params_digest` is None until the run is finished."""
     manifest = {
-        "command": f"python -m experiments.{json.loads((path / 'config.json').read_text())['experiment']}",
-        "arguments": sys.argv[1:],
+        "command": command(json.loads((path / "config.json").read_text())),
         "versions": {"python": platform.python_version(), "vaejax": vaejax.__version__}
         | {package: metadata.version(package) for package in PACKAGES},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
@@ -111,6 +110,13 @@ def write_manifest(path: Path, *, seeds: list[int], data_checksum: str, params_d
         "params_sha256": params_digest,
     }
     write_json(path / "manifest.json", manifest)
+
+
+def command(config: Mapping[str, Any]) -> str:
+    """The command that makes the run again, every option named, from what config.json holds."""
+    options = {name: value for name, value in config.items() if name != "experiment" and value is not None}
+    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+    return f"python -m experiments.{config['experiment']} {flags}"
 
 
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import base64
 import html
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def write(path: Path, description: str, result: Any) -> None:
         "<h2>Figures</h2>",
         *(_figure(name, image, manifest["key"]["seeds"][0]) for name, image in _figures(path / "figures").items()),
         "<h2>How to reproduce it</h2>",
-        f"<pre>{html.escape(_command(config))}</pre>",
+        f"<pre>{html.escape(manifest['command'])}</pre>",
         "<p>The same versions on the same kind of machine give the same parameters, bit for bit.</p>",
         _table(_provenance(summary, manifest)),
         "<h2>Configuration</h2>",
@@ -89,12 +88,6 @@ def _figure(name: str, image: bytes, seed: int) -> str:
 def _figures(directory: Path) -> dict[str, bytes]:
     images = {file.stem: file.read_bytes() for file in sorted(directory.glob("*.png"))}
     return {name: images[name] for name in [*CAPTIONS, *(images.keys() - CAPTIONS.keys())] if name in images}
-
-
-def _command(config: dict) -> str:
-    options = {name: value for name, value in config.items() if name != "experiment" and value is not None}
-    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
-    return f"python -m experiments.{config['experiment']} {flags}"
 
 
 def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
