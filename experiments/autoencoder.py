@@ -37,6 +37,7 @@ ABOUT = run.About(
 
 PLACES = ("prior draws", "draws from a fitted Gaussian", "midpoints")
 DRAWS = 1000
+CLASSIFIER_EPOCHS, CLASSIFIER_BATCH = 10, 128
 SHOWN = 12
 
 
@@ -76,21 +77,22 @@ def make_autoencoder(vae_experiment: run.Experiment) -> run.Experiment:
     return vae_experiment._replace(vae=vae, kl_fn=no_kl, loss_fn=vaejax.mean_over_batch(objective))
 
 
-def train_classifier(data: datasets.Dataset, *, epochs: int = 10, batch_size: int = 128) -> Callable[[Array], Array]:
+def train_classifier(data: datasets.Dataset) -> Callable[[Array], Array]:
     """Class log-probabilities of grey images in [0, 1], `[n, height, width] -> [n, classes]`."""
     network = vaejax.as_network(vaejax.MLP((400, 400), (int(data.labels.max()) + 1,)))
-    optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, epochs * (len(data.images) // batch_size)))
+    num_steps = CLASSIFIER_EPOCHS * (len(data.images) // CLASSIFIER_BATCH)
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, num_steps))
 
     def loss_fn(params: Params, key: Key, batch: datasets.Dataset) -> tuple[Array, tuple]:
         del key
         logits = jax.vmap(partial(network.apply, params))(batch.images.astype(jnp.float32) / 255)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels.astype(jnp.int32))), ()
 
-    epoch = jax.jit(vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), batch_size))
+    epoch = jax.jit(vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), CLASSIFIER_BATCH))
     # Of a VAE, training knows only `init`, which a network has too.
     state = vaejax.init_train_state(network, optimizer, jax.random.key(0), jnp.zeros(data.images.shape[1:]))
     data = jax.device_put(data)
-    for _ in tqdm(range(epochs), unit="epoch", dynamic_ncols=True, desc="classifier"):
+    for _ in tqdm(range(CLASSIFIER_EPOCHS), unit="epoch", dynamic_ncols=True, desc="classifier"):
         state, _ = epoch(state, data)
     return jax.jit(lambda images: jax.nn.log_softmax(jax.vmap(partial(network.apply, state.params))(images)))
 
@@ -172,7 +174,8 @@ def conclude(
             numbers = [judge(images[place], classifier(images[place]), training_images) for images in seeds]
             judged[arm, place] = {name: evaluation.over_seeds([n[name] for n in numbers]) for name in numbers[0]}
         check_interrupts()
-    rows = [("real test images", *_values(judge(real, classifier(real), training_images)))]
+    of_real = judge(real, classifier(real), training_images)
+    rows = [("real test images", *_values(of_real))]
     for (arm, place), numbers in judged.items():
         rows.append((f"{arm}, {place}", *_values(numbers)))
     for place in PLACES:
@@ -181,6 +184,7 @@ def conclude(
         summary={
             "classifier_accuracy": accuracy,
             "draws": DRAWS,
+            "real": of_real,
             "test": {f"{arm}, {place}": numbers for (arm, place), numbers in judged.items()},
         },
         headline="what the KL term is for",
