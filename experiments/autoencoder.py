@@ -32,7 +32,7 @@ ABOUT = run.About(
     what="a deterministic autoencoder beside the VAE: decoded prior draws and midpoints",
     paper="Kingma & Welling 2014",
     cost="8 minutes on 2 cores",
-    expected="draws that a classifier is surer of from the VAE",
+    expected="confidence in prior draws 0.86 against 0.65",
 )
 
 PLACES = ("prior draws", "draws from a fitted Gaussian", "midpoints")

@@ -208,6 +208,22 @@ def test_a_missing_mean_is_an_error_that_says_what_to_choose(case):
             vaejax.sample(case.vae, params, jax.random.key(0), 2)
 
 
+def test_what_a_distribution_lacks_is_named():
+    class Nothing:
+        pass
+
+    case = row("mlp_bernoulli")
+    params, batch = setup(case)
+    parts = {"encode": "sample_and_log_prob", "decode": "log_prob"}
+    for part, missing in parts.items():
+        vae = case.vae._replace(**{part: lambda *_: Nothing()})
+        with pytest.raises(TypeError, match=rf"Nothing has no {missing}"):
+            vaejax.log_weight(vae, params, jax.random.key(0), example(batch, 0))
+    vae = case.vae._replace(prior=lambda _: Nothing())
+    with pytest.raises(TypeError, match="Nothing has no log_prob"):
+        vaejax.negative_elbo(vae, params, jax.random.key(0), example(batch, 0), kl_fn=vaejax.kl_monte_carlo)
+
+
 @pytest.mark.parametrize("name", ["vamp_prior", "flow_posterior"])
 def test_a_missing_closed_form_names_the_estimate_from_samples(name):
     case = row(name)

@@ -40,6 +40,14 @@ class Distribution(Protocol):
     def mode(self) -> Event: ...
 
 
+def require(distribution: Distribution, name: str, remedy: str = "give a distribution that has it") -> Any:
+    """The attribute of a distribution; a TypeError that names both, and the remedy, where it is missing."""
+    try:
+        return getattr(distribution, name)
+    except AttributeError as error:
+        raise TypeError(f"{type(distribution).__name__} has no {name}; {remedy}.") from error
+
+
 class VAE(NamedTuple):
     """A variational autoencoder as four pure functions (Kingma & Welling 2014, section 2).
 

@@ -11,39 +11,33 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax.base import VAE, Array, Distribution, Event, Example, Key, Latent, Latents, Params, PyTree
+from vaejax.base import VAE, Array, Distribution, Event, Example, Key, Latent, Latents, Params, PyTree, require
 from vaejax.objectives import check_count
 
 Readout = Callable[[Key | None, Distribution], Event]
+_REMEDY = "choose another `point` or `readout` (vaejax.latent.mean, mode or draw)"
 
 
 def mean(key: Key | None, distribution: Distribution) -> Event:
     """The distribution's mean; TypeError where it has none."""
     del key
-    return _attribute(distribution, "mean")
+    return require(distribution, "mean", _REMEDY)
 
 
 def mode(key: Key | None, distribution: Distribution) -> Event:
     """The distribution's mode; TypeError where it has none."""
     del key
-    return _attribute(distribution, "mode")
+    return require(distribution, "mode", _REMEDY)
 
 
 def draw(key: Key | None, distribution: Distribution) -> Event:
     """A draw from the distribution; TypeError without a key."""
     if key is None:
         raise TypeError("draw: there is no key to draw with; give the tool `key=jax.random.key(seed)`.")
-    return distribution.sample_and_log_prob(key)[0]
-
-
-def _attribute(distribution: Distribution, name: str) -> Event:
-    try:
-        return getattr(distribution, name)
-    except AttributeError as error:
-        raise TypeError(
-            f"{type(distribution).__name__} has no {name}; choose another `point` or `readout` "
-            "(vaejax.latent.mean, mode or draw)."
-        ) from error
+    if hasattr(distribution, "sample"):
+        return distribution.sample(key)
+    # All that a posterior must have.
+    return require(distribution, "sample_and_log_prob")(key)[0]
 
 
 def sample(vae: VAE, params: Params, key: Key, num: int, *, readout: Readout = mean) -> Example:
@@ -53,7 +47,7 @@ def sample(vae: VAE, params: Params, key: Key, num: int, *, readout: Readout = m
 
     def one(key: Key) -> Example:
         z_key, x_key = jax.random.split(key)
-        return readout(x_key, vae.decode(params, prior.sample(z_key)))
+        return readout(x_key, vae.decode(params, draw(z_key, prior)))
 
     return jax.vmap(one)(jax.random.split(key, num))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params, PyTree
+from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params, PyTree, require
 from vaejax.distributions import kl_divergence
 
 
@@ -50,7 +50,7 @@ def kl_closed_form(posterior: Distribution, prior: Distribution, z: Latent, log_
 def kl_monte_carlo(posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array) -> Array:
     """The estimate log q(z|x) - log p(z) of the KL from the sample z, as one term: `[1]`. For any distributions."""
     del posterior
-    return (log_posterior - prior.log_prob(z))[None]
+    return (log_posterior - require(prior, "log_prob")(z))[None]
 
 
 def elbo_terms(
@@ -61,8 +61,9 @@ def elbo_terms(
     posterior, prior = vae.encode(params, x), vae.prior(params)
 
     def terms(key: Key) -> tuple[Array, Array]:
-        z, log_posterior = posterior.sample_and_log_prob(key)
-        return vae.decode(params, z).log_prob(x), kl_fn(posterior, prior, z, log_posterior)
+        z, log_posterior = require(posterior, "sample_and_log_prob")(key)
+        log_likelihood = require(vae.decode(params, z), "log_prob")(x)
+        return log_likelihood, kl_fn(posterior, prior, z, log_posterior)
 
     samples = jax.vmap(terms)(jax.random.split(key, num_samples))
     log_likelihood, kl_terms = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), samples)
@@ -115,8 +116,9 @@ def log_weight_from(
     vae: VAE, params: Params, posterior: Distribution, prior: Distribution, key: Key, x: Example
 ) -> Array:
     """`log_weight` from a posterior and a prior already computed, so that many samples share one encoding."""
-    z, log_posterior = posterior.sample_and_log_prob(key)
-    return vae.decode(params, z).log_prob(x) + prior.log_prob(z) - log_posterior
+    z, log_posterior = require(posterior, "sample_and_log_prob")(key)
+    log_likelihood = require(vae.decode(params, z), "log_prob")(x)
+    return log_likelihood + require(prior, "log_prob")(z) - log_posterior
 
 
 def negative_iwae(vae: VAE, params: Params, key: Key, x: Example, *, num_samples: int) -> tuple[Array, IwaeTerms]:
