@@ -231,11 +231,11 @@ def train(
             states = checkpoints.restore(path / "checkpoints", states)
         except ValueError as error:
             raise RunError(f"{error} To start afresh, give another --out.") from error
-    done = int(members.first(states).step) // experiment.steps_per_epoch
+    done = int(members.first(states.step)) // experiment.steps_per_epoch
     path.mkdir(exist_ok=True)
     folder.cut_metrics(path, done)
 
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(members.first(states).params))
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(members.first(states.params)))
     num_examples = experiment.steps_per_epoch * experiment.batch_size
     print(
         f"{num_parameters:,} parameters, {num_examples:,} examples an epoch, {members.describe()}, "

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_bad_inputs import npz
+from programs import npz, users_settings
 
 import vaejax
 from experiments import autoencoder, run
@@ -55,7 +55,7 @@ def test_the_program(tmp_path, monkeypatch):
     monkeypatch.setattr(autoencoder, "CLASSIFIER_BATCH", 50)
     sizes = {"epochs": 1, "num_seeds": 2, "hidden_size": 8, "latent_size": 2, "batch_size": 50}
     config = autoencoder.Config(data=str(tmp_path / "data.npz"), out=tmp_path / "run", **sizes)
-    with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
+    with users_settings():
         summary = run.run("autoencoder", config, autoencoder.make_experiment)
     assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert len(summary["test"]) == 6

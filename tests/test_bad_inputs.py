@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,23 +12,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from programs import ENVIRONMENT, SMALL, command, images, npz, status_of
 
-from experiments import folder, mnist, run
+from experiments import folder
 from vaejax import checkpoints
-
-ROOT = Path(__file__).parents[1]
-SMALL = ["--epochs", "2", "--hidden-size", "8", "--latent-size", "2", "--batch-size", "50", "--num-samples", "2"]
-
-
-def images(*shape: int, dtype=np.uint8) -> np.ndarray:
-    return (np.arange(np.prod(shape)) % 2).reshape(shape).astype(dtype)
-
-
-def npz(**arrays: np.ndarray) -> Callable[[Path], None]:
-    """Writes data.npz, valid but for what is given."""
-    return lambda path: np.savez(
-        path / "data.npz", **({"train_images": images(100, 4, 4), "test_images": images(20, 4, 4)} | arrays)
-    )
 
 
 def with_value(value: float) -> Callable[[Path], None]:
@@ -58,20 +43,6 @@ def finished(tmp_path_factory) -> Path:
     npz()(path)
     assert status_of(["--data", str(path / "data.npz"), "--out", str(path / "run"), *SMALL]) == 0
     return path / "run"
-
-
-def status_of(arguments: list[str]) -> int:
-    """The exit status of the main job, run in this process."""
-    argv, sys.argv = sys.argv, ["experiments.mnist", *arguments]
-    try:
-        # Programs run as a user's do, without the tests' settings.
-        with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
-            run.main(mnist.Config, mnist.make_experiment)
-    except SystemExit as stop:
-        return stop.code or 0
-    finally:
-        sys.argv = argv
-    return 0
 
 
 def snapshot(path: Path) -> dict[Path, bytes]:
@@ -255,10 +226,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, number, status):
     npz()(tmp_path)
-    command = [sys.executable, "-m", "experiments.mnist", *SMALL, "--epochs", "100000"]
-    command += ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    arguments = [*SMALL, "--epochs", "100000", "--data", tmp_path / "data.npz", "--out", tmp_path / "run"]
+    process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not metrics.exists() or not metrics.read_text():
         assert process.poll() is None

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import jax
+from programs import users_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -18,7 +18,7 @@ def test_the_code_runs_from_top_to_bottom():
     code = blocks("python")
     assert len(code) >= 3
     # As a reader's own settings are, not as the tests'.
-    with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
+    with users_settings():
         for block in code:
             exec(block, namespace)
     assert namespace["samples"].shape == (16, 12, 12)

@@ -1,0 +1,63 @@
+"""Programs run as a user runs them, in this process or another, on data that a test makes."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments import mnist, run
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--epochs", "2", "--hidden-size", "8", "--latent-size", "2", "--batch-size", "50", "--num-samples", "2"]
+# The programs of many runs are the same: compile them once.
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(ROOT),
+    "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="vaejax-compiled-"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+}
+
+
+def images(*shape: int, dtype=np.uint8) -> np.ndarray:
+    return (np.arange(np.prod(shape)) % 2).reshape(shape).astype(dtype)
+
+
+def npz(**arrays: np.ndarray) -> Callable[[Path], None]:
+    """Writes data.npz, valid but for what is given."""
+    return lambda path: np.savez(
+        path / "data.npz", **({"train_images": images(100, 4, 4), "test_images": images(20, 4, 4)} | arrays)
+    )
+
+
+@contextmanager
+def users_settings() -> Iterator[None]:
+    """JAX as a user has it: the libraries that programs use are not written for the tests' strictness."""
+    with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
+        yield
+
+
+def status_of(arguments: list[str]) -> int:
+    """The exit status of the main job, run in this process."""
+    argv, sys.argv = sys.argv, ["experiments.mnist", *arguments]
+    try:
+        with users_settings():
+            run.main(mnist.Config, mnist.make_experiment)
+    except SystemExit as stop:
+        return stop.code or 0
+    finally:
+        sys.argv = argv
+    return 0
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "experiments.mnist", *map(str, arguments)]
+
+
+def execute(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """The main job in a process of its own."""
+    return subprocess.run(command(*arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
