@@ -48,6 +48,7 @@ def test_pairs_are_of_two_classes_and_in_order():
     assert pairs[..., 0, 0].tolist() == [[1, 2], [3, 4]]
 
 
+@pytest.mark.program
 def test_the_program(tmp_path, monkeypatch):
     labels = {"train_labels": np.arange(100, dtype=np.uint8) % 2, "test_labels": np.arange(20, dtype=np.uint8) % 2}
     npz(**labels)(tmp_path)

@@ -17,6 +17,8 @@ from programs import ENVIRONMENT, SMALL, command, images, npz, status_of
 from experiments import folder
 from vaejax import checkpoints
 
+pytestmark = pytest.mark.program
+
 
 def with_value(value: float) -> Callable[[Path], None]:
     array = images(100, 4, 4, dtype=np.float32)
@@ -222,7 +224,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     assert "seed 0" in message and "--learning-rate" in message
 
 
-@pytest.mark.program
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, number, status):
     npz()(tmp_path)

@@ -82,8 +82,8 @@ def test_a_batch_is_a_loop_over_examples_whatever_its_size(case):
         return jax.random.split(jax.random.key(2), NUM)[part]
 
     loop = np.array([one(keys(i), example(batch, i)) for i in range(NUM)])
-    parts = [many(keys(part), example(batch, part)) for part in (slice(0, 2), slice(2, NUM))]
-    assert_close(np.concatenate(parts), loop)
+    part = slice(2, NUM)
+    assert_close(many(keys(part), example(batch, part)), loop[part])
     loss, _ = jax.jit(vaejax.mean_over_batch(case.loss))(params, jax.random.key(2), batch)
     assert_close(loss, loop.mean())
 

@@ -166,6 +166,7 @@ def test_each_member_follows_its_own_single_run_over_a_hundred_steps():
     assert np.ptp(alone[:, -1]) > 1e-2  # three different runs
 
 
+@pytest.mark.program
 def test_several_seeds_are_reported_with_their_error_bar(data, tmp_path):
     assert status_of([*SMALL, *data, "--num-seeds", "2", "--out", str(tmp_path / "run")]) == 0
     summary = load_json(tmp_path / "run" / "summary.json")
