@@ -17,7 +17,7 @@ from programs import ENVIRONMENT, SMALL, command, images, npz, status_of
 from experiments import folder
 from vaejax import checkpoints
 
-pytestmark = pytest.mark.program
+pytestmark = [pytest.mark.program, pytest.mark.xdist_group("mistakes")]
 
 
 def with_value(value: float) -> Callable[[Path], None]:

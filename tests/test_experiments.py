@@ -42,6 +42,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.program
+@pytest.mark.xdist_group("digits")
 def test_a_run_leaves_its_folder(digits):
     figures = {file.name for file in (digits / "figures").iterdir()}
     names = ("learning_curves", "reconstructions", "samples", "interpolations", "manifold")
@@ -59,6 +60,7 @@ def test_a_run_leaves_its_folder(digits):
 
 
 @pytest.mark.program
+@pytest.mark.xdist_group("digits")
 def test_the_summary_is_a_bound_and_says_what_it_was_measured_with(digits):
     summary = load_json(digits / "summary.json")
     test = summary["test"]
@@ -93,6 +95,7 @@ def finished(data, tmp_path_factory) -> Path:
 
 
 @pytest.mark.program
+@pytest.mark.xdist_group("seeds")
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, data, tmp_path):
     assert execute(*LONG, *data, "--out", tmp_path / "again").returncode == 0
     assert digest(tmp_path / "again") == digest(finished)
@@ -116,6 +119,7 @@ def kill_and_resume(data: list[str], path: Path, *, epochs: int, delay: float = 
 
 
 @pytest.mark.program
+@pytest.mark.xdist_group("seeds")
 @pytest.mark.parametrize("epochs", [0, 1, 7])
 def test_resume_after_kill_9_ends_with_the_digest_of_the_uninterrupted_run(finished, data, tmp_path, epochs):
     kill_and_resume(data, tmp_path / "run", epochs=epochs)
@@ -124,6 +128,7 @@ def test_resume_after_kill_9_ends_with_the_digest_of_the_uninterrupted_run(finis
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("seeds")
 @pytest.mark.parametrize("trial", range(20))
 def test_resume_after_kill_9_at_random_moments(finished, data, tmp_path, trial):
     random = np.random.default_rng(trial)
