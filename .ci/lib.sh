@@ -9,7 +9,7 @@ readme_command() { # readme_command PATTERN: README's set-up line that ends in w
 
 in_fresh_copy() { # in_fresh_copy PYTHON COMMAND: COMMAND in a new clone, with PYTHON in place of python3
   git clone --quiet --no-hardlinks "$root" "$work/copy"
-  echo "== $("$1" --version): $2"
+  echo "== $("$1" --version): ${2%%$'\n'*}"
   (cd "$work/copy" && eval "${2/#python3/\"$1\"}")
   rm -rf "${work:?}/copy"
 }
