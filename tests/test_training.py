@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import standard_promotion
 
 from vaejax import (
     MLP,
@@ -22,17 +23,6 @@ from vaejax import (
     with_transform,
 )
 from vaejax.training import NOISE
-
-
-def standard_promotion(optimizer):
-    """Optax is not written for the strict promotion that the tests turn on."""
-
-    def update(*args):
-        with jax.numpy_dtype_promotion("standard"):
-            return optimizer.update(*args)
-
-    return optax.GradientTransformation(optimizer.init, update)
-
 
 VAE = gaussian_vae(latent_size=4, encoder=MLP((32,)), decoder=MLP((32,), (14, 14)))
 OPTIMIZER = standard_promotion(optax.adam(optax.cosine_decay_schedule(2e-3, 20)))
