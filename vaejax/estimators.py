@@ -14,7 +14,8 @@ class MarginalEstimate(NamedTuple):
 
     Attributes:
       log_marginal: the importance-weighted bound, in nats; its expectation is at most log p(x).
-      standard_error: Monte-Carlo standard error of it, in nats, by the delta method; infinite for one sample.
+      standard_error: Monte-Carlo standard error of it, in nats, by the delta method; infinite for one sample. It does
+        not cover the bias of the bound.
       effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples; trust neither number where it is
         small.
     """
