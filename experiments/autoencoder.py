@@ -80,21 +80,27 @@ def make_autoencoder(vae_experiment: run.Experiment) -> run.Experiment:
 def train_classifier(data: datasets.Dataset) -> Callable[[Array], Array]:
     """Class log-probabilities of grey images in [0, 1], `[n, height, width] -> [n, classes]`."""
     network = vaejax.as_network(vaejax.MLP((400, 400), (int(data.labels.max()) + 1,)))
-    num_steps = CLASSIFIER_EPOCHS * (len(data.images) // CLASSIFIER_BATCH)
+    batch_size = min(CLASSIFIER_BATCH, len(data.images))
+    num_steps = CLASSIFIER_EPOCHS * (len(data.images) // batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, num_steps))
 
     def loss_fn(params: Params, key: Key, batch: datasets.Dataset) -> tuple[Array, tuple]:
         del key
-        logits = jax.vmap(partial(network.apply, params))(batch.images.astype(jnp.float32) / 255)
+        logits = jax.vmap(partial(network.apply, params))(intensities(batch.images))
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels.astype(jnp.int32))), ()
 
-    epoch = jax.jit(vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), CLASSIFIER_BATCH))
+    epoch = jax.jit(vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), batch_size))
     # Of a VAE, training knows only `init`, which a network has too.
     state = vaejax.init_train_state(network, optimizer, jax.random.key(0), jnp.zeros(data.images.shape[1:]))
     data = jax.device_put(data)
     for _ in tqdm(range(CLASSIFIER_EPOCHS), unit="epoch", dynamic_ncols=True, desc="classifier"):
         state, _ = epoch(state, data)
     return jax.jit(lambda images: jax.nn.log_softmax(jax.vmap(partial(network.apply, state.params))(images)))
+
+
+def intensities(images: np.ndarray) -> Array:
+    """Images as float32 in [0, 1]."""
+    return jnp.asarray(images, jnp.float32) / (255 if images.dtype == np.uint8 else 1)
 
 
 def decode_places(vae: vaejax.VAE, state: TrainState, pairs: Array, training_xs: Array) -> dict[str, Array]:
@@ -110,7 +116,7 @@ def decode_places(vae: vaejax.VAE, state: TrainState, pairs: Array, training_xs:
     codes = vaejax.embed(vae, state.params, training_xs)
     # By singular values: a collapsed latent leaves the covariance without full rank.
     fitted = jax.random.multivariate_normal(
-        fitted_key, jnp.mean(codes, axis=0), jnp.cov(codes, rowvar=False), (len(pairs),), method="svd"
+        fitted_key, jnp.mean(codes, axis=0), jnp.atleast_2d(jnp.cov(codes, rowvar=False)), (len(pairs),), method="svd"
     )
 
     def midpoint(pair: Array) -> Array:
@@ -160,9 +166,9 @@ def conclude(
     """Both models at every place, seed by seed, beside real test images."""
     classifier = train_classifier(train)
     check_interrupts()
-    accuracy = float(jnp.mean(jnp.argmax(classifier(jnp.asarray(test.images) / 255), axis=-1) == test.labels))
-    training_images = jnp.asarray(train.images, jnp.float32) / 255
-    real = jnp.asarray(test.images[:DRAWS], jnp.float32) / 255
+    accuracy = float(jnp.mean(jnp.argmax(classifier(intensities(test.images)), axis=-1) == test.labels))
+    training_images = intensities(train.images)
+    real = intensities(test.images[:DRAWS])
     xs = next(iter(experiments.values())).test
     pairs = pairs_of_classes(xs, test.labels, DRAWS)
     judged, pictures = {}, {}

@@ -89,7 +89,8 @@ def evaluate(
     numbers["nll"] = over_seeds(
         -marginal.log_marginal.mean(axis=1),
         num_samples=experiment.num_samples,
-        monte_carlo_error=float(monte_carlo_error.max()),
+        # One sample has no error to estimate.
+        monte_carlo_error=float(monte_carlo_error.max()) if experiment.num_samples > 1 else None,
     )
     return numbers | {"active_units": over_seeds(active_units(experiment.vae, members, states, test))}
 
@@ -123,7 +124,7 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
         notes = [meaning]
         if "num_samples" in number:
             notes.append(f"{number['num_samples']} samples an example")
-        if "monte_carlo_error" in number:
+        if number.get("monte_carlo_error") is not None:
             notes.append(f"Monte-Carlo error {number['monte_carlo_error']:.3f}")
         lines.append((label, f"{number['mean']:.{digits}f}{std}", "; ".join(notes)))
     return lines

@@ -32,7 +32,8 @@ def image_figures(
     shown, names = np.arange(min(COLUMNS, len(xs))), []
     if labels is not None and labels.ndim == 1:
         classes, first = np.unique(labels, return_index=True)
-        shown, names = first[:COLUMNS], [str(label) for label in classes[:COLUMNS]]
+        if len(classes) > 1:
+            shown, names = first[:COLUMNS], [str(label) for label in classes[:COLUMNS]]
     originals = xs[shown]
     images = jax.device_get(jax.jit(_images, static_argnums=0)(vae, params, key, originals))
     t = [f"t={t:.2f}" for t in np.linspace(0, 1, COLUMNS - 2)]

@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import vaejax
@@ -42,6 +43,12 @@ class Config(run.Config):
     """Importance samples an example of the test NLL."""
 
 
+def is_grey(images: np.ndarray) -> bool:
+    """Whether any pixel lies between black and white; if none does, a fresh binarisation changes nothing."""
+    white = 255 if images.dtype == np.uint8 else 1
+    return bool(np.any((images > 0) & (images < white)))
+
+
 def make_experiment(config: Config) -> run.Experiment:
     train, test = run.load(config)
     image_shape = train.images.shape[1:]
@@ -63,7 +70,7 @@ def make_experiment(config: Config) -> run.Experiment:
         train=train.images,
         test=xs,
         data_checksum=datasets.checksum(train),
-        binarization="dynamic",
+        binarization="dynamic" if is_grey(train.images) else "static",
         figures=partial(figures.image_figures, vae, xs, test.labels),
         num_samples=config.num_samples,
     )

@@ -308,6 +308,8 @@ def _conclude(
 
 
 def _check(config: Any) -> None:
+    if config.seed + config.num_seeds > 2**31:
+        raise UsageError(f"--seed is {config.seed}; seeds must stay below {2**31}.")
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), "--" + field.name.replace("_", "-")
         if isinstance(value, bool) or not isinstance(value, int | float):

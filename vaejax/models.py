@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from vaejax.base import VAE, Example, Head, Key, Latent, Params
 from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
 from vaejax.networks import MLP, as_network, chain
+from vaejax.objectives import check_count
 
 
 def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, posterior: Head | None = None) -> VAE:
@@ -22,17 +23,17 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
       posterior: the head of q(z|x); by default `normal_head()`, whose log-variance is bounded softly.
 
     Returns:
-      A VAE whose parameters are the dict of "encoder", "decoder" and "likelihood" (the head's own, often none).
+      A VAE whose parameters are the dict of "encoder", "decoder", and "likelihood" and "posterior" (the heads' own,
+      often none).
 
     Raises:
       ValueError: `latent_size` is no positive integer; or, at `init`, the decoder's output does not fit x.
       TypeError: an argument is no network or no head.
     """
-    if not isinstance(latent_size, int) or latent_size < 1:
-        raise ValueError(f"gaussian_vae: latent_size is {latent_size!r}; give a positive integer.")
+    check_count("latent_size", latent_size)
     likelihood = as_head(likelihood)
     posterior = normal_head() if posterior is None else as_head(posterior)
-    outputs = MLP((), (latent_size, posterior.num_parameters))
+    outputs = MLP((), (latent_size,) if posterior.num_parameters == 1 else (latent_size, posterior.num_parameters))
     encoder, decoder = chain(as_network(encoder), as_network(outputs)), as_network(decoder)
 
     def init(key: Key, x: Example) -> Params:
@@ -42,12 +43,14 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
             "encoder": encoder.init(encoder_key, x),
             "decoder": decoder.init(decoder_key, z),
             "likelihood": likelihood.init(likelihood_key),
+            # Folded, so that the other parts start as they would beside a posterior without parameters of its own.
+            "posterior": posterior.init(jax.random.fold_in(key, 3)),
         }
         _check_decoder(jax.eval_shape(decoder.apply, params["decoder"], z), x, likelihood)
         return params
 
     def encode(params: Params, x: Example) -> Normal:
-        return posterior.apply((), encoder.apply(params["encoder"], x))
+        return posterior.apply(params["posterior"], encoder.apply(params["encoder"], x))
 
     def prior(params: Params) -> Normal:
         del params

@@ -3,6 +3,7 @@
 Save one with `figure.savefig("name.png", dpi=200)`, or as ".pdf" for print.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -49,7 +50,13 @@ def image_grid(
     size = (columns * cell_inches * width / height + margin + 0.2, rows * cell_inches + 0.45)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        canvas[..., 0] if canvas.ndim == 3 and canvas.shape[-1] == 1 else canvas,
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
     axes.set_title(title, fontsize=9)
     axes.set_yticks([row * (height + 1) + height / 2 for row in range(len(row_labels))], row_labels, fontsize=8)
     axes.set_xticks(
@@ -76,7 +83,7 @@ def curves(
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     axes = figure.subplots()
     low, high = np.inf, -np.inf
-    for colour, (label, values) in zip(COLOURS, series.items(), strict=False):
+    for colour, (label, values) in zip(itertools.cycle(COLOURS), series.items(), strict=False):
         values = np.asarray(values, float).reshape(len(x), -1)
         low, high = min(low, np.min(values[scale_from:])), max(high, np.max(values[scale_from:]))
         mean = values.mean(axis=1)
