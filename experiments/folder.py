@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,23 @@ class RunError(Exception):
     """The run could not go on: exit status 1."""
 
 
-def find(name: str, config: Any) -> tuple[Path, Any]:
+def find(name: str, config: Any, parse: Callable[[Any], Any] | None = None) -> tuple[Path, Any]:
     """The folder of the run and the configuration to run, new or resumed; nothing is written.
 
     A resumed run takes its configuration from the folder; a flag that was given and says otherwise is an error.
+
+    Args:
+      name: of the experiment.
+      config: as given.
+      parse: the command line, read again over other defaults, which tells a flag that was given from one that was not.
+        None takes every option of `config` as given.
 
     Raises:
       UsageError: --out holds a run already, or --resume finds none or another one.
     """
     if config.resume:
         path = config.out or _newest(name)
-        return path, _resumed(name, path, config)
+        return path, _resumed(name, path, config, parse or (lambda defaults: config))
     path = config.out or _next_free(name)
     if (path / "config.json").exists():
         raise UsageError(f"--out {path} holds a run; add --resume to continue it, or give another folder.")
@@ -128,7 +134,7 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
         temporary.replace(directory / f"{name}.png")
 
 
-def _resumed(name: str, path: Path, config: Any) -> Any:
+def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) -> Any:
     file = path / "config.json"
     if not file.exists():
         raise UsageError(f"--resume: {path} holds no run (no config.json); leave --resume out to start one.")
@@ -140,17 +146,19 @@ def _resumed(name: str, path: Path, config: Any) -> Any:
         raise UsageError(
             f"--resume: {path} holds a run of another experiment, not of {name}; give its folder with --out."
         )
-    defaults, given = _plain(type(config)()), _plain(config)
-    if saved.keys() != defaults.keys():
-        different = sorted(saved.keys() ^ defaults.keys())
+    options = _plain(config).keys()
+    if saved.keys() != options:
+        different = sorted(saved.keys() ^ options)
         raise UsageError(f"--resume: {path} was made by another version (options {different} differ); start afresh.")
-    for option, value in given.items():
-        if value not in (defaults[option], saved[option]):
+    data_dir = saved["data_dir"] and Path(saved["data_dir"])
+    resumed = dataclasses.replace(config, **saved | {"data_dir": data_dir}, out=path)
+    for option, value in _plain(parse(resumed)).items():
+        if value != saved[option]:
             raise UsageError(
                 f"--resume: --{option.replace('_', '-')} is {value} and the run in {path} has {saved[option]}; "
                 "leave the flag out, or start another run."
             )
-    return dataclasses.replace(config, **saved, out=path)
+    return resumed
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -160,9 +160,10 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment 
     """The command line: parses, runs, answers a user's mistake in one line (exit status 2; 1 where the run failed)."""
     module = importlib.import_module(make_experiment.__module__)
     name = Path(module.__file__).stem
-    config = tyro.cli(config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
+    parse = partial(tyro.cli, config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
+    config = parse()
     try:
-        run(name, config, make_experiment)
+        run(name, config, make_experiment, lambda defaults: parse(default=defaults))
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
@@ -174,11 +175,19 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment 
         sys.exit(interrupted.exit_status)
 
 
-def run(name: str, config: Any, make_experiment: Callable[[Any], Experiment | Comparison]) -> dict:
-    """Trains, evaluates and draws an experiment, or finishes one that was interrupted. Returns its summary."""
+def run(
+    name: str,
+    config: Any,
+    make_experiment: Callable[[Any], Experiment | Comparison],
+    parse: Callable[[Any], Any] | None = None,
+) -> dict:
+    """Trains, evaluates and draws an experiment, or finishes one that was interrupted. Returns its summary.
+
+    `parse` reads the command line again over other defaults (see `folder.find`); None where there is no command line.
+    """
     started = time.perf_counter()
     _check(config)
-    path, config = folder.find(name, config)
+    path, config = folder.find(name, config, parse)
     arms, conclude = _as_comparison(make_experiment(config))
     folder.create(path, name, config)
     print(f"run folder: {path}", flush=True)

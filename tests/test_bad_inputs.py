@@ -171,6 +171,11 @@ def test_a_flag_that_contradicts_the_resumed_run(copied, capsys):
     assert "--latent-size is 5" in message and "has 2" in message
 
 
+def test_a_flag_that_contradicts_the_resumed_run_with_its_own_default(copied, capsys):
+    message = refused(copied, capsys, "--resume", "--epochs", "20")
+    assert "--epochs is 20" in message and "has 2" in message
+
+
 def set_option(path: Path, name: str, value: object) -> None:
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {name: value}))
