@@ -133,7 +133,7 @@ def manifold(vae: VAE, params: Params, num: int, *, key: Key | None = None, read
             f"manifold: the prior {type(prior).__name__} is not a Normal over two dimensions; "
             "train with latent_size=2, or use traverse."
         )
-    quantiles = jax.scipy.stats.norm.ppf((jnp.arange(num) + 0.5) / num)
+    quantiles = jax.scipy.stats.norm.ppf((jnp.arange(num, dtype=prior.mean.dtype) + 0.5) / num)
     second, first = jnp.meshgrid(quantiles[::-1], quantiles, indexing="ij")
     standard = jnp.stack([first, second], axis=-1).reshape(-1, 2)
     zs = jax.vmap(lambda z: prior.mean + jnp.exp(prior.log_variance / 2) * z)(standard)
