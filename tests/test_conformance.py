@@ -1,12 +1,29 @@
 """What every model of cases.py shares, and what each awkward one is there to show."""
 
 from functools import cache, partial
+from statistics import NormalDist
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, CODES, DECAY, MAX_LENGTH, Case, Sentence, images_and_contexts
+from cases import (
+    CASES,
+    CODES,
+    COMMITMENT,
+    DECAY,
+    END,
+    MAX_LENGTH,
+    POSITIONS,
+    VOCABULARY,
+    Case,
+    Mixture,
+    Quantized,
+    Sentence,
+    codebook_vectors,
+    images_and_contexts,
+)
+from jax.flatten_util import ravel_pytree
 
 import vaejax
 from vaejax import latent
@@ -40,11 +57,13 @@ def assert_finite(tree):
         assert np.all(np.isfinite(leaf)), jax.tree_util.keystr(path)
 
 
+@cache
 def training(case: Case):
-    params, batch = setup(case)
+    """The first state, the step and a batch."""
+    _, batch = setup(case)
     step = vaejax.make_train_step(vaejax.mean_over_batch(case.loss), case.optimizer)
-    x = case.x_of(example(batch, 0))
-    return vaejax.init_train_state(case.vae, case.optimizer, jax.random.key(0), x), step, batch
+    init = jax.jit(partial(vaejax.init_train_state, case.vae, case.optimizer))
+    return init(jax.random.key(0), case.x_of(example(batch, 0))), step, batch
 
 
 def test_init_follows_from_its_key(case):
@@ -56,15 +75,15 @@ def test_init_follows_from_its_key(case):
     assert any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True))
 
 
-def test_gradients_are_finite_and_not_all_zero(case):
+def test_gradients_are_finite_and_reach_every_parameter(case):
     params, batch = setup(case)
     with jax.debug_nans(True):
         gradient, terms = jax.jit(jax.grad(vaejax.mean_over_batch(case.loss), has_aux=True))(
             params, jax.random.key(2), batch
         )
     assert_finite((gradient, terms))
-    largest = [np.max(np.abs(leaf)) for leaf in jax.tree.leaves(gradient)]
-    assert sum(value > 0 for value in largest) > len(largest) / 2
+    for path, leaf in jax.tree.leaves_with_path(gradient):
+        assert np.any(leaf != 0), jax.tree_util.keystr(path)
 
 
 def test_jit_is_eager(case):
@@ -106,7 +125,7 @@ def test_steps_share_one_trace_and_lower_the_loss(case):
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
 
 
-def test_an_epoch_is_its_steps_and_lowers_for_tpu(case):
+def test_an_epoch_takes_its_steps_and_lowers_for_tpu(case):
     state, step, batch = training(case)
     epoch = jax.jit(vaejax.make_train_epoch(step, 2))
     after, metrics = epoch(state, batch)
@@ -157,42 +176,108 @@ def test_bounds_are_ordered(case):
     assert 1 - 1e-3 <= estimate.effective_sample_size <= 50 * (1 + 1e-3)
 
 
-def test_latent_tools(case):
+def point_of(case: Case):
+    """The row's point, with the same draw whichever key a tool gives it: what is expected then needs no tool's keys."""
+    return lambda _, posterior: case.point(jax.random.key(11), posterior)
+
+
+def with_values(case: Case, params, z, flat):
+    """z with other values, given flattened."""
+    _, unravel = ravel_pytree(latent.values(z))
+    return latent.complete(case.vae, params, z, unravel(flat))
+
+
+def test_latent_tools_decode_the_latents_they_say(case):
     params, batch = setup(case)
     xs = case.x_of(batch)
-    choices = {"point": case.point, "readout": case.readout}
+    point, readout = point_of(case), case.readout
+    choices = {"point": point, "readout": readout}
 
     @jax.jit
     def use(params, key, xs):
-        keys = jax.random.split(key, 4)
-        return (
-            vaejax.sample(case.vae, params, keys[0], 3, readout=case.readout),
-            vaejax.reconstruct(case.vae, params, keys[1], xs, **choices),
-            vaejax.interpolate(case.vae, params, example(xs, 0), example(xs, 1), 5, key=keys[2], **choices),
-            vaejax.embed(case.vae, params, xs, point=lambda _, posterior: case.point(keys[3], posterior)),
-        )
+        sample_key, draws_key, reconstruct_key = jax.random.split(key, 3)
+        samples = vaejax.sample(case.vae, params, sample_key, 3, readout=readout)
+        # What the likelihood is made of, since greedy sentences may be equal.
+        draws = vaejax.sample(case.vae, params, draws_key, 3, readout=lambda _, likelihood: likelihood)
+        reconstructions = vaejax.reconstruct(case.vae, params, reconstruct_key, xs, **choices)
+        path = vaejax.interpolate(case.vae, params, example(xs, 0), example(xs, 1), 5, **choices)
+        # In batches that do not divide the examples.
+        return samples, draws, reconstructions, path, vaejax.embed(case.vae, params, xs, batch_size=4, point=point)
 
-    samples, reconstructions, path, embedded = use(params, jax.random.key(6), xs)
+    @jax.jit
+    def expect(params, xs):
+        def decoded(z):
+            return readout(None, case.vae.decode(params, z))
+
+        zs = jax.vmap(lambda x: point(None, case.vae.encode(params, x)))(xs)
+        z0, z1 = example(zs, 0), example(zs, 1)
+        flat0, flat1 = (ravel_pytree(latent.values(z))[0] for z in (z0, z1))
+        between = jnp.stack([flat0, 0.75 * flat0 + 0.25 * flat1, (flat0 + flat1) / 2, flat1])
+        path = jax.vmap(lambda flat: decoded(with_values(case, params, z0, flat)))(between)
+        return jax.vmap(decoded)(zs), path, latent.values(zs)
+
+    samples, draws, reconstructions, path, embedded = use(params, jax.random.key(6), xs)
     assert jax.tree.map(jnp.shape, samples) == jax.tree.map(jnp.shape, example(xs, slice(0, 3)))
-    assert jax.tree.map(jnp.shape, reconstructions) == jax.tree.map(jnp.shape, xs)
-    assert {leaf.shape[0] for leaf in jax.tree.leaves(path)} == {5}
-    assert {leaf.shape[0] for leaf in jax.tree.leaves(embedded)} == {NUM}
-    assert_finite((samples, reconstructions, path, embedded))
+    assert_finite(samples)
+    # Only what depends on z: parameters that a likelihood carries are the same in every draw.
+    assert any(not np.allclose(leaf[0], leaf[1]) for leaf in jax.tree.leaves(draws))
+    assert_close((reconstructions, example(path, np.array([0, 1, 2, 4])), embedded), expect(params, xs))
 
 
-def test_moving_a_latent_moves_the_decode(case):
+def test_traversing_sets_one_latent_and_moves_the_decode(case):
     params, batch = setup(case)
-    x = case.x_of(example(batch, 0))
+    x, point, num, extent = case.x_of(example(batch, 0)), point_of(case), 4, 2.0
 
-    def parameters(key, distribution):
-        # What the likelihood is made of, since a greedy sentence may stay as it is.
-        return [leaf for leaf in jax.tree.leaves(distribution) if leaf.size > 1][0]
+    # By its log-probability of x, since a greedy sentence may stay as it is.
+    def readout(_, likelihood):
+        return likelihood.log_prob(x)
 
-    choices = {"point": case.point, "readout": parameters}
-    traverse = jax.jit(lambda params, key: vaejax.traverse(case.vae, params, x, num=3, key=key, **choices))
-    moved = traverse(params, jax.random.key(7))
+    @jax.jit
+    def use(params):
+        moved = vaejax.traverse(case.vae, params, x, num=num, extent=extent, point=point, readout=readout)
+        z = point(None, case.vae.encode(params, x))
+        flat, _ = ravel_pytree(latent.values(z))
+
+        def at(dimension, value):
+            chosen = jnp.arange(flat.size) == dimension
+            return readout(None, case.vae.decode(params, with_values(case, params, z, jnp.where(chosen, value, flat))))
+
+        dimensions, steps = jnp.meshgrid(jnp.arange(flat.size), jnp.linspace(-extent, extent, num), indexing="ij")
+        return moved, jax.vmap(jax.vmap(at))(dimensions, steps)
+
+    moved, expected = use(params)
+    assert_close(moved, expected)
     for dimension in range(len(moved)):
-        assert np.max(np.abs(moved[dimension, 0] - moved[dimension, 2])) > 1e-4, dimension
+        assert np.ptp(moved[dimension]) > 1e-4, dimension
+
+
+def test_tools_that_draw_follow_their_key():
+    case = row("flow_posterior")
+    params, batch = setup(case)
+    choices = {"point": latent.draw, "readout": latent.draw}
+
+    @jax.jit
+    def use(key):
+        path_key, moved_key = jax.random.split(key)
+        path = vaejax.interpolate(case.vae, params, example(batch, 0), example(batch, 1), 5, key=path_key, **choices)
+        return path, vaejax.traverse(case.vae, params, example(batch, 0), num=4, key=moved_key, **choices)
+
+    path, moved = use(jax.random.key(14))
+    assert path.shape == (5, *batch.shape[1:]) and moved.shape == (3, 4, *batch.shape[1:])
+    for again, other, first in zip(use(jax.random.key(14)), use(jax.random.key(15)), (path, moved), strict=True):
+        assert np.array_equal(again, first) and not np.array_equal(other, first)
+
+
+def test_the_manifold_is_laid_out_as_the_axes_of_a_figure():
+    case = row("linear_gaussian")
+    params, _ = setup(case)
+    cells = vaejax.manifold(case.vae, params, 3)
+    low, middle, high = (NormalDist().inv_cdf(mass) for mass in (1 / 6, 1 / 2, 5 / 6))
+    for (r, c), z in {(0, 0): (low, high), (0, 2): (high, high), (1, 1): (middle, middle), (2, 0): (low, low)}.items():
+        assert_close(cells[r, c], case.vae.decode(params, jnp.array(z)).mean)
+    case = row("mlp_bernoulli")
+    with pytest.raises(ValueError, match="latent_size=2"):
+        vaejax.manifold(case.vae, setup(case)[0], 3)
 
 
 def test_a_missing_mean_is_an_error_that_says_what_to_choose(case):
@@ -251,6 +336,33 @@ def test_the_hierarchy_reports_a_term_a_level_and_its_path_follows_an_edit():
     assert not np.allclose(case.vae.decode(params, edited).logits, case.vae.decode(params, z).logits)
 
 
+def test_the_terms_of_the_hierarchy_are_its_kl_within_five_standard_errors():
+    case = row("hierarchical")
+    params, batch = setup(case)
+
+    @jax.jit
+    @jax.vmap
+    def both(key):
+        posterior, prior = case.vae.encode(params, example(batch, 0)), case.vae.prior(params)
+        z, log_posterior = posterior.sample_and_log_prob(key)
+        estimate = vaejax.kl_monte_carlo(posterior, prior, z, log_posterior)
+        return case.kl_fn(posterior, prior, z, log_posterior).sum() - estimate.sum()
+
+    differences = np.asarray(both(jax.random.split(jax.random.key(12), 10_000)))
+    assert abs(differences.mean()) < 5 * differences.std() / np.sqrt(len(differences))
+
+
+def test_the_mixture_is_a_density_and_draws_from_all_its_components():
+    normal = vaejax.Normal(jnp.array([0.5, -1.0]), jnp.array([0.2, -0.3]))
+    twice = Mixture(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), normal))
+    z = jnp.array([0.1, 0.7])
+    assert_close(twice.log_prob(z), normal.log_prob(z))
+    apart = Mixture(vaejax.Normal(jnp.array([[-9.0], [0.0], [9.0]]), jnp.zeros((3, 1))))
+    draws = jax.jit(jax.vmap(apart.sample))(jax.random.split(jax.random.key(13), 3_000))[:, 0]
+    counts = np.array([np.sum(np.abs(draws - centre) < 4.5) for centre in (-9, 0, 9)])
+    assert np.all(np.abs(counts - 1_000) < 5 * np.sqrt(3_000 * 1 / 3 * 2 / 3))
+
+
 def test_the_flow_is_a_density():
     """log q(z) from the determinant against the change of volume, measured by the Jacobian of z0 -> z."""
     case = row("flow_posterior")
@@ -277,6 +389,7 @@ def test_sentences_are_a_distribution_and_padding_does_not_count():
     sentence = Sentence(jnp.array([3, 1, 0, 0, 0, 0], jnp.int32), jnp.asarray(3, jnp.int32))
     padded = sentence._replace(tokens=sentence.tokens.at[4].set(2))
     assert likelihood.log_prob(sentence) == likelihood.log_prob(padded)
+    assert_close(*(case.loss(params, jax.random.key(1), x)[0] for x in (sentence, padded)), rtol=0, atol=0)
     # Sentences that end within two tokens, and everything else, have probabilities that sum to one.
     short = [Sentence(jnp.zeros(MAX_LENGTH, jnp.int32).at[0].set(t), jnp.asarray(1 if t == 0 else 2)) for t in range(5)]
     log_probs = jnp.stack([likelihood.log_prob(x._replace(length=x.length.astype(jnp.int32))) for x in short])
@@ -284,6 +397,20 @@ def test_sentences_are_a_distribution_and_padding_does_not_count():
     frequency = np.mean(np.asarray(draws.length) <= 2)
     probability = float(jnp.sum(jnp.exp(log_probs)))
     assert abs(frequency - probability) < 5 * np.sqrt(probability * (1 - probability) / 20_000)
+
+
+def test_the_mode_of_a_sentence_is_the_likeliest_token_at_each_step():
+    case = row("sequence")
+    params, _ = setup(case)
+    likelihood = case.vae.decode(params, jnp.array([0.5, -1.0, 2.0]))
+    greedy = likelihood.mode
+    log_probs = jax.jit(jax.vmap(likelihood.log_prob))
+    for t in range(int(greedy.length)):
+        # A sentence cut after token t has the probability of its first t + 1 tokens.
+        tokens = jnp.tile(greedy.tokens, (VOCABULARY, 1)).at[:, t].set(jnp.arange(VOCABULARY, dtype=jnp.int32))
+        prefixes = Sentence(tokens, jnp.full(VOCABULARY, t + 1, jnp.int32))
+        assert np.argmax(log_probs(prefixes)) == greedy.tokens[t]
+    assert greedy.length == MAX_LENGTH or greedy.tokens[greedy.length - 1] == END
 
 
 def test_the_conditional_model_uses_its_condition():
@@ -294,6 +421,36 @@ def test_the_conditional_model_uses_its_condition():
     assert abs(losses[0] - losses[1]) > 1e-3
 
 
+def test_codes_are_the_nearest_vectors_and_gradients_go_straight_through():
+    case = row("vq_vae")
+    params, batch = setup(case)
+    x = example(batch, 0)
+    posterior, prior = case.vae.encode(params, x), case.vae.prior(params)
+    codes, vectors = np.asarray(posterior.codes), np.asarray(codebook_vectors(params["codebook"]))
+    nearest = np.stack([vectors[np.argmin([np.sum((code - vector) ** 2) for vector in vectors])] for code in codes])
+    z, log_posterior = posterior.sample_and_log_prob(jax.random.key(0))
+    assert_close(z, nearest)
+
+    def log_likelihood(z):
+        return case.vae.decode(params, z).log_prob(x)
+
+    def terms(codes):
+        return case.kl_fn(Quantized(codes, params["codebook"]), prior, z, log_posterior)
+
+    @jax.jit
+    def gradients(codes):
+        through = jax.grad(lambda codes: log_likelihood(Quantized(codes, params["codebook"]).mean))(codes)
+        return through, jax.grad(log_likelihood)(jnp.asarray(nearest)), terms(codes), jax.jacobian(terms)(codes)
+
+    through, direct, values, slopes = gradients(posterior.codes)
+    assert_close(through, direct)
+    commitment = COMMITMENT * np.sum((codes - nearest) ** 2)
+    # The pseudo-loss moves the codebook alone, and has no value.
+    assert_close(values, np.array([POSITIONS * np.log(CODES), commitment, 0]))
+    zeros = np.zeros(codes.shape)
+    assert_close(slopes, np.stack([zeros, 2 * COMMITMENT * (codes - nearest), zeros]))
+
+
 def test_the_codebook_is_exactly_the_moving_average_of_its_codes():
     case = row("vq_vae")
     state, step, batch = training(case)
@@ -301,7 +458,7 @@ def test_the_codebook_is_exactly_the_moving_average_of_its_codes():
     assignment = jax.vmap(lambda posterior: posterior.assignment)(posteriors)
     count = assignment.sum(axis=1).mean(axis=0)
     total = jnp.einsum("bpk,bpd->bkd", assignment, posteriors.codes).mean(axis=0)
-    before, after = state.params["codebook"], step(state, batch)[0].params["codebook"]
+    before, after = state.params["codebook"], jax.jit(step)(state, batch)[0].params["codebook"]
     assert count.shape == (CODES,)
     assert_close(after["count"], DECAY * before["count"] + (1 - DECAY) * count)
     assert_close(after["sum"], DECAY * before["sum"] + (1 - DECAY) * total)
