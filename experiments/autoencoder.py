@@ -5,7 +5,7 @@ the reconstruction alone. What they decode from the prior (completeness: does ev
 between two test images of different classes (continuity: does the way from one meaning to another stay meaningful?) is
 judged by a classifier trained here, by its confidence and entropy, and by the distance to the nearest training image.
 The autoencoder has no prior of its own. It is drawn from N(0, I) like the VAE, and, more kindly, from a Gaussian fitted
-to its codes of the training images; so is the VAE.
+to its codes of the training images (grey, not binarised); so is the VAE.
 
 Command: python -m experiments.autoencoder
 """
@@ -158,19 +158,18 @@ def conclude(
     experiments: dict[str, run.Experiment],
     train: datasets.Dataset,
     test: datasets.Dataset,
+    pairs: Array,
     members: Members,
     states: dict[str, TrainState],
     history: dict[str, list[dict]],
     check_interrupts: Callable[[], None],
 ) -> run.Result:
-    """Both models at every place, seed by seed, beside real test images."""
+    """Both models at every place, seed by seed, beside as many real test images; for `pairs` see `decode_places`."""
     classifier = train_classifier(train)
     check_interrupts()
     accuracy = float(jnp.mean(jnp.argmax(classifier(intensities(test.images)), axis=-1) == test.labels))
     training_images = intensities(train.images)
-    real = intensities(test.images[:DRAWS])
-    xs = next(iter(experiments.values())).test
-    pairs = pairs_of_classes(xs, test.labels, DRAWS)
+    real = intensities(test.images[: len(pairs)])
     judged, pictures = {}, {}
     for arm, experiment in experiments.items():
         decode = jax.jit(partial(decode_places, experiment.vae))
@@ -189,15 +188,22 @@ def conclude(
     return run.Result(
         summary={
             "classifier_accuracy": accuracy,
-            "draws": DRAWS,
+            "draws": len(pairs),
+            "binarization": experiments["VAE"].binarization,
+            "units": {"confidence": "probability", "entropy": "nats", "distance": "Euclidean, pixels in [0, 1]"},
             "real": of_real,
             "test": {f"{arm}, {place}": numbers for (arm, place), numbers in judged.items()},
         },
         headline="what the KL term is for",
-        about=f"{DRAWS} images a row, judged by a classifier of {accuracy:.2%} test accuracy; {members.describe()}; "
-        "confidence, then entropy in nats and distance to the nearest training image",
+        about=f"{len(pairs)} images a row, judged by a classifier of {accuracy:.2%} test accuracy; "
+        f"{members.describe()}; confidence, then entropy in nats and distance to the nearest training image",
         rows=rows,
-        figures={"contrast": contrast_figure(pictures)} | learning_curves(history),
+        figures=lambda: {"contrast": contrast_figure(pictures)} | learning_curves(history),
+        captions={
+            "contrast": "What each model decodes at each place, without choosing.",
+            "learning_curves": "Test loss over training: the VAE's negative ELBO, and the reconstruction alone of the "
+            "autoencoder. They are not comparable. The band is one standard deviation over seeds.",
+        },
     )
 
 
@@ -220,7 +226,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
 
 
 def contrast_figure(pictures: dict[str, dict[str, Array]]) -> Any:
-    """A row a model and place, of the first seed."""
+    """One row for each model and place, of the first seed."""
     rows = {f"{place}, {arm}": pictures[arm][place][:SHOWN] for place in PLACES for arm in pictures}
     title = "Decoded by a VAE and by an autoencoder of the same networks"
     return plots.image_grid(np.stack(list(rows.values())), title=title, row_labels=list(rows))
@@ -239,7 +245,10 @@ def make_experiment(config: Config) -> run.Comparison:
         raise run.UsageError(f"--data {config.data} has no classes, which the judging classifier needs.")
     vae = mnist.make_experiment(config)
     experiments = {"VAE": vae, "autoencoder": make_autoencoder(vae)}
-    return run.Comparison(experiments, partial(conclude, experiments, train, test))
+    pairs = pairs_of_classes(vae.test, test.labels, DRAWS)
+    if not len(pairs):
+        raise run.UsageError(f"--data {config.data}: no two successive test images differ in class; shuffle them.")
+    return run.Comparison(experiments, partial(conclude, experiments, train, test, pairs))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import vaejax
 from experiments.members import Members
-from vaejax.base import Array, Example, Key, PyTree
+from vaejax.base import Array, Example, Key, PyTree, batch_size_of
 from vaejax.training import TrainState
 
 # Streams of the run's key, apart from those of vaejax.training.
@@ -36,7 +36,7 @@ MEANINGS = {
 
 
 def make_test_elbo(experiment: Any, members: Members) -> Callable[[TrainState], dict[str, list[float]]]:
-    """The test set's mean ELBO from one sample an example, a number a member; the same noise at every call."""
+    """The test set's mean ELBO from one sample an example, one for each member; the same noise at every call."""
 
     def mean_terms(state: TrainState, test: PyTree) -> vaejax.ElboTerms:
         terms_fn = partial(vaejax.elbo_terms, experiment.vae, state.params, kl_fn=experiment.kl_fn)
@@ -73,14 +73,14 @@ def evaluate(
         return _map_examples(one, jax.random.fold_in(state.key, FINAL_EVALUATION), first, examples, NLL_BATCH_SIZE)
 
     compiled, test = jax.jit(members.lift(measure)), jax.device_put(experiment.test)
-    num_examples, parts = jax.tree.leaves(test)[0].shape[0], []
+    num_examples, parts = batch_size_of(test), []
     with tqdm(
         total=num_examples, unit="image", dynamic_ncols=True, desc=f"NLL, {experiment.num_samples} samples"
     ) as progress:
         for first in range(0, num_examples, BATCH_SIZE):
             examples = jax.tree.map(lambda leaf, first=first: leaf[first : first + BATCH_SIZE], test)
             parts.append(jax.device_get(members.stack(compiled(states, first, examples))))
-            progress.update(jax.tree.leaves(examples)[0].shape[0])
+            progress.update(batch_size_of(examples))
             check_interrupts()
     terms, marginal = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
@@ -92,14 +92,16 @@ def evaluate(
         # One sample has no error to estimate.
         monte_carlo_error=float(monte_carlo_error.max()) if experiment.num_samples > 1 else None,
     )
-    return numbers | {"active_units": over_seeds(active_units(experiment.vae, members, states, test))}
+    return numbers | {"active_units": over_seeds(active_units(experiment, members, states, test))}
 
 
-def active_units(vae: vaejax.VAE, members: Members, states: TrainState, test: PyTree) -> np.ndarray:
+def active_units(experiment: Any, members: Members, states: TrainState, test: PyTree) -> np.ndarray:
     """The number of active units of each member, `[members]`."""
 
     def count(state: TrainState, test: PyTree) -> Array:
-        return sum(vaejax.active_units(means) for means in jax.tree.leaves(vaejax.embed(vae, state.params, test)))
+        key = jax.random.fold_in(state.key, FINAL_EVALUATION)
+        points = vaejax.embed(experiment.vae, state.params, test, key=key, point=experiment.point)
+        return sum(vaejax.active_units(leaf) for leaf in jax.tree.leaves(points))
 
     return np.asarray(members.stack(jax.jit(members.lift(count))(states, test)))
 
@@ -138,6 +140,6 @@ def _named(terms: vaejax.ElboTerms) -> dict[str, np.ndarray]:
 def _map_examples(
     function: Callable[[Key, Example], PyTree], key: Key, first: Any, examples: PyTree, batch_size: int
 ) -> PyTree:
-    num = jax.tree.leaves(examples)[0].shape[0]
+    num = batch_size_of(examples)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num, dtype=jnp.uint32) + jnp.uint32(first))
     return jax.lax.map(lambda example: function(*example), (keys, examples), batch_size=batch_size)

@@ -56,24 +56,38 @@ def find(name: str, config: Any, parse: Callable[[Any], Any] | None = None) -> t
     return path, config
 
 
-def create(path: Path, name: str, config: Any) -> None:
-    """Makes the folder and writes the configuration into it.
+def create(path: Path, name: str, config: Any) -> Path:
+    """Makes the folder and writes the configuration into it; the next free one where another run took it meanwhile.
 
     Raises:
       UsageError: it cannot be written.
     """
     try:
+        while config.out is None:
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                path = _next_free(name)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", {"experiment": name} | _plain(config))
     except OSError as error:
         raise UsageError(f"--out {path} cannot be written ({error.strerror}); give another folder.") from error
+    return path
+
+
+def check_data(path: Path, data_checksum: str) -> None:
+    """UsageError where the folder's run was started with other data."""
+    file = path / "manifest.json"
+    if file.exists() and json.loads(file.read_text())["data_sha256"] != data_checksum:
+        raise UsageError(f"--resume: --data has changed since the run in {path} was started; start another run.")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replaces the file whole: a reader sees the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w") as file:
-        json.dump(value, file, indent=2)
+        json.dump(value, file, indent=2, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
@@ -82,7 +96,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
     with open(path / "metrics.jsonl", "a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(row, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

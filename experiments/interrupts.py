@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Interrupted(Exception):
-    """The run was asked to stop and has saved its state.
+class Interrupted(BaseException):
+    """The run was asked to stop. Not an `Exception`, as KeyboardInterrupt is not: no handler of errors may swallow it.
 
     Attributes:
       exit_status: 0 after SIGTERM, which schedulers send and count as a clean end; 130 after Ctrl-C.

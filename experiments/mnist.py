@@ -69,7 +69,7 @@ def make_experiment(config: Config) -> run.Experiment:
         batch_size=config.batch_size,
         train=train.images,
         test=xs,
-        data_checksum=datasets.checksum(train),
+        data_checksum=datasets.checksum(train, test),
         binarization="dynamic" if is_grey(train.images) else "static",
         figures=partial(figures.image_figures, vae, xs, test.labels),
         num_samples=config.num_samples,

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre-wr
 """
 
 
-def write(path: Path, description: str, result: Any) -> None:
+def write(path: Path, description: str, result: Any, figures: Sequence[str]) -> None:
     """Writes report.html into the run folder, replacing it whole.
 
     Args:
       path: the run folder, with its summary, manifest, configuration and figures.
       description: what the experiment is, a docstring; its first paragraphs become the page's introduction.
       result: the `Result` of the run.
+      figures: the names of those in the folder, in the order of the page.
     """
     summary, manifest, config = (
         json.loads((path / f"{name}.json").read_text()) for name in ("summary", "manifest", "config")
@@ -47,10 +49,10 @@ def write(path: Path, description: str, result: Any) -> None:
         f"<p>{html.escape(result.about)}.</p>",
         _numbers(result.rows),
         "<h2>Figures</h2>",
-        *(_figure(name, image, manifest["key"]["seeds"][0]) for name, image in _figures(path / "figures").items()),
+        *(_figure(path / "figures" / f"{name}.png", _caption(name, result, manifest)) for name in figures),
         "<h2>How to reproduce it</h2>",
         f"<pre>{html.escape(manifest['command'])}</pre>",
-        "<p>The same versions on the same kind of machine give the same parameters, bit for bit.</p>",
+        "<p>The same versions on the same machine give the same parameters, bit for bit.</p>",
         _table(_provenance(summary, manifest)),
         "<h2>Configuration</h2>",
         _table(config),
@@ -76,18 +78,16 @@ def _numbers(rows: list[tuple[str, str, str]]) -> str:
     return '<div class="scroll"><table>' + "\n".join(cells) + "</table></div>"
 
 
-def _figure(name: str, image: bytes, seed: int) -> str:
-    caption = CAPTIONS.get(name, name.replace("_", " "))
-    member = "" if name == "learning_curves" else f" Seed {seed}."
-    source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+def _caption(name: str, result: Any, manifest: dict) -> str:
+    caption = (CAPTIONS | dict(result.captions)).get(name, name.replace("_", " ").capitalize() + ".")
+    return caption if name == "learning_curves" else f"{caption} Seed {manifest['key']['seeds'][0]}."
+
+
+def _figure(file: Path, caption: str) -> str:
+    caption, image = html.escape(caption), base64.b64encode(file.read_bytes()).decode()
     return (
-        f'<figure><img alt="{html.escape(caption)}" src="{source}"><figcaption>{caption}{member}</figcaption></figure>'
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{image}"><figcaption>{caption}</figcaption></figure>'
     )
-
-
-def _figures(directory: Path) -> dict[str, bytes]:
-    images = {file.stem: file.read_bytes() for file in sorted(directory.glob("*.png"))}
-    return {name: images[name] for name in [*CAPTIONS, *(images.keys() - CAPTIONS.keys())] if name in images}
 
 
 def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:

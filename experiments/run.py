@@ -9,6 +9,7 @@ import importlib
 import math
 import sys
 import time
+import types
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,8 @@ from experiments import evaluation, folder, interrupts, report
 from experiments.folder import RunError, UsageError
 from experiments.interrupts import Interrupted
 from experiments.members import Members
-from vaejax import checkpoints, datasets
-from vaejax.base import Example, Key, KlFn, Params, PyTree
+from vaejax import checkpoints, datasets, latent
+from vaejax.base import Example, Key, KlFn, Params, PyTree, batch_size_of
 from vaejax.training import TrainState
 
 
@@ -69,11 +70,12 @@ class Experiment(NamedTuple):
       batch_size: examples a step.
       train: training data as the step takes them, `[examples, ...]`.
       test: test data as the model sees them, drawn once where they are random, `[examples, ...]`.
-      data_checksum: of the data as loaded.
+      data_checksum: of the training and test data as loaded.
       binarization: "dynamic", "static" or "none": which of the published columns the numbers belong in.
       figures: `(params, key, history) -> {name: Figure}` of one member.
       num_samples: importance samples of the test NLL.
       kl_fn: how the KL of this posterior and prior is evaluated.
+      point: which latent stands for a posterior when active units are counted.
     """
 
     vae: vaejax.VAE
@@ -87,6 +89,7 @@ class Experiment(NamedTuple):
     figures: Callable[[Params, Key, list[dict]], Mapping[str, Any]]
     num_samples: int = 500
     kl_fn: KlFn = vaejax.kl_closed_form
+    point: latent.Readout = latent.mean
 
     @property
     def example(self) -> Example:
@@ -105,14 +108,16 @@ class Result(NamedTuple):
       headline: the result in a few words.
       about: the sentence above the numbers: data, binarisation, seeds, unit.
       rows: the numbers, as (name, value with its error bar, what it is and was measured with).
-      figures: by name.
+      figures: draws them, by name; called when the numbers are written.
+      captions: of the figures that the report has no words for.
     """
 
     summary: dict[str, Any]
     headline: str
     about: str
     rows: list[tuple[str, str, str]]
-    figures: Mapping[str, Any]
+    figures: Callable[[], Mapping[str, Any]]
+    captions: Mapping[str, str] = types.MappingProxyType({})
 
     def table(self) -> str:
         widths = [max(len(row[column]) for row in self.rows) for column in (0, 1)]
@@ -134,7 +139,7 @@ class Comparison(NamedTuple):
 
 def steps_per_epoch(train: PyTree, batch_size: int) -> int:
     """Whole batches in the training data; UsageError where there is none."""
-    num_examples = jax.tree.leaves(train)[0].shape[0]
+    num_examples = batch_size_of(train)
     if batch_size > num_examples:
         raise UsageError(f"--batch-size is {batch_size} and there are {num_examples} training examples; give fewer.")
     return num_examples // batch_size
@@ -189,10 +194,11 @@ def run(
     _check(config)
     path, config = folder.find(name, config, parse)
     arms, conclude = _as_comparison(make_experiment(config))
-    folder.create(path, name, config)
-    print(f"run folder: {path}", flush=True)
     members = Members(config.seed, config.num_seeds)
     data_checksum = next(iter(arms.values())).data_checksum
+    folder.check_data(path, data_checksum)
+    path = folder.create(path, name, config)
+    print(f"run folder: {path}", flush=True)
     write_manifest = partial(folder.write_manifest, path, seeds=members.seeds, data_checksum=data_checksum)
     write_manifest(params_digest=None)
     try:
@@ -204,19 +210,26 @@ def run(
             history = {arm: folder.read_metrics(path / arm) for arm in arms}
             result = conclude(members, states, history, check_interrupts)
     except Interrupted:
-        print(f"\nsaved; continue with: python -m experiments.{name} --resume --out {path}", file=sys.stderr)
+        saved = all(checkpoints.latest(path / arm / "checkpoints") is not None for arm in arms)
+        print(
+            f"\n{'saved; ' if saved else ''}continue with: python -m experiments.{name} --resume --out {path}",
+            file=sys.stderr,
+        )
         raise
     training_seconds = sum(row["seconds"] for rows in history.values() for row in rows)
     summary = {"experiment": name, "data": config.data, "epochs": config.epochs, "seeds": members.seeds}
     summary |= result.summary | {"training_seconds": round(training_seconds, 2)}
     folder.write_json(path / "summary.json", summary)
-    folder.write_figures(path, result.figures)
     write_manifest(params_digest=checkpoints.digest({arm: state.params for arm, state in states.items()}))
-    report.write(path, sys.modules[make_experiment.__module__].__doc__, result)
+    figures = result.figures()
+    folder.write_figures(path, figures)
+    report.write(path, sys.modules[make_experiment.__module__].__doc__, result, list(figures))
 
     print("\n" + result.table() + "\n")
-    print(f"in {path}: report.html, summary.json, manifest.json, metrics.jsonl, checkpoints/, and figures/")
-    for figure in result.figures:
+    print(f"in {path}: report.html, summary.json, manifest.json, and figures/")
+    for arm in arms:
+        print(f"in {path / arm}: metrics.jsonl, checkpoints/")
+    for figure in figures:
         print(f"  figures/{figure}.png")
     print(f"done in {time.perf_counter() - started:.0f} s, of which training {training_seconds:.0f} s")
     return summary
@@ -274,8 +287,11 @@ def train(
 
 
 def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list[float]]:
-    """Means over an epoch's steps, a number a member; of the terms, those that are one number a step."""
-    series = {"loss": loss} | {name: term for name, term in terms._asdict().items() if np.ndim(term) == np.ndim(loss)}
+    """Means over an epoch's steps, one for each member; of the terms, those that are one number a step."""
+    series = {"loss": loss}
+    for place, term in jax.tree.leaves_with_path(terms):
+        if np.ndim(term) == np.ndim(loss):
+            series[jax.tree_util.keystr(place, simple=True, separator="/")] = term
     return {name: np.mean(members.stack(term), axis=1).tolist() for name, term in series.items()}
 
 
@@ -299,7 +315,7 @@ def _conclude(
 ) -> Result:
     """The numbers and figures of one model."""
     test = evaluation.evaluate(experiment, members, states, check_interrupts)
-    num_test_examples = jax.tree.leaves(experiment.test)[0].shape[0]
+    num_test_examples = batch_size_of(experiment.test)
     first = members.first(states)
     return Result(
         summary={
@@ -312,7 +328,7 @@ def _conclude(
         about=f"{num_test_examples:,} test examples, binarisation: {experiment.binarization}, {members.describe()}; "
         "nats per example",
         rows=evaluation.rows(test),
-        figures=experiment.figures(first.params, jax.random.fold_in(first.key, evaluation.FIGURES), history),
+        figures=partial(experiment.figures, first.params, jax.random.fold_in(first.key, evaluation.FIGURES), history),
     )
 
 
@@ -330,9 +346,10 @@ def _check(config: Any) -> None:
 
 
 def _check_finite(row: dict, members: Members, path: Path) -> None:
-    for seed, loss in zip(members.seeds, row["train"]["loss"], strict=True):
-        if not math.isfinite(loss):
-            raise RunError(
-                f"the loss of seed {seed} is {loss} in epoch {row['epoch']}; try a smaller --learning-rate. "
-                f"What was trained until then is in {path}."
-            )
+    for part, name in (("train", "loss"), ("test", "negative_elbo")):
+        for seed, value in zip(members.seeds, row[part][name], strict=True):
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the {part} {name.replace('_', ' ')} of seed {seed} is {value} in epoch {row['epoch']}; try a "
+                    f"smaller --learning-rate. What was trained until then is in {path}."
+                )

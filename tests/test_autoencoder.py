@@ -67,6 +67,13 @@ def test_the_program(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "report.html").exists() and (tmp_path / "run" / "figures" / "contrast.png").exists()
 
 
+def test_images_of_one_class_are_refused(tmp_path):
+    npz(train_labels=np.ones(100, np.uint8), test_labels=np.ones(20, np.uint8))(tmp_path)
+    config = autoencoder.Config(data=str(tmp_path / "data.npz"), batch_size=50)
+    with pytest.raises(run.UsageError, match="no two successive test images differ"):
+        autoencoder.make_experiment(config)
+
+
 def test_images_without_classes_are_refused(tmp_path):
     npz()(tmp_path)
     config = autoencoder.Config(data=str(tmp_path / "data.npz"), batch_size=50)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from programs import ENVIRONMENT, SMALL, command, images, npz, status_of
 
-from experiments import folder
+from experiments import folder, mnist
 from vaejax import checkpoints
 
 pytestmark = [pytest.mark.program, pytest.mark.xdist_group("mistakes")]
@@ -90,6 +90,13 @@ MISTAKES = {
     "integers of another width": (npz(train_images=images(9, 4, 4, dtype=np.int64)), DATA, 2, ["int64", "uint8"]),
     "strings": (npz(train_images=np.full((9, 4, 4), "x")), DATA, 2, ["train_images", "uint8"]),
     "labels of another number": (npz(train_labels=images(99)), DATA, 2, ["100", "99", "labels"]),
+    "labels that are not classes": (
+        npz(train_labels=images(100).astype(np.float32)),
+        DATA,
+        2,
+        ["train_labels", "float32", "integer"],
+    ),
+    "images of two colours": (npz(train_images=images(9, 4, 4, 2)), DATA, 2, ["[9, 4, 4, 2]", "1 or 3"]),
     "test images of another shape": (npz(test_images=images(20, 5, 4)), DATA, 2, ["(4, 4)", "(5, 4)"]),
     "folder of data that is not there": (
         nothing,
@@ -174,6 +181,22 @@ def test_a_flag_that_contradicts_the_resumed_run(copied, capsys):
 def test_a_flag_that_contradicts_the_resumed_run_with_its_own_default(copied, capsys):
     message = refused(copied, capsys, "--resume", "--epochs", "20")
     assert "--epochs is 20" in message and "has 2" in message
+
+
+def test_other_data_than_the_run_was_started_with(tmp_path, capsys):
+    npz()(tmp_path)
+    arguments = [*SMALL, "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
+    assert status_of(arguments) == 0
+    npz(test_images=1 - images(20, 4, 4))(tmp_path)
+    message = refused(tmp_path / "run", capsys, "--resume")
+    assert "--data has changed" in message
+
+
+def test_two_runs_started_together_take_two_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = mnist.Config()
+    path, _ = folder.find("mnist", config)
+    assert [folder.create(path, "mnist", config).name for _ in range(2)] == ["mnist-0001", "mnist-0002"]
 
 
 def set_option(path: Path, name: str, value: object) -> None:

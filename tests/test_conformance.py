@@ -152,28 +152,48 @@ def test_a_prior_sample_decodes_to_something_like_x(case):
 
 
 def test_two_equal_examples_draw_different_latents(case):
+    """Seen from outside a batch's loss: the variance over the batch of what each example draws."""
     params, batch = setup(case)
-    x = case.x_of(example(batch, 0))
-    keys = jax.random.split(jax.random.key(4), 2)
-    zs, log_posteriors = jax.jit(jax.vmap(case.vae.encode(params, x).sample_and_log_prob))(keys)
-    same = [np.array_equal(leaf[0], leaf[1]) for leaf in jax.tree.leaves(latent.values(zs))]
-    assert not any(same) if case.stochastic else all(same)
-    assert log_posteriors.shape == (2,)
+    equal = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), example(batch, 0))
+
+    def moments(params, key, x):
+        z, _ = case.vae.encode(params, case.x_of(x)).sample_and_log_prob(key)
+        flat, _ = ravel_pytree(latent.values(z))
+        return jnp.zeros(()), (flat, jnp.square(flat))
+
+    _, (mean, mean_of_squares) = jax.jit(vaejax.mean_over_batch(moments))(params, jax.random.key(4), equal)
+    variance = mean_of_squares - jnp.square(mean)
+    assert np.all(variance > 1e-8) if case.stochastic else np.all(np.abs(variance) < 1e-5)
 
 
-def test_bounds_are_ordered(case):
-    """The importance-weighted bound is finite, and in expectation above the ELBO."""
+def test_the_importance_weighted_bound_is_the_mean_of_its_weights(case):
+    """By its definition, and the estimator in chunks agrees within the errors of both."""
     params, batch = setup(case)
-    x = case.x_of(example(batch, 0))
-    (loss, terms), estimate = jax.jit(
-        lambda key: (
-            vaejax.negative_iwae(case.vae, params, key, x, num_samples=50),
-            vaejax.log_marginal(case.vae, params, key, x, num_samples=50, chunk_size=20),
+    x, num = case.x_of(example(batch, 0)), 50
+
+    def log_weight(key):
+        z, log_posterior = case.vae.encode(params, x).sample_and_log_prob(key)
+        return case.vae.decode(params, z).log_prob(x) + case.vae.prior(params).log_prob(z) - log_posterior
+
+    @jax.jit
+    def use(key, another):
+        again = jax.random.clone(key)
+        return (
+            vaejax.negative_iwae(case.vae, params, key, x, num_samples=num),
+            vaejax.log_marginal(case.vae, params, another, x, num_samples=num, chunk_size=20),
+            jax.vmap(log_weight)(jax.random.split(again, num)),
         )
-    )(jax.random.key(5))
+
+    (loss, terms), estimate, log_weights = use(jax.random.key(5), jax.random.key(6))
     assert_finite((loss, terms, estimate))
-    assert -loss >= terms.elbo - 1e-4
-    assert 1 - 1e-3 <= estimate.effective_sample_size <= 50 * (1 + 1e-3)
+    largest = log_weights.max()
+    weights = np.exp(np.asarray(log_weights - largest, float))
+    assert_close(-loss, largest + np.log(weights.mean()))
+    assert_close(terms.elbo, log_weights.mean())
+    assert_close(terms.effective_sample_size, weights.sum() ** 2 / np.square(weights).sum(), rtol=1e-3)
+    error = np.hypot(estimate.standard_error, weights.std(ddof=1) / weights.mean() / np.sqrt(num))
+    assert abs(estimate.log_marginal + loss) <= 5 * error + 1e-4
+    assert 1 - 1e-3 <= estimate.effective_sample_size <= num * (1 + 1e-3)
 
 
 def point_of(case: Case):
@@ -280,17 +300,27 @@ def test_the_manifold_is_laid_out_as_the_axes_of_a_figure():
         vaejax.manifold(case.vae, setup(case)[0], 3)
 
 
-def test_a_missing_mean_is_an_error_that_says_what_to_choose(case):
+def test_a_missing_mean_is_an_error_that_says_what_to_choose():
+    case = row("flow_posterior")
     params, batch = setup(case)
     x = case.x_of(example(batch, 0))
-    if case.point is latent.draw:
-        with pytest.raises(TypeError, match=r"PlanarFlow has no mean.*draw"):
-            vaejax.interpolate(case.vae, params, x, x, 3)
-        with pytest.raises(TypeError, match="key"):
-            vaejax.interpolate(case.vae, params, x, x, 3, point=latent.draw)
-    if case.readout is latent.mode:
-        with pytest.raises(TypeError, match=r"Autoregressive has no mean.*mode"):
-            vaejax.sample(case.vae, params, jax.random.key(0), 2)
+    with pytest.raises(TypeError, match=r"PlanarFlow has no mean.*draw"):
+        vaejax.interpolate(case.vae, params, x, x, 3)
+    with pytest.raises(TypeError, match="key"):
+        vaejax.interpolate(case.vae, params, x, x, 3, point=latent.draw)
+    case = row("sequence")
+    with pytest.raises(TypeError, match=r"Autoregressive has no mean.*mode"):
+        vaejax.sample(case.vae, setup(case)[0], jax.random.key(0), 2)
+
+
+def test_embedding_by_draws_gives_each_example_its_own():
+    case = row("mlp_bernoulli")
+    params, batch = setup(case)
+    xs = jnp.stack([case.x_of(example(batch, 0))] * 3)
+    points = vaejax.embed(case.vae, params, xs, key=jax.random.key(0), point=latent.draw)
+    assert np.all(np.std(points, axis=0) > 0)
+    with pytest.raises(TypeError, match="key"):
+        vaejax.embed(case.vae, params, xs, point=latent.draw)
 
 
 def test_what_a_distribution_lacks_is_named():

@@ -240,6 +240,22 @@ def test_soft_bounds_let_a_network_return():
     assert np.all(np.asarray(gradient) > 1e-5)
 
 
+@pytest.mark.parametrize("d", [Normal(ZEROS, ZEROS), Bernoulli(ZEROS), Categorical(np.zeros((2, 3), np.float32))])
+def test_log_prob_of_a_batch_is_refused(d):
+    batch = jnp.zeros((5, 2), jnp.int32 if isinstance(d, Categorical) else jnp.float32)
+    with pytest.raises(ValueError, match=r"shape \(5, 2\).*\(2,\).*jax.vmap"):
+        d.log_prob(batch)
+    assert jax.vmap(d.log_prob)(batch).shape == (5,)
+
+
+def test_kl_of_categoricals_where_classes_are_ruled_out():
+    q, p = (Categorical(jnp.array([[0.0, 0.0, -jnp.inf]])), Categorical(jnp.array([[0.0, 1.0, -jnp.inf]])))
+    expected = scipy.stats.entropy([0.5, 0.5], scipy.special.softmax([0, 1]))
+    np.testing.assert_allclose(kl_divergence(q, p), expected, rtol=1e-6)
+    assert np.all(np.isfinite(jax.grad(lambda logits: kl_divergence(Categorical(logits), p))(q.logits)))
+    assert kl_divergence(Categorical(jnp.zeros((1, 3))), p) == np.inf
+
+
 def test_soft_bounds_may_be_one_sided():
     x = np.float32([-50, 0, 50])
     np.testing.assert_array_equal(soft_bounds(x, -math.inf, math.inf), x)

@@ -119,7 +119,7 @@ def test_files_of_another_set_are_refused(tmp_path, data_dir):
     [
         (b"", "cannot be read"),
         (b"<html>", "cannot be read"),
-        (gzip.compress(b"text"), "no idx file"),
+        (gzip.compress(b"text"), "not an idx file"),
         (gzip.compress(idx(np.zeros((23, 28, 28), np.uint8)))[:-20], "cannot be read"),
         (gzip.compress(idx(np.zeros((23, 28, 28), np.uint8))[:-1]), "cannot be read"),
         (gzip.compress(idx(np.zeros((22, 28, 28), np.uint8))), r"uint8 \[23, 28, 28\], and is .*\[22, 28, 28\]"),
@@ -143,7 +143,7 @@ def test_missing_files_and_directories_are_named(tmp_path, fashion):
     (fashion[1] / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataUnavailableError, match="lacks t10k-labels-idx1-ubyte.gz; fashion_mnist is built from"):
         datasets.load("fashion_mnist", directory=fashion[1])
-    with pytest.raises(DataUnavailableError, match="nowhere is no directory; name the one that holds train-images"):
+    with pytest.raises(DataUnavailableError, match="nowhere is not a directory; name the one that holds train-images"):
         datasets.load("fashion_mnist", directory=tmp_path / "nowhere")
 
 
@@ -318,5 +318,5 @@ def test_sets_that_are_no_images_of_one_size_are_refused(data_dir):
             raise NotImplementedError
 
     StockNumbers(data_dir=data_dir).download_and_prepare(file_format="array_record")
-    with pytest.raises(ValueError, match=r"stock_numbers is no set of images: its examples are \['number'\]"):
+    with pytest.raises(ValueError, match=r"stock_numbers is not a set of images: its examples are \['number'\]"):
         datasets.load("stock_numbers")

@@ -5,6 +5,7 @@ or in the objectives knows about a batch axis: a batch is `jax.vmap`. Parameters
 pytrees.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -102,3 +103,22 @@ class Head(NamedTuple):
 
 KlFn = Callable[[Distribution, Distribution, Latent, Array], Array]
 """`(posterior, prior, z, log_posterior) -> kl_terms`, the regulariser in nats, `[groups]`: one entry a latent group."""
+
+
+def batch_size_of(batch: PyTree) -> int:
+    """The length of the leading axis, the same in every leaf.
+
+    Raises:
+      ValueError: there is none, it is empty, or the leaves differ.
+    """
+    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
+    if len(sizes) != 1 or 0 in sizes:
+        shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+        raise ValueError(f"a batch has leaves of shape {shapes}; give one leading axis, the same and not empty in all.")
+    return sizes.pop()
+
+
+def check_count(name: str, value: int) -> None:
+    """ValueError unless the value is a positive integer."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}; give a positive integer.")

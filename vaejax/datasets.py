@@ -69,7 +69,7 @@ def load(
     if name.endswith(".npz"):
         return _load_npz(Path(name).expanduser(), split)
     if Path(name).suffix in (".npy", ".csv", ".txt", ".gz", ".png"):
-        raise ValueError(f"{name} is no .npz file; give one with arrays {split}_images [examples, height, width].")
+        raise ValueError(f"{name} is not an .npz file; give one with arrays {split}_images [examples, height, width].")
     if name in CATALOGUE and split not in CATALOGUE[name].splits:
         raise ValueError(f"{name} has no split {split!r}; choose from {list(CATALOGUE[name].splits)}.")
     if name == "mnist" and directory is None:
@@ -98,8 +98,8 @@ def _load_npz(path: Path, split: str) -> Dataset:
     if key not in arrays:
         raise ValueError(f"{path} has no {key!r}; it holds {sorted(arrays)}.")
     images, labels = _check_images(arrays[key], f"{key} in {path}"), arrays.get(f"{split}_labels")
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{path} has {len(images)} {split} images and {len(labels)} labels; give one an image.")
+    if labels is not None:
+        _check_labels(labels, len(images), f"{split}_labels in {path}")
     return Dataset(images, labels)
 
 
@@ -111,6 +111,10 @@ def _check_images(images: np.ndarray, where: str) -> np.ndarray:
             f"{where} is {images.dtype} {list(images.shape)}; give at least one image as uint8 (0 to 255) or floating "
             "point (0 to 1), [examples, height, width]."
         )
+    if images.ndim == 4 and images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{where} has shape {list(images.shape)}; the last of four axes holds the colours: give 1 or 3 of them."
+        )
     if not floating:
         return images
     outside = ~((images >= 0) & (images <= 1))  # so that NaN is outside
@@ -121,6 +125,14 @@ def _check_images(images: np.ndarray, where: str) -> np.ndarray:
             "(or be uint8, 0 to 255)."
         )
     return images.astype(np.float32)
+
+
+def _check_labels(labels: np.ndarray, num_images: int, where: str) -> None:
+    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim not in (1, 2) or len(labels) != num_images:
+        raise ValueError(
+            f"{where} is {labels.dtype} {list(labels.shape)}; give {num_images} integer classes, [{num_images}], or "
+            f"factors, [{num_images}, factors]."
+        )
 
 
 def describe() -> str:
@@ -141,12 +153,10 @@ def describe() -> str:
     )
 
 
-def checksum(dataset: Dataset) -> str:
-    """SHA-256, in hexadecimal, of the shapes and bytes of images and labels (if any)."""
+def checksum(*parts: Dataset) -> str:
+    """SHA-256, in hexadecimal, of the shapes and bytes of images and labels (if any), part after part."""
     sha = hashlib.sha256()
-    for array in dataset:
-        if array is None:
-            continue
+    for array in (array for part in parts for array in part if array is not None):
         sha.update(str(array.shape).encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()

@@ -29,7 +29,7 @@ def reparameterize(key: Key, mean: Array, log_variance: Array) -> Array:
       z, `[*event]`.
 
     Raises:
-      ValueError: the shapes differ and `log_variance` is no scalar.
+      ValueError: the shapes differ and `log_variance` is not a scalar.
 
     Source: Kingma & Welling 2014, section 2.4.
     """
@@ -62,6 +62,7 @@ class Normal:
     head: ClassVar[Head]
 
     def log_prob(self, event: Array) -> Array:
+        _check_event(self, event, jnp.shape(self.mean))
         squared_error = jnp.square(event - self.mean) * jnp.exp(-self.log_variance)
         return -0.5 * jnp.sum(_LOG_2_PI + self.log_variance + squared_error)
 
@@ -99,6 +100,7 @@ class Bernoulli:
     head: ClassVar[Head]
 
     def log_prob(self, event: Array) -> Array:
+        _check_event(self, event, jnp.shape(self.logits))
         # -log p = max(l, 0) - x l + log(1 + exp(-|l|)): finite at any logit, one exponential for value and gradient.
         # -|l| is l - 2 max(l, 0), since JAX takes the derivative of |l| at 0 to be 1, and new networks put out zeros.
         positive = jnp.maximum(self.logits, 0)
@@ -134,6 +136,7 @@ class Categorical:
     logits: Array
 
     def log_prob(self, event: Array) -> Array:
+        _check_event(self, event, jnp.shape(self.logits)[:-1])
         log_probabilities = jax.nn.log_softmax(self.logits)
         return jnp.sum(jnp.take_along_axis(log_probabilities, event[..., None], axis=-1))
 
@@ -147,6 +150,15 @@ class Categorical:
     @property
     def mode(self) -> Array:
         return jnp.argmax(self.logits, axis=-1)
+
+
+def _check_event(distribution: Distribution, event: Array, shape: tuple[int, ...]) -> None:
+    # Broadcasting would otherwise sum a whole batch into one log-probability.
+    if jnp.shape(event) != shape:
+        raise ValueError(
+            f"{type(distribution).__name__}.log_prob: the event has shape {jnp.shape(event)} and the distribution is "
+            f"over {shape}; give one event of that shape, and map a batch with jax.vmap."
+        )
 
 
 def _kl_normal(q: Normal, p: Normal) -> Array:
@@ -165,7 +177,8 @@ def _kl_bernoulli(q: Bernoulli, p: Bernoulli) -> Array:
 
 def _kl_categorical(q: Categorical, p: Categorical) -> Array:
     log_q, log_p = jax.nn.log_softmax(q.logits), jax.nn.log_softmax(p.logits)
-    return jnp.sum(jnp.exp(log_q) * (log_q - log_p))
+    # A class that q rules out adds nothing, whatever p says of it.
+    return jnp.sum(jnp.exp(log_q) * jnp.where(log_q > -jnp.inf, log_q - log_p, 0))
 
 
 _CLOSED_FORMS = {Normal: _kl_normal, Bernoulli: _kl_bernoulli, Categorical: _kl_categorical}

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import VAE, Array, Example, Key, Params
-from vaejax.objectives import check_count, log_weight_from
+from vaejax.base import VAE, Array, Example, Key, Params, check_count
+from vaejax.objectives import log_weight_from
 
 
 class MarginalEstimate(NamedTuple):
@@ -42,7 +42,7 @@ def log_marginal(
       chunk_size: samples decoded together.
 
     Raises:
-      ValueError: a count is no positive integer.
+      ValueError: a count is not a positive integer.
 
     Source: Burda et al. 2016, section 5 and equation 8.
     """
@@ -82,7 +82,7 @@ def active_units(means: Array, *, threshold: float = 0.01) -> Array:
     Raises:
       ValueError: fewer than two examples.
 
-    Source: Burda et al. 2016, section 5.1.
+    Source: Burda et al. 2016, section 5.2.
     """
     if means.shape[0] < 2:
         raise ValueError(

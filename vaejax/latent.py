@@ -11,8 +11,21 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax.base import VAE, Array, Distribution, Event, Example, Key, Latent, Latents, Params, PyTree, require
-from vaejax.objectives import check_count
+from vaejax.base import (
+    VAE,
+    Array,
+    Distribution,
+    Event,
+    Example,
+    Key,
+    Latent,
+    Latents,
+    Params,
+    PyTree,
+    batch_size_of,
+    check_count,
+    require,
+)
 
 Readout = Callable[[Key | None, Distribution], Event]
 _REMEDY = "choose another `point` or `readout` (vaejax.latent.mean, mode or draw)"
@@ -61,7 +74,7 @@ def reconstruct(
         z_key, x_key = jax.random.split(key)
         return readout(x_key, vae.decode(params, point(z_key, vae.encode(params, x))))
 
-    return jax.vmap(one)(jax.random.split(key, jax.tree.leaves(xs)[0].shape[0]), xs)
+    return jax.vmap(one)(jax.random.split(key, batch_size_of(xs)), xs)
 
 
 def interpolate(
@@ -128,7 +141,7 @@ def manifold(vae: VAE, params: Params, num: int, *, key: Key | None = None, read
     """
     check_count("num", num)
     prior = vae.prior(params)
-    if jnp.shape(getattr(prior, "mean", None)) != (2,) or not hasattr(prior, "log_variance"):
+    if jnp.shape(getattr(prior, "mean", ())) != (2,) or not hasattr(prior, "log_variance"):
         raise ValueError(
             f"manifold: the prior {type(prior).__name__} is not a Normal over two dimensions; "
             "train with latent_size=2, or use traverse."
@@ -141,9 +154,27 @@ def manifold(vae: VAE, params: Params, num: int, *, key: Key | None = None, read
     return jax.tree.map(lambda leaf: leaf.reshape(num, num, *leaf.shape[1:]), xs)
 
 
-def embed(vae: VAE, params: Params, xs: Example, *, batch_size: int = 1000, point: Callable = mean) -> PyTree:
-    """The posterior mean of each of `xs`, `[num, *z]` (the values only of a hierarchical latent), in batches."""
-    return jax.lax.map(lambda x: values(point(None, vae.encode(params, x))), xs, batch_size=batch_size)
+def embed(
+    vae: VAE,
+    params: Params,
+    xs: Example,
+    *,
+    batch_size: int = 1000,
+    key: Key | None = None,
+    point: Readout = mean,
+) -> PyTree:
+    """The point of q(z|x) for each of `xs`, its mean by default: `[num, *z]`, computed in batches.
+
+    Of a hierarchical latent, the values only. `point=draw` needs a `key`, from which each example has its own.
+    """
+    check_count("batch_size", batch_size)
+
+    def one(example: tuple[Key | None, Example]) -> PyTree:
+        key, x = example
+        return values(point(key, vae.encode(params, x)))
+
+    keys = None if key is None else jax.random.split(key, batch_size_of(xs))
+    return jax.lax.map(one, (keys, xs), batch_size=batch_size)
 
 
 def values(z: Latent) -> PyTree:

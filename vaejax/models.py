@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import VAE, Example, Head, Key, Latent, Params
+from vaejax.base import VAE, Example, Head, Key, Latent, Params, check_count
 from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
 from vaejax.networks import MLP, as_network, chain
-from vaejax.objectives import check_count
 
 
 def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, posterior: Head | None = None) -> VAE:
@@ -27,8 +26,8 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
       often none).
 
     Raises:
-      ValueError: `latent_size` is no positive integer; or, at `init`, the decoder's output does not fit x.
-      TypeError: an argument is no network or no head.
+      ValueError: `latent_size` is not a positive integer; or, at `init`, the decoder's output does not fit x.
+      TypeError: an argument is neither a network nor a head.
     """
     check_count("latent_size", latent_size)
     likelihood = as_head(likelihood)

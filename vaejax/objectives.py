@@ -1,17 +1,29 @@
 """What training minimises: functions of one example, `(vae, params, key, x, *, options) -> (loss, terms)`, in nats.
 
-`mean_over_batch` turns one into the `loss_fn(params, key, batch)` that training takes; an objective that is no mean of
-per-example losses (free bits, a capacity) goes through `loss_of_means`.
+`mean_over_batch` turns one into the `loss_fn(params, key, batch)` that training takes; an objective that is not a
+mean of per-example losses (free bits, a capacity) goes through `loss_of_means`.
 """
 
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params, PyTree, require
+from vaejax.base import (
+    VAE,
+    Array,
+    Distribution,
+    Example,
+    Key,
+    KlFn,
+    Latent,
+    Params,
+    PyTree,
+    batch_size_of,
+    check_count,
+    require,
+)
 from vaejax.distributions import kl_divergence
 
 
@@ -95,7 +107,7 @@ def negative_elbo(
       The loss and its `ElboTerms`, which do not depend on beta.
 
     Raises:
-      ValueError: `num_samples` is no positive integer.
+      ValueError: `num_samples` is not a positive integer.
       TypeError: no closed form is known for this posterior and prior.
 
     Source: Kingma & Welling 2014, equations 3 and 10; beta: Higgins et al. 2017, equation 4.
@@ -127,7 +139,7 @@ def negative_iwae(vae: VAE, params: Params, key: Key, x: Example, *, num_samples
     All k samples are held at once; `vaejax.log_marginal` evaluates the same bound in chunks.
 
     Raises:
-      ValueError: `num_samples` is no positive integer.
+      ValueError: `num_samples` is not a positive integer.
 
     Source: Burda et al. 2016, equation 8.
     """
@@ -191,22 +203,3 @@ def loss_of_means(terms_fn: Callable, combine: Callable[..., Array]) -> Callable
 def _batch_means(per_example: Callable[[Key, Example], PyTree], key: Key, batch: PyTree) -> PyTree:
     values = jax.vmap(per_example)(jax.random.split(key, batch_size_of(batch)), batch)
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), values)
-
-
-def batch_size_of(batch: PyTree) -> int:
-    """The length of the leading axis, the same in every leaf.
-
-    Raises:
-      ValueError: there is none, it is empty, or the leaves differ.
-    """
-    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
-    if len(sizes) != 1 or 0 in sizes:
-        shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
-        raise ValueError(f"a batch has leaves of shape {shapes}; give one leading axis, the same and not empty in all.")
-    return sizes.pop()
-
-
-def check_count(name: str, value: int) -> None:
-    """ValueError unless the value is a positive integer."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}; give a positive integer.")

@@ -114,7 +114,7 @@ def find_files(name: str, directory: Path) -> dict[str, Path]:
         if all(path.is_file() for path in paths.values()):
             return paths
     if not directory.is_dir():
-        raise DataUnavailableError(f"{directory} is no directory; name the one that holds {describe_files(name)}.")
+        raise DataUnavailableError(f"{directory} is not a directory; name the one that holds {describe_files(name)}.")
     missing = [file.name for file in alternatives[0] if not (directory / file.name).is_file()]
     raise DataUnavailableError(f"{directory} lacks {', '.join(missing)}; {name} is built from {describe_files(name)}.")
 

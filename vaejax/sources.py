@@ -57,7 +57,7 @@ class Source(NamedTuple):
 def parse_idx(raw: bytes) -> np.ndarray:
     """The array in an idx file: two zero bytes, the type (8: unsigned byte), the number of axes, then each length."""
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
-        raise ValueError("it is no idx file of unsigned bytes")
+        raise ValueError("it is not an idx file of unsigned bytes")
     num_axes = raw[3]
     shape = np.frombuffer(raw, ">u4", num_axes, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * num_axes).reshape(shape)

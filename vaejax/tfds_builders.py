@@ -161,7 +161,7 @@ def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None
         or (isinstance(feature, tfds.features.Tensor) and feature.np_dtype == np.uint8 and len(feature.shape) in (2, 3))
     ]
     if len(images) != 1:
-        raise ValueError(f"{builder.name} is no set of images: its examples are {sorted(features)}.")
+        raise ValueError(f"{builder.name} is not a set of images: its examples are {sorted(features)}.")
     return images[0], "label" if "label" in features else None
 
 
@@ -175,7 +175,7 @@ def load_stock(name: str, split: str, directory: Path | None) -> Arrays:
     """Images and labels of a stock set of TFDS: cached, else decoded, else built where TensorFlow is installed.
 
     Raises:
-      ValueError: TFDS has no set of that name, or it is no set of images of one size.
+      ValueError: TFDS has no set of that name, or it is not a set of images of one size.
       DataUnavailableError: it is not prepared and cannot be.
     """
     data_dir = prepared.data_dir()

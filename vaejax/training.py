@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaejax.base import VAE, Array, Example, Key, Params, PyTree
-from vaejax.objectives import batch_size_of, check_count
+from vaejax.base import VAE, Array, Example, Key, Params, PyTree, batch_size_of, check_count
 
 # One stream of keys a purpose. Streams are folded apart before a step or an epoch is, so that equal counts never
 # coincide.
@@ -55,7 +54,7 @@ def init_train_state(vae: VAE, optimizer: optax.GradientTransformation, key: Key
       x: one example, as the model sees it (after any transform).
 
     Raises:
-      TypeError: `key` is no typed key.
+      TypeError: `key` is not a typed key.
     """
     if not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
         raise TypeError(f"init_train_state: key has dtype {jnp.asarray(key).dtype}; make it with jax.random.key(seed).")
