@@ -178,17 +178,18 @@ def binarize(key: Key, image: Array) -> Array:
     Source: Salakhutdinov & Murray 2008, section 4.
     """
     image = jnp.asarray(image)
-    if image.dtype == jnp.uint8:
-        threshold = (image.astype(jnp.uint32) * jnp.uint32(1 << 16) + jnp.uint32(127)) // jnp.uint32(255)
-    elif jnp.issubdtype(image.dtype, jnp.floating):
-        # In float32: 2^16 overflows float16.
-        threshold = jnp.round(image.astype(jnp.float32) * jnp.float32(1 << 16)).astype(jnp.uint32)
-    else:
+    if image.dtype != jnp.uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
         raise TypeError(f"binarize: image has dtype {image.dtype}; give uint8 (0 to 255) or floating point (0 to 1).")
     # Two pixels share a 32-bit word: a generator of counters spends as much on a 16-bit draw as on a 32-bit one.
     words = jax.random.bits(key, (math.ceil(image.size / 2),), jnp.uint32)
     bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: image.size].reshape(image.shape)
-    return (bits.astype(jnp.uint32) < threshold).astype(jnp.float32)
+    bits = bits.astype(jnp.uint32)
+    if image.dtype == jnp.uint8:
+        # bits < floor((2^16 v + 127) / 255), without the division.
+        threshold = image.astype(jnp.uint32) * jnp.uint32(1 << 16) + jnp.uint32(127)
+        return ((bits + jnp.uint32(1)) * jnp.uint32(255) <= threshold).astype(jnp.float32)
+    # In float32: 2^16 overflows float16.
+    return (bits < jnp.round(image.astype(jnp.float32) * jnp.float32(1 << 16)).astype(jnp.uint32)).astype(jnp.float32)
 
 
 # SHA-256 of the official files, decompressed, in the order in which they are packed: train, then test.
