@@ -11,7 +11,7 @@ Command: python -m experiments.autoencoder
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -74,7 +74,11 @@ def make_autoencoder(vae_experiment: run.Experiment) -> run.Experiment:
     """The VAE's experiment with the noise and the KL taken away, and nothing else changed."""
     vae = with_point_posterior(vae_experiment.vae)
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae, kl_fn=no_kl), vaejax.binarize)
-    return vae_experiment._replace(vae=vae, kl_fn=no_kl, loss_fn=vaejax.mean_over_batch(objective))
+
+    def recipe(hyperparameters: Mapping[str, Any]) -> run.Recipe:
+        return vae_experiment.recipe(hyperparameters)._replace(loss_fn=vaejax.mean_over_batch(objective))
+
+    return vae_experiment._replace(vae=vae, kl_fn=no_kl, recipe=recipe)
 
 
 def train_classifier(data: datasets.Dataset) -> Callable[[Array], Array]:

@@ -86,13 +86,14 @@ def measure(rows: dict[str, tuple[PyTree, Callable, PyTree]], rounds: int) -> di
 
 def main(config: Config) -> dict[str, Any]:
     experiment = mnist.make_experiment(mnist.Config(epochs=config.rounds + 1))
-    step = vaejax.make_train_step(experiment.loss_fn, experiment.optimizer)
+    recipe = experiment.recipe(experiment.hyperparameters)
+    step = vaejax.make_train_step(*recipe)
     epoch = jax.jit(vaejax.make_train_epoch(step, experiment.batch_size), donate_argnums=0)
-    state = vaejax.init_train_state(experiment.vae, experiment.optimizer, jax.random.key(0), experiment.example)
+    state = vaejax.init_train_state(experiment.vae, recipe.optimizer, jax.random.key(0), experiment.example)
     images = jax.device_put(experiment.train)
     used = experiment.steps_per_epoch * experiment.batch_size
     batches = images[:used].reshape(experiment.steps_per_epoch, experiment.batch_size, -1)
-    plain_state, plain_epoch = plain_scan(experiment, experiment.optimizer)
+    plain_state, plain_epoch = plain_scan(experiment, recipe.optimizer)
     rows = {"vaejax epoch": (state, epoch, images), "plain lax.scan": (plain_state, plain_epoch, batches)}
     seconds = measure(rows, config.rounds)
 

@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments.members import Members
+from experiments.base import Experiment
+from experiments.members import Members, in_pieces
 from vaejax.base import Array, Example, Key, PyTree, batch_size_of
 from vaejax.training import TrainState
 
@@ -24,6 +25,7 @@ EPOCH_EVALUATION, FINAL_EVALUATION, FIGURES = 100, 101, 102
 ELBO_SAMPLES = 10
 # Examples mapped together: by the thousand where one sample is decoded; few where a hundred are, to stay in cache.
 BATCH_SIZE, NLL_BATCH_SIZE = 1000, 8
+MEMBERS_AT_ONCE = 4
 
 # The numbers of a summary, in the order of its table, and what they are.
 MEANINGS = {
@@ -33,9 +35,14 @@ MEANINGS = {
     "nll": ("NLL", "-log p(x), importance-weighted upper bound"),
     "active_units": ("active units", "latents whose posterior mean has a variance above 0.01 over the test set"),
 }
+# Decimals of each.
+DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1}
+ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 
 
-def make_test_elbo(experiment: Any, members: Members) -> Callable[[TrainState], dict[str, list[float]]]:
+def make_test_elbo(
+    experiment: Experiment, members: Members, at_once: int
+) -> Callable[[TrainState], dict[str, list[float | None]]]:
     """The test set's mean ELBO from one sample an example, one for each member; the same noise at every call."""
 
     def mean_terms(state: TrainState, test: PyTree) -> vaejax.ElboTerms:
@@ -43,23 +50,23 @@ def make_test_elbo(experiment: Any, members: Members) -> Callable[[TrainState], 
         key = jax.random.fold_in(state.key, EPOCH_EVALUATION)
         return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _map_examples(terms_fn, key, 0, test, BATCH_SIZE))
 
-    compiled, test = jax.jit(members.lift(mean_terms)), jax.device_put(experiment.test)
+    compiled = in_pieces(jax.jit(members.lift(mean_terms)), members.num, at_once)
+    test = jax.device_put(experiment.test)
 
-    def test_elbo(states: TrainState) -> dict[str, list[float]]:
-        return {
-            name: value.tolist()
-            for name, value in _named(members.stack(jax.device_get(compiled(states, test)))).items()
-        }
+    def test_elbo(states: TrainState) -> dict[str, list[float | None]]:
+        means = members.stack(jax.device_get(compiled(states, test)))
+        return {name: plain(values) for name, values in _named(means).items()}
 
     return test_elbo
 
 
 def evaluate(
-    experiment: Any, members: Members, states: TrainState, check_interrupts: Callable[[], None]
-) -> dict[str, dict[str, Any]]:
-    """The summary's numbers as `{"mean", "std", "num_seeds", "values", ...}`, in nats per example; std is over seeds.
+    experiment: Experiment, members: Members, states: TrainState, check_interrupts: Callable[[], None]
+) -> dict[str, np.ndarray]:
+    """The numbers of every member, `{name: [members]}`, in nats per example, and the Monte-Carlo error of the NLL.
 
-    `monte_carlo_error` is the standard error of the NLL that its importance samples leave, for one member.
+    `monte_carlo_error` is the standard error of the NLL that its importance samples leave; NaN with one sample, which
+    has no error to estimate.
     """
 
     def measure(state: TrainState, first: Array, examples: PyTree) -> tuple[vaejax.ElboTerms, vaejax.MarginalEstimate]:
@@ -72,7 +79,9 @@ def evaluate(
 
         return _map_examples(one, jax.random.fold_in(state.key, FINAL_EVALUATION), first, examples, NLL_BATCH_SIZE)
 
-    compiled, test = jax.jit(members.lift(measure)), jax.device_put(experiment.test)
+    # A few members at a time, since what many samples of many members need does not stay in cache.
+    compiled = in_pieces(jax.jit(members.lift(measure)), members.num, MEMBERS_AT_ONCE)
+    test = jax.device_put(experiment.test)
     num_examples, parts = batch_size_of(test), []
     with tqdm(
         total=num_examples, unit="image", dynamic_ncols=True, desc=f"NLL, {experiment.num_samples} samples"
@@ -85,17 +94,22 @@ def evaluate(
     terms, marginal = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
     monte_carlo_error = np.sqrt(np.square(marginal.standard_error).sum(axis=1)) / num_examples
-    numbers = {name: over_seeds(values, num_samples=ELBO_SAMPLES) for name, values in _named(means).items()}
-    numbers["nll"] = over_seeds(
-        -marginal.log_marginal.mean(axis=1),
-        num_samples=experiment.num_samples,
-        # One sample has no error to estimate.
-        monte_carlo_error=float(monte_carlo_error.max()) if experiment.num_samples > 1 else None,
-    )
-    return numbers | {"active_units": over_seeds(active_units(experiment, members, states, test))}
+    return _named(means) | {
+        "nll": -marginal.log_marginal.mean(axis=1),
+        "monte_carlo_error": monte_carlo_error if experiment.num_samples > 1 else np.full(members.num, np.nan),
+        "active_units": active_units(experiment, members, states, test),
+    }
 
 
-def active_units(experiment: Any, members: Members, states: TrainState, test: PyTree) -> np.ndarray:
+def summarise(numbers: dict[str, np.ndarray], num_samples: int) -> dict[str, dict[str, Any]]:
+    """The summary's numbers of the seeds of one setting: `{"mean", "std", "num_seeds", "values", ...}`."""
+    about: dict[str, dict[str, Any]] = {name: {"num_samples": ELBO_SAMPLES} for name in ELBO_NUMBERS}
+    error = float(np.max(numbers["monte_carlo_error"]))
+    about["nll"] = {"num_samples": num_samples, "monte_carlo_error": error if np.isfinite(error) else None}
+    return {name: over_seeds(numbers[name], **about.get(name, {})) for name in MEANINGS}
+
+
+def active_units(experiment: Experiment, members: Members, states: TrainState, test: PyTree) -> np.ndarray:
     """The number of active units of each member, `[members]`."""
 
     def count(state: TrainState, test: PyTree) -> Array:
@@ -103,32 +117,48 @@ def active_units(experiment: Any, members: Members, states: TrainState, test: Py
         points = vaejax.embed(experiment.vae, state.params, test, key=key, point=experiment.point)
         return sum(vaejax.active_units(leaf) for leaf in jax.tree.leaves(points))
 
-    return np.asarray(members.stack(jax.jit(members.lift(count))(states, test)))
+    compiled = in_pieces(jax.jit(members.lift(count)), members.num, MEMBERS_AT_ONCE)
+    return np.asarray(members.stack(compiled(states, test)))
 
 
 def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds; one seed has no error bar, so its std is None."""
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    """Mean and sample standard deviation over the seeds that have not diverged; one alone has no std, so it is None."""
+    values = np.asarray(values, float)
+    finite = values[np.isfinite(values)]
     return {
-        "mean": float(np.mean(values)),
-        "std": std,
-        "num_seeds": len(values),
-        "values": np.asarray(values).tolist(),
+        "mean": float(np.mean(finite)) if len(finite) else None,
+        "std": float(np.std(finite, ddof=1)) if len(finite) > 1 else None,
+        "num_seeds": len(finite),
+        "num_diverged": len(values) - len(finite),
+        "values": plain(values),
     } | about
+
+
+def plain(values: np.ndarray) -> list[float | None]:
+    """As a list for JSON, which has no NaN: None is what diverged."""
+    return [float(value) if np.isfinite(value) else None for value in np.asarray(values)]
+
+
+def text(number: dict[str, Any], digits: int, sign: str = "") -> str:
+    """A number with its error bar."""
+    if number["mean"] is None:
+        return "diverged"
+    std = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
+    diverged = f" ({number['num_diverged']} diverged)" if number["num_diverged"] else ""
+    return f"{number['mean']:{sign}.{digits}f}{std}{diverged}"
 
 
 def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Each number of a summary as (name, value with its error bar, what it is and was measured with)."""
     lines = []
     for name, (label, meaning) in MEANINGS.items():
-        number, digits = test[name], 1 if name == "active_units" else 2
-        std = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
+        number = test[name]
         notes = [meaning]
         if "num_samples" in number:
             notes.append(f"{number['num_samples']} samples an example")
         if number.get("monte_carlo_error") is not None:
             notes.append(f"Monte-Carlo error {number['monte_carlo_error']:.3f}")
-        lines.append((label, f"{number['mean']:.{digits}f}{std}", "; ".join(notes)))
+        lines.append((label, text(number, DIGITS[name]), "; ".join(notes)))
     return lines
 
 

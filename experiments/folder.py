@@ -134,8 +134,9 @@ def write_manifest(path: Path, *, seeds: list[int], data_checksum: str, params_d
 
 def command(config: Mapping[str, Any]) -> str:
     """The command that makes the run again, every option named, from what config.json holds."""
-    options = {name: value for name, value in config.items() if name != "experiment" and value is not None}
-    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items())
+    options = {name: value for name, value in config.items() if name != "experiment" and value not in (None, [])}
+    words = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
+    flags = " ".join(f"--{name.replace('_', '-')} {shlex.join(map(str, values))}" for name, values in words.items())
     return f"python -m experiments.{config['experiment']} {flags}"
 
 
@@ -164,8 +165,8 @@ def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) ->
     if saved.keys() != options:
         different = sorted(saved.keys() ^ options)
         raise UsageError(f"--resume: {path} was made by another version (options {different} differ); start afresh.")
-    data_dir = saved["data_dir"] and Path(saved["data_dir"])
-    resumed = dataclasses.replace(config, **saved | {"data_dir": data_dir}, out=path)
+    restored = {"data_dir": saved["data_dir"] and Path(saved["data_dir"]), "sweep": tuple(saved["sweep"])}
+    resumed = dataclasses.replace(config, **saved | restored, out=path)
     for option, value in _plain(parse(resumed)).items():
         if value != saved[option]:
             raise UsageError(
@@ -177,6 +178,7 @@ def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) ->
 
 def _plain(config: Any) -> dict[str, Any]:
     values = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     # Where a run lies and whether it is resumed are not part of what it is.
     return {name: value for name, value in values.items() if name not in ("out", "resume")}
 

@@ -5,6 +5,7 @@ Command: python -m experiments.mnist
 """
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 
 import jax
@@ -15,6 +16,7 @@ import optax
 import vaejax
 from experiments import figures, run
 from vaejax import datasets
+from vaejax.base import Array
 
 ABOUT = run.About(
     what="one-hidden-layer VAE on dynamically binarised digits",
@@ -38,7 +40,9 @@ class Config(run.Config):
     batch_size: int = 128
     """Examples a step."""
     learning_rate: float = 3e-3
-    """Adam's, at the start of the cosine decay."""
+    """Adam's, at the start of the cosine decay; may be swept."""
+    beta: float = 1.0
+    """Weight of the KL in the loss: 1 is the bound, another value beta-VAE; may be swept."""
     num_samples: int = 500
     """Importance samples an example of the test NLL."""
 
@@ -60,12 +64,18 @@ def make_experiment(config: Config) -> run.Experiment:
     )
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), vaejax.binarize)
     num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
+
+    def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
+        learning_rate = optax.cosine_decay_schedule(hyperparameters["learning_rate"], num_steps)
+        beta = optax.constant_schedule(hyperparameters["beta"])
+        return run.Recipe(vaejax.mean_over_batch(objective), optax.adam(learning_rate), {"beta": beta})
+
     test_keys = jax.random.split(jax.random.key(TEST_KEY), len(test.images))
     xs = jax.jit(jax.vmap(vaejax.binarize))(test_keys, jnp.asarray(test.images))
     return run.Experiment(
         vae=vae,
-        loss_fn=vaejax.mean_over_batch(objective),
-        optimizer=optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps)),
+        recipe=recipe,
+        hyperparameters={"learning_rate": config.learning_rate, "beta": config.beta},
         batch_size=config.batch_size,
         train=train.images,
         test=xs,

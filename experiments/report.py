@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.base import Result
+
 CAPTIONS = {
     "learning_curves": "Negative ELBO over training. The band, if any, is one standard deviation over seeds.",
     "reconstructions": "Top: test images as the model sees them. Bottom: what it makes of them.",
@@ -20,7 +22,7 @@ body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; line-height: 1.2 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
 td, th { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
-td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 figure { margin: 1.5rem 0 } figure img { max-width: 100%; height: auto; display: block }
 figcaption, .note { color: #555; font-size: .9rem }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
@@ -28,7 +30,7 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre-wr
 """
 
 
-def write(path: Path, description: str, result: Any, figures: Sequence[str]) -> None:
+def write(path: Path, description: str, result: Result, figures: Sequence[str]) -> None:
     """Writes report.html into the run folder, replacing it whole.
 
     Args:
@@ -47,7 +49,7 @@ def write(path: Path, description: str, result: Any, figures: Sequence[str]) -> 
         *(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs),
         "<h2>Numbers</h2>",
         f"<p>{html.escape(result.about)}.</p>",
-        _numbers(result.rows),
+        _numbers(result.header, result.rows),
         "<h2>Figures</h2>",
         *(_figure(path / "figures" / f"{name}.png", _caption(name, result, manifest)) for name in figures),
         "<h2>How to reproduce it</h2>",
@@ -70,15 +72,21 @@ def _page(title: str, body: str) -> str:
     )
 
 
-def _numbers(rows: list[tuple[str, str, str]]) -> str:
-    cells = (
-        f'<tr><td>{html.escape(name)}</td><td class="number">{value}</td><td class="note">{html.escape(note)}</td></tr>'
-        for name, value, note in rows
+def _numbers(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Without a header, the last column is a note; otherwise all but the first are numbers."""
+    classes = ["", *["number"] * len(header[1:])] if header else ["", "number", "note"]
+    lines = [_row("th", header, classes)] if header else []
+    return (
+        '<div class="scroll"><table>' + "\n".join(lines + [_row("td", row, classes) for row in rows]) + "</table></div>"
     )
-    return '<div class="scroll"><table>' + "\n".join(cells) + "</table></div>"
 
 
-def _caption(name: str, result: Any, manifest: dict) -> str:
+def _row(tag: str, cells: tuple[str, ...], classes: list[str]) -> str:
+    pairs = zip(cells, classes, strict=True)
+    return "<tr>" + "".join(f'<{tag} class="{name}">{html.escape(cell)}</{tag}>' for cell, name in pairs) + "</tr>"
+
+
+def _caption(name: str, result: Result, manifest: dict) -> str:
     caption = (CAPTIONS | dict(result.captions)).get(name, name.replace("_", " ").capitalize() + ".")
     return caption if name == "learning_curves" else f"{caption} Seed {manifest['key']['seeds'][0]}."
 

@@ -5,18 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of, users_settings
+from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of
 
-import vaejax
-from experiments import folder, mnist
+from experiments import folder
 from experiments.__main__ import catalogue
-from experiments.members import Members
 
 
 def load_json(path: Path) -> dict:
@@ -150,25 +147,6 @@ def test_the_catalogue_lists_every_experiment():
     assert {"mnist", "autoencoder", "benchmark"} <= catalogue().keys()
     listing = subprocess.run([sys.executable, "-m", "experiments"], cwd=ROOT, capture_output=True, text=True)
     assert all(f"experiments.{name}" in listing.stdout for name in catalogue())
-
-
-def test_each_member_follows_its_own_single_run_over_a_hundred_steps():
-    config = mnist.Config(epochs=1, hidden_size=32, latent_size=4, batch_size=128)
-    experiment = mnist.make_experiment(config)
-    step = vaejax.make_train_step(experiment.loss_fn, experiment.optimizer)
-    images = experiment.train[: 100 * config.batch_size]
-
-    def losses(members: Members) -> np.ndarray:
-        init = members.lift(partial(vaejax.init_train_state, experiment.vae, experiment.optimizer))
-        epoch = members.lift(vaejax.make_train_epoch(step, config.batch_size))
-        return members.stack(jax.jit(epoch)(jax.jit(init)(members.keys, experiment.example), images)[1].loss)
-
-    with users_settings():
-        together = losses(Members(5, 3))
-        alone = np.concatenate([losses(Members(seed, 1)) for seed in (5, 6, 7)])
-    assert together.shape == (3, 100)
-    np.testing.assert_allclose(together, alone, rtol=2e-4)
-    assert np.ptp(alone[:, -1]) > 1e-2  # three different runs
 
 
 @pytest.mark.program

@@ -85,17 +85,20 @@ def curves(
     low, high = np.inf, -np.inf
     for colour, (label, values) in zip(itertools.cycle(COLOURS), series.items(), strict=False):
         values = np.asarray(values, float).reshape(len(x), -1)
-        low, high = min(low, np.min(values[scale_from:])), max(high, np.max(values[scale_from:]))
+        # A diverged series has no place on the axis, and breaks off.
+        finite = values[scale_from:][np.isfinite(values[scale_from:])]
+        low, high = min(low, np.min(finite, initial=np.inf)), max(high, np.max(finite, initial=-np.inf))
         mean = values.mean(axis=1)
-        axes.plot(x, mean, color=colour, label=label, linewidth=1.5, marker="o" if len(mean) == 1 else None)
+        axes.plot(x, mean, color=colour, label=label, linewidth=1.5, marker="o" if len(mean) < 8 else None)
         if values.shape[1] > 1:
             std = values.std(axis=1, ddof=1)
             axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
-    margin = 0.05 * (high - low) or 1.0
-    axes.set_ylim(low - margin, high + margin)
+    if low <= high:
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, fontsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=bool(np.all(np.equal(np.mod(x, 1), 0)))))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

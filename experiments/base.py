@@ -1,0 +1,122 @@
+"""What the harness is told and what it answers: an experiment, its recipe, a result."""
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+import vaejax
+from experiments.folder import UsageError
+from vaejax import latent
+from vaejax.base import Example, Key, KlFn, Params, PyTree, batch_size_of
+
+
+class About(NamedTuple):
+    """An experiment's entry in the catalogue (`python -m experiments`)."""
+
+    what: str
+    paper: str
+    cost: str
+    expected: str
+
+
+class Recipe(NamedTuple):
+    """What a training step is made of: the arguments of `vaejax.make_train_step`."""
+
+    loss_fn: Callable
+    optimizer: optax.GradientTransformation
+    schedules: Mapping[str, Callable] = types.MappingProxyType({})
+
+
+class Experiment(NamedTuple):
+    """What `make_experiment` assembles and the harness runs.
+
+    Attributes:
+      vae: the model.
+      recipe: `hyperparameters -> Recipe`; the values that a sweep varies are traced.
+      hyperparameters: the options that may be swept, with the values of this configuration.
+      batch_size: examples a step.
+      train: training data as the step takes them, `[examples, ...]`.
+      test: test data as the model sees them, drawn once where they are random, `[examples, ...]`.
+      data_checksum: of the training and test data as loaded.
+      binarization: "dynamic", "static" or "none": which of the published columns the numbers belong in.
+      figures: `(params, key, history) -> {name: Figure}` of one member.
+      num_samples: importance samples of the test NLL.
+      kl_fn: how the KL of this posterior and prior is evaluated.
+      point: which latent stands for a posterior when active units are counted.
+    """
+
+    vae: vaejax.VAE
+    recipe: Callable[[Mapping[str, Any]], Recipe]
+    hyperparameters: Mapping[str, float]
+    batch_size: int
+    train: PyTree
+    test: PyTree
+    data_checksum: str
+    binarization: str
+    figures: Callable[[Params, Key, list[dict]], Mapping[str, Any]]
+    num_samples: int = 500
+    kl_fn: KlFn = vaejax.kl_closed_form
+    point: latent.Readout = latent.mean
+
+    @property
+    def example(self) -> Example:
+        return jax.tree.map(lambda leaf: leaf[0], self.test)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return steps_per_epoch(self.train, self.batch_size)
+
+
+class Result(NamedTuple):
+    """What a finished run has to say.
+
+    Attributes:
+      summary: what it adds to summary.json.
+      headline: the result in a few words.
+      about: the sentence above the numbers: data, binarisation, seeds, unit.
+      rows: the numbers, as (name, value with its error bar, what it is and was measured with), or as `header` says.
+      figures: draws them, by name; called when the numbers are written.
+      captions: of the figures that the report has no words for.
+    """
+
+    summary: dict[str, Any]
+    headline: str
+    about: str
+    rows: list[tuple[str, ...]]
+    figures: Callable[[], Mapping[str, Any]]
+    captions: Mapping[str, str] = types.MappingProxyType({})
+    header: tuple[str, ...] = ()
+
+    def table(self) -> str:
+        rows = [self.header, *self.rows] if self.header else self.rows
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        # Without a header the last column is a note.
+        ends = len(widths) if self.header else len(widths) - 1
+        lines = []
+        for name, *cells in rows:
+            numbers = [cell.rjust(width) for cell, width in zip(cells[: ends - 1], widths[1:ends], strict=True)]
+            lines.append("  ".join(["", name.ljust(widths[0]), *numbers, *cells[ends - 1 :]]))
+        return "\n".join([self.about, *lines])
+
+
+class Comparison(NamedTuple):
+    """Several models, trained in turn and concluded on together.
+
+    Attributes:
+      arms: the models by name; each has its own folder in the run's.
+      conclude: `(members, states, histories, check_interrupts) -> Result`, the middle two by name of the arm.
+    """
+
+    arms: dict[str, Experiment]
+    conclude: Callable[..., Result]
+
+
+def steps_per_epoch(train: PyTree, batch_size: int) -> int:
+    """Whole batches in the training data; UsageError where there is none."""
+    num_examples = batch_size_of(train)
+    if batch_size > num_examples:
+        raise UsageError(f"--batch-size is {batch_size} and there are {num_examples} training examples; give fewer.")
+    return num_examples // batch_size

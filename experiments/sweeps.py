@@ -1,0 +1,101 @@
+"""What a sweep says: every setting over its seeds, the differences to a reference paired by seed, and a figure."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from experiments import evaluation
+from experiments.base import Experiment, Result
+from experiments.members import Members, describe_setting
+from vaejax import plots
+
+FIGURES = {"negative_elbo": "negative ELBO", "nll": "NLL", "kl": "KL"}
+
+
+def conclude(
+    experiment: Experiment,
+    members: Members,
+    history: list[dict],
+    numbers: dict[str, np.ndarray],
+    summary: dict[str, Any],
+    about: str,
+) -> Result:
+    """The result of a sweep.
+
+    Settings are compared with the one that the configuration itself names, where it is among them, else with the first.
+    Members of one seed share their first parameters, noise and order of the data, so that differences are paired.
+    """
+    names, reference = [describe_setting(setting) for setting in members.settings], _reference(experiment, members)
+    parts = [_part(members, numbers, index) for index in range(len(names))]
+    settings = []
+    for setting, part in zip(members.settings, parts, strict=True):
+        differences = {name: evaluation.over_seeds(part[name] - parts[reference][name]) for name in evaluation.MEANINGS}
+        test = evaluation.summarise(part, experiment.num_samples)
+        settings.append({"setting": setting, "test": test, "difference": differences})
+    rows = [(name, *_cells(entry["test"])) for name, entry in zip(names, settings, strict=True)]
+    for index, (name, entry) in enumerate(zip(names, settings, strict=True)):
+        if index != reference:
+            rows.append((f"{name} minus {names[reference]}", *_cells(entry["difference"], "+")))
+    best = min(settings, key=lambda entry: entry["test"]["nll"]["mean"] or np.inf)
+    return Result(
+        summary=summary | {"reference": members.settings[reference], "sweep": settings},
+        headline=f"smallest NLL at {describe_setting(best['setting'])}",
+        about=f"{about}; {evaluation.ELBO_SAMPLES} samples an example, {experiment.num_samples} of the NLL; "
+        "differences are paired by seed",
+        header=("setting", *(label for label, _ in evaluation.MEANINGS.values())),
+        rows=rows,
+        figures=partial(_figures, members, settings, history),
+        captions={
+            "learning_curves": "The loss that was minimised, and the test negative ELBO, over training. The bands are "
+            "one standard deviation over seeds.",
+            "sweep": "The test numbers of every setting. The bands, if any, are one standard deviation over seeds.",
+        },
+    )
+
+
+def _reference(experiment: Experiment, members: Members) -> int:
+    own = {name: experiment.hyperparameters[name] for name in members.swept}
+    return members.settings.index(own) if own in members.settings else 0
+
+
+def _part(members: Members, numbers: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    return {name: members.of_setting(values, index) for name, values in numbers.items()}
+
+
+def _cells(test: Mapping[str, dict[str, Any]], sign: str = "") -> list[str]:
+    return [evaluation.text(test[name], evaluation.DIGITS[name], sign) for name in evaluation.MEANINGS]
+
+
+def _figures(members: Members, settings: list[dict], history: list[dict]) -> dict[str, Any]:
+    epochs = [row["epoch"] for row in history]
+    curves = {}
+    for index, setting in enumerate(members.settings):
+        values = np.asarray([row["test"]["negative_elbo"] for row in history], float)
+        curves[describe_setting(setting)] = _undiverged(values[:, index * members.num_seeds :][:, : members.num_seeds])
+    figures = {
+        "learning_curves": plots.curves(
+            epochs, curves, xlabel="epoch", ylabel="test negative ELBO (nats per example)", scale_from=len(epochs) // 10
+        )
+    }
+    if len(members.swept) == 1:
+        figures["sweep"] = _figure_of_one(members, settings)
+    return figures
+
+
+def _figure_of_one(members: Members, settings: list[dict]) -> Any:
+    """Numbers over the values of the one swept option."""
+    (option, values), *_ = members.swept.items()
+    order = np.argsort(values)
+    series = {
+        label: _undiverged(np.asarray([settings[index]["test"][name]["values"] for index in order], float))
+        for name, label in FIGURES.items()
+    }
+    return plots.curves(np.asarray(values)[order], series, xlabel=option.replace("_", " "), ylabel="nats per example")
+
+
+def _undiverged(values: np.ndarray) -> np.ndarray:
+    """`[points, seeds]` without the seeds that have diverged anywhere, but for one, which then breaks the line."""
+    kept = values[:, np.all(np.isfinite(values), axis=0)]
+    return kept if kept.shape[1] else values[:, :1]

@@ -1,0 +1,75 @@
+"""One program on many devices: where batches, parameters and data lie. XLA moves the rest.
+
+A mesh has the one axis "batch". Data parallelism shards each batch over it and replicates the state; fully sharded data
+parallelism (FSDP) shards the state too. Noise and order follow from the state's key and step whatever the mesh, so that
+every example draws the same noise on one device as on eight, and losses agree to the order of summation.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vaejax.base import PyTree, check_count
+
+BATCH = "batch"
+
+
+def make_mesh(num_devices: int | None = None) -> Mesh:
+    """A mesh of the one axis "batch" over the first `num_devices` devices of all processes, by default all.
+
+    Raises:
+      ValueError: there are not that many.
+    """
+    devices = jax.devices()
+    num = len(devices) if num_devices is None else num_devices
+    check_count("num_devices", num)
+    if num > len(devices):
+        raise ValueError(f"num_devices is {num} and there are {len(devices)}; give fewer.")
+    return Mesh(np.array(devices[:num]), (BATCH,), axis_types=(AxisType.Auto,))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Examples spread over the devices: the `batch_sharding` of `make_train_epoch`."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def fully_sharded(mesh: Mesh, tree: PyTree, *, min_size: int = 2**14) -> PyTree:
+    """A sharding for each leaf, along its longest axis that the devices divide; small ones are replicated.
+
+    Args:
+      mesh: of `make_mesh`.
+      tree: arrays or their shapes, such as a `TrainState`: parameters and the moments of an optimizer, which have the
+        parameters' shapes, are sharded alike.
+      min_size: leaves of fewer elements are replicated, since moving them costs more than keeping them.
+
+    Source: Rajbhandari et al. 2020 (ZeRO), section 5.
+    """
+
+    def of_leaf(leaf: Any) -> NamedSharding:
+        divisible = [axis for axis, length in enumerate(leaf.shape) if length % mesh.size == 0]
+        if leaf.size < min_size or not divisible:
+            return replicated(mesh)
+        longest = max(divisible, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[BATCH if axis == longest else None for axis in range(leaf.ndim)]))
+
+    return jax.tree.map(of_leaf, tree)
+
+
+def put(tree: PyTree, shardings: Any) -> PyTree:
+    """The tree laid out; with several processes, each holds the same tree and contributes its devices' part.
+
+    Args:
+      tree: of arrays, typed keys among them.
+      shardings: one for all leaves, or a tree of them.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    # Within a program, arrays that every process holds whole may be laid out over all of them.
+    return jax.jit(lambda tree: tree, out_shardings=shardings)(tree)
