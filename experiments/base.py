@@ -8,7 +8,7 @@ import jax
 import optax
 
 import vaejax
-from experiments.folder import UsageError
+from experiments.errors import UsageError
 from vaejax import latent
 from vaejax.base import Example, Key, KlFn, Params, PyTree, batch_size_of
 

@@ -17,16 +17,12 @@ from typing import Any
 import jax
 
 import vaejax
+from experiments import processes
+from experiments.errors import UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-class UsageError(Exception):
-    """The user asked for something that cannot be: exit status 2."""
-
-
-class RunError(Exception):
-    """The run could not go on: exit status 1."""
+# Where a run lies and what it runs on are not part of what it is, and may differ when it is resumed.
+CIRCUMSTANCES = ("out", "resume", "members_at_once", "num_devices", "shard_parameters", "distributed")
 
 
 def find(name: str, config: Any, parse: Callable[[Any], Any] | None = None) -> tuple[Path, Any]:
@@ -46,6 +42,8 @@ def find(name: str, config: Any, parse: Callable[[Any], Any] | None = None) -> t
     if config.resume:
         path = config.out or _newest(name)
         return path, _resumed(name, path, config, parse or (lambda defaults: config))
+    if config.out is None and config.distributed:
+        raise UsageError("--distributed: the processes need one folder, which all of them reach; give it with --out.")
     path = config.out or _next_free(name)
     if (path / "config.json").exists():
         raise UsageError(f"--out {path} holds a run; add --resume to continue it, or give another folder.")
@@ -83,6 +81,7 @@ def check_data(path: Path, data_checksum: str) -> None:
         raise UsageError(f"--resume: --data has changed since the run in {path} was started; start another run.")
 
 
+@processes.by_first
 def write_json(path: Path, value: Any) -> None:
     """Replaces the file whole: a reader sees the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
@@ -94,6 +93,7 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
+@processes.by_first
 def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
     with open(path / "metrics.jsonl", "a") as file:
         file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -109,6 +109,7 @@ def read_metrics(path: Path) -> list[dict]:
     )
 
 
+@processes.by_first
 def cut_metrics(path: Path, epochs: int) -> None:
     """Drops the lines of epochs that the last checkpoint does not hold."""
     rows = [row for row in read_metrics(path) if row["epoch"] <= epochs]
@@ -140,6 +141,7 @@ def command(config: Mapping[str, Any]) -> str:
     return f"python -m experiments.{config['experiment']} {flags}"
 
 
+@processes.by_first
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
     directory = path / "figures"
     directory.mkdir(exist_ok=True)
@@ -179,8 +181,7 @@ def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) ->
 def _plain(config: Any) -> dict[str, Any]:
     values = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    # Where a run lies and whether it is resumed are not part of what it is.
-    return {name: value for name, value in values.items() if name not in ("out", "resume")}
+    return {name: value for name, value in values.items() if name not in CIRCUMSTANCES}
 
 
 def _numbered(name: str) -> list[Path]:

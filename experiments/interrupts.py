@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from experiments import processes
+
 
 class Interrupted(BaseException):
     """The run was asked to stop. Not an `Exception`, as KeyboardInterrupt is not: no handler of errors may swallow it.
@@ -34,8 +36,9 @@ def requests() -> Iterator[Callable[[], None]]:
         print(f"\n{signal.Signals(number).name}: finishing what is under way; again to stop at once", file=sys.stderr)
 
     def check() -> None:
-        if received:
-            raise Interrupted(received[0])
+        # Every process stops where the first does that was asked to.
+        if number := processes.largest(received[0] if received else 0):
+            raise Interrupted(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield check

@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, folder
+from experiments import evaluation, folder, processes
 from experiments.base import Experiment
-from experiments.folder import RunError, UsageError
+from experiments.errors import RunError, UsageError
 from experiments.members import Members, fitting, in_pieces, pieces
 from vaejax import checkpoints, sharding
 from vaejax.base import PyTree
@@ -31,27 +31,42 @@ def train(
     description: str,
 ) -> TrainState:
     """Trains the members from where the folder's last checkpoint left them, and returns their states."""
-    states = _restored(path / "checkpoints", _initial(experiment, members))
+    states = _initial(experiment, members)
+    layout = sharding.fully_sharded(mesh, states) if config.shard_parameters else sharding.replicated(mesh)
+    if jax.process_count() > 1:
+        states = sharding.put(states, layout)
+    states = _restored(path / "checkpoints", states)
     done = int(members.first(states.step)) // experiment.steps_per_epoch
-    path.mkdir(exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     folder.cut_metrics(path, done)
     print(_describe(experiment, members, config, states, done, mesh), flush=True)
 
     data = sharding.put(experiment.train, sharding.replicated(mesh))
     # Compiled beforehand, so that the seconds of the first epoch are an epoch's.
-    epoch, at_once = _compiled_epoch(experiment, members, states, data, config.members_at_once, mesh)
+    at_once = members.num if mesh.size > 1 else config.members_at_once
+    epoch, at_once = _compiled_epoch(experiment, members, states, data, at_once, mesh, layout)
     if at_once >= members.num:
-        states = sharding.put(states, sharding.replicated(mesh))
+        states = sharding.put(states, layout) if jax.process_count() == 1 else states
     test_elbo = evaluation.make_test_elbo(experiment, members, at_once)
     num_examples = experiment.steps_per_epoch * experiment.batch_size
-    with tqdm(total=config.epochs, initial=done, unit="epoch", dynamic_ncols=True, desc=description) as progress:
+    with tqdm(
+        total=config.epochs,
+        initial=done,
+        unit="epoch",
+        dynamic_ncols=True,
+        desc=description,
+        disable=not processes.is_first(),
+    ) as progress:
         for number in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
             states, metrics = epoch(states, data)
             metrics = jax.device_get(metrics)
             seconds = time.perf_counter() - started
             row = {"epoch": number, "step": number * experiment.steps_per_epoch, "seconds": round(seconds, 3)}
-            row |= {"train": _means(members, metrics.loss, metrics.terms), "test": test_elbo(states)}
+            row |= {
+                "train": _means(members, metrics.loss, metrics.terms),
+                "test": test_elbo(sharding.gather(states, mesh)),
+            }
             _check_finite(row, members, path)
             folder.append_metrics(path, row)
             checkpoints.save(path / "checkpoints", states, step=row["step"])
@@ -61,7 +76,7 @@ def train(
                 f"train {_mean(row['train']['loss']):.2f}, test {_mean(row['test']['negative_elbo']):.2f} nats, "
                 f"{num_examples * members.num / seconds:,.0f} images/s"
             )
-    return states
+    return sharding.gather(states, mesh)
 
 
 def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
@@ -101,29 +116,31 @@ def _compiled_epoch(
     data: PyTree,
     at_once: int | None,
     mesh: jax.sharding.Mesh,
+    layout: PyTree,
 ) -> tuple[Callable[[TrainState, PyTree], tuple[TrainState, PyTree]], int]:
     """`epoch(states, data)` over all members, and how many of them it trains at once: by default all that fit."""
 
     def one(member: tuple[dict, TrainState], data: PyTree) -> tuple[TrainState, PyTree]:
         swept, state = member
         step = vaejax.make_train_step(*experiment.recipe(experiment.hyperparameters | swept))
-        layout = sharding.batch_sharding(mesh) if mesh.size > 1 else None
-        return vaejax.make_train_epoch(step, experiment.batch_size, batch_sharding=layout)(state, data)
+        batches = sharding.batch_sharding(mesh) if mesh.size > 1 else None
+        return vaejax.make_train_epoch(step, experiment.batch_size, batch_sharding=batches)(state, data)
 
     # The swept values come again at every epoch, and must not be donated with the states.
-    layout = sharding.replicated(mesh)
+    replicated = sharding.replicated(mesh)
     program = jax.jit(
         lambda states, swept, data: members.lift(one)((swept, states), data),
         donate_argnums=0,
-        out_shardings=(layout, layout),
+        out_shardings=(layout, replicated),
     )
-    swept = sharding.put(members.hyperparameters, layout)
+    swept = sharding.put(members.hyperparameters, replicated)
 
     def compiled(num: int) -> jax.stages.Compiled:
-        part = (states, swept)
-        if num < members.num:
-            part = jax.tree.map(lambda leaf: leaf[pieces(members.num, num)[0]], part)
-        return program.lower(*sharding.put(part, layout), data).compile()
+        if num == members.num:
+            placed = states if jax.process_count() > 1 else sharding.put(states, layout)
+            return program.lower(placed, swept, data).compile()
+        part = jax.tree.map(lambda leaf: leaf[pieces(members.num, num)[0]], (states, swept))
+        return program.lower(*sharding.put(part, replicated), data).compile()
 
     executable = compiled(at_once or members.num)
     if at_once is None:
@@ -131,7 +148,7 @@ def _compiled_epoch(
         if at_once < members.num:
             print(f"{members.num} members do not fit into memory together: {at_once} at a time", file=sys.stderr)
             executable = compiled(at_once)
-    apply = in_pieces(lambda stacked, data: executable(*stacked, data), members.num, at_once, layout)
+    apply = in_pieces(lambda stacked, data: executable(*stacked, data), members.num, at_once, replicated)
     return lambda states, data: apply((states, swept), data), at_once
 
 

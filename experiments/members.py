@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.folder import UsageError
+from experiments.errors import UsageError
 from vaejax.base import Array, Key, PyTree
 
 # What the members' program may take of an accelerator's memory, and of a host's, where others run too.
@@ -139,7 +139,7 @@ def in_pieces(function: Callable, num: int, at_once: int, layout: Any = None) ->
     """
     if at_once >= num:
         return function
-    host, layout = jax.devices("cpu")[0], layout or jax.devices()[0]
+    host, layout = jax.local_devices(backend="cpu")[0], layout or jax.local_devices()[0]
 
     def apply(stacked: PyTree, *shared: Any) -> PyTree:
         results, done = [], 0
@@ -155,7 +155,7 @@ def in_pieces(function: Callable, num: int, at_once: int, layout: Any = None) ->
 
 def fitting(num: int, needed_bytes: int) -> int:
     """How many of `num` members, whose program needs that many bytes for all, the memory holds at once."""
-    statistics = jax.devices()[0].memory_stats() or {}
+    statistics = jax.local_devices()[0].memory_stats() or {}
     available = DEVICE_SHARE * statistics.get("bytes_limit", 0)
     available = available or HOST_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(np.clip(num * available / max(needed_bytes, 1), 1, num))

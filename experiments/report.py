@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import processes
 from experiments.base import Result
 
 CAPTIONS = {
@@ -30,6 +31,7 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre-wr
 """
 
 
+@processes.by_first
 def write(path: Path, description: str, result: Result, figures: Sequence[str]) -> None:
     """Writes report.html into the run folder, replacing it whole.
 

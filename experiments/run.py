@@ -17,9 +17,9 @@ from typing import Any
 import jax
 import tyro
 
-from experiments import evaluation, folder, interrupts, loop, report, sweeps
+from experiments import evaluation, folder, interrupts, loop, processes, report, sweeps
 from experiments.base import About, Comparison, Experiment, Recipe, Result, steps_per_epoch
-from experiments.folder import RunError, UsageError
+from experiments.errors import RunError, UsageError
 from experiments.interrupts import Interrupted
 from experiments.members import Members, parse_sweep
 from vaejax import checkpoints, datasets
@@ -65,6 +65,10 @@ class Config:
     """Members (seeds times swept values) trained together; by default as many as memory holds."""
     num_devices: int | None = None
     """Devices that share each batch; by default all there are."""
+    shard_parameters: bool = False
+    """Spread parameters and the optimizer's state over the devices too (FSDP), for models that one cannot hold."""
+    distributed: str | None = None
+    """Run in several processes: auto (SLURM, Kubernetes, MPI, TPU pods), or HOST:PORT,PROCESSES,INDEX."""
 
 
 def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset]:
@@ -90,6 +94,7 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment 
     parse = partial(tyro.cli, config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
     config = parse()
     try:
+        processes.join(config.distributed)
         run(name, config, make_experiment, lambda defaults: parse(default=defaults))
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -115,6 +120,7 @@ def run(
     started = time.perf_counter()
     _check(config)
     path, config = folder.find(name, config, parse)
+    processes.wait_for_all("folder found")
     arms, conclude = _as_comparison(make_experiment(config))
     members = _members(config, arms)
     data_checksum = next(iter(arms.values())).data_checksum

@@ -8,6 +8,7 @@ every example draws the same noise on one device as on eight, and losses agree t
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -71,5 +72,25 @@ def put(tree: PyTree, shardings: Any) -> PyTree:
     """
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
-    # Within a program, arrays that every process holds whole may be laid out over all of them.
-    return jax.jit(lambda tree: tree, out_shardings=shardings)(tree)
+    # A program takes arrays of the host as equal in every process, and lays them out over all of them.
+    implementations = jax.tree.map(lambda leaf: str(jax.random.key_impl(leaf)) if _is_key(leaf) else "", tree)
+    on_host = jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf), tree)
+
+    def whole(on_host: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda data, name: jax.random.wrap_key_data(data, impl=name) if name else data, on_host, implementations
+        )
+
+    return jax.jit(whole, out_shardings=shardings)(on_host)
+
+
+def gather(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The tree whole, on this process's first device; every process of the mesh must ask for it."""
+    if mesh.size == 1:
+        return tree
+    whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
