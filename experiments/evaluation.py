@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
+from experiments import processes
 from experiments.base import Experiment
 from experiments.members import Members, in_pieces
 from vaejax.base import Array, Example, Key, PyTree, batch_size_of
@@ -84,7 +85,11 @@ def evaluate(
     test = jax.device_put(experiment.test)
     num_examples, parts = batch_size_of(test), []
     with tqdm(
-        total=num_examples, unit="image", dynamic_ncols=True, desc=f"NLL, {experiment.num_samples} samples"
+        total=num_examples,
+        unit="image",
+        dynamic_ncols=True,
+        desc=f"NLL, {experiment.num_samples} samples",
+        disable=not processes.is_first(),
     ) as progress:
         for first in range(0, num_examples, BATCH_SIZE):
             examples = jax.tree.map(lambda leaf, first=first: leaf[first : first + BATCH_SIZE], test)

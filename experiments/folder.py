@@ -118,6 +118,7 @@ def cut_metrics(path: Path, epochs: int) -> None:
     temporary.replace(path / "metrics.jsonl")
 
 
+@processes.by_first
 def write_manifest(path: Path, *, seeds: list[int], data_checksum: str, params_digest: str | None) -> None:
     """What the numbers were made with; `params_digest` is None until the run is finished."""
     manifest = {

@@ -98,11 +98,17 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment 
         run(name, config, make_experiment, lambda defaults: parse(default=defaults))
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        processes.leave(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
         reason = f"{error.filename or 'a file'}: {error.strerror or error}"
         print(f"error: {reason}; mend that and continue with --resume", file=sys.stderr)
-        sys.exit(1)
+        processes.leave(1)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        print(f"error: another process is gone ({reason}); start all again with --resume", file=sys.stderr)
+        processes.leave(1)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_status)
 
@@ -127,6 +133,7 @@ def run(
     mesh = loop.make_mesh(config.num_devices, next(iter(arms.values())).batch_size)
     folder.check_data(path, data_checksum)
     path = folder.create(path, name, config)
+    processes.wait_for_all("folder made")
     print(f"run folder: {path}", flush=True)
     write_manifest = partial(folder.write_manifest, path, seeds=members.seeds, data_checksum=data_checksum)
     write_manifest(params_digest=None)

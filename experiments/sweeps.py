@@ -11,7 +11,7 @@ from experiments.base import Experiment, Result
 from experiments.members import Members, describe_setting
 from vaejax import plots
 
-FIGURES = {"negative_elbo": "negative ELBO", "nll": "NLL", "kl": "KL"}
+FIGURES = {"negative_elbo": "negative ELBO", "nll": "NLL"}
 
 
 def conclude(

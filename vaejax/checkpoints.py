@@ -95,7 +95,7 @@ def digest(tree: PyTree) -> str:
     """SHA-256, in hexadecimal, of every leaf's path, dtype, shape and bytes: equal for trees that are bitwise equal."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
-        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        array = _whole(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         sha.update(f"{jax.tree_util.keystr(path)} {_dtype(leaf)} {jnp.shape(leaf)}".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
@@ -142,6 +142,14 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     # With an explicit sharding, since orbax otherwise asks for the devices that the checkpoint was written on.
     leaf = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _whole(leaf: Any) -> np.ndarray:
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(leaf)
 
 
 def _is_key(leaf: Any) -> bool:
