@@ -66,17 +66,19 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """The numbers of every member, `{name: [members]}`, in nats per example, and the Monte-Carlo error of the NLL.
 
-    `monte_carlo_error` is the standard error of the NLL that its importance samples leave; NaN with one sample, which
-    has no error to estimate.
+    `monte_carlo_error` is the standard error of the NLL that its importance samples leave, from the differences between
+    two halves of them: the delta method of one example is far too small at the effective sample sizes of real models.
+    NaN with one sample. `effective_sample_size` is the median over examples.
     """
 
-    def measure(state: TrainState, first: Array, examples: PyTree) -> tuple[vaejax.ElboTerms, vaejax.MarginalEstimate]:
-        def one(key: Key, x: Example) -> tuple[vaejax.ElboTerms, vaejax.MarginalEstimate]:
+    def measure(state: TrainState, first: Array, examples: PyTree) -> tuple[vaejax.ElboTerms, tuple[Array, ...]]:
+        def one(key: Key, x: Example) -> tuple[vaejax.ElboTerms, tuple[Array, ...]]:
             elbo_key, marginal_key = jax.random.split(key)
             options = {"num_samples": ELBO_SAMPLES, "kl_fn": experiment.kl_fn}
             terms = vaejax.elbo_terms(experiment.vae, state.params, elbo_key, x, **options)
-            samples = experiment.num_samples
-            return terms, vaejax.log_marginal(experiment.vae, state.params, marginal_key, x, num_samples=samples)
+            return terms, log_marginal_in_halves(
+                experiment.vae, state.params, marginal_key, x, num_samples=experiment.num_samples
+            )
 
         return _map_examples(one, jax.random.fold_in(state.key, FINAL_EVALUATION), first, examples, NLL_BATCH_SIZE)
 
@@ -96,21 +98,44 @@ def evaluate(
             parts.append(jax.device_get(members.stack(compiled(states, first, examples))))
             progress.update(batch_size_of(examples))
             check_interrupts()
-    terms, marginal = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
+    terms, (log_marginal, errors, sizes) = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
-    monte_carlo_error = np.sqrt(np.square(marginal.standard_error).sum(axis=1)) / num_examples
     return _named(means) | {
-        "nll": -marginal.log_marginal.mean(axis=1),
-        "monte_carlo_error": monte_carlo_error if experiment.num_samples > 1 else np.full(members.num, np.nan),
+        "nll": -log_marginal.mean(axis=1),
+        "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1)) / num_examples,
+        "effective_sample_size": np.median(sizes, axis=1),
         "active_units": active_units(experiment, members, states, test),
     }
+
+
+def log_marginal_in_halves(
+    vae: vaejax.VAE, params: PyTree, key: Key, x: Example, *, num_samples: int
+) -> tuple[Array, Array, Array]:
+    """The importance-weighted bound of one example, the difference between two halves of its samples, and their size.
+
+    The difference is NaN with one sample; the size is the effective one, of all samples.
+    """
+    counts = [count for count in (num_samples - num_samples // 2, num_samples // 2) if count]
+    keys = jax.random.split(key, len(counts))
+    halves = [vaejax.log_marginal(vae, params, k, x, num_samples=n) for k, n in zip(keys, counts, strict=True)]
+    log_sums = jnp.stack([half.log_marginal + jnp.log(n) for half, n in zip(halves, counts, strict=True)])
+    log_squares = 2 * log_sums - jnp.log(jnp.stack([half.effective_sample_size for half in halves]))
+    log_sum = jax.nn.logsumexp(log_sums)
+    difference = halves[0].log_marginal - halves[-1].log_marginal
+    error = jnp.abs(difference) * jnp.sqrt(jnp.sum(jnp.square(jax.nn.softmax(log_sums))) / 2)
+    error = error if len(halves) > 1 else jnp.full_like(error, jnp.nan)
+    return log_sum - jnp.log(num_samples), error, jnp.exp(2 * log_sum - jax.nn.logsumexp(log_squares))
 
 
 def summarise(numbers: dict[str, np.ndarray], num_samples: int) -> dict[str, dict[str, Any]]:
     """The summary's numbers of the seeds of one setting: `{"mean", "std", "num_seeds", "values", ...}`."""
     about: dict[str, dict[str, Any]] = {name: {"num_samples": ELBO_SAMPLES} for name in ELBO_NUMBERS}
     error = float(np.max(numbers["monte_carlo_error"]))
-    about["nll"] = {"num_samples": num_samples, "monte_carlo_error": error if np.isfinite(error) else None}
+    about["nll"] = {
+        "num_samples": num_samples,
+        "monte_carlo_error": error if np.isfinite(error) else None,
+        "effective_sample_size": float(np.median(numbers["effective_sample_size"])),
+    }
     return {name: over_seeds(numbers[name], **about.get(name, {})) for name in MEANINGS}
 
 
@@ -163,6 +188,7 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
             notes.append(f"{number['num_samples']} samples an example")
         if number.get("monte_carlo_error") is not None:
             notes.append(f"Monte-Carlo error {number['monte_carlo_error']:.3f}")
+            notes.append(f"median effective sample size {number['effective_sample_size']:.1f}")
         lines.append((label, text(number, DIGITS[name]), "; ".join(notes)))
     return lines
 

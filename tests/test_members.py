@@ -9,7 +9,7 @@ import pytest
 from programs import SMALL, npz, status_of, users_settings
 
 import vaejax
-from experiments import evaluation, mnist
+from experiments import mnist
 from experiments.members import Members, fitting, in_pieces, parse_sweep, pieces
 
 
@@ -101,10 +101,3 @@ def test_a_member_that_diverges_is_named_and_disturbs_no_other(tmp_path, capsys)
     assert wild["mean"] is None and wild["num_diverged"] == 1 and wild["values"] == [None]
     alone = run_sweep(tmp_path, "alone", "--learning-rate", "1e-3")
     assert sane["mean"] == pytest.approx(alone["test"]["negative_elbo"]["mean"], rel=1e-4)
-
-
-def test_numbers_over_seeds_leave_out_the_diverged_and_count_them():
-    number = evaluation.over_seeds(np.array([1.0, np.nan, 3.0]))
-    assert (number["mean"], number["num_seeds"], number["num_diverged"]) == (2, 2, 1)
-    assert number["std"] == pytest.approx(np.sqrt(2))
-    assert evaluation.text(number, 1) == "2.0 ± 1.4 (1 diverged)"

@@ -15,9 +15,9 @@ class MarginalEstimate(NamedTuple):
     Attributes:
       log_marginal: the importance-weighted bound, in nats; its expectation is at most log p(x).
       standard_error: Monte-Carlo standard error of it, in nats, by the delta method; infinite for one sample. It does
-        not cover the bias of the bound.
-      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples; trust neither number where it is
-        small.
+        not cover the bias of the bound. By its formula it never exceeds 1, and it is too small where the effective
+        sample size is: over a set, compare two independent estimates instead.
+      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples.
     """
 
     log_marginal: Array

@@ -1,0 +1,41 @@
+"""The numbers at the end of a run: their errors, and what is left out of them."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from linear_gaussian import draw_examples, make_params, with_best_encoder
+from linear_gaussian import vae as linear
+
+from experiments import evaluation
+
+
+def test_numbers_over_seeds_leave_out_the_diverged_and_count_them():
+    number = evaluation.over_seeds(np.array([1.0, np.nan, 3.0]))
+    assert (number["mean"], number["num_seeds"], number["num_diverged"]) == (2, 2, 1)
+    assert number["std"] == pytest.approx(np.sqrt(2))
+    assert evaluation.text(number, 1) == "2.0 ± 1.4 (1 diverged)"
+
+
+def test_the_error_of_an_nll_is_the_spread_of_repeated_estimates():
+    """Where weights are so uneven that the delta method says less than a third of it."""
+    params = with_best_encoder(make_params(x_size=8, latent_size=4), widen=-1.5)
+    xs = draw_examples(params, 200)
+    estimate = jax.jit(jax.vmap(partial(evaluation.log_marginal_in_halves, linear, params, num_samples=21)))
+
+    def repeat(seed):
+        values, errors, sizes = estimate(jax.random.split(jax.random.key(seed), len(xs)), xs)
+        assert np.all((sizes >= 1) & (sizes <= 21))
+        return np.mean(values), np.sqrt(np.sum(np.square(errors))) / len(xs)
+
+    means, errors = np.array([repeat(seed) for seed in range(40)]).T
+    # Forty repeats know their spread to a ninth.
+    assert 0.7 < np.mean(errors) / np.std(means, ddof=1) < 1.4
+    assert np.all(
+        np.isnan(
+            jax.vmap(partial(evaluation.log_marginal_in_halves, linear, params, num_samples=1))(
+                jax.random.split(jax.random.key(0), len(xs)), xs
+            )[1]
+        )
+    )
