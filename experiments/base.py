@@ -46,6 +46,7 @@ class Experiment(NamedTuple):
       num_samples: importance samples of the test NLL.
       kl_fn: how the KL of this posterior and prior is evaluated.
       point: which latent stands for a posterior when active units are counted.
+      validation: the training examples that were held out, as the model sees them; None where there are none.
     """
 
     vae: vaejax.VAE
@@ -60,6 +61,7 @@ class Experiment(NamedTuple):
     num_samples: int = 500
     kl_fn: KlFn = vaejax.kl_closed_form
     point: latent.Readout = latent.mean
+    validation: PyTree | None = None
 
     @property
     def example(self) -> Example:

@@ -41,24 +41,24 @@ DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1}
 ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 
 
-def make_test_elbo(
-    experiment: Experiment, members: Members, at_once: int
+def make_mean_elbo(
+    experiment: Experiment, examples: PyTree, members: Members, at_once: int
 ) -> Callable[[TrainState], dict[str, list[float | None]]]:
-    """The test set's mean ELBO from one sample an example, one for each member; the same noise at every call."""
+    """The mean ELBO over examples from one sample of each, one for each member; the same noise at every call."""
 
-    def mean_terms(state: TrainState, test: PyTree) -> vaejax.ElboTerms:
+    def mean_terms(state: TrainState, examples: PyTree) -> vaejax.ElboTerms:
         terms_fn = partial(vaejax.elbo_terms, experiment.vae, state.params, kl_fn=experiment.kl_fn)
         key = jax.random.fold_in(state.key, EPOCH_EVALUATION)
-        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _map_examples(terms_fn, key, 0, test, BATCH_SIZE))
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _map_examples(terms_fn, key, 0, examples, BATCH_SIZE))
 
     compiled = in_pieces(jax.jit(members.lift(mean_terms)), members.num, at_once)
-    test = jax.device_put(experiment.test)
+    examples = jax.device_put(examples)
 
-    def test_elbo(states: TrainState) -> dict[str, list[float | None]]:
-        means = members.stack(jax.device_get(compiled(states, test)))
+    def mean_elbo(states: TrainState) -> dict[str, list[float | None]]:
+        means = members.stack(jax.device_get(compiled(states, examples)))
         return {name: plain(values) for name, values in _named(means).items()}
 
-    return test_elbo
+    return mean_elbo
 
 
 def evaluate(
@@ -130,11 +130,12 @@ def log_marginal_in_halves(
 def summarise(numbers: dict[str, np.ndarray], num_samples: int) -> dict[str, dict[str, Any]]:
     """The summary's numbers of the seeds of one setting: `{"mean", "std", "num_seeds", "values", ...}`."""
     about: dict[str, dict[str, Any]] = {name: {"num_samples": ELBO_SAMPLES} for name in ELBO_NUMBERS}
-    error = float(np.max(numbers["monte_carlo_error"]))
+    finite = numbers["effective_sample_size"][np.isfinite(numbers["effective_sample_size"])]
+    errors = numbers["monte_carlo_error"][np.isfinite(numbers["monte_carlo_error"])]
     about["nll"] = {
         "num_samples": num_samples,
-        "monte_carlo_error": error if np.isfinite(error) else None,
-        "effective_sample_size": float(np.median(numbers["effective_sample_size"])),
+        "monte_carlo_error": float(np.max(errors)) if len(errors) else None,
+        "effective_sample_size": float(np.median(finite)) if len(finite) else None,
     }
     return {name: over_seeds(numbers[name], **about.get(name, {})) for name in MEANINGS}
 

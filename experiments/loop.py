@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from tqdm import tqdm
 
 import vaejax
@@ -16,67 +18,84 @@ from experiments import evaluation, folder, processes
 from experiments.base import Experiment
 from experiments.errors import RunError, UsageError
 from experiments.members import Members, fitting, in_pieces, pieces
-from vaejax import checkpoints, sharding
+from vaejax import checkpoints, modifiers, sharding
 from vaejax.base import PyTree
 from vaejax.training import TrainState
 
+# Steps in a row without a finite gradient after which a member counts as lost.
+PERSISTENT = 100
+# All the steps that optax may skip: when to give up is decided here, with words.
+ANY_NUMBER = 2**31 - 1
+
+
+class Job(NamedTuple):
+    """What is trained, and where.
+
+    Attributes:
+      path: the folder of its metrics and checkpoints.
+      config: the options that every experiment takes.
+      experiment: the model, its recipe and data.
+      members: seeds and settings.
+      mesh: the devices that share each batch.
+      description: what the progress bar says.
+    """
+
+    path: Path
+    config: Any
+    experiment: Experiment
+    members: Members
+    mesh: jax.sharding.Mesh
+    description: str
+
+    @property
+    def replicated(self) -> jax.sharding.Sharding:
+        return sharding.replicated(self.mesh)
+
 
 def train(
-    path: Path,
-    config: Any,
-    experiment: Experiment,
-    members: Members,
-    mesh: jax.sharding.Mesh,
-    check_interrupts: Callable[[], None],
-    description: str,
+    job: Job, check_interrupts: Callable[[], None], on_epoch: Callable[[dict[str, Any]], None] = lambda row: None
 ) -> TrainState:
-    """Trains the members from where the folder's last checkpoint left them, and returns their states."""
-    states = _initial(experiment, members)
-    layout = sharding.fully_sharded(mesh, states) if config.shard_parameters else sharding.replicated(mesh)
-    if jax.process_count() > 1:
-        states = sharding.put(states, layout)
-    states = _restored(path / "checkpoints", states)
-    done = int(members.first(states.step)) // experiment.steps_per_epoch
-    path.mkdir(parents=True, exist_ok=True)
-    folder.cut_metrics(path, done)
-    print(_describe(experiment, members, config, states, done, mesh), flush=True)
+    """Trains the members from where the folder's last checkpoint left them.
 
-    data = sharding.put(experiment.train, sharding.replicated(mesh))
-    # Compiled beforehand, so that the seconds of the first epoch are an epoch's.
-    at_once = members.num if mesh.size > 1 else config.members_at_once
-    epoch, at_once = _compiled_epoch(experiment, members, states, data, at_once, mesh, layout)
-    if at_once >= members.num:
-        states = sharding.put(states, layout) if jax.process_count() == 1 else states
-    test_elbo = evaluation.make_test_elbo(experiment, members, at_once)
-    num_examples = experiment.steps_per_epoch * experiment.batch_size
-    with tqdm(
-        total=config.epochs,
-        initial=done,
-        unit="epoch",
-        dynamic_ncols=True,
-        desc=description,
-        disable=not processes.is_first(),
-    ) as progress:
-        for number in range(done + 1, config.epochs + 1):
+    Args:
+      job: what.
+      check_interrupts: called after every epoch is saved; it raises to end the run.
+      on_epoch: called with the epoch's line of metrics.
+
+    Returns:
+      The states, with the parameters to evaluate: the best on validation data, or the average, or the last.
+    """
+    states, layout = _start(job)
+    done = int(job.members.first(states.step)) // job.experiment.steps_per_epoch
+    job.path.mkdir(parents=True, exist_ok=True)
+    folder.cut_metrics(job.path, done)
+    print(_describe(job, states, done), flush=True)
+
+    data = sharding.put(job.experiment.train, job.replicated)
+    epoch, at_once = _compiled_epoch(job, states, data, layout)
+    if at_once == job.members.num and jax.process_count() == 1:
+        states = sharding.put(states, layout)
+    measure, stop = _make_measure(job, at_once), _make_stop(job, layout)
+    with _progress(job, done) as progress:
+        for number in range(done + 1, job.config.epochs + 1):
+            if _all_stopped(states):
+                print(f"\nno better validation loss for {job.config.patience} epochs: stopped", file=sys.stderr)
+                break
             started = time.perf_counter()
             states, metrics = epoch(states, data)
             metrics = jax.device_get(metrics)
             seconds = time.perf_counter() - started
-            row = {"epoch": number, "step": number * experiment.steps_per_epoch, "seconds": round(seconds, 3)}
-            row |= {
-                "train": _means(members, metrics.loss, metrics.terms),
-                "test": test_elbo(sharding.gather(states, mesh)),
-            }
-            _check_finite(row, members, path)
-            folder.append_metrics(path, row)
-            checkpoints.save(path / "checkpoints", states, step=row["step"])
+            row = {"epoch": number, "step": number * job.experiment.steps_per_epoch, "seconds": round(seconds, 3)}
+            row |= {"train": _means(job.members, metrics.loss, metrics.terms)} | measure(states)
+            states = stop(states, row)
+            _check_finite(job, row, states)
+            folder.append_metrics(job.path, row)
+            checkpoints.save(job.path / "checkpoints", states, step=row["step"])
+            on_epoch(row)
             check_interrupts()
             progress.update()
-            progress.set_postfix_str(
-                f"train {_mean(row['train']['loss']):.2f}, test {_mean(row['test']['negative_elbo']):.2f} nats, "
-                f"{num_examples * members.num / seconds:,.0f} images/s"
-            )
-    return sharding.gather(states, mesh)
+            progress.set_postfix_str(_postfix(job, row))
+    return modifiers.best(sharding.gather(states, job.mesh))
 
 
 def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
@@ -93,62 +112,78 @@ def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
     return mesh
 
 
-def _initial(experiment: Experiment, members: Members) -> TrainState:
-    """The states before the first step, of all members."""
-    recipe = experiment.recipe(experiment.hyperparameters)
-    init = members.lift(partial(vaejax.init_train_state, experiment.vae, recipe.optimizer))
-    return jax.jit(init)(members.keys, experiment.example)
+def _recipe(job: Job, hyperparameters: dict[str, Any]) -> Any:
+    """The experiment's recipe with care: gradients clipped if asked to, and steps skipped where they are not finite."""
+    recipe = job.experiment.recipe(hyperparameters)
+    optimizer = recipe.optimizer
+    if job.config.clip_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(job.config.clip_norm), optimizer)
+    return recipe._replace(optimizer=optax.apply_if_finite(optimizer, ANY_NUMBER))
 
 
-def _restored(directory: Path, states: TrainState) -> TrainState:
-    if checkpoints.latest(directory) is None:
-        return states
+def _start(job: Job) -> tuple[TrainState, PyTree]:
+    """The states before the first step, or those of the last checkpoint, and how they are laid out over the devices."""
+    optimizer = _recipe(job, dict(job.experiment.hyperparameters)).optimizer
+
+    def init(key: jax.Array, x: PyTree) -> TrainState:
+        state = vaejax.init_train_state(job.experiment.vae, optimizer, key, x)
+        state = modifiers.start_average(state) if job.config.average is not None else state
+        return modifiers.start_stopping(state) if job.config.patience is not None else state
+
+    states = jax.jit(job.members.lift(init))(job.members.keys, job.experiment.example)
+    layout = sharding.fully_sharded(job.mesh, states) if job.config.shard_parameters else job.replicated
+    if jax.process_count() > 1:
+        states = sharding.put(states, layout)
+    if checkpoints.latest(job.path / "checkpoints") is None:
+        return states, layout
     try:
-        return checkpoints.restore(directory, states)
+        return checkpoints.restore(job.path / "checkpoints", states), layout
     except ValueError as error:
         raise RunError(f"{error} To start afresh, give another --out.") from error
 
 
+def _epoch_of_one(job: Job, member: tuple[dict, TrainState], data: PyTree) -> tuple[TrainState, PyTree]:
+    swept, state = member
+    step = vaejax.make_train_step(*_recipe(job, dict(job.experiment.hyperparameters) | swept))
+    if job.config.average is not None:
+        step = modifiers.with_average(step, job.config.average)
+    batches = sharding.batch_sharding(job.mesh) if job.mesh.size > 1 else None
+    epoch = vaejax.make_train_epoch(step, job.experiment.batch_size, batch_sharding=batches)
+    return (modifiers.freeze_stopped(epoch) if job.config.patience is not None else epoch)(state, data)
+
+
 def _compiled_epoch(
-    experiment: Experiment,
-    members: Members,
-    states: TrainState,
-    data: PyTree,
-    at_once: int | None,
-    mesh: jax.sharding.Mesh,
-    layout: PyTree,
+    job: Job, states: TrainState, data: PyTree, layout: PyTree
 ) -> tuple[Callable[[TrainState, PyTree], tuple[TrainState, PyTree]], int]:
-    """`epoch(states, data)` over all members, and how many of them it trains at once: by default all that fit."""
+    """`epoch(states, data)` over all members, and how many of them it trains at once: by default all that fit.
 
-    def one(member: tuple[dict, TrainState], data: PyTree) -> tuple[TrainState, PyTree]:
-        swept, state = member
-        step = vaejax.make_train_step(*experiment.recipe(experiment.hyperparameters | swept))
-        batches = sharding.batch_sharding(mesh) if mesh.size > 1 else None
-        return vaejax.make_train_epoch(step, experiment.batch_size, batch_sharding=batches)(state, data)
-
+    Compiled beforehand, so that the seconds of the first epoch are an epoch's.
+    """
+    members, one = job.members, partial(_epoch_of_one, job)
     # The swept values come again at every epoch, and must not be donated with the states.
-    replicated = sharding.replicated(mesh)
     program = jax.jit(
         lambda states, swept, data: members.lift(one)((swept, states), data),
         donate_argnums=0,
-        out_shardings=(layout, replicated),
+        out_shardings=(layout, job.replicated),
     )
-    swept = sharding.put(members.hyperparameters, replicated)
+    swept = sharding.put(members.hyperparameters, job.replicated)
 
     def compiled(num: int) -> jax.stages.Compiled:
         if num == members.num:
             placed = states if jax.process_count() > 1 else sharding.put(states, layout)
             return program.lower(placed, swept, data).compile()
         part = jax.tree.map(lambda leaf: leaf[pieces(members.num, num)[0]], (states, swept))
-        return program.lower(*sharding.put(part, replicated), data).compile()
+        return program.lower(*sharding.put(part, job.replicated), data).compile()
 
-    executable = compiled(at_once or members.num)
-    if at_once is None:
+    # Members spread over devices are all trained at once.
+    at_once = members.num if job.mesh.size > 1 else min(job.config.members_at_once or members.num, members.num)
+    executable = compiled(at_once)
+    if job.config.members_at_once is None and job.mesh.size == 1:
         at_once = fitting(members.num, _bytes(executable))
         if at_once < members.num:
             print(f"{members.num} members do not fit into memory together: {at_once} at a time", file=sys.stderr)
             executable = compiled(at_once)
-    apply = in_pieces(lambda stacked, data: executable(*stacked, data), members.num, at_once, replicated)
+    apply = in_pieces(lambda stacked, data: executable(*stacked, data), members.num, at_once, job.replicated)
     return lambda states, data: apply((states, swept), data), at_once
 
 
@@ -158,24 +193,88 @@ def _bytes(executable: jax.stages.Compiled) -> int:
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis else 0
 
 
-def _describe(
-    experiment: Experiment, members: Members, config: Any, states: TrainState, done: int, mesh: jax.sharding.Mesh
-) -> str:
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(members.first(states.params)))
-    num_examples = experiment.steps_per_epoch * experiment.batch_size
+def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, Any]]:
+    """The test and validation numbers of a line of metrics."""
+    parts = {"test": job.experiment.test, "validation": job.experiment.validation}
+    elbos = {
+        name: evaluation.make_mean_elbo(job.experiment, part, job.members, at_once)
+        for name, part in parts.items()
+        if part is not None
+    }
+
+    def measure(states: TrainState) -> dict[str, Any]:
+        evaluated = modifiers.averaged(sharding.gather(states, job.mesh))
+        return {name: elbo(evaluated) for name, elbo in elbos.items()}
+
+    return measure
+
+
+def _make_stop(job: Job, layout: PyTree) -> Callable[[TrainState, dict], TrainState]:
+    """What early stopping makes of the states and a line of metrics."""
+    if job.config.patience is None:
+        return lambda states, row: states
+
+    def update(member: tuple[TrainState, jax.Array]) -> TrainState:
+        return modifiers.update_stopping(*member, patience=job.config.patience)
+
+    compiled = jax.jit(job.members.lift(update), out_shardings=layout if job.config.shard_parameters else None)
+
+    def stop(states: TrainState, row: dict) -> TrainState:
+        losses = np.asarray(row["validation"]["negative_elbo"], np.float32)  # None becomes NaN
+        return compiled((states, losses[0] if job.members.num == 1 else losses))
+
+    return stop
+
+
+def _all_stopped(states: TrainState) -> bool:
+    stopping = (states.extra or {}).get(modifiers.STOPPING)
+    return stopping is not None and bool(jnp.all(stopping.stopped))
+
+
+def _describe(job: Job, states: TrainState, done: int) -> str:
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(job.members.first(states.params)))
+    num_examples = job.experiment.steps_per_epoch * job.experiment.batch_size
+    half = "" if job.config.compute_dtype == "float32" else f", networks in {job.config.compute_dtype}"
     return (
-        f"{num_parameters:,} parameters, {num_examples:,} examples an epoch, {members.describe()}, "
-        f"{config.epochs} epochs{f' ({done} done)' if done else ''}, on {mesh.size} x {jax.devices()[0].device_kind}"
+        f"{num_parameters:,} parameters, {num_examples:,} examples an epoch, {job.members.describe()}, "
+        f"{job.config.epochs} epochs{f' ({done} done)' if done else ''}{half}, "
+        f"on {job.mesh.size} x {jax.devices()[0].device_kind}"
+    )
+
+
+def _progress(job: Job, done: int) -> tqdm:
+    return tqdm(
+        total=job.config.epochs,
+        initial=done,
+        unit="epoch",
+        dynamic_ncols=True,
+        desc=job.description,
+        disable=not processes.is_first(),
+    )
+
+
+def _postfix(job: Job, row: dict) -> str:
+    num_examples = job.experiment.steps_per_epoch * job.experiment.batch_size * job.members.num
+    return (
+        f"train {_mean(row['train']['loss']):.2f}, test {_mean(row['test']['negative_elbo']):.2f} nats, "
+        f"{num_examples / max(row['seconds'], 1e-3):,.0f} images/s"
     )
 
 
 def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list[float | None]]:
-    """Means over an epoch's steps, one for each member; of the terms, those that are one number a step."""
+    """Means over an epoch's steps that were finite, one for each member; of the terms, those of one number a step."""
     series = {"loss": loss}
     for place, term in jax.tree.leaves_with_path(terms):
         if np.ndim(term) == np.ndim(loss):
             series[jax.tree_util.keystr(place, simple=True, separator="/")] = term
-    return {name: evaluation.plain(np.mean(members.stack(term), axis=1)) for name, term in series.items()}
+    return {name: evaluation.plain(_mean_of_finite(members.stack(term))) for name, term in series.items()}
+
+
+def _mean_of_finite(steps: np.ndarray) -> np.ndarray:
+    """`[members, steps]` to `[members]`; NaN where no step was finite."""
+    finite = np.isfinite(steps)
+    with np.errstate(invalid="ignore"):
+        return np.where(finite, steps, 0).sum(axis=1, dtype=np.float64) / finite.sum(axis=1)
 
 
 def _mean(values: list[float | None]) -> float:
@@ -183,14 +282,27 @@ def _mean(values: list[float | None]) -> float:
     return float(np.mean([value for value in values if value is not None]))
 
 
-def _check_finite(row: dict, members: Members, path: Path) -> None:
-    """RunError once no member has a finite loss left; one that diverges among others is named and disturbs none."""
-    for part, name in (("train", "loss"), ("test", "negative_elbo")):
-        diverged = [members.name(index) for index, value in enumerate(row[part][name]) if value is None]
-        if len(diverged) == members.num:
-            raise RunError(
-                f"the {part} {name.replace('_', ' ')} of {'; '.join(diverged[:5])} is not finite in epoch "
-                f"{row['epoch']}; try a smaller --learning-rate. What was trained until then is in {path}."
-            )
-        if diverged:
-            print(f"\nepoch {row['epoch']}: the {part} loss is not finite for {'; '.join(diverged)}", file=sys.stderr)
+def _check_finite(job: Job, row: dict, states: TrainState) -> None:
+    """Adds the skipped steps to the line; RunError once every member is lost. One that is lost disturbs no other."""
+    counts = jax.device_get((states.opt_state.notfinite_count, states.opt_state.total_notfinite))
+    in_a_row, skipped = (np.atleast_1d(count) for count in counts)
+    if skipped.any():
+        row["skipped_steps"] = skipped.tolist()
+    patience = min(PERSISTENT, job.experiment.steps_per_epoch)
+    lost = [
+        index
+        for index, loss in enumerate(row["test"]["negative_elbo"])
+        if loss is None or row["train"]["loss"][index] is None or in_a_row[index] >= patience
+    ]
+    if not lost:
+        return
+    names = "; ".join(job.members.name(index) for index in lost[:5])
+    message = (
+        f"epoch {row['epoch']}: loss or gradient is not finite for {names} "
+        f"({in_a_row[lost[0]]} steps in a row, {skipped[lost[0]]} skipped in all)"
+    )
+    if len(lost) == job.members.num:
+        raise RunError(
+            f"{message}; try a smaller --learning-rate, or --clip-norm. What was trained until then is in {job.path}."
+        )
+    print(f"\n{message}", file=sys.stderr)

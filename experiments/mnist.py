@@ -5,6 +5,7 @@ Command: python -m experiments.mnist
 """
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from functools import partial
 
@@ -15,7 +16,7 @@ import optax
 
 import vaejax
 from experiments import figures, run
-from vaejax import datasets
+from vaejax import datasets, schedules
 from vaejax.base import Array
 
 ABOUT = run.About(
@@ -26,7 +27,8 @@ ABOUT = run.About(
 )
 
 # The test set is drawn once, with this key, whatever the seed of the run: every model is judged on the same pixels.
-TEST_KEY = 777
+# Likewise the validation images.
+TEST_KEY, VALIDATION_KEY = 777, 778
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Config(run.Config):
     """Adam's, at the start of the cosine decay; may be swept."""
     beta: float = 1.0
     """Weight of the KL in the loss: 1 is the bound, another value beta-VAE; may be swept."""
+    warm_up_epochs: int = 0
+    """Epochs over which beta rises from 0 in a straight line."""
     num_samples: int = 500
     """Importance samples an example of the test NLL."""
 
@@ -53,8 +57,15 @@ def is_grey(images: np.ndarray) -> bool:
     return bool(np.any((images > 0) & (images < white)))
 
 
+def binarize_once(seed: int, images: np.ndarray) -> Array:
+    """The images as the model sees them, drawn once, each with its own key."""
+    keys = jax.random.split(jax.random.key(seed), len(images))
+    return jax.jit(jax.vmap(vaejax.binarize))(keys, jnp.asarray(images))
+
+
 def make_experiment(config: Config) -> run.Experiment:
     train, test = run.load(config)
+    train, validation = run.hold_out(train, config.num_validation)
     image_shape = train.images.shape[1:]
     vae = vaejax.gaussian_vae(
         latent_size=config.latent_size,
@@ -62,16 +73,21 @@ def make_experiment(config: Config) -> run.Experiment:
         decoder=vaejax.MLP((config.hidden_size,), image_shape),
         likelihood=vaejax.Bernoulli,
     )
+    vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), vaejax.binarize)
-    num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
+    steps_per_epoch = run.steps_per_epoch(train.images, config.batch_size)
+    num_steps = config.epochs * steps_per_epoch
+    if config.warm_up_epochs >= config.epochs:
+        warnings.warn(
+            f"beta rises over {config.warm_up_epochs} epochs and training ends after {config.epochs}", stacklevel=1
+        )
 
     def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
         learning_rate = optax.cosine_decay_schedule(hyperparameters["learning_rate"], num_steps)
-        beta = optax.constant_schedule(hyperparameters["beta"])
+        beta = schedules.warm_up(hyperparameters["beta"], config.warm_up_epochs * steps_per_epoch)
         return run.Recipe(vaejax.mean_over_batch(objective), optax.adam(learning_rate), {"beta": beta})
 
-    test_keys = jax.random.split(jax.random.key(TEST_KEY), len(test.images))
-    xs = jax.jit(jax.vmap(vaejax.binarize))(test_keys, jnp.asarray(test.images))
+    xs = binarize_once(TEST_KEY, test.images)
     return run.Experiment(
         vae=vae,
         recipe=recipe,
@@ -83,6 +99,7 @@ def make_experiment(config: Config) -> run.Experiment:
         binarization="dynamic" if is_grey(train.images) else "static",
         figures=partial(figures.image_figures, vae, xs, test.labels),
         num_samples=config.num_samples,
+        validation=None if validation is None else binarize_once(VALIDATION_KEY, validation.images),
     )
 
 

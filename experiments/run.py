@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import tyro
 
-from experiments import evaluation, folder, interrupts, loop, processes, report, sweeps
+from experiments import evaluation, folder, interrupts, loop, processes, report, sweeps, tracking
 from experiments.base import About, Comparison, Experiment, Recipe, Result, steps_per_epoch
 from experiments.errors import RunError, UsageError
 from experiments.interrupts import Interrupted
@@ -34,6 +34,7 @@ __all__ = [
     "Recipe",
     "Result",
     "UsageError",
+    "hold_out",
     "load",
     "main",
     "run",
@@ -59,6 +60,18 @@ class Config:
     """Folder of the run; by default the next free of runs/NAME-0001, runs/NAME-0002, ..."""
     resume: bool = False
     """Continue the run in --out (by default the newest of this experiment) from its last checkpoint."""
+    clip_norm: float | None = None
+    """Scale gradients down to this global norm where they are larger."""
+    average: float | None = None
+    """Evaluate an exponential moving average of the parameters with this decay, such as 0.999."""
+    num_validation: int = 0
+    """Training examples held out, the last ones, and evaluated after each epoch."""
+    patience: int | None = None
+    """Stop after that many epochs without a smaller validation loss, and take the best parameters."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """In which the networks compute; parameters, optimizer and log-densities stay float32."""
+    tensorboard: bool = False
+    """Write TensorBoard event files into the run's folder too (the extra `tensorboard`)."""
     sweep: tuple[str, ...] = ()
     """NAME=VALUE,VALUE,... ...: train every seed at each value (of several names, each combination) and compare."""
     members_at_once: int | None = None
@@ -85,6 +98,19 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset]:
     if len(test.images) < 2:
         raise UsageError("--data: there is one test image; variances over the test set need at least 2.")
     return train, test
+
+
+def hold_out(train: datasets.Dataset, num: int) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """The training part without its last `num` examples, and these; UsageError where too few are left."""
+    if not num:
+        return train, None
+    if num >= len(train.images):
+        raise UsageError(f"--num-validation is {num} and there are {len(train.images)} training examples; give fewer.")
+    parts = [
+        datasets.Dataset(train.images[part], None if train.labels is None else train.labels[part])
+        for part in (slice(None, -num), slice(-num, None))
+    ]
+    return parts[0], parts[1]
 
 
 def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment | Comparison]) -> None:
@@ -118,10 +144,12 @@ def run(
     config: Any,
     make_experiment: Callable[[Any], Experiment | Comparison],
     parse: Callable[[Any], Any] | None = None,
+    on_epoch: tracking.OnEpoch | None = None,
 ) -> dict:
     """Trains, evaluates and draws an experiment, or finishes one that was interrupted. Returns its summary.
 
     `parse` reads the command line again over other defaults (see `folder.find`); None where there is no command line.
+    `on_epoch` is called with every line of metrics, for a tracker of one's own.
     """
     started = time.perf_counter()
     _check(config)
@@ -140,7 +168,11 @@ def run(
     try:
         with interrupts.requests() as check_interrupts:
             states = {
-                arm: loop.train(path / arm, config, experiment, members, mesh, check_interrupts, arm or "training")
+                arm: loop.train(
+                    loop.Job(path / arm, config, experiment, members, mesh, arm or "training"),
+                    check_interrupts,
+                    _on_epoch(config, path / arm, members, on_epoch),
+                )
                 for arm, experiment in arms.items()
             }
             history = {arm: folder.read_metrics(path / arm) for arm in arms}
@@ -169,6 +201,17 @@ def run(
         print(f"  figures/{figure}.png")
     print(f"done in {time.perf_counter() - started:.0f} s, of which training {training_seconds:.0f} s")
     return summary
+
+
+def _on_epoch(config: Any, path: Path, members: Members, on_epoch: tracking.OnEpoch | None) -> tracking.OnEpoch:
+    listeners = [tracking.tensorboard(path, members)] if config.tensorboard else []
+    listeners += [on_epoch] if on_epoch else []
+
+    def tell(row: dict[str, Any]) -> None:
+        for listener in listeners:
+            listener(row)
+
+    return tell
 
 
 def _members(config: Any, arms: Mapping[str, Experiment]) -> Members:
@@ -216,6 +259,10 @@ def _conclude(
     )
 
 
+# Options for which 0 means something.
+MAY_BE_ZERO = ("seed", "beta", "num_validation", "warm_up_epochs")
+
+
 def _check(config: Any) -> None:
     if config.seed + config.num_seeds > 2**31:
         raise UsageError(f"--seed is {config.seed}; seeds must stay below {2**31}.")
@@ -223,7 +270,10 @@ def _check(config: Any) -> None:
         value, flag = getattr(config, field.name), "--" + field.name.replace("_", "-")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if not math.isfinite(value) or value < 0 or (value == 0 and field.name != "seed"):
-            raise UsageError(
-                f"{flag} is {value}; give a {'non-negative' if field.name == 'seed' else 'positive'} number."
-            )
+        may_be_zero = field.name in MAY_BE_ZERO
+        if not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
+            raise UsageError(f"{flag} is {value}; give a {'non-negative' if may_be_zero else 'positive'} number.")
+    if config.average is not None and config.average >= 1:
+        raise UsageError(f"--average is {config.average}; give a decay below 1, such as 0.999.")
+    if config.patience is not None and not config.num_validation:
+        raise UsageError("--patience needs validation data; hold some out with --num-validation, such as 10000.")

@@ -17,7 +17,7 @@ from vaejax.distributions import (
 )
 from vaejax.estimators import MarginalEstimate, active_units, log_marginal
 from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, traverse
-from vaejax.models import gaussian_vae
+from vaejax.models import gaussian_vae, with_compute_dtype
 from vaejax.networks import MLP, Network, as_network, chain
 from vaejax.objectives import (
     ElboTerms,
@@ -83,5 +83,6 @@ __all__ = [
     "simple_head",
     "soft_bounds",
     "traverse",
+    "with_compute_dtype",
     "with_transform",
 ]

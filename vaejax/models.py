@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from vaejax.base import VAE, Example, Head, Key, Latent, Params, check_count
+from vaejax.base import VAE, Distribution, Example, Head, Key, Latent, Params, PyTree, check_count
 from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
 from vaejax.networks import MLP, as_network, chain
 
@@ -59,6 +60,34 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
         return likelihood.apply(params["likelihood"], decoder.apply(params["decoder"], z))
 
     return VAE(init, encode, prior, decode)
+
+
+def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
+    """The VAE whose networks compute in `dtype`, such as bfloat16, with parameters and log-densities as they were.
+
+    Parameters and inputs are cast on the way into `encode` and `decode`, and the distributions that come out are cast
+    back to float32: what is rounded is the networks' work and the parameters of the two distributions. Gradients
+    arrive, and are accumulated by the optimizer, in the parameters' own dtype. The prior is computed as before.
+
+    Raises:
+      TypeError: `dtype` is not a floating-point one.
+
+    Source: Micikevicius et al. 2018, section 3.
+    """
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"with_compute_dtype: dtype is {dtype}; give a floating-point one, such as jnp.bfloat16.")
+
+    def encode(params: Params, x: Example) -> Distribution:
+        return _cast(vae.encode(_cast(params, dtype), _cast(x, dtype)), jnp.float32)
+
+    def decode(params: Params, z: Latent) -> Distribution:
+        return _cast(vae.decode(_cast(params, dtype), _cast(z, dtype)), jnp.float32)
+
+    return vae._replace(encode=encode, decode=decode)
+
+
+def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def _check_decoder(outputs, x, likelihood: Head) -> None:

@@ -1,0 +1,42 @@
+"""What hears of every epoch beside metrics.jsonl: TensorBoard, and any function of the user's."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments import processes
+from experiments.errors import UsageError
+from experiments.members import Members
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+def tensorboard(path: Path, members: Members) -> OnEpoch:
+    """Writes each line of metrics as scalars over steps, one TensorBoard run for each member.
+
+    Raises:
+      UsageError: tensorboardX, which writes event files without TensorFlow, is not installed.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise UsageError("--tensorboard needs tensorboardX; install the extra `tensorboard`.") from error
+    writers: list[SummaryWriter] = []
+
+    @processes.by_first
+    def write(row: dict[str, Any]) -> None:
+        if not writers:
+            # Lines of a run that is resumed and were written before it was killed are replaced.
+            writers.extend(
+                SummaryWriter(str(path / "tensorboard" / members.name(index)), purge_step=row["step"])
+                for index in range(members.num)
+            )
+        for part, numbers in row.items():
+            if isinstance(numbers, Mapping):
+                for name, values in numbers.items():
+                    for writer, value in zip(writers, values, strict=True):
+                        writer.add_scalar(f"{part}/{name}", float("nan") if value is None else value, row["step"])
+        for writer in writers:
+            writer.flush()
+
+    return write
