@@ -118,10 +118,10 @@ def _num_examples(source: Any) -> int:
 
 
 def _is_random_access(source: Any) -> bool:
-    """Whether it gives examples by their index, and is neither an array nor a container of arrays."""
-    if not hasattr(source, "__len__") or not jax.tree_util.all_leaves([source]) or hasattr(source, "dtype"):
+    """Whether it is an object that gives examples by index: neither an array nor a container of arrays."""
+    if isinstance(source, str | bytes) or hasattr(source, "dtype") or not jax.tree_util.all_leaves([source]):
         return False
-    return (hasattr(source, "__getitems__") or hasattr(source, "__getitem__")) and not isinstance(source, str | bytes)
+    return hasattr(source, "__len__") and (hasattr(source, "__getitems__") or hasattr(source, "__getitem__"))
 
 
 def _map_ahead(function: Callable, arguments: Iterable, number: int) -> Iterator:
@@ -140,26 +140,19 @@ def _map_ahead(function: Callable, arguments: Iterable, number: int) -> Iterator
 
 def _gather(source: Any, indices: np.ndarray) -> PyTree:
     """The examples of indices `[steps, batch]` as a pytree of arrays `[steps, batch, ...]`."""
-    # Read in the order in which they lie, which disks and compressed blocks reward, and undone in memory.
-    ascending = np.argsort(indices, axis=None)
-    read = _read_examples if _is_random_access(source) else _read_arrays
-    examples = read(source, indices.ravel()[ascending])
-
-    def arrange(leaf: np.ndarray) -> np.ndarray:
+    if _is_random_access(source):
+        examples = _read(source, indices.ravel())
+        gathered = jax.tree.map(lambda leaf: leaf.reshape(*indices.shape, *leaf.shape[1:]), examples)
+    else:
+        gathered = jax.tree.map(lambda leaf: np.asarray(leaf[indices]), source)
+    for leaf in jax.tree.leaves(gathered):
         if not (jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == np.bool_):
             raise TypeError(f"the source's examples hold {leaf.dtype}; give numbers only.")
-        arranged = np.empty_like(leaf)
-        arranged[ascending] = leaf
-        return arranged.reshape(*indices.shape, *leaf.shape[1:])
-
-    return jax.tree.map(arrange, examples)
+    return gathered
 
 
-def _read_arrays(source: PyTree, indices: np.ndarray) -> PyTree:
-    return jax.tree.map(lambda leaf: np.asarray(leaf[indices]), source)
-
-
-def _read_examples(source: Any, indices: np.ndarray) -> PyTree:
+def _read(source: Any, indices: np.ndarray) -> PyTree:
+    """Examples one by one from an object that gives them by index, stacked along a leading axis."""
     numbers = indices.tolist()
     if hasattr(source, "__getitems__"):
         examples = source.__getitems__(numbers)
@@ -170,4 +163,11 @@ def _read_examples(source: Any, indices: np.ndarray) -> PyTree:
     try:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
     except ValueError as error:
-        raise ValueError(f"the source's examples cannot be stacked ({error}); give examples of one shape.") from error
+        shapes = [str(jax.tree.map(np.shape, example)) for example in examples]
+        other = next((place for place, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if other is None:
+            raise
+        raise ValueError(
+            f"example {numbers[0]} of the source has shape {shapes[0]} and example {numbers[other]} {shapes[other]}; "
+            "give examples of one shape."
+        ) from error
