@@ -3,14 +3,17 @@
 Both run in one process, in turn, round after round, since a shared machine's speed drifts; the ratio of each round is
 what counts. Same model (784-400-20, ReLU, Bernoulli), Adam, a fresh binarisation at each access. The memory map holds
 the bundled digits again and again, shifted and darkened at random; it is written once. A streamed round is the end of
-an epoch, its order included. A set prepared by tensorflow-datasets, read example by example, stands beside them.
+an epoch, and the drawing of its order is in its time. What was written lately is in the system's page cache, where
+there is room. A set prepared by tensorflow-datasets, where that is installed, stands beside them.
 Command: python -m experiments.throughput --directory DIR
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 import statistics
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +32,7 @@ import vaejax
 from experiments import run
 from experiments.benchmark import measure
 from vaejax import datasets
-from vaejax.base import Array, PyTree
+from vaejax.base import Array, PyTree, check_count
 from vaejax.streaming import make_streamed_epoch
 
 ABOUT = run.About(
@@ -86,15 +89,13 @@ def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def memory_mapped(config: Config) -> np.memmap:
-    """The images in the folder, written if there are none; UsageError where there are others."""
+    """The images in the folder, written if there are none; ValueError where there are others."""
     path = config.directory / "train.npy"
     if not path.exists():
         write_images(path, config.examples)
     images = np.load(path, mmap_mode="r")
     if images.shape != (config.examples, 28, 28) or images.dtype != np.uint8:
-        raise run.UsageError(
-            f"{path} is {images.dtype} {list(images.shape)}; give --examples {len(images)} or remove it."
-        )
+        raise ValueError(f"{path} is {images.dtype} {list(images.shape)}; give --examples {len(images)} or remove it.")
     return images
 
 
@@ -144,14 +145,15 @@ def make_rows(config: Config) -> tuple[dict[str, tuple[PyTree, Callable, Any]], 
     first = len(images) // size - num_steps
 
     def end_of_epoch(state: PyTree, source: np.ndarray) -> tuple[PyTree, PyTree]:
-        return streamed(state._replace(step=jnp.int32(first)), source)
+        # From the end of one epoch into the next: every round has other images.
+        return streamed(state._replace(step=state.step + jnp.int32(first)), source)
 
     rows = {
         "resident": (state, jax.jit(vaejax.make_train_epoch(step, size), donate_argnums=0), resident),
         "memory map": (make_step()[0], end_of_epoch, images),
     }
     counts = {"resident": len(resident) // size * size, "memory map": num_steps * size}
-    if config.prepared_examples:
+    if config.prepared_examples and importlib.util.find_spec("tensorflow_datasets") is not None:
         state, step = make_step(lambda x: x["image"])
         epoch = make_streamed_epoch(step, size, steps_per_dispatch=config.steps_per_dispatch)
         rows["TFDS"] = (state, epoch, prepared_source(config))
@@ -167,29 +169,30 @@ def peak_anonymous_memory() -> Iterator[Callable[[], int | None]]:
     def watch() -> None:
         while not done.wait(0.02):
             sizes = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("RssAnon:")]
-            seen.append(max([seen.pop(), *(int(size) * 1024 for size in sizes)]))
+            seen[0] = max(seen[0], *(int(size) * 1024 for size in sizes), 0)
 
     thread = threading.Thread(target=watch, daemon=True)
     if status.exists():
         thread.start()
     try:
-        yield lambda: max(seen, default=0) or None
+        yield lambda: seen[0] or None
     finally:
         done.set()
 
 
 def main(config: Config) -> dict[str, Any]:
+    for name in ("examples", "rounds", "steps", "batch_size", "steps_per_dispatch"):
+        check_count(f"--{name.replace('_', '-')}", getattr(config, name))
     with peak_anonymous_memory() as peak:
         rows, counts = make_rows(config)
         seconds = measure(rows, config.rounds)
         memory = peak()
     speeds = {name: [counts[name] / value for value in values] for name, values in seconds.items()}
     print(f"784-400-20 Bernoulli VAE, batch {config.batch_size}, {config.rounds} rounds; images per second, and ratio")
-    ratios = {}
+    resident = speeds["resident"]
+    ratios = {name: [a / b for a, b in zip(values, resident, strict=True)] for name, values in speeds.items()}
     for name, values in speeds.items():
-        ratios[name] = [value / resident for value, resident in zip(values, speeds["resident"], strict=True)]
-        told = [f"{spread(numbers, form)}" for numbers, form in ((values, ",.0f"), (ratios[name], ".2f"))]
-        print(f"  {name:12s}{told[0]:32s}{told[1]}")
+        print(f"  {name:12s}{spread(values, ',.0f'):32s}{spread(ratios[name], '.2f')}")
     print(f"  peak anonymous memory: {'not measured' if memory is None else f'{memory / 2**30:.2f} GiB'}")
     result = {
         "images_per_second": speeds,
@@ -207,4 +210,8 @@ def spread(values: list[float], form: str) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m experiments.throughput", description=__doc__))
+    try:
+        main(tyro.cli(Config, prog="python -m experiments.throughput", description=__doc__))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
