@@ -18,7 +18,7 @@ from experiments import evaluation, folder, processes
 from experiments.base import Experiment
 from experiments.errors import RunError, UsageError
 from experiments.members import Members, fitting, in_pieces, pieces
-from vaejax import checkpoints, modifiers, sharding
+from vaejax import checkpoints, modifiers, sharding, streaming
 from vaejax.base import PyTree
 from vaejax.training import TrainState
 
@@ -71,8 +71,11 @@ def train(
     folder.cut_metrics(job.path, done)
     print(_describe(job, states, done), flush=True)
 
-    data = sharding.put(job.experiment.train, job.replicated)
-    epoch, at_once = _compiled_epoch(job, states, data, layout)
+    if streams(job.experiment):
+        data, at_once, epoch = job.experiment.train, 1, _streamed_epoch(job)
+    else:
+        data = sharding.put(job.experiment.train, job.replicated)
+        epoch, at_once = _compiled_epoch(job, states, data, layout)
     if at_once == job.members.num and jax.process_count() == 1:
         states = sharding.put(states, layout)
     measure, stop = _make_measure(job, at_once), _make_stop(job, layout)
@@ -112,6 +115,20 @@ def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
     return mesh
 
 
+def streams(experiment: Experiment) -> bool:
+    """Whether the training data stay where they are, in a file, and are read as they are needed."""
+    return any(isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(experiment.train))
+
+
+def check_streams(experiment: Experiment, members: Members) -> None:
+    """UsageError where data that are streamed would be needed by several members or processes."""
+    if streams(experiment) and (members.num > 1 or jax.process_count() > 1):
+        raise UsageError(
+            "--data: images in .npy files are read by one member in one process; leave out --num-seeds, --sweep and "
+            "--distributed, or give the images as an .npz."
+        )
+
+
 def _recipe(job: Job, hyperparameters: dict[str, Any]) -> Any:
     """The experiment's recipe with care: gradients clipped if asked to, and steps skipped where they are not finite."""
     recipe = job.experiment.recipe(hyperparameters)
@@ -142,13 +159,23 @@ def _start(job: Job) -> tuple[TrainState, PyTree]:
         raise RunError(f"{error} To start afresh, give another --out.") from error
 
 
+def _step(job: Job, swept: dict[str, Any]) -> Callable:
+    step = vaejax.make_train_step(*_recipe(job, dict(job.experiment.hyperparameters) | swept))
+    return step if job.config.average is None else modifiers.with_average(step, job.config.average)
+
+
+def _batches(job: Job) -> jax.sharding.Sharding | None:
+    return sharding.batch_sharding(job.mesh) if job.mesh.size > 1 else None
+
+
+def _streamed_epoch(job: Job) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
+    step = _step(job, job.members.hyperparameters)
+    return streaming.make_streamed_epoch(step, job.experiment.batch_size, batch_sharding=_batches(job))
+
+
 def _epoch_of_one(job: Job, member: tuple[dict, TrainState], data: PyTree) -> tuple[TrainState, PyTree]:
     swept, state = member
-    step = vaejax.make_train_step(*_recipe(job, dict(job.experiment.hyperparameters) | swept))
-    if job.config.average is not None:
-        step = modifiers.with_average(step, job.config.average)
-    batches = sharding.batch_sharding(job.mesh) if job.mesh.size > 1 else None
-    epoch = vaejax.make_train_epoch(step, job.experiment.batch_size, batch_sharding=batches)
+    epoch = vaejax.make_train_epoch(_step(job, swept), job.experiment.batch_size, batch_sharding=_batches(job))
     return (modifiers.freeze_stopped(epoch) if job.config.patience is not None else epoch)(state, data)
 
 

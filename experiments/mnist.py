@@ -16,7 +16,7 @@ import optax
 
 import vaejax
 from experiments import figures, run
-from vaejax import datasets, schedules
+from vaejax import datasets, own_data, schedules
 from vaejax.base import Array
 
 ABOUT = run.About(
@@ -54,7 +54,7 @@ class Config(run.Config):
 def is_grey(images: np.ndarray) -> bool:
     """Whether any pixel lies between black and white; if none does, a fresh binarisation changes nothing."""
     white = 255 if images.dtype == np.uint8 else 1
-    return bool(np.any((images > 0) & (images < white)))
+    return any(np.any((part > 0) & (part < white)) for part in own_data.chunks(images))
 
 
 def binarize_once(seed: int, images: np.ndarray) -> Array:

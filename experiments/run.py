@@ -53,7 +53,8 @@ class Config:
     epochs: int = 1
     """Passes over the training data."""
     data: str = "mnist"
-    """Data set: mnist (bundled), fashion_mnist or another of the catalogue, one of TFDS, or a path to an .npz."""
+    """Data set: mnist (bundled), another of the catalogue, one of TFDS, a path to an .npz, or to a folder with images in
+    train/ and test/, or with train.npy and test.npy, which are not loaded into memory."""
     data_dir: Path | None = None
     """Folder with the official files of --data, where they are not to be downloaded."""
     out: Path | None = None
@@ -158,6 +159,8 @@ def run(
     arms, conclude = _as_comparison(make_experiment(config))
     members = _members(config, arms)
     data_checksum = next(iter(arms.values())).data_checksum
+    for experiment in arms.values():
+        loop.check_streams(experiment, members)
     mesh = loop.make_mesh(config.num_devices, next(iter(arms.values())).batch_size)
     folder.check_data(path, data_checksum)
     path = folder.create(path, name, config)

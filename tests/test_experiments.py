@@ -1,5 +1,6 @@
 """The main job: what it leaves, and that it is the same run again, by seed, by member, and after a kill."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -10,9 +11,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of
+from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of, users_settings
 
-from experiments import folder
+from experiments import folder, mnist, run
 from experiments.__main__ import catalogue
 
 
@@ -157,3 +158,38 @@ def test_several_seeds_are_reported_with_their_error_bar(data, tmp_path):
     assert number["num_seeds"] == 2 and summary["seeds"] == [0, 1]
     assert number["mean"] == pytest.approx(np.mean(number["values"]))
     assert number["std"] == pytest.approx(np.std(number["values"], ddof=1)) and number["std"] > 0
+
+
+@pytest.mark.program
+def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in_memory(data, tmp_path):
+    arrays = np.load(data[1])
+    (tmp_path / "own").mkdir()
+    for part in ("train", "test"):
+        np.save(tmp_path / "own" / f"{part}.npy", arrays[f"{part}_images"])
+    assert status_of([*SMALL, *data, "--out", str(tmp_path / "resident")]) == 0
+    assert status_of([*SMALL, "--data", str(tmp_path / "own"), "--out", str(tmp_path / "streamed")]) == 0
+    assert digest(tmp_path / "streamed") == digest(tmp_path / "resident")
+    several = [*SMALL, "--data", str(tmp_path / "own"), "--num-seeds", "2", "--out", str(tmp_path / "several")]
+    assert status_of(several) == 2 and not (tmp_path / "several").exists()
+
+
+@pytest.mark.program
+def test_care_around_training_reaches_the_run_and_its_folder(data, tmp_path, monkeypatch):
+    rows = []
+    sizes = {"epochs": 30, "hidden_size": 8, "latent_size": 2, "batch_size": 20, "num_samples": 2}
+    care = {"num_validation": 20, "patience": 2, "average": 0.9, "clip_norm": 1.0, "warm_up_epochs": 2}
+    config = mnist.Config(data=data[1], out=tmp_path / "run", learning_rate=0.3, tensorboard=True, **sizes, **care)
+    with users_settings():
+        run.run("mnist", config, mnist.make_experiment, on_epoch=rows.append)
+    losses = [row["validation"]["negative_elbo"][0] for row in rows]
+    # It stopped two epochs after its best one, and evaluated that one.
+    assert len(rows) < 30 and np.argmin(losses) == len(rows) - 3
+    assert rows == folder.read_metrics(tmp_path / "run") and rows[0]["train"]["loss"][0] > 0
+    summary = load_json(tmp_path / "run" / "summary.json")
+    best = rows[np.argmin(losses)]["test"]["negative_elbo"][0]
+    assert summary["test"]["negative_elbo"]["mean"] == pytest.approx(best, abs=0.02)
+    assert list((tmp_path / "run" / "tensorboard" / "seed 0").glob("events.*"))
+    with users_settings():
+        resumed = dataclasses.replace(config, resume=True)
+        again = run.run("mnist", resumed, mnist.make_experiment)
+    assert again["test"] == summary["test"] and len(folder.read_metrics(tmp_path / "run")) == len(rows)

@@ -10,7 +10,6 @@ import lzma
 import math
 import os
 import re
-import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -19,22 +18,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import prepared, sources
+from vaejax import own_data, prepared, sources
 from vaejax.base import Array, Key
 from vaejax.prepared import Arrays, DataUnavailableError
 
 # What can be built from its official files: its shape, splits, source, licence, and whether that was tested.
 CATALOGUE = sources.SOURCES
 
+# What is no data set by itself, by its suffix.
+_FILES = {".npy": "one array", ".csv": "text", ".txt": "text", ".gz": "an archive"} | dict.fromkeys(
+    (".png", ".jpg", ".jpeg"), "one image"
+)
+
 __all__ = ["CATALOGUE", "DataUnavailableError", "Dataset", "binarize", "checksum", "describe", "load"]
 
 
 class Dataset(NamedTuple):
-    """Images and their classes, on the host, in canonical order.
+    """Images and their classes, on the host, in canonical order; memory maps where the user gives .npy files.
 
     Attributes:
       images: `uint8 [examples, height, width]`, or with a last axis of colours; intensity times 255. Those of the
-        user's own file may be `float32` in [0, 1].
+        user's own files may be floating point in [0, 1].
       labels: `uint8 [examples]` (int32 beyond 256 classes), `uint8 [examples, factors]`, or None: there are none.
     """
 
@@ -52,9 +56,15 @@ def load(
     where it is prepared, else built if TensorFlow is installed (the extra `tfds`). All are prepared once, in
     $TFDS_DATA_DIR, by default ~/tensorflow_datasets; the arrays are cached there.
 
+    Of the user's own are
+    - a file ending in .npz, with arrays `{split}_images` (uint8, or floating point in [0, 1]) and perhaps
+      `{split}_labels`;
+    - a folder with `{split}.npy` and perhaps `{split}_labels.npy`: memory-mapped as they are, not copied;
+    - a folder with image files `{split}/*.png` or `.jpg`, or `{split}/CLASS/*.png`: grey or RGB, of one size. They are
+      decoded into memory, and need Pillow (the extra `images`).
+
     Args:
-      name_or_path: a name; or the path, ending in .npz, of arrays `{split}_images` (uint8, or floating point in
-        [0, 1]) and perhaps `{split}_labels`.
+      name_or_path: a name, or the path of a file or folder. Names of the catalogue come first.
       split: "train" and "test", and "validation" where there is one.
       directory: of the official files, under their official names; with "mnist", they are used, not the bundled ones.
 
@@ -66,10 +76,14 @@ def load(
       load("fashion_mnist", split="test", directory="~/Downloads/fashion")
     """
     name = str(name_or_path)
-    if name.endswith(".npz"):
-        return _load_npz(Path(name).expanduser(), split)
-    if Path(name).suffix in (".npy", ".csv", ".txt", ".gz", ".png"):
-        raise ValueError(f"{name} is not an .npz file; give one with arrays {split}_images [examples, height, width].")
+    path = os.path.expanduser(name)
+    suffix = Path(name).suffix.lower()
+    if suffix == ".npz":
+        return Dataset(*own_data.load_npz(Path(path), split))
+    if name not in CATALOGUE and own_data.is_folder(path):
+        return Dataset(*own_data.load_folder(Path(path), split))
+    if suffix in _FILES:
+        raise ValueError(f"{name} is {_FILES[suffix]}; give {own_data.LAYOUTS}, or an .npz with {split}_images.")
     if name in CATALOGUE and split not in CATALOGUE[name].splits:
         raise ValueError(f"{name} has no split {split!r}; choose from {list(CATALOGUE[name].splits)}.")
     if name == "mnist" and directory is None:
@@ -81,58 +95,13 @@ def load(
 
 def _load_stock(name: str, split: str, directory: str | os.PathLike | None) -> Arrays:
     if not re.fullmatch(r"[a-z]\w*(/[\w.-]+)?(:[\d.]+)?", name):
-        raise ValueError(f"there is no data set {name!r}; choose from {sorted(CATALOGUE)}, or name one of TFDS.")
+        raise ValueError(
+            f"there is no data set {name!r}; choose from {sorted(CATALOGUE)}, or name one of TFDS, or "
+            f"{own_data.LAYOUTS}."
+        )
     from vaejax import tfds_builders
 
     return tfds_builders.load_stock(name, split, None if directory is None else Path(directory).expanduser())
-
-
-def _load_npz(path: Path, split: str) -> Dataset:
-    """Arrays of the user's."""
-    try:
-        with np.load(path) as file:
-            arrays = dict(file) if not isinstance(file, np.ndarray) else {}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as .npz: {error}.") from error
-    key = f"{split}_images"
-    if key not in arrays:
-        raise ValueError(f"{path} has no {key!r}; it holds {sorted(arrays)}.")
-    images, labels = _check_images(arrays[key], f"{key} in {path}"), arrays.get(f"{split}_labels")
-    if labels is not None:
-        _check_labels(labels, len(images), f"{split}_labels in {path}")
-    return Dataset(images, labels)
-
-
-def _check_images(images: np.ndarray, where: str) -> np.ndarray:
-    """Images as uint8, or as float32 in [0, 1]; ValueError names the first one that is neither."""
-    floating = np.issubdtype(images.dtype, np.floating)
-    if not (floating or images.dtype == np.uint8) or images.ndim not in (3, 4) or not images.size:
-        raise ValueError(
-            f"{where} is {images.dtype} {list(images.shape)}; give at least one image as uint8 (0 to 255) or floating "
-            "point (0 to 1), [examples, height, width]."
-        )
-    if images.ndim == 4 and images.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"{where} has shape {list(images.shape)}; the last of four axes holds the colours: give 1 or 3 of them."
-        )
-    if not floating:
-        return images
-    outside = ~((images >= 0) & (images <= 1))  # so that NaN is outside
-    if outside.any():
-        place = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise ValueError(
-            f"{where} holds {images[place]} in example {place[0]} (at {list(place)}); intensities must lie in [0, 1] "
-            "(or be uint8, 0 to 255)."
-        )
-    return images.astype(np.float32)
-
-
-def _check_labels(labels: np.ndarray, num_images: int, where: str) -> None:
-    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim not in (1, 2) or len(labels) != num_images:
-        raise ValueError(
-            f"{where} is {labels.dtype} {list(labels.shape)}; give {num_images} integer classes, [{num_images}], or "
-            f"factors, [{num_images}, factors]."
-        )
 
 
 def describe() -> str:
@@ -158,7 +127,8 @@ def checksum(*parts: Dataset) -> str:
     sha = hashlib.sha256()
     for array in (array for part in parts for array in part if array is not None):
         sha.update(str(array.shape).encode())
-        sha.update(np.ascontiguousarray(array).tobytes())
+        for chunk in own_data.chunks(array):
+            sha.update(np.ascontiguousarray(chunk).tobytes())
     return sha.hexdigest()
 
 

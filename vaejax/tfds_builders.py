@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vaejax import prepared
+from vaejax import own_data, prepared
 from vaejax.prepared import Arrays, DataUnavailableError
 from vaejax.sources import SOURCES, Splits
 
@@ -194,7 +194,8 @@ def _build_stock(name: str, data_dir: Path, directory: Path | None) -> tfds.core
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ValueError(
-            f"there is no data set {name!r}, and TFDS has none of that name; choose from {sorted(SOURCES)}."
+            f"there is no data set {name!r}, and TFDS has none of that name; choose from {sorted(SOURCES)}, or name "
+            f"{own_data.LAYOUTS}."
         ) from error
     if not _has_tensorflow():
         raise _needs_extra(name, f"is not prepared in {data_dir}, and TFDS builds it with TensorFlow only")

@@ -89,6 +89,25 @@ def make_train_step(
     return step
 
 
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Whole batches in an epoch; ValueError where there is none."""
+    if num_examples < batch_size:
+        raise ValueError(f"batch_size is {batch_size} and the data hold {num_examples} examples; give a smaller one.")
+    return num_examples // batch_size
+
+
+def epoch_order(key: Key, epoch: Array | int, num_examples: int) -> Array:
+    """The order of the examples in an epoch, counted from 0: their indices, `int32 [num_examples]`.
+
+    Batch n of the epoch is the n-th run of batch_size indices; those left over at the end are not used.
+
+    Args:
+      key: `TrainState.key`.
+    """
+    shuffle_key = jax.random.fold_in(key, SHUFFLE)
+    return jax.random.permutation(jax.random.fold_in(shuffle_key, epoch), num_examples)
+
+
 def make_train_epoch(
     step: Callable,
     batch_size: int,
@@ -122,25 +141,20 @@ def make_train_epoch(
 
     def epoch(state: TrainState, data: PyTree) -> tuple[TrainState, PyTree]:
         num_examples = batch_size_of(data)
-        steps_per_epoch = num_examples // batch_size
-        if not steps_per_epoch:
-            raise ValueError(
-                f"batch_size is {batch_size} and the data hold {num_examples} examples; give a smaller one."
-            )
-        num_steps = steps_per_dispatch or steps_per_epoch
-        if num_steps > steps_per_epoch:
-            raise ValueError(f"steps_per_dispatch is {num_steps} and an epoch has {steps_per_epoch} steps; give fewer.")
-        first_epoch = state.step // steps_per_epoch
+        num_batches = steps_per_epoch(num_examples, batch_size)
+        num_steps = steps_per_dispatch or num_batches
+        if num_steps > num_batches:
+            raise ValueError(f"steps_per_dispatch is {num_steps} and an epoch has {num_batches} steps; give fewer.")
+        first_epoch = state.step // num_batches
         # A call that starts inside an epoch runs into the next one, never past it: two orders are enough.
-        shuffle_key = jax.random.fold_in(state.key, SHUFFLE)
         orders = [
-            jax.random.permutation(jax.random.fold_in(shuffle_key, first_epoch + later), num_examples)
+            epoch_order(state.key, first_epoch + later, num_examples)[: num_batches * batch_size]
             for later in range(2 if num_steps > 1 else 1)
         ]
-        batches = jnp.concatenate([o[: steps_per_epoch * batch_size].reshape(-1, batch_size) for o in orders])
+        batches = jnp.concatenate([order.reshape(-1, batch_size) for order in orders])
 
         def body(state: TrainState, _: Any) -> tuple[TrainState, PyTree]:
-            indices = batches[state.step - first_epoch * steps_per_epoch]
+            indices = batches[state.step - first_epoch * num_batches]
             batch = jax.tree.map(lambda leaf: leaf[indices], data)
             if batch_sharding is not None:
                 batch = jax.lax.with_sharding_constraint(batch, batch_sharding)

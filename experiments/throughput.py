@@ -1,0 +1,217 @@
+"""Speed of training on data that stay on disk: streamed from a memory map, beside an epoch of arrays on the device.
+
+Both run in one process, in turn, round after round, since a shared machine's speed drifts; the ratio of each round is
+what counts. Same model (784-400-20, ReLU, Bernoulli), Adam, a fresh binarisation at each access. The memory map holds
+the bundled digits again and again, shifted and darkened at random; it is written once. A streamed round is the end of
+an epoch, and the drawing of its order is in its time. What was written lately is in the system's page cache, where
+there is room. A set prepared by tensorflow-datasets, where that is installed, stands beside them.
+Command: python -m experiments.throughput --directory DIR
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from tqdm import tqdm
+
+import vaejax
+from experiments import run
+from experiments.benchmark import measure
+from vaejax import datasets
+from vaejax.base import Array, PyTree, check_count
+from vaejax.streaming import make_streamed_epoch
+
+ABOUT = run.About(
+    what="images per second streamed from disk beside an epoch on the device",
+    paper="none",
+    cost="4 minutes on 2 cores, 1.6 GB of disk",
+    expected="0.9 of the speed on the device (0.7 to 1.5, shared machine), 0.6 GiB of anonymous memory",
+)
+
+CHUNK = 50_000  # images written at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    directory: Path
+    """Folder of the data; train.npy is written there unless it is there."""
+    examples: int = 2_000_000
+    """Images in train.npy, 784 bytes each."""
+    rounds: int = 5
+    """Rounds, after one that is not counted."""
+    steps: int = 2_000
+    """Steps of a streamed round: the last ones of an epoch."""
+    batch_size: int = 128
+    """Examples a step."""
+    steps_per_dispatch: int = 16
+    """Steps a program takes in a streamed epoch."""
+    prepared_examples: int = 60_000
+    """Images of the set that tensorflow-datasets prepares; 0 leaves it out."""
+    json: Path | None = None
+    """Also write every measured time to this file."""
+
+
+def write_images(path: Path, num_examples: int) -> None:
+    """Writes `uint8 [num_examples, 28, 28]`, the same each time; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    digits = datasets.load("mnist").images
+    images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(num_examples, 28, 28))
+    for start in tqdm(range(0, num_examples, CHUNK), unit="chunk", desc=path.name, dynamic_ncols=True):
+        chosen = np.arange(start, min(start + CHUNK, num_examples))
+        images[chosen[0] : chosen[-1] + 1] = altered(digits[chosen % len(digits)], np.random.default_rng(start))
+    images.flush()
+    os.replace(temporary, path)
+
+
+def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each image shifted by up to two pixels, its pixels darkened by up to an eighth; black stays black."""
+    shifts = rng.integers(-2, 3, (len(images), 2))
+    shifted = np.empty_like(images)
+    for shift in np.unique(shifts, axis=0):
+        those = np.all(shifts == shift, axis=1)
+        shifted[those] = np.roll(images[those], shift, axis=(1, 2))
+    return shifted - shifted // 8 * rng.integers(0, 2, images.shape, np.uint8)
+
+
+def memory_mapped(config: Config) -> np.memmap:
+    """The images in the folder, written if there are none; ValueError where there are others."""
+    path = config.directory / "train.npy"
+    if not path.exists():
+        write_images(path, config.examples)
+    images = np.load(path, mmap_mode="r")
+    if images.shape != (config.examples, 28, 28) or images.dtype != np.uint8:
+        raise ValueError(f"{path} is {images.dtype} {list(images.shape)}; give --examples {len(images)} or remove it.")
+    return images
+
+
+def prepared_source(config: Config) -> Any:
+    """A data source of tensorflow-datasets over the bundled digits; prepared in the folder if it is not."""
+    import tensorflow_datasets as tfds
+
+    class StreamedDigits(tfds.core.GeneratorBasedBuilder):
+        """The first digits, as they are."""
+
+        VERSION = tfds.core.Version(f"1.0.{config.prepared_examples}")
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            features = tfds.features.FeaturesDict({"image": tfds.features.Tensor(shape=(28, 28), dtype=np.uint8)})
+            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+        def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self) -> Iterator[tuple[int, dict]]:
+            images = datasets.load("mnist").images[: config.prepared_examples]
+            return ((index, {"image": image}) for index, image in enumerate(images))
+
+    builder = StreamedDigits(data_dir=config.directory / "prepared")
+    builder.download_and_prepare(file_format="array_record")
+    return builder.as_data_source(split="train")
+
+
+def make_step(pixels_of: Callable[[PyTree], Array] = lambda x: x) -> tuple[PyTree, Callable]:
+    """A state and the step of the main job's model, on examples that hold the pixels somewhere."""
+    vae = vaejax.gaussian_vae(latent_size=20, encoder=vaejax.MLP((400,)), decoder=vaejax.MLP((400,), (28, 28)))
+    objective = vaejax.with_transform(
+        partial(vaejax.negative_elbo, vae), lambda key, x: vaejax.binarize(key, pixels_of(x))
+    )
+    optimizer = optax.adam(1e-3)
+    step = vaejax.make_train_step(vaejax.mean_over_batch(objective), optimizer)
+    return vaejax.init_train_state(vae, optimizer, jax.random.key(0), jnp.zeros((28, 28))), step
+
+
+def make_rows(config: Config) -> tuple[dict[str, tuple[PyTree, Callable, Any]], dict[str, int]]:
+    """Of each row, what `measure` needs, and the images of a round."""
+    state, step = make_step()
+    size = config.batch_size
+    resident, images = jax.device_put(datasets.load("mnist").images), memory_mapped(config)
+    streamed = make_streamed_epoch(step, size, steps_per_dispatch=config.steps_per_dispatch)
+    num_steps = min(config.steps, len(images) // size)
+    first = len(images) // size - num_steps
+
+    def end_of_epoch(state: PyTree, source: np.ndarray) -> tuple[PyTree, PyTree]:
+        # From the end of one epoch into the next: every round has other images.
+        return streamed(state._replace(step=state.step + jnp.int32(first)), source)
+
+    rows = {
+        "resident": (state, jax.jit(vaejax.make_train_epoch(step, size), donate_argnums=0), resident),
+        "memory map": (make_step()[0], end_of_epoch, images),
+    }
+    counts = {"resident": len(resident) // size * size, "memory map": num_steps * size}
+    if config.prepared_examples and importlib.util.find_spec("tensorflow_datasets") is not None:
+        state, step = make_step(lambda x: x["image"])
+        epoch = make_streamed_epoch(step, size, steps_per_dispatch=config.steps_per_dispatch)
+        rows["TFDS"] = (state, epoch, prepared_source(config))
+        counts["TFDS"] = config.prepared_examples // size * size
+    return rows, counts
+
+
+@contextmanager
+def peak_anonymous_memory() -> Iterator[Callable[[], int | None]]:
+    """Yields `peak()`, the most bytes of RssAnon seen so far; None where the system does not tell."""
+    status, done, seen = Path("/proc/self/status"), threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            sizes = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("RssAnon:")]
+            seen[0] = max(seen[0], *(int(size) * 1024 for size in sizes), 0)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if status.exists():
+        thread.start()
+    try:
+        yield lambda: seen[0] or None
+    finally:
+        done.set()
+
+
+def main(config: Config) -> dict[str, Any]:
+    for name in ("examples", "rounds", "steps", "batch_size", "steps_per_dispatch"):
+        check_count(f"--{name.replace('_', '-')}", getattr(config, name))
+    with peak_anonymous_memory() as peak:
+        rows, counts = make_rows(config)
+        seconds = measure(rows, config.rounds)
+        memory = peak()
+    speeds = {name: [counts[name] / value for value in values] for name, values in seconds.items()}
+    print(f"784-400-20 Bernoulli VAE, batch {config.batch_size}, {config.rounds} rounds; images per second, and ratio")
+    resident = speeds["resident"]
+    ratios = {name: [a / b for a, b in zip(values, resident, strict=True)] for name, values in speeds.items()}
+    for name, values in speeds.items():
+        print(f"  {name:12s}{spread(values, ',.0f'):32s}{spread(ratios[name], '.2f')}")
+    print(f"  peak anonymous memory: {'not measured' if memory is None else f'{memory / 2**30:.2f} GiB'}")
+    result = {
+        "images_per_second": speeds,
+        "ratios": ratios,
+        "peak_anonymous_bytes": memory,
+        "examples": config.examples,
+    }
+    if config.json:
+        config.json.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def spread(values: list[float], form: str) -> str:
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, prog="python -m experiments.throughput", description=__doc__))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
