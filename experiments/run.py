@@ -53,8 +53,8 @@ class Config:
     epochs: int = 1
     """Passes over the training data."""
     data: str = "mnist"
-    """Data set: mnist (bundled), another of the catalogue, one of TFDS, a path to an .npz, or to a folder with images in
-    train/ and test/, or with train.npy and test.npy, which are not loaded into memory."""
+    """Data set: mnist (bundled), another of the catalogue, one of TFDS, a path to an .npz, or to a folder:
+    with images in train/ and test/, or with train.npy and test.npy, which are not loaded into memory."""
     data_dir: Path | None = None
     """Folder with the official files of --data, where they are not to be downloaded."""
     out: Path | None = None
