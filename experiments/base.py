@@ -64,6 +64,11 @@ class Experiment(NamedTuple):
     validation: PyTree | None = None
 
     @property
+    def own_recipe(self) -> Recipe:
+        """Of the configuration itself, with nothing swept."""
+        return self.recipe(self.hyperparameters)
+
+    @property
     def example(self) -> Example:
         return jax.tree.map(lambda leaf: leaf[0], self.test)
 

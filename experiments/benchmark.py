@@ -1,112 +1,462 @@
-"""Speed, side by side: one epoch of the main job beside a plain `lax.scan` of the same step written by hand.
+"""Speed, side by side: an epoch of the main job beside its floor and its peers, and where its time goes.
 
-Both run in one process, in turn, round after round, since a shared machine's speed drifts; the ratio of each round is
-what counts. Same model (784-400-20, ReLU, Bernoulli), batch 128, Adam, a fresh binarisation at each access. The plain
-scan is what one would write without a library: batched products, JAX's own Bernoulli draws, batches in a fixed order.
-Command: python -m experiments.benchmark
+Everything compared runs in one process, in turn, round after round, since a shared machine's speed drifts; the ratios
+of each round are what counts. The model is that of experiments.mnist (784-400-20, Bernoulli), batch 128, Adam, a fresh
+binarisation at each access. The floor is the floating-point operations of a step's matrix products over the best rate
+of matrix products measured in the same round. NumPyro and PyTorch are measured where they are installed (the extra
+`bench`).
+Command: python -m experiments.benchmark --json benchmark.json --plot benchmark.png
 """
 
 import dataclasses
-import json
+import datetime
+import os
+import platform
 import statistics
-import time
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
+import numpy as np
 import tyro
-from tqdm import tqdm
+from matplotlib.figure import Figure
 
 import vaejax
-from experiments import mnist, run
-from vaejax.base import Array, Key, PyTree
+from experiments import evaluation, folder, fresh, mnist, parts, peers, run
+from experiments.errors import UsageError
+from experiments.members import Members
+from experiments.timing import Product, Program, Times, make_probe, measure, ratios, spread, step_products
+from vaejax import plots
+from vaejax.base import Key, PyTree
 
 ABOUT = run.About(
-    what="seconds an epoch beside a plain lax.scan of the same step",
+    what="an epoch beside its floor and its peers, and where its time goes",
     paper="none",
-    cost="1 minute on 2 cores",
-    expected="ratio 1.06 (0.95 to 1.20)",
+    cost="8 minutes on 2 cores",
+    expected="an epoch 1.0 times NumPyro's and 1.8 times the floor",
 )
+
+Section = Literal["epoch", "parts", "members", "marginal", "startup", "scaling"]
+FLOOR = "floor: matrix products alone"
+MARGINAL_IMAGES = 16
+MEMBERS = (1, 4, 16)
+BATCH_SIZES = (32, 128, 512, 2048)
+DEVICES, SHARDED_BATCH_SIZE = (1, 2, 4, 8), 1024
+STARTS = 3
+NEEDS_CPU = "not measured: it needs processes beside this one, which holds the accelerator"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     rounds: int = 7
-    """Rounds of one epoch each, after one that is not counted."""
+    """Rounds of one epoch of each, after one that is not counted."""
+    sections: tuple[Section, ...] = ("epoch", "parts", "members", "marginal", "startup", "scaling")
+    """What to measure."""
     json: Path | None = None
     """Also write every measured time to this file."""
+    plot: Path | None = None
+    """Also draw the sections `epoch` and `parts` to this file, a PNG."""
+    num_samples: int = 5000
+    """Importance samples an image of the section `marginal`."""
+    data: str = "mnist"
+    """Data set, as in experiments.mnist."""
 
 
-def plain_scan(experiment: run.Experiment, optimizer: optax.GradientTransformation) -> tuple[PyTree, Callable]:
-    """A state and `epoch(state, batches)`: the VAE written by hand, batched, in a `lax.scan`."""
+class Bench(NamedTuple):
+    """What the sections share.
 
-    def dense(key: Key, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-        return jax.random.normal(key, (fan_in, fan_out)) / jnp.sqrt(fan_in), jnp.zeros((1, fan_out))
+    Attributes:
+      config: the benchmark's.
+      model: that of the main job.
+      experiment: the main job.
+      products: the matrix products of its step.
+      probe: measures the rates of matrix products.
+    """
 
-    def negative_elbo(params: PyTree, key: Key, images: Array) -> Array:
-        pixel_key, noise_key = jax.random.split(key)
-        x = jax.random.bernoulli(pixel_key, images.astype(jnp.float32) / 255).astype(jnp.float32)
-        (w1, b1), (w2, b2), (w3, b3), (w4, b4) = params
-        mean, log_variance = jnp.split(jax.nn.relu(x @ w1 + b1) @ w2 + b2, 2, axis=-1)
-        z = mean + jnp.exp(log_variance / 2) * jax.random.normal(noise_key, mean.shape)
-        logits = jax.nn.relu(z @ w3 + b3) @ w4 + b4
-        log_likelihood = -optax.sigmoid_binary_cross_entropy(logits, x).sum(axis=-1)
-        kl = 0.5 * (mean**2 + jnp.exp(log_variance) - log_variance - 1).sum(axis=-1)
-        return jnp.mean(kl - log_likelihood)
+    config: Config
+    model: mnist.Config
+    experiment: run.Experiment
+    products: list[Product]
+    probe: Callable[[], dict[str, float]]
 
-    def step(state: PyTree, images: Array) -> tuple[PyTree, Array]:
-        params, opt_state, key, count = state
-        loss, gradient = jax.value_and_grad(negative_elbo)(params, jax.random.fold_in(key, count), images)
-        updates, opt_state = optimizer.update(gradient, opt_state)
-        return (optax.apply_updates(params, updates), opt_state, key, count + 1), loss
-
-    keys = jax.random.split(jax.random.key(0), 4)
-    sizes = [(784, 400), (400, 40), (20, 400), (400, 784)]
-    params = [dense(key, *size) for key, size in zip(keys, sizes, strict=True)]
-    state = (params, optimizer.init(params), jax.random.key(1), jnp.zeros((), jnp.int32))
-    return state, jax.jit(lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0)
+    @property
+    def flops_a_step(self) -> int:
+        return sum(product.flops for product in self.products)
 
 
-def measure(rows: dict[str, tuple[PyTree, Callable, PyTree]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each row in each round; the first round, with its compilation, is not counted."""
-    states = {name: state for name, (state, _, _) in rows.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for number in tqdm(range(rounds + 1), unit="round", dynamic_ncols=True):
-        for name, (_, epoch, data) in rows.items():
-            started = time.perf_counter()
-            states[name], metrics = epoch(states[name], data)
-            jax.block_until_ready((states[name], metrics))
-            if number:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+def make_bench(config: Config) -> Bench:
+    # The rate decays over all the epochs that a row trains for, the first round's included.
+    model = mnist.Config(epochs=config.rounds + 1, data=config.data)
+    experiment = mnist.make_experiment(model)
+    products = step_products(peers.layers(model, experiment), experiment.batch_size)
+    return Bench(config, model, experiment, products, make_probe(products))
 
 
-def main(config: Config) -> dict[str, Any]:
-    experiment = mnist.make_experiment(mnist.Config(epochs=config.rounds + 1))
-    recipe = experiment.recipe(experiment.hyperparameters)
-    step = vaejax.make_train_step(*recipe)
-    epoch = jax.jit(vaejax.make_train_epoch(step, experiment.batch_size), donate_argnums=0)
-    state = vaejax.init_train_state(experiment.vae, recipe.optimizer, jax.random.key(0), experiment.example)
-    images = jax.device_put(experiment.train)
-    used = experiment.steps_per_epoch * experiment.batch_size
-    batches = images[:used].reshape(experiment.steps_per_epoch, experiment.batch_size, -1)
-    plain_state, plain_epoch = plain_scan(experiment, recipe.optimizer)
-    rows = {"vaejax epoch": (state, epoch, images), "plain lax.scan": (plain_state, plain_epoch, batches)}
-    seconds = measure(rows, config.rounds)
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (header, *rows)]
+    return "\n".join("  " + "  ".join(line).rstrip() for line in lines)
 
-    ratios = [ours / plain for ours, plain in zip(*seconds.values(), strict=True)]
-    print(f"784-400-20 Bernoulli VAE, batch {experiment.batch_size}, {used:,} images an epoch, {config.rounds} rounds")
+
+def interval(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range over rounds."""
+    middle, low, high = spread(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def record(seconds: Sequence[float], reference: Sequence[float], num_steps: int) -> dict[str, Any]:
+    """What the JSON has of one row."""
+    relative = ratios(seconds, reference)
+    return {
+        "seconds": list(seconds),
+        "seconds_median": statistics.median(seconds),
+        "microseconds_a_step": 1e6 * statistics.median(seconds) / num_steps,
+        "ratios": relative,
+        "ratio": spread(relative)._asdict(),
+    }
+
+
+def floor_seconds(flops: float, times: Times) -> list[float]:
+    """What that many operations take at the best rate of each round."""
+    return [flops / rate for rate in times.best_rates]
+
+
+def epoch_section(bench: Bench) -> dict[str, Any]:
+    """An epoch, its floor, and the same epoch in other hands."""
+    steps = bench.experiment.steps_per_epoch
+    rows = peers.programs(bench.model, bench.experiment)
+    missing = {name: row for name, row in rows.items() if isinstance(row, str)}
+    times = measure({n: row for n, row in rows.items() if n not in missing}, bench.config.rounds, bench.probe)
+    reference, losses = next(iter(times.seconds.values())), times.last_losses
+    seconds = {FLOOR: floor_seconds(steps * bench.flops_a_step, times)} | times.seconds
+    results = {name: record(values, reference, steps) for name, values in seconds.items()}
+    for name, loss in losses.items():
+        results[name]["last_loss"] = loss
+
+    print_products(bench, times)
+    lines = [
+        [name, *cells(results[name]), f"{losses[name]:.2f}" if name in losses else ""] if name in results
+        else [name, missing[name], "", "", ""]
+        for name in [FLOOR, *rows]
+    ]  # fmt: skip
+    print(
+        f"\nEpoch: {steps * bench.experiment.batch_size:,} images in {steps} steps of {bench.experiment.batch_size}; "
+        f"rounds: {bench.config.rounds}; the loss is the last epoch's mean, in nats an image"
+    )
+    print(table(["", "seconds", "us a step", "relative, by round", "loss"], lines))
+    return {
+        "steps": steps,
+        "batch_size": bench.experiment.batch_size,
+        "flops_a_step": bench.flops_a_step,
+        "products": [product._asdict() | {"flops": product.flops} for product in bench.products],
+        "flops_a_second": times.rates,
+        "rows": results,
+        "not_measured": missing,
+    }
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    return [f"{row['seconds_median']:.3f}", f"{row['microseconds_a_step']:.0f}", interval(row["ratios"])]
+
+
+def print_products(bench: Bench, times: Times) -> None:
+    """The floor's two ingredients."""
+    lines = [
+        [p.name, p.shape, "1", f"{p.flops / 1e6:.1f}", f"{statistics.median(times.rates[p.shape]) / 1e9:.0f}"]
+        for p in bench.products
+    ]
+    lines.append(["together", "", str(len(bench.products)), f"{bench.flops_a_step / 1e6:.1f}", ""])
+    print("\nFloor: the matrix products of a step; the rate of each shape by itself is the median over rounds")
+    print(table(["", "rows x inner x columns", "a step", "MFLOP", "GFLOP/s"], lines))
+    large = {shape: rates for shape, rates in times.rates.items() if shape not in {p.shape for p in bench.products}}
+    for shape, rates in large.items():
+        print(f"  {shape}: {statistics.median(rates) / 1e9:.0f} GFLOP/s")
+    best = interval([rate / 1e9 for rate in times.best_rates], 0)
+    print(f"  best of all shapes, by round: {best} GFLOP/s; that rate makes the floor")
+
+
+def parts_section(bench: Bench) -> dict[str, Any]:
+    """Where the time of an epoch goes: differences between programs of which each does one thing more."""
+    steps = bench.experiment.steps_per_epoch
+    times = measure(parts.programs(bench.model, bench.experiment), bench.config.rounds, bench.probe)
+    floor = floor_seconds(steps * bench.flops_a_step, times)
+    results = {FLOOR: record(floor, floor, steps)}
+    before, previous = [0.0] * bench.config.rounds, 0.0
+    for name, seconds in times.seconds.items():
+        row = record(seconds, floor, steps)
+        added = [1e6 * (now - earlier) / steps for now, earlier in zip(seconds, before, strict=True)]
+        # Differences of medians add up to the median of the whole; medians of differences would not.
+        row["added_microseconds"] = row["microseconds_a_step"] - previous
+        results[name] = row | {"added_by_round": added}
+        before, previous = seconds, row["microseconds_a_step"]
+    names = list(times.seconds)
+    total = results[names[-1]]["microseconds_a_step"]
+    lines = [[FLOOR, "", "", "", f"{results[FLOOR]['microseconds_a_step']:.0f}", "1.00"]]
+    for name in names:
+        row = results[name]
+        share, by_round = row["added_microseconds"] / total, interval(row["added_by_round"], 0)
+        sums = [f"{row['microseconds_a_step']:.0f}", interval(row["ratios"])]
+        lines.append([f"+ {name}", f"{row['added_microseconds']:.0f}", f"{share:.0%}", by_round, *sums])
+    lines.append(["our epoch", f"{total:.0f}", "100%", "", f"{total:.0f}", ""])
+    print("\nParts of a step, in us: differences of the medians of programs that each do one thing more")
+    print(table(["", "us", "share", "difference by round", "us so far", "of the floor, by round"], lines))
+    return {"steps": steps, "floor": FLOOR, "rows": results, "flops_a_second": times.rates}
+
+
+def members_section(bench: Bench) -> dict[str, Any]:
+    """What a seed costs when several train in one program, over a tenth of an epoch."""
+    images = bench.experiment.train[: max(len(bench.experiment.train) // 10, bench.experiment.batch_size)]
+    steps = len(images) // bench.experiment.batch_size
+    programs = {
+        str(number): peers.vaejax_epoch(bench.experiment, members=Members(0, number), images=images)
+        for number in MEMBERS
+    }
+    times = measure(programs, bench.config.rounds)
+    a_seed = {name: [value / int(name) for value in values] for name, values in times.seconds.items()}
+    results = {name: record(values, a_seed["1"], steps) for name, values in a_seed.items()}
+    print(f"\nSeeds trained in one program: cost of one of them, over {steps} steps")
+    print(
+        table(
+            ["seeds", "seconds a seed", "us a step", "relative, by round"], [[n, *cells(results[n])] for n in results]
+        )
+    )
+    return {"steps": steps, "rows": results}
+
+
+def marginal_section(bench: Bench) -> dict[str, Any]:
+    """`log_marginal` of a few test images, as the evaluation maps it, beside its matrix products."""
+    vae, num_samples = bench.experiment.vae, bench.config.num_samples
+    images = jax.device_put(bench.experiment.test[:MARGINAL_IMAGES])
+    params, keys = peers.init_state(bench.experiment).params, jax.random.split(jax.random.key(0), len(images))
+
+    def log_marginals(params: PyTree, keys: Key, images: PyTree) -> PyTree:
+        def one(example: PyTree) -> PyTree:
+            return vaejax.log_marginal(vae, params, *example, num_samples=num_samples)
+
+        return jax.lax.map(one, (keys, images), batch_size=evaluation.NLL_BATCH_SIZE)
+
+    compiled = jax.jit(log_marginals).lower(params, keys, images).compile()
+    programs = {"log_marginal": Program(None, lambda state: (state, compiled(params, keys, images)))}
+    times = measure(programs, bench.config.rounds, bench.probe)
+    first, second, *decoder = peers.layers(bench.model, bench.experiment)
+    flops = 2 * len(images) * sum(i * o for i, o in [first, second])
+    flops += 2 * len(images) * num_samples * sum(i * o for i, o in decoder)
+    floor, seconds = floor_seconds(flops, times), times.seconds["log_marginal"]
+    memory = getattr(compiled.memory_analysis(), "temp_size_in_bytes", None)
+    print(f"\nlog_marginal: {len(images)} test images, {num_samples:,} samples each")
+    print(f"  {interval(seconds, 3)} s; floor {interval(floor, 3)} s ({flops / 1e9:.1f} GFLOP)")
+    print(f"  {interval(ratios(seconds, floor))} times the floor, by round")
+    print(f"  peak temporary memory: {'not reported' if memory is None else f'{memory / 2**20:.1f} MiB'}")
+    row = record(seconds, floor, len(images))
+    del row["microseconds_a_step"]
+    return {"images": len(images), "num_samples": num_samples, "flops": flops, "floor_seconds": floor} | {
+        "temporary_bytes": memory,
+        "row": row,
+        "flops_a_second": times.rates,
+    }
+
+
+def startup_section(bench: Bench) -> dict[str, Any]:
+    """Seconds to the first finished training step in a fresh process, without and with JAX's compilation cache."""
+    if jax.default_backend() != "cpu":
+        print(f"\nStart: {NEEDS_CPU}")
+        return {"not_measured": {"startup": NEEDS_CPU}}
+    stages: dict[str, list[dict[str, float]]] = {"cold": [], "cached": []}
+    with tempfile.TemporaryDirectory() as directory:
+        fresh.run_first_step(bench.config.data, Path(directory))  # fills the cache
+        for _ in range(STARTS):
+            stages["cold"].append(fresh.run_first_step(bench.config.data, None))
+            stages["cached"].append(fresh.run_first_step(bench.config.data, Path(directory)))
+    totals = {name: [sum(start.values()) for start in starts] for name, starts in stages.items()}
+    lines = [
+        [stage, *(f"{statistics.median(start[stage] for start in starts):.2f}" for starts in stages.values())]
+        for stage in fresh.STAGES
+    ]
+    lines.append(["first step finished after", *map(interval, totals.values())])
+    print(f"\nStart of a fresh process, in seconds: median of {STARTS}; cached is JAX's persistent compilation cache")
+    print(table(["", *stages], lines))
+    return {"stages": stages, "totals": totals} | {name: spread(values)._asdict() for name, values in totals.items()}
+
+
+def scaling_section(bench: Bench) -> dict[str, Any]:
+    """Batch sizes, and devices that share the host."""
+    num_images, missing = len(bench.experiment.train), {}
+    too_few = f"not measured: there are {num_images:,} training images"
+    missing |= {f"batch size {size}": too_few for size in BATCH_SIZES if size > num_images}
+    experiments = {size: bench.experiment._replace(batch_size=size) for size in BATCH_SIZES if size <= num_images}
+    programs = {str(size): peers.vaejax_epoch(experiment) for size, experiment in experiments.items()}
+    times = measure(programs, bench.config.rounds)
+    batch_sizes = throughput(times.seconds, {str(size): (num_images // size, size) for size in experiments}, "128")
+    print("\nBatch sizes, an epoch at each; relative is the time an image takes")
+    print_throughput("batch size", batch_sizes)
+
+    print(f"\nHost devices, batch {SHARDED_BATCH_SIZE} laid out over each number of them. They share the same")
+    print(f"{os.cpu_count()} cores: what shows is the cost of partitioning, and no speed is to be gained")
+    reason = NEEDS_CPU if jax.default_backend() != "cpu" else too_few if num_images < SHARDED_BATCH_SIZE else None
+    if reason:
+        print(f"  {reason}")
+        return {"batch_sizes": batch_sizes, "not_measured": missing | {"devices": reason}}
+    with fresh.workers(bench.config.data, DEVICES, SHARDED_BATCH_SIZE) as workers:
+        programs = {
+            str(number): Program(None, lambda state, worker=worker: (state, fresh.run_epoch(worker)))
+            for number, worker in workers.items()
+        }
+        times = measure(programs, bench.config.rounds)
+    sizes = dict.fromkeys(programs, (num_images // SHARDED_BATCH_SIZE, SHARDED_BATCH_SIZE))
+    devices = throughput(times.seconds, sizes, "1")
+    print_throughput("devices", devices)
+    return {"batch_sizes": batch_sizes, "devices": devices, "not_measured": missing}
+
+
+def throughput(
+    seconds: Mapping[str, list[float]], sizes: Mapping[str, tuple[int, int]], reference: str
+) -> dict[str, dict[str, Any]]:
+    """Rows relative to the time that an image takes in the reference; sizes are `(steps, batch size)`."""
+    images = {name: steps * batch_size for name, (steps, batch_size) in sizes.items()}
+    results = {}
     for name, values in seconds.items():
-        print(f"  {name:16s}{statistics.median(values):7.2f} s an epoch ({min(values):.2f} to {max(values):.2f})")
-    print(f"  {'ratio by round':16s}{statistics.median(ratios):7.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    result = {"seconds": seconds, "ratio_median": statistics.median(ratios), "rounds": config.rounds}
-    if config.json:
-        config.json.write_text(json.dumps(result, indent=2) + "\n")
+        same_work = [value * images[name] / images[reference] for value in seconds[reference]]
+        row = record(values, same_work, sizes[name][0])
+        results[name] = row | {"images_a_second": images[name] / row["seconds_median"]}
+    return results
+
+
+def print_throughput(what: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    lines = [[name, *cells(row), f"{row['images_a_second']:,.0f}"] for name, row in rows.items()]
+    print(table([what, "seconds", "us a step", "relative, by round", "images/s"], lines))
+
+
+SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "epoch": epoch_section,
+    "parts": parts_section,
+    "members": members_section,
+    "marginal": marginal_section,
+    "startup": startup_section,
+    "scaling": scaling_section,
+}
+
+
+def figure(sections: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """The epoch's rows as bars relative to ours, and the parts of a step, whichever were measured."""
+    draws = {name: draw for name, draw in (("epoch", draw_epoch), ("parts", draw_parts)) if name in sections}
+    heights = [{"epoch": 3.2, "parts": 2.2}[name] for name in draws]
+    result = Figure(figsize=(7.2, sum(heights)), layout="constrained")
+    axes = result.subplots(len(draws), squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (name, draw) in zip(axes, draws.items(), strict=True):
+        draw(axis, sections[name])
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
     return result
 
 
+def draw_epoch(axes: Any, section: Mapping[str, Any]) -> None:
+    rows = section["rows"]
+    medians, lows, highs = (np.array([row["ratio"][key] for row in rows.values()]) for key in ("median", "min", "max"))
+    colours = [plots.COLOURS[1 if name == FLOOR else 0 if name.startswith("vaejax") else 5] for name in rows]
+    places = np.arange(len(rows))
+    axes.barh(places, medians, color=colours, height=0.65)
+    axes.errorbar(
+        medians, places, xerr=[medians - lows, highs - medians], fmt="none", ecolor="black", elinewidth=0.8, capsize=2
+    )
+    for place, middle, high in zip(places, medians, highs, strict=True):
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(high + 0.02 * highs.max(), place, f"{middle:.2f}", va="center", fontsize=8, bbox=box)
+    axes.axvline(1, color="black", linewidth=0.6, linestyle=":")
+    axes.set_yticks(places, list(rows))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.1 * highs.max())
+    axes.set_xlabel("time of an epoch relative to ours: median over rounds, whiskers from min to max", fontsize=8)
+    axes.set_title("The same epoch in several hands", fontsize=9)
+
+
+def draw_parts(axes: Any, section: Mapping[str, Any]) -> None:
+    """One stacked bar; a part that noise made negative has no width, and its label says what it was."""
+    rows = {name: row for name, row in section["rows"].items() if name != FLOOR}
+    left = 0.0
+    for colour, (name, row) in zip(plots.COLOURS, rows.items(), strict=False):
+        added = row["added_microseconds"]
+        axes.barh(0, max(added, 0), left=left, color=colour, label=f"{name}: {added:.0f}", height=0.5)
+        left += max(added, 0)
+    axes.axvline(section["rows"][FLOOR]["microseconds_a_step"], color="black", linestyle="--", label="floor")
+    axes.set_yticks([])
+    axes.set_ylim(-0.4, 0.4)
+    axes.set_xlabel("microseconds a step", fontsize=8)
+    axes.set_title("The parts of our step", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.35))
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were measured with."""
+    versions = {"python": platform.python_version(), "vaejax": vaejax.__version__}
+    for package in (*folder.PACKAGES, "numpyro", "torch"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "versions": versions,
+        "machine": {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
+            "load_average": os.getloadavg(),
+        },
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def check(config: Config) -> None:
+    """UsageError where the options ask for what cannot be, before anything is measured."""
+    for name in ("rounds", "num_samples"):
+        if getattr(config, name) < 1:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} is {getattr(config, name)}; give a positive integer.")
+    if not config.sections:
+        raise UsageError(f"--sections names none; give some of {', '.join(SECTIONS)}.")
+    if config.plot and not {"epoch", "parts"} & set(config.sections):
+        raise UsageError("--plot draws the sections epoch and parts; add one of them to --sections.")
+    for flag, path in (("json", config.json), ("plot", config.plot)):
+        if path and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+            raise UsageError(f"--{flag} {path} cannot be written; give a file in a folder that exists.")
+
+
+def write_figure(path: Path, drawn: Figure) -> None:
+    """Replaces the file whole, as `folder.write_json` does."""
+    temporary = path.with_name(path.name + ".tmp")
+    drawn.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
+    temporary.replace(path)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measures, prints and writes; returns what is in the JSON."""
+    check(config)
+    bench, before = make_bench(config), environment()
+    sizes = "-".join(str(size) for size in peers.sizes(bench.model, bench.experiment))
+    print(f"{sizes} Bernoulli VAE on {before['machine']['device']}, {before['machine']['cores']} cores")
+    sections = {name: SECTIONS[name](bench) for name in SECTIONS if name in config.sections}
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
+    result = {"config": options, **before, "load_average_after": os.getloadavg(), "sections": sections}
+    if config.json:
+        folder.write_json(config.json, result)
+    if config.plot:
+        write_figure(config.plot, figure(sections))
+    return result
+
+
+def cli() -> None:
+    """The command line; a user's mistake is answered in one line, with exit status 2."""
+    config = tyro.cli(Config, prog="python -m experiments.benchmark", description=__doc__)
+    try:
+        main(config)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config, prog="python -m experiments.benchmark", description=__doc__))
+    cli()

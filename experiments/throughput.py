@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 import vaejax
 from experiments import run
-from experiments.benchmark import measure
+from experiments.timing import Program, measure
 from vaejax import datasets
 from vaejax.base import Array, PyTree, check_count
 from vaejax.streaming import make_streamed_epoch
@@ -135,8 +135,8 @@ def make_step(pixels_of: Callable[[PyTree], Array] = lambda x: x) -> tuple[PyTre
     return vaejax.init_train_state(vae, optimizer, jax.random.key(0), jnp.zeros((28, 28))), step
 
 
-def make_rows(config: Config) -> tuple[dict[str, tuple[PyTree, Callable, Any]], dict[str, int]]:
-    """Of each row, what `measure` needs, and the images of a round."""
+def make_rows(config: Config) -> tuple[dict[str, Program], dict[str, int]]:
+    """The program of each row, and the images of a round."""
     state, step = make_step()
     size = config.batch_size
     resident, images = jax.device_put(datasets.load("mnist").images), memory_mapped(config)
@@ -148,15 +148,17 @@ def make_rows(config: Config) -> tuple[dict[str, tuple[PyTree, Callable, Any]], 
         # From the end of one epoch into the next: every round has other images.
         return streamed(state._replace(step=state.step + jnp.int32(first)), source)
 
+    epoch = jax.jit(vaejax.make_train_epoch(step, size), donate_argnums=0)
     rows = {
-        "resident": (state, jax.jit(vaejax.make_train_epoch(step, size), donate_argnums=0), resident),
-        "memory map": (make_step()[0], end_of_epoch, images),
+        "resident": Program(state, lambda state: epoch(state, resident)),
+        "memory map": Program(make_step()[0], lambda state: end_of_epoch(state, images)),
     }
     counts = {"resident": len(resident) // size * size, "memory map": num_steps * size}
     if config.prepared_examples and importlib.util.find_spec("tensorflow_datasets") is not None:
         state, step = make_step(lambda x: x["image"])
-        epoch = make_streamed_epoch(step, size, steps_per_dispatch=config.steps_per_dispatch)
-        rows["TFDS"] = (state, epoch, prepared_source(config))
+        prepared = make_streamed_epoch(step, size, steps_per_dispatch=config.steps_per_dispatch)
+        source = prepared_source(config)
+        rows["TFDS"] = Program(state, lambda state: prepared(state, source))
         counts["TFDS"] = config.prepared_examples // size * size
     return rows, counts
 
@@ -185,7 +187,7 @@ def main(config: Config) -> dict[str, Any]:
         check_count(f"--{name.replace('_', '-')}", getattr(config, name))
     with peak_anonymous_memory() as peak:
         rows, counts = make_rows(config)
-        seconds = measure(rows, config.rounds)
+        seconds = measure(rows, config.rounds).seconds
         memory = peak()
     speeds = {name: [counts[name] / value for value in values] for name, values in seconds.items()}
     print(f"784-400-20 Bernoulli VAE, batch {config.batch_size}, {config.rounds} rounds; images per second, and ratio")

@@ -283,7 +283,9 @@ def test_a_source_of_less_than_a_batch_is_refused(source):
 
 
 @pytest.mark.parametrize(
-    "source", [[np.arange(6)] * 9, "train.npy", iter(range(9)), {"x": [1, 2]}, 7, {1, 2}], ids=repr
+    "source",
+    [[np.arange(6)] * 9, "train.npy", iter(range(9)), {"x": [1, 2]}, 7, {1, 2}],
+    ids=lambda source: type(source).__name__,
 )
 def test_what_is_no_source_is_refused(source):
     with pytest.raises(TypeError, match=rf"the source is a {type(source).__name__}; give an array"):

@@ -1,0 +1,169 @@
+"""The benchmark counts what it says, its peers do the same work, and it runs; nothing is timed here."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from programs import ROOT, npz, users_settings
+
+from experiments import benchmark, mnist, parts, peers, timing
+
+EPOCHS = 6
+
+
+def blobs(number: int) -> np.ndarray:
+    """Grey images of 8 x 8, each bright in one of four places: something to learn in a few steps."""
+    random = np.random.default_rng(0)
+    means = np.full((4, 8, 8), 20)
+    for place in range(4):
+        means[place, 4 * (place // 2) :, 4 * (place % 2) :][:4, :4] = 230
+    return (means[random.integers(0, 4, number)] + random.integers(-20, 21, (number, 8, 8))).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Configuration and experiment of 20 steps an epoch."""
+    path = tmp_path_factory.mktemp("blobs")
+    npz(train_images=blobs(640), test_images=blobs(8))(path)
+    config = mnist.Config(
+        data=str(path / "data.npz"), epochs=EPOCHS, hidden_size=32, latent_size=4, batch_size=32, learning_rate=1e-2
+    )
+    with users_settings():
+        return config, mnist.make_experiment(config)
+
+
+def test_the_products_of_the_main_job_by_hand():
+    products = timing.step_products([(784, 400), (400, 40), (20, 400), (400, 784)], 128)
+    weights = 784 * 400 + 400 * 40 + 20 * 400 + 400 * 784
+    assert len(products) == 11
+    assert sum(p.flops for p in products) == 2 * 128 * (3 * weights - 784 * 400)
+    assert products[0].shape == "128 x 784 x 400" and products[4].shape == "784 x 128 x 400"
+
+
+def flops_counted_by_the_compiler(step, *arguments) -> float:
+    return jax.jit(step).lower(*arguments).cost_analysis()["flops"]
+
+
+def test_the_floor_counts_the_operations_that_the_compiler_counts(small):
+    config, experiment = small
+    flops = sum(p.flops for p in timing.step_products(peers.layers(config, experiment), experiment.batch_size))
+    batch = jnp.zeros((experiment.batch_size, 8, 8))
+    state = parts.products_alone(peers.layers(config, experiment), batch[None]).state
+    counted = flops_counted_by_the_compiler(parts.gradient_step(parts.linear_loss), state, batch)
+    # Beside the products there is a square an output.
+    assert flops <= counted < 1.02 * flops
+
+
+def losses_by_epoch(program: timing.Program) -> list[float]:
+    state, losses = program.state, []
+    for _ in range(EPOCHS):
+        state, output = program.run(state)
+        losses.append(float(np.mean(jax.device_get(output))))
+    return losses
+
+
+@pytest.fixture(scope="module")
+def reference(small):
+    with users_settings():
+        return losses_by_epoch(peers.vaejax_epoch(small[1]))
+
+
+def require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed (the extra bench)")
+
+
+PEERS = {
+    "jitted steps": (None, lambda config, experiment: peers.jitted_steps(experiment)),
+    "plain scan": (None, peers.plain_scan),
+    "numpyro": ("numpyro", peers.numpyro_svi),
+    "torch preloaded": ("torch", lambda *model: peers.torch_eager(*model, loader=False)),
+    "torch loader": ("torch", lambda *model: peers.torch_eager(*model, loader=True)),
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_peer_learns_the_same_in_as_many_steps(name, small, reference):
+    package, make = PEERS[name]
+    if package:
+        require(package)
+    # NumPyro broadcasts as NumPy does.
+    with users_settings(), jax.numpy_rank_promotion("allow"):
+        losses = losses_by_epoch(make(*small))
+    assert losses[-1] < losses[0] - 5
+    # Of 30 nats, 64 ln 2 = 44 before training; a sum in place of a mean, or a missing KL, is several nats off.
+    np.testing.assert_allclose(losses[-1], reference[-1], atol=0.7)
+
+
+def test_every_part_runs_and_the_last_is_the_epoch(small, reference):
+    with users_settings():
+        programs = parts.programs(*small)
+        for program in programs.values():
+            _, losses = program.run(program.state)
+            assert np.all(np.isfinite(losses)) and len(losses) == small[1].steps_per_epoch
+    assert float(np.mean(losses)) == pytest.approx(reference[0], rel=1e-5)
+
+
+def test_the_first_round_is_not_counted_and_every_program_runs_in_each():
+    calls = []
+    programs = {
+        name: timing.Program(0, lambda state, name=name: (state + 1, calls.append((name, state)))) for name in "ab"
+    }
+    times = timing.measure(programs, 2, lambda: {"1 x 1 x 1": 5.0, "2 x 2 x 2": 7.0})
+    assert calls == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    assert {name: len(seconds) for name, seconds in times.seconds.items()} == {"a": 2, "b": 2}
+    assert times.best_rates == [7.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, "--rounds is 0"),
+        ({"num_samples": -1}, "--num-samples is -1"),
+        ({"sections": ()}, "--sections names none"),
+        ({"sections": ("members",), "plot": ROOT / "a.png"}, "--plot draws"),
+        ({"json": ROOT / "nowhere" / "a.json"}, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(options, message):
+    with pytest.raises(benchmark.UsageError, match=message):
+        benchmark.main(benchmark.Config(**options))
+
+
+@pytest.mark.program
+def test_a_wrong_option_is_one_line_and_status_2():
+    command = [sys.executable, "-m", "experiments.benchmark", "--rounds", "0"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == "error: --rounds is 0; give a positive integer.\n"
+
+
+@pytest.mark.program
+def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
+    npz(train_images=blobs(300), test_images=blobs(20))(tmp_path)
+    monkeypatch.setattr(benchmark, "STARTS", 1)
+    config = benchmark.Config(
+        rounds=1,
+        json=tmp_path / "a.json",
+        plot=tmp_path / "a.png",
+        num_samples=10,
+        data=str(tmp_path / "data.npz"),
+    )
+    with users_settings(), jax.numpy_rank_promotion("allow"):
+        benchmark.main(config)
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert list(result["sections"]) == list(benchmark.SECTIONS)
+    epoch, steps = result["sections"]["epoch"], result["sections"]["parts"]["rows"]
+    assert {*epoch["rows"], *epoch["not_measured"]} > {benchmark.FLOOR, "vaejax, one program an epoch"}
+    assert all(row["ratio"]["median"] > 0 and len(row["seconds"]) == 1 for row in epoch["rows"].values())
+    added = [row["added_microseconds"] for name, row in steps.items() if name != benchmark.FLOOR]
+    assert sum(added) == pytest.approx(steps["shuffle and gather"]["microseconds_a_step"])
+    assert "devices" in result["sections"]["scaling"]["not_measured"]
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob("*.tmp"))
+    assert "not measured: there are 300 training images" in capsys.readouterr().out
