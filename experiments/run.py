@@ -6,6 +6,7 @@ Experiment`.
 
 import dataclasses
 import importlib
+import logging
 import math
 import sys
 import time
@@ -118,6 +119,8 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment 
     """The command line: parses, runs, answers a user's mistake in one line (exit status 2; 1 where the run failed)."""
     module = importlib.import_module(make_experiment.__module__)
     name = Path(module.__file__).stem
+    # Errors are told here, in a line; the traceback that orbax logs of a failed save is not.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     parse = partial(tyro.cli, config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
     config = parse()
     try:

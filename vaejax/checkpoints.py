@@ -5,6 +5,8 @@ every leaf and a digest of the bytes, so that a checkpoint of another model, dty
 flipped bit, is refused with a sentence; orbax alone casts the first silently and returns the last.
 """
 
+import errno
+import gc
 import hashlib
 import json
 import warnings
@@ -35,10 +37,20 @@ def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> N
     leaves = describe(state)
     meta = {"leaves": leaves, "leaves_digest": _sha256(leaves), "digest": digest(state)}
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-    with _manager(directory, keep=keep, create=True) as manager:
-        if step in manager.all_steps():
-            manager.delete(step)
-        manager.save(step, args=items, force=True)
+    try:
+        with _manager(directory, keep=keep, create=True) as manager:
+            if step in manager.all_steps():
+                manager.delete(step)
+            manager.save(step, args=items, force=True)
+    except OSError:
+        raise
+    except Exception as error:  # A full disk or a quota makes the writers below raise almost anything.
+        reason = str(error).strip().rpartition(": ")[2].partition(" [")[0] or type(error).__name__
+        failure = OSError(errno.EIO, f"the checkpoint cannot be written ({reason})", str(directory))
+        # What they leave half done complains when Python ends, unless it is collected before.
+        del error, items
+        gc.collect()
+        raise failure from None
 
 
 def steps(directory: str | Path) -> list[int]:
