@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 from programs import ROOT, npz, users_settings
 
-from experiments import benchmark, mnist, parts, peers, timing
+from experiments import benchmark, fresh, mnist, parts, peers, timing
 
-EPOCHS = 6
+EPOCHS = 10
 
 
 def blobs(number: int) -> np.ndarray:
@@ -67,6 +68,20 @@ def losses_by_epoch(program: timing.Program) -> list[float]:
     return losses
 
 
+@pytest.fixture
+def one_torch_thread():
+    """Its threads wait for each other busily: beside other work on the same cores, seconds become minutes."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def reference(small):
     with users_settings():
@@ -87,6 +102,7 @@ PEERS = {
 }
 
 
+@pytest.mark.usefixtures("one_torch_thread")
 @pytest.mark.parametrize("name", PEERS)
 def test_every_peer_learns_the_same_in_as_many_steps(name, small, reference):
     package, make = PEERS[name]
@@ -96,17 +112,8 @@ def test_every_peer_learns_the_same_in_as_many_steps(name, small, reference):
     with users_settings(), jax.numpy_rank_promotion("allow"):
         losses = losses_by_epoch(make(*small))
     assert losses[-1] < losses[0] - 5
-    # Of 30 nats, 64 ln 2 = 44 before training; a sum in place of a mean, or a missing KL, is several nats off.
-    np.testing.assert_allclose(losses[-1], reference[-1], atol=0.7)
-
-
-def test_every_part_runs_and_the_last_is_the_epoch(small, reference):
-    with users_settings():
-        programs = parts.programs(*small)
-        for program in programs.values():
-            _, losses = program.run(program.state)
-            assert np.all(np.isfinite(losses)) and len(losses) == small[1].steps_per_epoch
-    assert float(np.mean(losses)) == pytest.approx(reference[0], rel=1e-5)
+    # From some 40 nats to 22, with 0.3 between seeds; a loss without its KL, or another schedule, is further off.
+    np.testing.assert_allclose(losses[-1], reference[-1], atol=1.0)
 
 
 def test_the_first_round_is_not_counted_and_every_program_runs_in_each():
@@ -144,9 +151,14 @@ def test_a_wrong_option_is_one_line_and_status_2():
 
 
 @pytest.mark.program
+@pytest.mark.usefixtures("one_torch_thread")
 def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     npz(train_images=blobs(300), test_images=blobs(20))(tmp_path)
-    monkeypatch.setattr(benchmark, "STARTS", 1)
+    # Two processes are seconds each; one is started below.
+    monkeypatch.setattr(fresh, "run_first_step", lambda data, cache: dict.fromkeys(fresh.STAGES, 1.0))
+    monkeypatch.setattr(benchmark, "make_probe", partial(timing.make_probe, calls=1))
+    monkeypatch.setattr(benchmark, "MEMBERS", (1, 2))
+    monkeypatch.setattr(benchmark, "BATCH_SIZES", (128, 2048))
     config = benchmark.Config(
         rounds=1,
         json=tmp_path / "a.json",
@@ -162,8 +174,26 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     assert {*epoch["rows"], *epoch["not_measured"]} > {benchmark.FLOOR, "vaejax, one program an epoch"}
     assert all(row["ratio"]["median"] > 0 and len(row["seconds"]) == 1 for row in epoch["rows"].values())
     added = [row["added_microseconds"] for name, row in steps.items() if name != benchmark.FLOOR]
-    assert sum(added) == pytest.approx(steps["shuffle and gather"]["microseconds_a_step"])
-    assert "devices" in result["sections"]["scaling"]["not_measured"]
+    assert sum(added) == pytest.approx(steps["shuffle and gather"]["fastest_microseconds"])
+    assert result["sections"]["startup"]["totals"]["cold"] == [len(fresh.STAGES)] * benchmark.STARTS
+    assert {"devices", "batch size 2048"} == result["sections"]["scaling"]["not_measured"].keys()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.tmp"))
     assert "not measured: there are 300 training images" in capsys.readouterr().out
+
+
+@pytest.mark.program
+def test_a_process_of_its_own_runs_an_epoch_over_two_devices_whenever_it_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    npz(train_images=blobs(64), test_images=blobs(20))(tmp_path)
+    with fresh.workers(str(tmp_path / "data.npz"), [2], 32) as workers:
+        for _ in range(2):
+            fresh.run_epoch(workers[2])
+        assert workers[2].poll() is None
+    assert workers[2].poll() is not None
+
+
+@pytest.mark.program
+def test_a_process_that_fails_is_an_error():
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        fresh.run_first_step("/nowhere/data.npz", None)
