@@ -146,12 +146,19 @@ def make_train_epoch(
         if num_steps > num_batches:
             raise ValueError(f"steps_per_dispatch is {num_steps} and an epoch has {num_batches} steps; give fewer.")
         first_epoch = state.step // num_batches
-        # A call that starts inside an epoch runs into the next one, never past it: two orders are enough.
-        orders = [
-            epoch_order(state.key, first_epoch + later, num_examples)[: num_batches * batch_size]
-            for later in range(2 if num_steps > 1 else 1)
-        ]
-        batches = jnp.concatenate([order.reshape(-1, batch_size) for order in orders])
+        # As data: under `vmap`, `cond` selects among what its branches take, which would count as a use of the key.
+        key_data, implementation = jax.random.key_data(state.key), jax.random.key_impl(state.key)
+
+        def batches_of(epoch: Array) -> Array:
+            key = jax.random.wrap_key_data(key_data, impl=implementation)
+            return epoch_order(key, epoch, num_examples)[: num_batches * batch_size].reshape(-1, batch_size)
+
+        batches = batches_of(first_epoch)
+        if num_steps > 1:
+            # A call that starts inside an epoch runs into the next one, never past it; else one order is enough.
+            aligned = state.step % num_batches == 0
+            following = jax.lax.cond(aligned, lambda: batches, lambda: batches_of(first_epoch + 1))
+            batches = jnp.concatenate([batches, following])
 
         def body(state: TrainState, _: Any) -> tuple[TrainState, PyTree]:
             indices = batches[state.step - first_epoch * num_batches]
