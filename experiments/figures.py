@@ -42,7 +42,7 @@ def image_figures(
         "reconstructions": plots.image_grid(
             images["reconstructions"],
             title="Test images as the model sees them, and the mean of p(x|z) with z ~ q(z|x)",
-            row_labels=("x", "p(x|z)"),
+            row_labels=("x", "mean of p(x|z)"),
             column_labels=names,
         ),
         "samples": plots.image_grid(images["samples"], title="Prior samples: the mean of p(x|z) with z ~ p(z)"),

@@ -5,10 +5,12 @@ to the last checkpoint when a run resumes.
 """
 
 import dataclasses
+import datetime
 import json
 import os
 import platform
 import shlex
+import subprocess
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -127,6 +129,8 @@ def write_manifest(path: Path, *, seeds: list[int], data_checksum: str, params_d
         | {package: metadata.version(package) for package in PACKAGES},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
         "key": {"implementation": str(jax.random.key_impl(jax.random.key(0))), "seeds": seeds},
         "data_sha256": data_checksum,
         "params_sha256": params_digest,
@@ -177,6 +181,15 @@ def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) ->
                 "leave the flag out, or start another run."
             )
     return resumed
+
+
+def _commit() -> str | None:
+    """Of the project's checkout, marked where files differ from it; None where there is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _plain(config: Any) -> dict[str, Any]:

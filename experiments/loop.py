@@ -264,7 +264,7 @@ def _describe(job: Job, states: TrainState, done: int) -> str:
     half = "" if job.config.compute_dtype == "float32" else f", networks in {job.config.compute_dtype}"
     return (
         f"{num_parameters:,} parameters, {num_examples:,} examples an epoch, {job.members.describe()}, "
-        f"{job.config.epochs} epochs{f' ({done} done)' if done else ''}{half}, "
+        f"{job.config.epochs} epoch{'s' * (job.config.epochs > 1)}{f' ({done} done)' if done else ''}{half}, "
         f"on {job.mesh.size} x {jax.devices()[0].device_kind}"
     )
 

@@ -92,7 +92,7 @@ class Members:
     def describe(self) -> str:
         seeds = f"seed {self.seed}"
         if self.num_seeds > 1:
-            seeds = f"mean ± std over seeds {self.seeds[0]} to {self.seeds[-1]}"
+            seeds = f"mean ± std over {self.num_seeds} training seeds ({self.seeds[0]} to {self.seeds[-1]})"
         return seeds if not self.swept else f"{len(self.settings)} settings, each {seeds}"
 
 

@@ -5,17 +5,18 @@ import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from experiments import processes
 from experiments.base import Result
 
 CAPTIONS = {
-    "learning_curves": "Negative ELBO over training. The band, if any, is one standard deviation over seeds.",
-    "reconstructions": "Top: test images as the model sees them. Bottom: what it makes of them.",
+    "learning_curves": "Negative ELBO over training. Bands, of several seeds, are one standard deviation.",
+    "reconstructions": "Top: test images as the model sees them. Bottom: the mean of p(x|z), with one z ~ q(z|x) each.",
     "samples": "New images: latents drawn from the prior, decoded.",
     "interpolations": "Between the images at the left and right ends, along a straight line in latent space.",
-    "manifold": "The whole latent plane, decoded on a grid of equal prior mass.",
+    "manifold": "The latent plane at 20 x 20 quantiles of the prior, 2.5% to 97.5%: each cell holds equal prior mass.",
 }
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff }
@@ -27,25 +28,27 @@ td.number, th.number { text-align: right; white-space: nowrap; font-variant-nume
 figure { margin: 1.5rem 0 } figure img { max-width: 100%; height: auto; display: block }
 figcaption, .note { color: #555; font-size: .9rem }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre-wrap }
+pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre; overflow-wrap: normal }
+@media (min-width: 600px) { td:first-child { white-space: nowrap } }
+@media (max-width: 600px) {
+  tr, td.note { display: block } td { border: 0 } tr { border-bottom: 1px solid #ddd } td.note { padding-top: 0 }
+}
 """
 
 
 @processes.by_first
-def write(path: Path, description: str, result: Result, figures: Sequence[str]) -> None:
+def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str]) -> None:
     """Writes report.html into the run folder, replacing it whole.
 
     Args:
       path: the run folder, with its summary, manifest, configuration and figures.
-      description: what the experiment is, a docstring; its first paragraphs become the page's introduction.
+      module: the experiment's: its `ABOUT` becomes the title, its docstring the introduction.
       result: the `Result` of the run.
       figures: the names of those in the folder, in the order of the page.
     """
-    summary, manifest, config = (
-        json.loads((path / f"{name}.json").read_text()) for name in ("summary", "manifest", "config")
-    )
-    title = f"{summary['experiment']} on {summary['data']}: {result.headline}"
-    paragraphs = [paragraph for paragraph in description.strip().split("\n\n") if "Command:" not in paragraph]
+    summary, manifest = (json.loads((path / f"{name}.json").read_text()) for name in ("summary", "manifest"))
+    title = f"{module.ABOUT.what[0].upper()}{module.ABOUT.what[1:]} ({summary['data']}): {result.headline}"
+    paragraphs = [paragraph for paragraph in module.__doc__.strip().split("\n\n") if "Command:" not in paragraph]
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs),
@@ -55,11 +58,11 @@ def write(path: Path, description: str, result: Result, figures: Sequence[str]) 
         "<h2>Figures</h2>",
         *(_figure(path / "figures" / f"{name}.png", _caption(name, result, manifest)) for name in figures),
         "<h2>How to reproduce it</h2>",
-        f"<pre>{html.escape(manifest['command'])}</pre>",
+        "<p>From the project's folder, in its environment:</p>",
+        # One option a line, since a browser would break lines inside them.
+        f"<pre>{html.escape(manifest['command'].replace(' --', chr(32) + chr(92) + chr(10) + '  --'))}</pre>",
         "<p>The same versions on the same machine give the same parameters, bit for bit.</p>",
         _table(_provenance(summary, manifest)),
-        "<h2>Configuration</h2>",
-        _table(config),
     ]
     temporary = path / "report.html.tmp"
     temporary.write_text(_page(title, "\n".join(parts)), encoding="utf-8")
@@ -105,6 +108,8 @@ def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
         "parameters, SHA-256": manifest["params_sha256"],
         "data, SHA-256": manifest["data_sha256"],
         "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
+        "date": manifest["date"],
+        "commit": manifest["commit"],
         "device": manifest["device"],
         "machine": manifest["machine"],
         "random numbers": f"{manifest['key']['implementation']}, seeds {manifest['key']['seeds']}",

@@ -197,7 +197,7 @@ def run(
     write_manifest(params_digest=checkpoints.digest({arm: state.params for arm, state in states.items()}))
     figures = result.figures()
     folder.write_figures(path, figures)
-    report.write(path, sys.modules[make_experiment.__module__].__doc__, result, list(figures))
+    report.write(path, sys.modules[make_experiment.__module__], result, list(figures))
 
     print("\n" + result.table() + "\n")
     print(f"in {path}: report.html, summary.json, manifest.json, and figures/")
@@ -250,15 +250,16 @@ def _conclude(
     num_test_examples = batch_size_of(experiment.test)
     summary = {"binarization": experiment.binarization, "num_test_examples": num_test_examples}
     summary["units"] = "nats per example"
-    about = f"{num_test_examples:,} test examples, binarisation: {experiment.binarization}, {members.describe()}; "
-    about += "nats per example"
+    drawn = "" if experiment.binarization == "none" else "; of the test set: drawn once"
+    about = f"{num_test_examples:,} test examples, training binarisation: {experiment.binarization}{drawn}; "
+    about += f"{members.describe()}; nats per example"
     if members.swept:
         return sweeps.conclude(experiment, members, history, numbers, summary, about)
-    test = evaluation.summarise(numbers, experiment.num_samples)
+    test = evaluation.summarise(numbers, experiment)
     first = members.first(states)
     return Result(
         summary=summary | {"test": test},
-        headline=f"negative ELBO {test['negative_elbo']['mean']:.2f} nats",
+        headline=f"test negative ELBO {test['negative_elbo']['mean']:.2f} nats",
         about=about,
         rows=evaluation.rows(test),
         figures=partial(experiment.figures, first.params, jax.random.fold_in(first.key, evaluation.FIGURES), history),

@@ -32,7 +32,7 @@ def conclude(
     settings = []
     for setting, part in zip(members.settings, parts, strict=True):
         differences = {name: evaluation.over_seeds(part[name] - parts[reference][name]) for name in evaluation.MEANINGS}
-        test = evaluation.summarise(part, experiment.num_samples)
+        test = evaluation.summarise(part, experiment)
         settings.append({"setting": setting, "test": test, "difference": differences})
     rows = [(name, *_cells(entry["test"])) for name, entry in zip(names, settings, strict=True)]
     for index, (name, entry) in enumerate(zip(names, settings, strict=True)):
@@ -48,8 +48,8 @@ def conclude(
         rows=rows,
         figures=partial(_figures, members, settings, history),
         captions={
-            "learning_curves": "The loss that was minimised, and the test negative ELBO, over training. The bands are "
-            "one standard deviation over seeds.",
+            "learning_curves": "Test negative ELBO over training. The bands, if any, are one standard deviation over "
+            "seeds.",
             "sweep": "The test numbers of every setting. The bands, if any, are one standard deviation over seeds.",
         },
     )

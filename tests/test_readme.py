@@ -21,13 +21,13 @@ def test_the_code_runs_from_top_to_bottom():
     with users_settings():
         for block in code:
             exec(block, namespace)
-    assert namespace["samples"].shape == (16, 12, 12)
-    assert namespace["state"].step == 8
+    assert namespace["samples"].shape == (16, 28, 28)
+    assert namespace["state"].step == 16
     assert namespace["states"].step.tolist() == [8, 8, 8]
 
 
 def test_there_are_exactly_two_set_up_commands():
-    commands = [line for block in blocks("sh") for line in block.splitlines() if "pip install" in line]
+    commands = [line for block in blocks("sh") for line in block.splitlines() if "-m venv" in line]
     assert len(commands) == 2
     assert commands[0].endswith("-m experiments.mnist") and "-m pytest" in commands[1]
 
