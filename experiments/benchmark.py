@@ -412,7 +412,7 @@ def environment() -> dict[str, Any]:
     return {
         "versions": versions,
         "machine": {
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "cores": os.cpu_count(),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
             "load_average": os.getloadavg(),

@@ -78,6 +78,17 @@ MISTAKES = {
     "sweep over words": (nothing, ["--sweep", "beta=one"], 2, ["beta=one", "numbers"]),
     "sweep with a value twice": (nothing, ["--sweep", "beta=1,1"], 2, ["beta=1,1", "different"]),
     "sweep of an option twice": (nothing, ["--sweep", "beta=1", "beta=2"], 2, ["beta=2", "twice"]),
+    "average that never moves": (nothing, ["--average", "1"], 2, ["--average", "below 1"]),
+    "patience without validation": (nothing, ["--patience", "2"], 2, ["--patience", "--num-validation"]),
+    "all examples held out": (npz(), [*DATA, "--num-validation", "100"], 2, ["--num-validation", "100", "fewer"]),
+    "clipping to nothing": (nothing, ["--clip-norm", "0"], 2, ["--clip-norm", "0"]),
+    "precision that is not offered": (nothing, ["--compute-dtype", "float8"], 2, ["--compute-dtype", "float8"]),
+    "several seeds of images that are streamed": (
+        lambda path: [np.save(path / f"{part}.npy", images(60, 4, 4)) for part in ("train", "test")],
+        ["--data", ".", "--batch-size", "50", "--num-seeds", "2"],
+        2,
+        ["--data", "one member", "--num-seeds"],
+    ),
     "no members at once": (nothing, ["--members-at-once", "0"], 2, ["--members-at-once", "0"]),
     "more devices than there are": (
         npz(),
