@@ -5,11 +5,12 @@ Experiment`.
 """
 
 import dataclasses
-import importlib
+import importlib.util
 import logging
 import math
 import sys
 import time
+import types
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -156,19 +157,9 @@ def run(
     `on_epoch` is called with every line of metrics, for a tracker of one's own.
     """
     started = time.perf_counter()
-    _check(config)
-    path, config = folder.find(name, config, parse)
-    processes.wait_for_all("folder found")
-    arms, conclude = _as_comparison(make_experiment(config))
-    members = _members(config, arms)
-    data_checksum = next(iter(arms.values())).data_checksum
-    for experiment in arms.values():
-        loop.check_streams(experiment, members)
-    mesh = loop.make_mesh(config.num_devices, next(iter(arms.values())).batch_size)
-    folder.check_data(path, data_checksum)
-    path = folder.create(path, name, config)
-    processes.wait_for_all("folder made")
+    path, config, arms, conclude, members, mesh = _prepare(name, config, make_experiment, parse)
     print(f"run folder: {path}", flush=True)
+    data_checksum = next(iter(arms.values())).data_checksum
     write_manifest = partial(folder.write_manifest, path, seeds=members.seeds, data_checksum=data_checksum)
     write_manifest(params_digest=None)
     try:
@@ -195,18 +186,38 @@ def run(
     summary |= result.summary | {"training_seconds": round(training_seconds, 2)}
     folder.write_json(path / "summary.json", summary)
     write_manifest(params_digest=checkpoints.digest({arm: state.params for arm, state in states.items()}))
+    _show(path, arms, result, sys.modules[make_experiment.__module__])
+    print(f"done in {time.perf_counter() - started:.0f} s, of which training {training_seconds:.0f} s")
+    return summary
+
+
+def _prepare(name: str, config: Any, make_experiment: Callable, parse: Callable[[Any], Any] | None) -> tuple:
+    """All that may be refused, before anything is written; then the run's folder."""
+    _check(config)
+    path, config = folder.find(name, config, parse)
+    processes.wait_for_all("folder found")
+    arms, conclude = _as_comparison(make_experiment(config))
+    members, first = _members(config, arms), next(iter(arms.values()))
+    for experiment in arms.values():
+        loop.check_streams(experiment, members)
+    mesh = loop.make_mesh(config.num_devices, first.batch_size)
+    folder.check_data(path, first.data_checksum)
+    path = folder.create(path, name, config)
+    processes.wait_for_all("folder made")
+    return path, config, arms, conclude, members, mesh
+
+
+def _show(path: Path, arms: Mapping[str, Experiment], result: Result, module: types.ModuleType) -> None:
+    """Figures and report into the folder, numbers onto the screen."""
     figures = result.figures()
     folder.write_figures(path, figures)
-    report.write(path, sys.modules[make_experiment.__module__], result, list(figures))
-
+    report.write(path, module, result, list(figures))
     print("\n" + result.table() + "\n")
     print(f"in {path}: report.html, summary.json, manifest.json, and figures/")
     for arm in arms:
         print(f"in {path / arm}: metrics.jsonl, checkpoints/")
     for figure in figures:
         print(f"  figures/{figure}.png")
-    print(f"done in {time.perf_counter() - started:.0f} s, of which training {training_seconds:.0f} s")
-    return summary
 
 
 def _on_epoch(config: Any, path: Path, members: Members, on_epoch: tracking.OnEpoch | None) -> tracking.OnEpoch:
@@ -282,5 +293,7 @@ def _check(config: Any) -> None:
             raise UsageError(f"{flag} is {value}; give a {'non-negative' if may_be_zero else 'positive'} number.")
     if config.average is not None and config.average >= 1:
         raise UsageError(f"--average is {config.average}; give a decay below 1, such as 0.999.")
+    if config.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UsageError("--tensorboard needs tensorboardX; install the extra `tensorboard`.")
     if config.patience is not None and not config.num_validation:
         raise UsageError("--patience needs validation data; hold some out with --num-validation, such as 10000.")

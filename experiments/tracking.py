@@ -5,22 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments import processes
-from experiments.errors import UsageError
 from experiments.members import Members
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def tensorboard(path: Path, members: Members) -> OnEpoch:
-    """Writes each line of metrics as scalars over steps, one TensorBoard run for each member.
+    """Writes each line of metrics as scalars over steps, without TensorFlow; one TensorBoard run for each member."""
+    from tensorboardX import SummaryWriter
 
-    Raises:
-      UsageError: tensorboardX, which writes event files without TensorFlow, is not installed.
-    """
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise UsageError("--tensorboard needs tensorboardX; install the extra `tensorboard`.") from error
     writers: list[SummaryWriter] = []
 
     @processes.by_first
