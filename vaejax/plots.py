@@ -92,14 +92,20 @@ def curves(
         axes.plot(x, mean, color=colour, label=label, linewidth=1.5, marker="o" if len(mean) < 8 else None)
         if values.shape[1] > 1:
             std = values.std(axis=1, ddof=1)
+            low, high = min(low, *(mean - std)[scale_from:]), max(high, *(mean + std)[scale_from:])
             axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+            if len(mean) == 1:  # a band of no width
+                axes.errorbar(x, mean, std, color=colour, capsize=3)
     if low <= high:
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, fontsize=9)
+    figure.suptitle(title, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=bool(np.all(np.equal(np.mod(x, 1), 0)))))
+    if len(x) == 1:
+        axes.set_xticks(list(x))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    # Above the axes, where its markers are not taken for data.
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
