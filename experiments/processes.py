@@ -19,7 +19,7 @@ def join(cluster: str | None) -> None:
     """Joins the processes of the cluster, before JAX is used for anything else; None is one process.
 
     Raises:
-      UsageError: `cluster` cannot be read.
+      UsageError: `cluster` cannot be read, or its processes cannot be joined.
     """
     if cluster is None:
         return
@@ -32,9 +32,13 @@ def join(cluster: str | None) -> None:
             raise UsageError(
                 f"--distributed {cluster}: give auto, or HOST:PORT,PROCESSES,INDEX such as 10.0.0.1:1234,2,0."
             ) from error
-    jax.distributed.initialize(
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=HEARTBEAT_SECONDS, **options
-    )
+    try:
+        jax.distributed.initialize(
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=HEARTBEAT_SECONDS, **options
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"--distributed {cluster}: the processes cannot be joined ({reason}).") from error
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 

@@ -148,5 +148,7 @@ def test_when_a_worker_dies_the_run_ends_and_loses_nothing_but_the_steps_since(s
 def test_processes_that_cannot_be_read():
     result = execute("--distributed", "here")
     assert result.returncode == 2 and "HOST:PORT,PROCESSES,INDEX" in result.stderr
+    result = execute("--distributed", "auto", "--out", "never")
+    assert result.returncode == 2 and "cannot be joined" in result.stderr and not (ROOT / "never").exists()
     result = execute("--distributed", "127.0.0.1:1,1,0")
     assert result.returncode == 2 and "--out" in result.stderr
