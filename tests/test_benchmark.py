@@ -150,7 +150,7 @@ def test_a_wrong_option_is_one_line_and_status_2():
     assert result.stderr == "error: --rounds is 0; give a positive integer.\n"
 
 
-@pytest.mark.program
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_torch_thread")
 def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     npz(train_images=blobs(300), test_images=blobs(20))(tmp_path)
@@ -182,7 +182,7 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     assert "not measured: there are 300 training images" in capsys.readouterr().out
 
 
-@pytest.mark.program
+@pytest.mark.slow
 def test_a_process_of_its_own_runs_an_epoch_over_two_devices_whenever_it_is_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     npz(train_images=blobs(64), test_images=blobs(20))(tmp_path)

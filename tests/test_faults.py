@@ -38,7 +38,7 @@ def finished(tmp_path_factory) -> tuple[Path, list[str]]:
         (checkpoints, "save", 3),
         pytest.param(folder, "append_metrics", 3, marks=pytest.mark.slow),
         pytest.param(folder, "write_json", 4, marks=pytest.mark.slow),
-        (folder, "write_figures", 1),
+        pytest.param(folder, "write_figures", 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_ends_the_run_with_a_line_and_it_goes_on_from_there(

@@ -30,7 +30,7 @@ def test_other_images_than_asked_for_are_refused(tmp_path):
         throughput.main(throughput.Config(tmp_path, examples=30, steps=0))
 
 
-@pytest.mark.program
+@pytest.mark.slow
 def test_a_small_measurement(tmp_path, capsys):
     config = throughput.Config(tmp_path, examples=5000, rounds=1, steps=3, batch_size=1000, prepared_examples=1000)
     with users_settings():
