@@ -141,8 +141,10 @@ def write_manifest(path: Path, *, seeds: list[int], data_checksum: str, params_d
 def command(config: Mapping[str, Any]) -> str:
     """The command that makes the run again, every option named, from what config.json holds."""
     options = {name: value for name, value in config.items() if name != "experiment" and value not in (None, [])}
+    # A switch is given by its name alone.
+    options = {name: [] if value is True else value for name, value in options.items() if value is not False}
     words = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
-    flags = " ".join(f"--{name.replace('_', '-')} {shlex.join(map(str, values))}" for name, values in words.items())
+    flags = " ".join(shlex.join([f"--{name.replace('_', '-')}", *map(str, values)]) for name, values in words.items())
     return f"python -m experiments.{config['experiment']} {flags}"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tyro
 from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of, users_settings
 
 from experiments import folder, mnist, run
@@ -193,3 +194,12 @@ def test_care_around_training_reaches_the_run_and_its_folder(data, tmp_path, mon
         resumed = dataclasses.replace(config, resume=True)
         again = run.run("mnist", resumed, mnist.make_experiment)
     assert again["test"] == summary["test"] and len(folder.read_metrics(tmp_path / "run")) == len(rows)
+
+
+def test_the_command_of_a_manifest_is_one_that_the_program_takes(monkeypatch):
+    config = mnist.Config(tensorboard=True, shard_parameters=True, sweep=("beta=1,2", "learning-rate=0.1"), beta=2.0)
+    saved = json.loads(json.dumps({"experiment": "mnist"} | folder._plain(config)))
+    words = folder.command(saved).split()
+    assert words[:3] == ["python", "-m", "experiments.mnist"] and "False" not in words
+    again = tyro.cli(mnist.Config, args=words[3:])
+    assert again == dataclasses.replace(config, shard_parameters=False)
