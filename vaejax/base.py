@@ -86,6 +86,18 @@ class Latents(NamedTuple):
     path: PyTree
 
 
+class Support(NamedTuple):
+    """Where a distribution has any mass.
+
+    Attributes:
+      description: in words, for an error.
+      contains: `values -> bool`, elementwise, of NumPy arrays; false for NaN.
+    """
+
+    description: str
+    contains: Callable[[Any], Any]
+
+
 class Head(NamedTuple):
     """Turns the arrays that a network puts out into a distribution.
 

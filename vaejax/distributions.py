@@ -12,9 +12,13 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import Array, Distribution, Head, Key, Params
+from vaejax.base import Array, Distribution, Head, Key, Params, Support
 
 _LOG_2_PI = math.log(2 * math.pi)
+
+REAL = Support("finite numbers", lambda x: abs(x) < math.inf)
+BINARY = Support("0 and 1", lambda x: (x == 0) | (x == 1))
+CLASSES = Support("classes 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
 
 
 def reparameterize(key: Key, mean: Array, log_variance: Array) -> Array:
@@ -60,9 +64,10 @@ class Normal:
     log_variance: Array
 
     head: ClassVar[Head]
+    support: ClassVar[Support] = REAL
 
     def log_prob(self, event: Array) -> Array:
-        _check_event(self, event, jnp.shape(self.mean))
+        check_event(self, event, jnp.shape(self.mean))
         squared_error = jnp.square(event - self.mean) * jnp.exp(-self.log_variance)
         return -0.5 * jnp.sum(_LOG_2_PI + self.log_variance + squared_error)
 
@@ -115,9 +120,10 @@ class Bernoulli:
     logits: Array
 
     head: ClassVar[Head]
+    support: ClassVar[Support] = BINARY
 
     def log_prob(self, event: Array) -> Array:
-        _check_event(self, event, jnp.shape(self.logits))
+        check_event(self, event, jnp.shape(self.logits))
         return -jnp.sum(_cross_entropy(self.logits, event))
 
     def sample(self, key: Key) -> Array:
@@ -149,8 +155,10 @@ class Categorical:
 
     logits: Array
 
+    support: ClassVar[Support] = CLASSES
+
     def log_prob(self, event: Array) -> Array:
-        _check_event(self, event, jnp.shape(self.logits)[:-1])
+        check_event(self, event, jnp.shape(self.logits)[:-1])
         log_probabilities = jax.nn.log_softmax(self.logits)
         return jnp.sum(jnp.take_along_axis(log_probabilities, event[..., None], axis=-1))
 
@@ -166,7 +174,8 @@ class Categorical:
         return jnp.argmax(self.logits, axis=-1)
 
 
-def _check_event(distribution: Distribution, event: Array, shape: tuple[int, ...]) -> None:
+def check_event(distribution: Distribution, event: Array, shape: tuple[int, ...]) -> None:
+    """ValueError unless the event has the shape that the distribution is over."""
     # Broadcasting would otherwise sum a whole batch into one log-probability.
     if jnp.shape(event) != shape:
         raise ValueError(
@@ -224,14 +233,23 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
     return _CLOSED_FORMS[type(q)](q, p)
 
 
-def _no_parameters(key: Key) -> Params:
+def no_parameters(key: Key) -> Params:
+    """The `init` of a head without parameters of its own."""
     del key
     return ()
 
 
 def simple_head(make_distribution: Callable[[Array], Distribution]) -> Head:
     """A head without parameters of its own that takes one array `[*event]`."""
-    return Head(1, _no_parameters, lambda params, outputs: make_distribution(outputs))
+    return Head(1, no_parameters, lambda params, outputs: make_distribution(outputs))
+
+
+def log1mexp(x: Array) -> Array:
+    """log(1 - exp(-x)) for x > 0, exact near 0 and far from it. Source: Mächler 2012, equation 7."""
+    # Each branch gets an argument of its own side, since the gradient of the one not taken must be finite too.
+    is_small = x < math.log(2)
+    small, large = jnp.where(is_small, x, 1.0), jnp.where(is_small, 1.0, x)
+    return jnp.where(is_small, jnp.log(-jnp.expm1(-small)), jnp.log1p(-jnp.exp(-large)))
 
 
 def soft_bounds(x: Array, lower: float, upper: float) -> Array:
@@ -255,13 +273,13 @@ def normal_head(min_log_variance: float = -20.0, max_log_variance: float = 20.0)
     The log-variance is bounded softly, since one of 90 already makes the KL infinite in single precision. Where a paper
     bounds it otherwise, or not at all, give its bounds (`-math.inf` and `math.inf` for none).
     """
-    _check_bounds("log_variance", min_log_variance, max_log_variance)
+    check_bounds("log_variance", min_log_variance, max_log_variance)
 
     def apply(params: Params, outputs: Array) -> Normal:
         del params
         return Normal(outputs[..., 0], soft_bounds(outputs[..., 1], min_log_variance, max_log_variance))
 
-    return Head(2, _no_parameters, apply)
+    return Head(2, no_parameters, apply)
 
 
 def fixed_variance_normal_head(variance: float = 1.0) -> Head:
@@ -278,7 +296,7 @@ def shared_variance_normal_head(
 
     Source: Rybkin et al. 2021 (sigma-VAE), section 3.1.
     """
-    _check_bounds("log_variance", min_log_variance, max_log_variance)
+    check_bounds("log_variance", min_log_variance, max_log_variance)
 
     def init(key: Key) -> Array:
         del key
@@ -290,7 +308,8 @@ def shared_variance_normal_head(
     return Head(1, init, apply)
 
 
-def _check_bounds(name: str, lower: float, upper: float) -> None:
+def check_bounds(name: str, lower: float, upper: float) -> None:
+    """ValueError unless `lower` is below `upper`."""
     if not lower < upper:
         raise ValueError(f"min_{name} is {lower} and max_{name} is {upper}; the first must be smaller.")
 
@@ -303,7 +322,7 @@ def categorical_head(num_classes: int) -> Head:
     """Categorical over `num_classes`; the network puts out `[*event, num_classes]`."""
     if num_classes < 2:
         raise ValueError(f"categorical_head: num_classes is {num_classes}; give at least 2.")
-    return Head(num_classes, _no_parameters, lambda params, outputs: Categorical(outputs))
+    return Head(num_classes, no_parameters, lambda params, outputs: Categorical(outputs))
 
 
 def as_head(likelihood: Head | type) -> Head:
