@@ -1,6 +1,7 @@
 """vaejax: variational autoencoders as pure functions."""
 
 from vaejax.base import VAE, Distribution, Head, KlFn, Latents
+from vaejax.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, ResidualDecoder, ResidualEncoder
 from vaejax.datasets import binarize
 from vaejax.distributions import (
     Bernoulli,
@@ -36,20 +37,31 @@ from vaejax.likelihoods import (
     student_t_head,
     with_initial_outputs,
 )
-from vaejax.models import gaussian_vae, with_compute_dtype
-from vaejax.networks import MLP, Network, as_network, chain
+from vaejax.models import gaussian_vae, sequence_vae, with_compute_dtype
+from vaejax.networks import MLP, GatedMLP, Network, as_network, chain
 from vaejax.objectives import (
     ElboTerms,
     IwaeTerms,
     elbo_terms,
+    free_bits,
     kl_closed_form,
     kl_monte_carlo,
+    kl_per_dimension,
     log_weight,
     loss_of_means,
     mean_over_batch,
     negative_elbo,
     negative_iwae,
+    optimal_variance,
     with_transform,
+)
+from vaejax.sequences import (
+    Autoregressive,
+    CausalConvolutionDecoder,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    Sentence,
+    drop_words,
 )
 from vaejax.training import StepMetrics, TrainState, init_train_state, make_train_epoch, make_train_step
 
@@ -58,14 +70,19 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "VAE",
+    "Autoregressive",
     "Bernoulli",
     "Categorical",
+    "CausalConvolutionDecoder",
     "ContinuousBernoulli",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "DiscretizedNormal",
     "Distribution",
     "ElboTerms",
+    "GatedMLP",
     "Head",
     "IwaeTerms",
     "KlFn",
@@ -76,6 +93,11 @@ __all__ = [
     "Network",
     "Normal",
     "Poisson",
+    "RecurrentDecoder",
+    "RecurrentEncoder",
+    "ResidualDecoder",
+    "ResidualEncoder",
+    "Sentence",
     "StepMetrics",
     "StudentT",
     "TrainState",
@@ -88,15 +110,18 @@ __all__ = [
     "discretized_logistic_head",
     "discretized_logistic_mixture_head",
     "discretized_normal_head",
+    "drop_words",
     "elbo_terms",
     "embed",
     "fixed_variance_normal_head",
+    "free_bits",
     "gaussian_vae",
     "init_train_state",
     "interpolate",
     "kl_closed_form",
     "kl_divergence",
     "kl_monte_carlo",
+    "kl_per_dimension",
     "laplace_head",
     "log_marginal",
     "log_weight",
@@ -109,10 +134,12 @@ __all__ = [
     "negative_elbo",
     "negative_iwae",
     "normal_head",
+    "optimal_variance",
     "poisson_head",
     "reconstruct",
     "reparameterize",
     "sample",
+    "sequence_vae",
     "shared_variance_normal_head",
     "simple_head",
     "soft_bounds",

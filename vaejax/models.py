@@ -1,5 +1,8 @@
 """Builders: networks, heads and priors put together into a `VAE`. Assembly only."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -7,6 +10,7 @@ from jax.typing import DTypeLike
 from vaejax.base import VAE, Distribution, Example, Head, Key, Latent, Params, PyTree, check_count
 from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
 from vaejax.networks import MLP, as_network, chain
+from vaejax.sequences import Autoregressive, as_sentence
 
 
 def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, posterior: Head | None = None) -> VAE:
@@ -30,36 +34,90 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
       ValueError: `latent_size` is not a positive integer; or, at `init`, the decoder's output does not fit x.
       TypeError: an argument is neither a network nor a head.
     """
-    check_count("latent_size", latent_size)
-    likelihood = as_head(likelihood)
-    posterior = normal_head() if posterior is None else as_head(posterior)
-    outputs = MLP((), (latent_size,) if posterior.num_parameters == 1 else (latent_size, posterior.num_parameters))
-    encoder, decoder = chain(as_network(encoder), as_network(outputs)), as_network(decoder)
+    likelihood, decoder = as_head(likelihood), as_network(decoder)
+    latents = _gaussian_latents(latent_size, encoder, posterior)
 
     def init(key: Key, x: Example) -> Params:
-        encoder_key, decoder_key, likelihood_key = jax.random.split(key, 3)
+        decoder_key, likelihood_key = jax.random.split(key, 3)[1:]
         z = jnp.zeros((latent_size,))
-        params = {
-            "encoder": encoder.init(encoder_key, x),
+        params = latents.init(key, x) | {
             "decoder": decoder.init(decoder_key, z),
             "likelihood": likelihood.init(likelihood_key),
-            # Folded, so that the other parts start as they would beside a posterior without parameters of its own.
-            "posterior": posterior.init(jax.random.fold_in(key, 3)),
         }
         _check_decoder(jax.eval_shape(decoder.apply, params["decoder"], z), x, likelihood)
         return params
 
-    def encode(params: Params, x: Example) -> Normal:
+    def decode(params: Params, z: Latent) -> Distribution:
+        return likelihood.apply(params["likelihood"], decoder.apply(params["decoder"], z))
+
+    return VAE(init, latents.encode, latents.prior, decode)
+
+
+class _Latents(NamedTuple):
+    """The half of a VAE that does not depend on its likelihood; `init` makes the parameters "encoder", "posterior"."""
+
+    init: Callable[[Key, Example], dict[str, Params]]
+    encode: Callable[[Params, Example], Distribution]
+    prior: Callable[[Params], Distribution]
+
+
+def _gaussian_latents(latent_size: int, encoder, posterior: Head | None) -> _Latents:
+    """p(z) = N(0, I) and a Normal q(z|x), of an encoder that makes features."""
+    check_count("latent_size", latent_size)
+    posterior = normal_head() if posterior is None else as_head(posterior)
+    outputs = MLP((), (latent_size,) if posterior.num_parameters == 1 else (latent_size, posterior.num_parameters))
+    encoder = chain(as_network(encoder), as_network(outputs))
+
+    def init(key: Key, x: Example) -> dict[str, Params]:
+        encoder_key = jax.random.split(key, 3)[0]
+        # Folded, so that the other parts start as they would beside a posterior without parameters of its own.
+        return {"encoder": encoder.init(encoder_key, x), "posterior": posterior.init(jax.random.fold_in(key, 3))}
+
+    def encode(params: Params, x: Example) -> Distribution:
         return posterior.apply(params["posterior"], encoder.apply(params["encoder"], x))
 
     def prior(params: Params) -> Normal:
         del params
         return Normal(jnp.zeros((latent_size,)), jnp.zeros((latent_size,)))
 
-    def decode(params: Params, z: Latent):
-        return likelihood.apply(params["likelihood"], decoder.apply(params["decoder"], z))
+    return _Latents(init, encode, prior)
 
-    return VAE(init, encode, prior, decode)
+
+def sequence_vae(*, latent_size: int, length: int, encoder, decoder, posterior: Head | None = None) -> VAE:
+    """A VAE of sentences (Bowman et al. 2016): p(x|z) = prod_t p(x_t | x_<t, z), p(z) = N(0, I), q(z|x) a Normal.
+
+    Args:
+      latent_size: dimensions of z.
+      length: of x: the longest sentence, `tokens [length]` (see `vaejax.sequences`).
+      encoder: a sentence to features, such as `RecurrentEncoder`; one linear layer, added here, makes the posterior's
+        parameters of them. A Linen module, or any `(init, apply)` pair.
+      decoder: `(z, inputs [length]) -> logits [length, vocabulary_size]`, causal: row t from `inputs[:t + 1]`.
+        Likewise.
+      posterior: as in `gaussian_vae`.
+
+    Raises:
+      ValueError: a count is not a positive integer; or, at `init`, the example or the logits have another length.
+    """
+    check_count("length", length)
+    decoder = as_network(decoder)
+
+    latents = _gaussian_latents(latent_size, encoder, posterior)
+
+    def init(key: Key, x: Example) -> Params:
+        tokens = as_sentence(x).tokens
+        if tokens.shape != (length,):
+            raise ValueError(f"sequence_vae: the example has shape {tokens.shape} and length is {length}; pad to it.")
+        z, inputs = jnp.zeros((latent_size,)), jnp.zeros(length, jnp.int32)
+        params = latents.init(key, x) | {"decoder": decoder.init(jax.random.split(key, 3)[1], z, inputs)}
+        logits = jax.eval_shape(decoder.apply, params["decoder"], z, inputs)
+        if logits.ndim != 2 or len(logits) != length:
+            raise ValueError(f"sequence_vae: the decoder puts out {logits.shape}; give logits ({length}, vocabulary).")
+        return params
+
+    def decode(params: Params, z: Latent) -> Autoregressive:
+        return Autoregressive(jax.tree_util.Partial(decoder.apply, params["decoder"], z), length)
+
+    return VAE(init, latents.encode, latents.prior, decode)
 
 
 def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:

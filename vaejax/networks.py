@@ -1,7 +1,7 @@
 """Networks: Flax Linen modules, one example in, arrays out; and the (init, apply) pair that any other network can be.
 
-The only file that imports flax. No mutable state: normalisation is over one example (LayerNorm, GroupNorm), never a
-batch.
+Convolutional ones are in `convolutions.py`, those of sentences in `sequences.py`. No mutable state: normalisation is
+over one example (LayerNorm, GroupNorm), never a batch.
 """
 
 import math
@@ -110,3 +110,22 @@ class MLP(nn.Module):
             return x
         outputs = nn.Dense(math.prod(self.output_shape), kernel_init=self.kernel_init)(x)
         return jnp.reshape(outputs, tuple(self.output_shape))
+
+
+class GatedMLP(nn.Module):
+    """A multi-layer perceptron of gated layers: h <- (W h + b) * sigmoid(V h + c) for each hidden size.
+
+    Attributes are those of `MLP`, without an activation. Source: Dauphin et al. 2017; in VAEs Tomczak & Welling 2018.
+    """
+
+    hidden_sizes: Sequence[int]
+    output_shape: Sequence[int] | None = None
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = jnp.ravel(x)
+        for size in self.hidden_sizes:
+            values, gates = (nn.Dense(size, kernel_init=self.kernel_init)(x) for _ in range(2))
+            x = values * nn.sigmoid(gates)
+        return x if self.output_shape is None else MLP((), self.output_shape, kernel_init=self.kernel_init)(x)

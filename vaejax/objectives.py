@@ -4,7 +4,9 @@
 mean of per-example losses (free bits, a capacity) goes through `loss_of_means`.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +26,7 @@ from vaejax.base import (
     check_count,
     require,
 )
-from vaejax.distributions import kl_divergence
+from vaejax.distributions import Normal, kl_divergence
 
 
 class ElboTerms(NamedTuple):
@@ -63,6 +65,22 @@ def kl_monte_carlo(posterior: Distribution, prior: Distribution, z: Latent, log_
     """The estimate log q(z|x) - log p(z) of the KL from the sample z, as one term: `[1]`. For any distributions."""
     del posterior
     return (log_posterior - require(prior, "log_prob")(z))[None]
+
+
+def kl_per_dimension(posterior: Normal, prior: Normal, z: Latent, log_posterior: Array) -> Array:
+    """KL(q(z|x) || p(z)) of independent dimensions in closed form, one term each: `[*z]` flattened.
+
+    Raises:
+      TypeError: the two are not Normals.
+    """
+    del z, log_posterior
+    if not (isinstance(posterior, Normal) and isinstance(prior, Normal)):
+        raise TypeError(
+            f"kl_per_dimension: the posterior is {type(posterior).__name__} and the prior {type(prior).__name__}; it "
+            "takes two Normals. kl_closed_form and kl_monte_carlo give the sum."
+        )
+    flat = [jax.tree.map(lambda leaf, d=d: jnp.broadcast_to(leaf, d.mean.shape).ravel(), d) for d in (posterior, prior)]
+    return jax.vmap(kl_divergence)(*flat)
 
 
 def elbo_terms(
@@ -207,3 +225,49 @@ def loss_of_means(terms_fn: Callable, combine: Callable[..., Array]) -> Callable
 def _batch_means(per_example: Callable[[Key, Example], PyTree], key: Key, batch: PyTree) -> PyTree:
     values = jax.vmap(per_example)(jax.random.split(key, batch_size_of(batch)), batch)
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), values)
+
+
+def free_bits(means: ElboTerms, *, minimum: float | Array, beta: float | Array = 1.0) -> Array:
+    """-log_likelihood + beta sum_j max(minimum, KL_j) of batch means: a `combine` for `loss_of_means`, in nats.
+
+    Each latent group may carry `minimum` nats at no cost, so that the optimizer gains nothing by emptying it. With
+    `kl_per_dimension` the groups are the dimensions of z; with `kl_closed_form` there is one, all of z.
+
+    Source: Kingma et al. 2016, equation 15.
+    """
+    return beta * jnp.sum(jnp.maximum(means.kl_terms, minimum)) - means.log_likelihood
+
+
+def optimal_variance(vae: VAE, kl_fn: KlFn = kl_closed_form) -> Callable:
+    """A `loss_fn` of the negative ELBO whose one variance is the best for the batch: its mean squared error.
+
+    D/2 (1 + log 2 pi v) + beta KL with v = mean over batch and dimensions of (x - mean)^2, D the dimensions of x. The
+    gradient flows through v, so that no variance is learned; what v was is followed by the parameter of the vae's
+    `shared_variance_normal_head`, which must be its likelihood: a pseudo-loss of value zero pulls it towards log v, on
+    which the trained model is then evaluated. Give it a partition of its own, `optax.sgd(0.1)` for a moving average
+    over ten batches.
+
+    Returns:
+      `(params, key, batch, *, beta=1.0) -> (loss, terms)`.
+
+    Source: Rybkin et al. 2021 (sigma-VAE), section 3.2.
+    """
+
+    def squared_error(params: Params, key: Key, x: Array) -> ElboTerms:
+        posterior, prior = vae.encode(params, x), vae.prior(params)
+        z, log_posterior = require(posterior, "sample_and_log_prob")(key)
+        error = jnp.sum(jnp.square(require(vae.decode(params, z), "mean") - x))
+        kl_terms = kl_fn(posterior, prior, z, log_posterior)
+        return ElboTerms(error, jnp.sum(kl_terms), kl_terms)
+
+    def loss_fn(params: Params, key: Key, batch: Array, *, beta: float | Array = 1.0) -> tuple[Array, ElboTerms]:
+        means = _batch_means(partial(squared_error, params), key, batch)
+        num_dimensions = math.prod(batch.shape[1:])
+        log_variance = jnp.log(means.log_likelihood / num_dimensions)
+        log_likelihood = -num_dimensions / 2 * (1 + math.log(2 * math.pi) + log_variance)
+        # Of value zero and of gradient (parameter - log v).
+        distance = jax.lax.stop_gradient(params["likelihood"] - log_variance)
+        follow = distance * (params["likelihood"] - jax.lax.stop_gradient(params["likelihood"]))
+        return beta * means.kl - log_likelihood + follow, means._replace(log_likelihood=log_likelihood)
+
+    return loss_fn
