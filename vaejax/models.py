@@ -38,9 +38,9 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
     latents = _gaussian_latents(latent_size, encoder, posterior)
 
     def init(key: Key, x: Example) -> Params:
-        decoder_key, likelihood_key = jax.random.split(key, 3)[1:]
+        encoder_key, decoder_key, likelihood_key = jax.random.split(key, 3)
         z = jnp.zeros((latent_size,))
-        params = latents.init(key, x) | {
+        params = latents.init(encoder_key, jax.random.fold_in(key, 3), x) | {
             "decoder": decoder.init(decoder_key, z),
             "likelihood": likelihood.init(likelihood_key),
         }
@@ -54,9 +54,9 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
 
 
 class _Latents(NamedTuple):
-    """The half of a VAE that does not depend on its likelihood; `init` makes the parameters "encoder", "posterior"."""
+    """The half of a VAE that does not depend on its likelihood."""
 
-    init: Callable[[Key, Example], dict[str, Params]]
+    init: Callable[[Key, Key, Example], dict[str, Params]]
     encode: Callable[[Params, Example], Distribution]
     prior: Callable[[Params], Distribution]
 
@@ -68,10 +68,8 @@ def _gaussian_latents(latent_size: int, encoder, posterior: Head | None) -> _Lat
     outputs = MLP((), (latent_size,) if posterior.num_parameters == 1 else (latent_size, posterior.num_parameters))
     encoder = chain(as_network(encoder), as_network(outputs))
 
-    def init(key: Key, x: Example) -> dict[str, Params]:
-        encoder_key = jax.random.split(key, 3)[0]
-        # Folded, so that the other parts start as they would beside a posterior without parameters of its own.
-        return {"encoder": encoder.init(encoder_key, x), "posterior": posterior.init(jax.random.fold_in(key, 3))}
+    def init(encoder_key: Key, posterior_key: Key, x: Example) -> dict[str, Params]:
+        return {"encoder": encoder.init(encoder_key, x), "posterior": posterior.init(posterior_key)}
 
     def encode(params: Params, x: Example) -> Distribution:
         return posterior.apply(params["posterior"], encoder.apply(params["encoder"], x))
@@ -108,7 +106,8 @@ def sequence_vae(*, latent_size: int, length: int, encoder, decoder, posterior: 
         if tokens.shape != (length,):
             raise ValueError(f"sequence_vae: the example has shape {tokens.shape} and length is {length}; pad to it.")
         z, inputs = jnp.zeros((latent_size,)), jnp.zeros(length, jnp.int32)
-        params = latents.init(key, x) | {"decoder": decoder.init(jax.random.split(key, 3)[1], z, inputs)}
+        encoder_key, decoder_key, posterior_key = jax.random.split(key, 3)
+        params = latents.init(encoder_key, posterior_key, x) | {"decoder": decoder.init(decoder_key, z, inputs)}
         logits = jax.eval_shape(decoder.apply, params["decoder"], z, inputs)
         if logits.ndim != 2 or len(logits) != length:
             raise ValueError(f"sequence_vae: the decoder puts out {logits.shape}; give logits ({length}, vocabulary).")
