@@ -1,7 +1,7 @@
 """What the harness is told and what it answers: an experiment, its recipe, a result."""
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -87,6 +87,8 @@ class Result(NamedTuple):
       rows: the numbers, as (name, value with its error bar, what it is and was measured with), or as `header` says.
       figures: draws them, by name; called when the numbers are written.
       captions: of the figures that the report has no words for.
+      header: of the rows, where their last column is a number too.
+      listings: texts, line by line, by what they are; the report shows them.
     """
 
     summary: dict[str, Any]
@@ -96,6 +98,7 @@ class Result(NamedTuple):
     figures: Callable[[], Mapping[str, Any]]
     captions: Mapping[str, str] = types.MappingProxyType({})
     header: tuple[str, ...] = ()
+    listings: Mapping[str, Sequence[str]] = types.MappingProxyType({})
 
     def table(self) -> str:
         rows = [self.header, *self.rows] if self.header else self.rows

@@ -88,7 +88,7 @@ def evaluate(
     num_examples, parts = batch_size_of(test), []
     with tqdm(
         total=num_examples,
-        unit="image",
+        unit="example",
         dynamic_ncols=True,
         desc=f"NLL, {experiment.num_samples} samples",
         disable=not processes.is_first(),

@@ -21,7 +21,7 @@ CAPTIONS = {
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff }
 body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem; line-height: 1.2 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
+h1 { font-size: 1.6rem; line-height: 1.2 } h2 { font-size: 1.2rem; margin-top: 2.2rem } h3 { font-size: 1rem }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
 td, th { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
@@ -57,6 +57,8 @@ def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str]
         _numbers(result.header, result.rows),
         "<h2>Figures</h2>",
         *(_figure(path / "figures" / f"{name}.png", _caption(name, result, manifest)) for name in figures),
+        *(["<h2>Texts</h2>"] if result.listings else []),
+        *(_listing(name, lines) for name, lines in result.listings.items()),
         "<h2>How to reproduce it</h2>",
         "<p>From the project's folder, in its environment:</p>",
         # One option a line, since a browser would break lines inside them.
@@ -89,6 +91,11 @@ def _numbers(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _row(tag: str, cells: tuple[str, ...], classes: list[str]) -> str:
     pairs = zip(cells, classes, strict=True)
     return "<tr>" + "".join(f'<{tag} class="{name}">{html.escape(cell)}</{tag}>' for cell, name in pairs) + "</tr>"
+
+
+def _listing(name: str, lines: Sequence[str]) -> str:
+    items = "\n".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<h3>{html.escape(name)}</h3>\n<ul>\n{items}\n</ul>"
 
 
 def _caption(name: str, result: Result, manifest: dict) -> str:

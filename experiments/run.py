@@ -278,7 +278,7 @@ def _conclude(
 
 
 # Options for which 0 means something.
-MAY_BE_ZERO = ("seed", "beta", "num_validation", "warm_up_epochs")
+MAY_BE_ZERO = ("seed", "beta", "num_validation", "warm_up_epochs", "free_bits", "word_dropout")
 
 
 def _check(config: Any) -> None:

@@ -1,0 +1,304 @@
+"""A variational autoencoder of sentences, its collapse, and the cure; beside the same decoder without a latent.
+
+Three models with one decoder, trained and stopped alike: the VAE with the cure (free bits and, if asked for, warm-up
+and word dropout); the plain VAE, whose decoder learns to do without z (posterior collapse: its KL falls to nothing);
+and the language model, which never had one. Beside them an interpolated trigram. Sentences are the verses of the King
+James Bible in subwords, those of fewer than --length tokens; likelihoods are of whole sentences, their end included.
+
+Papers: Bowman et al. 2016, "Generating sentences from a continuous space"; free bits: Kingma et al. 2016.
+Command: python -m experiments.text
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import vaejax
+from experiments import evaluation, run, trigram
+from experiments.members import Members
+from vaejax import datasets, latent, plots, schedules, sequences, text
+from vaejax.base import Array, Key, Latent, Params
+from vaejax.training import TrainState
+
+ABOUT = run.About(
+    what="a VAE of sentences beside a language model of the same decoder, with collapse and its cure",
+    paper="Bowman et al. 2016",
+    cost="15 minutes on 2 cores",
+    expected="see README",
+)
+
+CURED, PLAIN, LANGUAGE_MODEL = "VAE", "plain VAE", "language model"
+SHOWN, STEPS = 6, 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(run.Config):
+    data: str = "king_james"
+    """king_james (bundled), or a text file of one sentence a line."""
+    epochs: int = 16
+    """Passes over the training sentences; the learning rate decays to zero over them."""
+    num_validation: int = 1000
+    """Sentences, of those held out for it, on which training is stopped early."""
+    patience: int | None = 3
+    """Stop after that many epochs without a smaller validation loss, and take the best parameters."""
+    vocabulary: Literal["subwords", "bytes"] = "subwords"
+    """Subwords are learned from the training sentences; bytes need nothing and make long sentences."""
+    vocabulary_size: int = 1000
+    """Of subwords."""
+    length: int = 48
+    """Tokens of the longest sentence, its end included; longer ones are left out."""
+    decoder: Literal["recurrent", "convolutional"] = "recurrent"
+    """A GRU, or dilated causal convolutions."""
+    latent_size: int = 32
+    """Dimensions of z."""
+    hidden_size: int = 128
+    """Width of encoder and decoder; that of a token's embedding is half of it."""
+    batch_size: int = 64
+    """Sentences a step."""
+    learning_rate: float = 3e-3
+    """Adam's, at the start of the cosine decay."""
+    clip_norm: float | None = 5.0
+    """Scale gradients down to this global norm where they are larger."""
+    beta: float = 1.0
+    """Weight of the KL in the loss of the cured VAE."""
+    free_bits: float = 8.0
+    """Nats that z may carry at no cost in the cured VAE; 0 for none."""
+    warm_up_epochs: int = 0
+    """Epochs over which beta rises from 0 in a straight line, in the cured VAE."""
+    word_dropout: float = 0.0
+    """Probability that a token is hidden from the decoder of the cured VAE while it trains; below 1."""
+    num_samples: int = 100
+    """Importance samples a sentence of the test NLL."""
+
+
+def language_model(*, latent_size: int, length: int, decoder: Any) -> vaejax.VAE:
+    """The decoder of a `sequence_vae` with z held at zero: its ELBO is log p(x), its KL nothing."""
+    network = vaejax.as_network(decoder)
+    zero = jnp.zeros(latent_size)
+
+    def init(key: Key, x: Array) -> Params:
+        del x
+        return network.init(key, zero, jnp.zeros(length, jnp.int32))
+
+    def standard(params: Params) -> vaejax.Normal:
+        del params
+        return vaejax.Normal(zero, zero)
+
+    def decode(params: Params, z: Latent) -> vaejax.Autoregressive:
+        del z
+        return vaejax.Autoregressive(jax.tree_util.Partial(network.apply, params, zero), length)
+
+    return vaejax.VAE(init, lambda params, x: standard(params), standard, decode)
+
+
+def make_decoder(config: Config, vocabulary_size: int) -> Any:
+    if config.decoder == "recurrent":
+        return vaejax.RecurrentDecoder(vocabulary_size, config.hidden_size // 2, config.hidden_size)
+    return vaejax.CausalConvolutionDecoder(vocabulary_size, config.hidden_size)
+
+
+def cured_loss(config: Config, vae: vaejax.VAE, vocabulary_size: int) -> Callable:
+    """Free bits on the whole of z, and word dropout."""
+    terms = partial(vaejax.elbo_terms, vae)
+    if config.word_dropout:
+        terms = vaejax.with_transform(terms, vaejax.drop_words(config.word_dropout, vocabulary_size))
+    return vaejax.loss_of_means(terms, partial(vaejax.free_bits, minimum=config.free_bits))
+
+
+def load_tokens(config: Config) -> tuple[text.Vocabulary, dict[str, text.Tokens]]:
+    """The vocabulary, learned from the training sentences, and every split in it."""
+    try:
+        sentences = {split: text.load(config.data, split=split) for split in ("train", "validation", "test")}
+        if config.vocabulary == "bytes":
+            vocabulary = text.byte_vocabulary()
+        else:
+            vocabulary = text.subword_vocabulary(sentences["train"], config.vocabulary_size)
+        return vocabulary, {
+            split: text.tokenize(lines, vocabulary, config.length) for split, lines in sentences.items()
+        }
+    except ValueError as error:
+        raise run.UsageError(f"--data {config.data}: {error}") from error
+
+
+def make_experiment(config: Config) -> run.Comparison:
+    _check(config)
+    vocabulary, splits = load_tokens(config)
+    train, validation, test = (splits[split].tokens for split in ("train", "validation", "test"))
+    if not config.num_validation or len(test) < 2:
+        raise run.UsageError(
+            f"--data {config.data}: {len(test)} test sentences and --num-validation {config.num_validation}; the "
+            "former must be at least 2, the latter at least 1."
+        )
+    validation = validation[: config.num_validation]
+    for split, tokens in splits.items():
+        print(f"{split}: {len(tokens.tokens):,} sentences; {tokens.num_left_out:,} longer ones are left out")
+    num_steps = config.epochs * run.steps_per_epoch(train, config.batch_size)
+    decoder = make_decoder(config, vocabulary.size)
+    encoder = vaejax.RecurrentEncoder(vocabulary.size, config.hidden_size // 2, config.hidden_size)
+    sizes = {"latent_size": config.latent_size, "length": config.length}
+    vae = vaejax.sequence_vae(**sizes, encoder=encoder, decoder=decoder)
+    beta = schedules.warm_up(config.beta, config.warm_up_epochs * (num_steps // config.epochs))
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
+
+    checksum = datasets.checksum(*(datasets.Dataset(tokens, None) for tokens in (train, validation, test)))
+
+    def experiment(vae: vaejax.VAE, recipe: run.Recipe, num_samples: int) -> run.Experiment:
+        return run.Experiment(
+            vae=vae,
+            recipe=lambda hyperparameters: recipe,
+            hyperparameters={},
+            batch_size=config.batch_size,
+            train=train,
+            test=test,
+            data_checksum=checksum,
+            binarization="none",
+            figures=lambda params, key, history: {},
+            num_samples=num_samples,
+            validation=validation,
+        )
+
+    plain, without = vae, language_model(**sizes, decoder=decoder)
+    recipe = run.Recipe(cured_loss(config, vae, vocabulary.size), optimizer, {"beta": beta})
+    arms = {CURED: experiment(vae, recipe, config.num_samples)}
+    for name, model, num_samples in ((PLAIN, plain, config.num_samples), (LANGUAGE_MODEL, without, 1)):
+        loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, model))
+        arms[name] = experiment(model, run.Recipe(loss_fn, optimizer), num_samples)
+    baseline = trigram.fit(train, validation, vocabulary.size).negative_log_probs(test)
+    return run.Comparison(arms, partial(conclude, arms, vocabulary, float(baseline.mean())))
+
+
+def conclude(
+    arms: dict[str, run.Experiment],
+    vocabulary: text.Vocabulary,
+    trigram_nll: float,
+    members: Members,
+    states: dict[str, TrainState],
+    history: dict[str, list[dict]],
+    check_interrupts: Callable[[], None],
+) -> run.Result:
+    """Every model's numbers, the differences to the language model seed by seed, and what the VAE writes."""
+    test = arms[CURED].test
+    tokens_a_sentence = float(np.mean([np.sum(sequences.inside(jnp.asarray(row))) for row in test]))
+    numbers = {
+        arm: evaluation.evaluate(experiment, members, states[arm], check_interrupts) for arm, experiment in arms.items()
+    }
+    summaries, rows = {}, []
+    for arm, experiment in arms.items():
+        numbers[arm]["perplexity"] = np.exp(numbers[arm]["nll"] / tokens_a_sentence)
+        summaries[arm] = evaluation.summarise(numbers[arm], experiment)
+        summaries[arm]["perplexity"] = evaluation.over_seeds(numbers[arm]["perplexity"])
+        rows.append((arm, *_cells(summaries[arm])))
+    blank = ("",) * 3
+    rows.append(
+        ("interpolated trigram", f"{trigram_nll:.2f}", f"{np.exp(trigram_nll / tokens_a_sentence):.2f}", *blank)
+    )
+    differences = {}
+    for arm in (CURED, PLAIN):
+        paired = numbers[arm]["nll"] - numbers[LANGUAGE_MODEL]["nll"]
+        differences[arm] = evaluation.over_seeds(paired)
+        rows.append((f"{arm} minus {LANGUAGE_MODEL}", evaluation.text(differences[arm], 2, "+"), "", *blank))
+    kl = {arm: evaluation.text(summary["kl"], 1) for arm, summary in summaries.items()}
+    state = members.first(states[CURED])
+    listings = write(arms[CURED].vae, state, test, vocabulary)
+    return run.Result(
+        summary={
+            "binarization": "none",
+            "units": "nats per sentence",
+            "num_test_examples": len(test),
+            "tokens_a_sentence": tokens_a_sentence,
+            "num_samples": arms[CURED].num_samples,
+            "test": summaries,
+            "trigram": {"nll": trigram_nll},
+            "nll_minus_language_model": differences,
+            "texts": listings,
+        },
+        headline=f"KL {kl[CURED]} nats, and {kl[PLAIN]} without the cure",
+        about=f"{len(test):,} test sentences of {tokens_a_sentence:.1f} tokens; {members.describe()}; nats per "
+        f"sentence; the NLL of the VAEs is importance-weighted with {arms[CURED].num_samples} samples, an upper bound; "
+        "perplexity is per token; differences are paired by seed",
+        header=("model", "NLL", "perplexity", "KL", "active units", "negative ELBO"),
+        rows=rows,
+        figures=partial(figures, history),
+        captions={
+            "kl": "What z carries, over training: without the cure the decoder learns to do without it.",
+            "learning_curves": "Test negative ELBO over training; of the language model it is the NLL. The band, if "
+            "any, is one standard deviation over seeds.",
+        },
+        listings=listings,
+    )
+
+
+def _cells(summary: dict[str, Any]) -> list[str]:
+    digits = {"nll": 2, "perplexity": 2, "kl": 2, "active_units": 1, "negative_elbo": 2}
+    return [evaluation.text(summary[name], decimals) for name, decimals in digits.items()]
+
+
+def write(vae: vaejax.VAE, state: TrainState, test: np.ndarray, vocabulary: text.Vocabulary) -> dict[str, list[str]]:
+    """Sentences by the first seed: drawn from the prior, reconstructed, and between two test sentences."""
+    sample_key, first_key, second_key = jax.random.split(jax.random.fold_in(state.key, evaluation.FIGURES), 3)
+    shown = jnp.asarray(test[:SHOWN])
+
+    @jax.jit
+    def tokens(params: Params) -> dict[str, Array]:
+        greedy = {"point": latent.mean, "readout": latent.mode}
+        samples = vaejax.sample(vae, params, sample_key, SHOWN, readout=latent.draw)
+        greedy_samples = vaejax.sample(vae, params, first_key, SHOWN, readout=latent.mode)
+        reconstructions = vaejax.reconstruct(vae, params, second_key, shown, **greedy)
+        pairs = jnp.stack([shown[0::2], shown[1::2]], axis=1)
+        between = jax.vmap(lambda pair: vaejax.interpolate(vae, params, pair[0], pair[1], STEPS, **greedy))(pairs)
+        return {"samples": samples, "greedy": greedy_samples, "reconstructions": reconstructions, "between": between}
+
+    written = jax.device_get(tokens(state.params))
+    lines = {name: [text.detokenize(row, vocabulary) for row in written[name]] for name in ("samples", "greedy")}
+    originals = [text.detokenize(row, vocabulary) for row in test[:SHOWN]]
+    listings = {
+        "Drawn from the prior, token by token": lines["samples"],
+        "Drawn from the prior, the likeliest token at each step": lines["greedy"],
+        "Test sentences, each followed by its reconstruction (the likeliest tokens at the posterior's mean)": [
+            line
+            for original, row in zip(originals, written["reconstructions"], strict=True)
+            for line in (original, "\N{RIGHTWARDS ARROW} " + text.detokenize(row, vocabulary))
+        ],
+    }
+    for index, path in enumerate(written["between"]):
+        name = f"From one test sentence (first line) to another (last line), pair {index + 1}"
+        steps = [text.detokenize(row, vocabulary) for row in path]
+        listings[name] = [originals[2 * index], *steps, originals[2 * index + 1]]
+    return listings
+
+
+def figures(history: dict[str, list[dict]]) -> Mapping[str, Any]:
+    def over_epochs(name: str, ylabel: str, arms: tuple[str, ...]) -> Any:
+        # Arms stop at epochs of their own: the shorter ones break off.
+        epochs = list(range(1, max(len(history[arm]) for arm in arms) + 1))
+        series = {}
+        for arm in arms:
+            values = np.asarray([row["test"][name] for row in history[arm]], float)
+            missing = np.full((len(epochs) - len(values), values.shape[1]), np.nan)
+            series[arm] = np.concatenate([values, missing])
+        return plots.curves(epochs, series, xlabel="epoch", ylabel=ylabel, scale_from=0 if name == "kl" else 1)
+
+    return {
+        "learning_curves": over_epochs("negative_elbo", "test negative ELBO (nats per sentence)", tuple(history)),
+        "kl": over_epochs("kl", "test KL (nats per sentence)", (CURED, PLAIN)),
+    }
+
+
+def _check(config: Config) -> None:
+    if config.word_dropout >= 1:
+        raise run.UsageError(f"--word-dropout is {config.word_dropout}; give a probability below 1.")
+    if config.warm_up_epochs >= config.epochs:
+        warnings.warn(
+            f"beta rises over {config.warm_up_epochs} epochs and training ends after {config.epochs}", stacklevel=2
+        )
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)
