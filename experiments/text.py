@@ -42,7 +42,7 @@ SHOWN, STEPS = 6, 7
 class Config(run.Config):
     data: str = "king_james"
     """king_james (bundled), or a text file of one sentence a line."""
-    epochs: int = 16
+    epochs: int = 8
     """Passes over the training sentences; the learning rate decays to zero over them."""
     num_validation: int = 1000
     """Sentences, of those held out for it, on which training is stopped early."""
@@ -62,7 +62,7 @@ class Config(run.Config):
     """Width of encoder and decoder; that of a token's embedding is half of it."""
     batch_size: int = 64
     """Sentences a step."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 8e-3
     """Adam's, at the start of the cosine decay."""
     clip_norm: float | None = 5.0
     """Scale gradients down to this global norm where they are larger."""

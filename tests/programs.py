@@ -54,10 +54,12 @@ def status_of(arguments: list[str]) -> int:
     return 0
 
 
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "experiments.mnist", *map(str, arguments)]
+def command(*arguments: str | Path, module: str = "experiments.mnist") -> list[str]:
+    return [sys.executable, "-m", module, *map(str, arguments)]
 
 
-def execute(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """The main job in a process of its own."""
-    return subprocess.run(command(*arguments), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+def execute(*arguments: str | Path, cwd: Path = ROOT, module: str = "experiments.mnist") -> subprocess.CompletedProcess:
+    """The main job, or another program, in a process of its own."""
+    return subprocess.run(
+        command(*arguments, module=module), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )

@@ -86,8 +86,7 @@ class Autoregressive:
         return jnp.sum(jnp.where(inside(tokens), self._token_log_probs(tokens, inputs), 0))
 
     def sample(self, key: Key) -> Array:
-        keys = jax.random.split(key, self.length)
-        return self._generate(lambda logits, t: jax.random.categorical(keys[t], logits))
+        return self._generate(lambda t, logits: jax.random.categorical(jax.random.fold_in(key, t), logits))
 
     def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
         event = self.sample(key)
@@ -96,19 +95,20 @@ class Autoregressive:
     @property
     def mode(self) -> Array:
         """The greedy sentence: the likeliest token at each step, which need not be the likeliest sentence."""
-        return self._generate(lambda logits, t: jnp.argmax(logits))
+        return self._generate(lambda t, logits: jnp.argmax(logits))
 
     def _token_log_probs(self, tokens: Array, inputs: Array) -> Array:
         log_probs = jax.nn.log_softmax(self.logits_fn(_moved_on(inputs)))
         return jnp.take_along_axis(log_probs, tokens.astype(jnp.int32)[:, None], axis=-1)[:, 0]
 
     def _generate(self, choose: Callable[[Array, Array], Array]) -> Array:
-        def body(t: Array, tokens: Array) -> Array:
-            token = choose(self.logits_fn(_moved_on(tokens))[t], t).astype(jnp.int32)
+        def body(tokens: Array, t: Array) -> tuple[Array, None]:
+            token = choose(t, self.logits_fn(_moved_on(tokens))[t]).astype(jnp.int32)
             has_ended = jnp.any((tokens == END) & (jnp.arange(self.length) < t))
-            return tokens.at[t].set(jnp.where(has_ended, END, token))
+            return tokens.at[t].set(jnp.where(has_ended, END, token)), None
 
-        return jax.lax.fori_loop(0, self.length, body, jnp.full(self.length, END, jnp.int32))
+        start = jnp.full(self.length, END, jnp.int32)
+        return jax.lax.scan(body, start, jnp.arange(self.length))[0]
 
 
 def _moved_on(tokens: Array) -> Array:

@@ -1,0 +1,108 @@
+"""Convolutional networks: the same functions as XLA's convolutions, for images of any size."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vaejax
+from vaejax.convolutions import Convolution, DownConvolution, UpConvolution
+
+SHAPES = [(28, 28), (28, 20), (33, 17, 3), (5, 2, 1), (1, 1)]
+PAIRS = {
+    "convolutional": (vaejax.ConvolutionalEncoder, vaejax.ConvolutionalDecoder),
+    "residual": (vaejax.ResidualEncoder, vaejax.ResidualDecoder),
+}
+
+
+def image(shape):
+    return jax.random.normal(jax.random.key(0), shape)
+
+
+def kernel(size, fan_in, fan_out):
+    """`[size, size, fan_in, fan_out]`, as Flax has it."""
+    return np.random.default_rng(0).normal(size=(size, size, fan_in, fan_out)).astype(np.float32)
+
+
+def test_convolution_is_that_of_flax():
+    x, weights = image((7, 6, 3)), kernel(3, 3, 4)
+    theirs = nn.Conv(4, (3, 3)).apply({"params": {"kernel": weights, "bias": jnp.zeros(4)}}, x)
+    params = {"Dense_0": {"kernel": weights.reshape(-1, 4), "bias": jnp.zeros(4)}}
+    np.testing.assert_allclose(Convolution(4).apply({"params": params}, x), theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 6), (7, 5), (1, 1)])
+def test_down_convolution_is_one_of_stride_two(size):
+    x, weights = image((*size, 3)), kernel(4, 3, 5)
+    padding = [(1, 1 + length % 2) for length in size]
+    theirs = nn.Conv(5, (4, 4), strides=2, padding=padding).apply(
+        {"params": {"kernel": weights, "bias": jnp.zeros(5)}}, x
+    )
+    # Window by window, and in each of them 2 by 2 pixels.
+    ours = weights.reshape(2, 2, 2, 2, 3, 5).transpose(0, 2, 1, 3, 4, 5).reshape(-1, 5)
+    found = DownConvolution(5).apply({"params": {"Dense_0": {"kernel": ours, "bias": jnp.zeros(5)}}}, x)
+    assert found.shape == (-(-size[0] // 2), -(-size[1] // 2), 5)
+    np.testing.assert_allclose(found, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_up_convolution_is_the_transpose_of_a_down_convolution():
+    # <down(x), y> = <x, up(y)> for the same weights, which is what transposed means.
+    x, y, weights = image((8, 6, 3)), image((4, 3, 5)), kernel(4, 3, 5)
+    by_two = weights.reshape(2, 2, 2, 2, 3, 5)
+    down_kernel = by_two.transpose(0, 2, 1, 3, 4, 5).reshape(-1, 5)
+    down = DownConvolution(5).apply({"params": {"Dense_0": {"kernel": down_kernel, "bias": jnp.zeros(5)}}}, x)
+    _, transpose = jax.vjp(
+        lambda x: DownConvolution(5).apply({"params": {"Dense_0": {"kernel": down_kernel, "bias": jnp.zeros(5)}}}, x), x
+    )
+    # The window at a place of the output is that of its four corners, the opposite way round.
+    up_kernel = by_two[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(4 * 5, 4 * 3)
+    up = UpConvolution(3, (8, 6)).apply({"params": {"Dense_0": {"kernel": up_kernel, "bias": jnp.zeros(4 * 3)}}}, y)
+    np.testing.assert_allclose(up, transpose(y)[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jnp.vdot(down, y), jnp.vdot(x, up), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_any_image_has_a_finite_gradient(pair, shape):
+    encoder, decoder = PAIRS[pair]
+    vae = vaejax.gaussian_vae(
+        latent_size=3,
+        encoder=encoder(channels=(4, 8)),
+        decoder=decoder(shape, num_parameters=2, channels=(8, 4)),
+        likelihood=vaejax.Normal,
+    )
+    x = image(shape)
+    params = vae.init(jax.random.key(0), x)
+    assert vae.decode(params, jnp.zeros(3)).mean.shape == shape
+    gradient = jax.grad(lambda params: vaejax.negative_elbo(vae, params, jax.random.key(1), x)[0])(params)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def test_residual_blocks_start_as_the_identity():
+    from vaejax.convolutions import ResidualBlock
+
+    x = image((5, 4, 6))
+    block = ResidualBlock()
+    params = block.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(block.apply(params, x), x)
+
+
+def test_group_norm_is_over_one_image():
+    # The mean of an image does not reach its code: it would, were statistics taken elsewhere.
+    encoder = vaejax.ResidualEncoder(channels=(4,))
+    x = image((6, 6))
+    params = encoder.init(jax.random.key(0), x)
+    batch = jnp.stack([x, 100 * x])
+    np.testing.assert_allclose(
+        jax.vmap(lambda x: encoder.apply(params, x))(batch)[0], encoder.apply(params, x), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("shape", [(28,), (28, 28, 3, 1), (0, 28)])
+def test_shapes_that_are_no_image_are_refused(shape):
+    for decoder in (vaejax.ConvolutionalDecoder, vaejax.ResidualDecoder):
+        with pytest.raises(ValueError, match=r"image_shape is .*give \(height, width\)"):
+            decoder(shape)
+    with pytest.raises(ValueError, match="give .height, width"):
+        vaejax.ConvolutionalEncoder().init(jax.random.key(0), jnp.zeros(shape))

@@ -1,0 +1,132 @@
+"""Corpora, vocabularies, the trigram, and the text experiment from end to end."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments import text as experiment
+from experiments import trigram
+from tests.programs import execute
+from vaejax import text
+from vaejax.datasets import DataUnavailableError
+from vaejax.sequences import END
+
+
+@pytest.fixture(scope="module")
+def verses():
+    return text.load("king_james", split="test")
+
+
+def test_the_bundled_corpus_is_whole_and_its_splits_are_disjoint():
+    parts = [text.load("king_james", split=split) for split in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [27992, 1555, 1555]
+    assert sum(map(len, parts)) == 31102
+    assert "In the beginning God created the heaven and the earth." in sum(parts, [])
+    # A few verses are repeated in the Bible itself.
+    assert len(set(parts[0]) & set(parts[2])) < 30
+
+
+@pytest.mark.parametrize("make", [text.byte_vocabulary, lambda: None])
+def test_sentences_survive_the_vocabulary(make, verses):
+    vocabulary = make() or text.subword_vocabulary(verses, 200)
+    tokens = text.tokenize(verses, vocabulary, 300)
+    assert tokens.num_left_out + len(tokens.tokens) == len(verses)
+    assert tokens.tokens.dtype == np.uint16 and tokens.tokens.max() < vocabulary.size
+    assert np.all(tokens.tokens[:, -1] == END)
+    back = [text.detokenize(row, vocabulary) for row in tokens.tokens[:50]]
+    kept = [verse for verse in verses if len(vocabulary.encode(verse)) < 300]
+    assert back == kept[:50]
+
+
+def test_the_same_sentences_make_the_same_subwords(verses):
+    first, second = (text.subword_vocabulary(verses, 150) for _ in range(2))
+    assert first.encode(verses[0]) == second.encode(verses[0])
+    assert "\N{REPLACEMENT CHARACTER}" in first.decode(first.encode("\N{SNOWMAN}"))
+
+
+def test_errors_name_what_is_wrong(tmp_path, verses):
+    with pytest.raises(ValueError, match="split is 'dev'"):
+        text.load("king_james", split="dev")
+    with pytest.raises(DataUnavailableError, match="none.txt cannot be read"):
+        text.load(tmp_path / "none.txt")
+    (tmp_path / "few.txt").write_text("one\n\ntwo\n")
+    with pytest.raises(ValueError, match="few.txt has 2 sentences.*at least 40"):
+        text.load(tmp_path / "few.txt")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="no text in UTF-8"):
+        text.load(tmp_path / "binary.txt")
+    with pytest.raises(ValueError, match="NUL"):
+        text.byte_vocabulary().encode("a\0b")
+    with pytest.raises(ValueError, match="1000 tokens cannot be made of 3 sentences: Vocabulary size too high"):
+        text.subword_vocabulary(verses[:3], 1000)
+    with pytest.raises(ValueError, match="fewer than 3 tokens; the shortest has"):
+        text.tokenize(verses[:5], text.byte_vocabulary(), 3)
+
+
+def test_trigram_is_a_distribution_and_counts_what_it_says():
+    train = np.array([[1, 2, 1, END], [1, 2, 2, END], [2, 2, END, END]])
+    model = trigram.fit(train, train[:2], vocabulary_size=3)
+    np.testing.assert_allclose(model.weights.sum(axis=1), 1)
+    # All sentences of at most two tokens, and those of three that have no END, by their first three factors.
+    total = 0.0
+    for first in range(3):
+        for second in range(3):
+            for third in range(3):
+                row = [first, second, third]
+                if END in row and any(row[row.index(END) :]):
+                    continue
+                total += math.exp(-model.negative_log_probs(np.array([row]))[0])
+    np.testing.assert_allclose(total, 1, rtol=1e-6)
+    uniform = model._replace(weights=np.eye(4)[np.zeros(len(model.weights), int)])
+    np.testing.assert_allclose(uniform.negative_log_probs(train), [4 * math.log(3)] * 2 + [3 * math.log(3)])
+    bigram = model._replace(weights=np.eye(4)[np.full(len(model.weights), 2)])
+    # p(1 | start) p(2 | 1) p(1 | 2) p(END | 1) = 2/3 1 1/5 1/3
+    np.testing.assert_allclose(np.exp(-bigram.negative_log_probs(train[:1])), [2 / 3 * 2 / 3 * 1 / 5 * 1 / 3])
+
+
+def test_weights_of_the_trigram_are_the_best_for_the_held_out():
+    rng = np.random.default_rng(0)
+    train, held_out = (np.pad(rng.integers(1, 5, (40, 6)), ((0, 0), (0, 1))) for _ in range(2))
+    model = trigram.fit(train, held_out, vocabulary_size=5)
+    fitted = model.negative_log_probs(held_out).sum()
+    for column in range(4):
+        other = 0.95 * model.weights + 0.05 * np.eye(4)[column]
+        assert model._replace(weights=other).negative_log_probs(held_out).sum() >= fitted - 1e-6
+
+
+@pytest.mark.program
+def test_the_text_experiment_ends_with_numbers_and_sentences(tmp_path, verses):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(verses[:800]))
+    options = ["--data", corpus, "--vocabulary-size", 150, "--length", 40, "--hidden-size", 8, "--epochs", 2]
+    options += ["--num-samples", 4, "--num-seeds", 2, "--batch-size", 16, "--out", tmp_path / "run"]
+    options += ["--word-dropout", 0.2, "--warm-up-epochs", 1]
+    done = execute(*options, module="experiments.text")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    of_model = summary["test"]["language model"]
+    assert of_model["kl"]["mean"] == 0 and of_model["active_units"]["mean"] == 0
+    assert of_model["nll"]["mean"] == pytest.approx(of_model["negative_elbo"]["mean"], rel=1e-5)
+    values = [summary["test"][name]["nll"]["values"] for name in ("VAE", "language model")]
+    paired = np.subtract(*values).mean()
+    assert summary["nll_minus_language_model"]["VAE"]["mean"] == pytest.approx(paired, abs=1e-6)
+    assert "interpolated trigram" in done.stdout
+    page = (tmp_path / "run" / "report.html").read_text()
+    first = next(iter(summary["texts"].values()))
+    assert len(first) == experiment.SHOWN and "Texts" in page
+
+
+@pytest.mark.program
+def test_mistakes_are_told_in_a_line(tmp_path):
+    (tmp_path / "few.txt").write_text("one\ntwo\n")
+    for options, message in [
+        (["--data", tmp_path / "few.txt"], "has 2 sentences"),
+        (["--vocabulary-size", "20"], "tokens cannot be made"),
+        (["--word-dropout", "1"], "--word-dropout is 1.0"),
+        (["--length", "2"], "the shortest has"),
+    ]:
+        done = execute(*options, "--out", tmp_path / "run", module="experiments.text")
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+        assert not (tmp_path / "run").exists()
