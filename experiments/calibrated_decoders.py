@@ -1,0 +1,300 @@
+"""Decoders with a calibrated variance: where the blur of a Gaussian VAE comes from, and its cure.
+
+A Gaussian decoder of unit variance takes errors of a tenth of the grey scale for nothing: the KL outweighs them, the
+latents forget details, and decoded images are blurred. Six decoders of the same networks differ in their likelihood
+alone: unit variance; one learned variance; the best variance of each batch in closed form; a variance for each pixel;
+the discretised logistic; and Bernoulli, whose cross-entropy on grey values is no density. Grey images in [0, 1], not
+dequantised. Bits a dimension are those of 8-bit pixels: of a Gaussian, the mass within half a level of each value.
+
+Paper: Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders".
+Command: python -m experiments.calibrated_decoders
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import vaejax
+from experiments import evaluation, run
+from experiments.members import Members, in_pieces
+from vaejax import datasets, latent, plots
+from vaejax.base import VAE, Array, Distribution, Head, Key, Latent, Params, PyTree
+from vaejax.distributions import as_head
+from vaejax.training import TrainState
+
+ABOUT = run.About(
+    what="six decoders side by side: unit, shared, optimal and per-pixel variance, discretised logistic, Bernoulli",
+    paper="Rybkin et al. 2021",
+    cost="8 minutes on 2 cores",
+    expected="see README",
+)
+
+SHOWN = 10
+MIN_LOG_VARIANCE = -12.0  # The paper's bound of the log standard deviation is -6.
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(run.Config):
+    epochs: int = 20
+    """Passes over the training data; the learning rate decays to zero over them."""
+    network: Literal["mlp", "convolutional"] = "mlp"
+    """Networks of every decoder: a hidden layer, or convolutions (several times slower on CPU)."""
+    hidden_size: int = 400
+    """Width of the hidden layers."""
+    latent_size: int = 20
+    """Dimensions of z."""
+    batch_size: int = 128
+    """Examples a step."""
+    learning_rate: float = 1e-3
+    """Adam's, at the start of the cosine decay."""
+    num_samples: int = 50
+    """Importance samples an example of the test NLL."""
+
+
+def with_sigmoid_mean(likelihood: Head | type) -> Head:
+    """The head whose first array is squashed into (0, 1), as the intensities are."""
+    head = as_head(likelihood)
+
+    def apply(params: Params, outputs: Array) -> Distribution:
+        if head.num_parameters == 1:
+            return head.apply(params, jax.nn.sigmoid(outputs))
+        return head.apply(params, outputs.at[..., 0].set(jax.nn.sigmoid(outputs[..., 0])))
+
+    return head._replace(apply=apply)
+
+
+def logistic_head() -> Head:
+    """A discretised logistic whose first array is its location itself."""
+    return Head(2, lambda key: (), lambda params, o: vaejax.DiscretizedLogistic(o[..., 0], _log_scale(o[..., 1])))
+
+
+def _log_scale(outputs: Array) -> Array:
+    return vaejax.soft_bounds(outputs - 2, -10.0, 5.0)
+
+
+SHARED = "shared variance"
+OPTIMAL = "optimal variance"
+BERNOULLI = "Bernoulli"
+
+
+def decoders(images: np.ndarray) -> dict[str, Head]:
+    """Every likelihood by its name; each decodes to sigmoid(first array) in the mean or location.
+
+    The one learned variance starts at that of the training images about their mean image.
+    """
+    log_variance = math.log(max(float(np.mean(np.var(intensities(images[:10_000]), axis=0))), 1e-4))
+    return {
+        "unit variance": with_sigmoid_mean(vaejax.fixed_variance_normal_head(1.0)),
+        SHARED: with_sigmoid_mean(vaejax.shared_variance_normal_head(log_variance, MIN_LOG_VARIANCE)),
+        OPTIMAL: with_sigmoid_mean(vaejax.shared_variance_normal_head(log_variance, -math.inf, math.inf)),
+        "per-pixel variance": with_sigmoid_mean(vaejax.normal_head(MIN_LOG_VARIANCE)),
+        "discretised logistic": with_sigmoid_mean(logistic_head()),
+        BERNOULLI: as_head(vaejax.Bernoulli),
+    }
+
+
+def make_vae(config: Config, image_shape: tuple[int, ...], head: Head) -> VAE:
+    if config.network == "convolutional":
+        encoder = vaejax.ConvolutionalEncoder(hidden_sizes=(config.hidden_size,))
+        decoder = vaejax.ConvolutionalDecoder(
+            image_shape, num_parameters=head.num_parameters, hidden_sizes=(config.hidden_size,)
+        )
+    else:
+        outputs = image_shape if head.num_parameters == 1 else (*image_shape, head.num_parameters)
+        encoder, decoder = vaejax.MLP((config.hidden_size,)), vaejax.MLP((config.hidden_size,), outputs)
+    return vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder, likelihood=head)
+
+
+def intensities(images: Array) -> Array:
+    """As float32 in [0, 1]."""
+    images = jnp.asarray(images)
+    return images.astype(jnp.float32) / (255 if images.dtype == jnp.uint8 else 1)
+
+
+def make_experiment(config: Config) -> run.Comparison:
+    train, test = run.load(config)
+    train, validation = run.hold_out(train, config.num_validation)
+    if train.images.dtype != np.uint8:
+        raise run.UsageError(
+            f"--data {config.data} holds {train.images.dtype} images; bits a dimension are those of 8-bit pixels: give "
+            "uint8, 0 to 255."
+        )
+    num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
+    adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
+    xs = intensities(test.images)
+
+    def arm(name: str, head: Head) -> run.Experiment:
+        vae = make_vae(config, train.images.shape[1:], head)
+        if name == OPTIMAL:
+            loss_fn = on_intensities(vaejax.optimal_variance(vae))
+            labels = {"encoder": "network", "decoder": "network", "posterior": "network", "likelihood": "variance"}
+            optimizer = optax.partition({"network": adam, "variance": optax.sgd(0.1)}, labels)
+        else:
+            loss_fn = on_intensities(vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae)))
+            optimizer = adam
+        return run.Experiment(
+            vae=vae,
+            recipe=lambda hyperparameters: run.Recipe(loss_fn, optimizer),
+            hyperparameters={},
+            batch_size=config.batch_size,
+            train=train.images,
+            test=xs,
+            data_checksum=datasets.checksum(train, test),
+            binarization="none",
+            figures=lambda params, key, history: {},
+            num_samples=config.num_samples,
+            validation=None if validation is None else intensities(validation.images),
+        )
+
+    arms = {name: arm(name, head) for name, head in decoders(train.images).items()}
+    return run.Comparison(arms, partial(conclude, arms))
+
+
+def on_intensities(loss_fn: Callable) -> Callable:
+    """The loss of uint8 images, scaled in the step."""
+    return lambda params, key, batch, **schedules: loss_fn(params, key, intensities(batch), **schedules)
+
+
+def discretized(vae: VAE) -> VAE | None:
+    """The VAE over 8-bit levels: a Normal's mass within half a level of each; None where that means nothing."""
+
+    def decode(params: Params, z: Latent) -> Distribution:
+        likelihood = vae.decode(params, z)
+        if isinstance(likelihood, vaejax.Normal):
+            return vaejax.DiscretizedNormal(likelihood.mean, likelihood.log_variance)
+        return likelihood
+
+    return vae._replace(decode=decode)
+
+
+def measure(vae: VAE, in_bits: bool, state: TrainState, xs: Array) -> dict[str, Array]:
+    """Over test images: bits a dimension, root mean squared error, and the share of fine detail in reconstructions."""
+
+    def one(example: tuple[Key, Array]) -> tuple[Array, ...]:
+        key, x = example
+        terms_key, z_key = jax.random.split(key)
+        terms = vaejax.elbo_terms(discretized(vae), state.params, terms_key, x) if in_bits else None
+        mean = point_of(vae.decode(state.params, latent.draw(z_key, vae.encode(state.params, x))))
+        nats = terms.kl - terms.log_likelihood if in_bits else jnp.nan
+        missed = jnp.mean(jnp.square(laplacian(mean) - laplacian(x)))
+        return nats, jnp.mean(jnp.square(mean - x)), missed, jnp.mean(jnp.square(laplacian(x)))
+
+    keys = jax.random.split(jax.random.fold_in(state.key, evaluation.FINAL_EVALUATION), len(xs))
+    nats, errors, missed, detail = jax.tree.map(jnp.mean, jax.lax.map(one, (keys, xs), batch_size=100))
+    return {
+        "bits_per_dimension": vaejax.bits_per_dimension(nats, xs[0].size),
+        "rmse": jnp.sqrt(errors),
+        "detail": 1 - missed / detail,
+    }
+
+
+def laplacian(image: Array) -> Array:
+    """Each inner pixel's four neighbours less four times itself: what is fine in an image, edges first of all."""
+    centre = image[1:-1, 1:-1]
+    return image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:] - 4 * centre
+
+
+def point_of(likelihood: Distribution) -> Array:
+    """The image that stands for a likelihood: its mean, or its location where the mean is a sum over levels."""
+    return likelihood.location if isinstance(likelihood, vaejax.DiscretizedLogistic) else likelihood.mean
+
+
+def readout(key: Key | None, likelihood: Distribution) -> Array:
+    del key
+    return point_of(likelihood)
+
+
+def conclude(
+    arms: dict[str, run.Experiment],
+    members: Members,
+    states: dict[str, TrainState],
+    history: dict[str, list[dict]],
+    check_interrupts: Callable[[], None],
+) -> run.Result:
+    """Every decoder's numbers over seeds, and its images."""
+    xs = next(iter(arms.values())).test
+    summaries, rows = {}, []
+    for name, experiment in arms.items():
+        numbers = evaluation.evaluate(experiment, members, states[name], check_interrupts)
+        of_images = partial(measure, experiment.vae, name != BERNOULLI)
+        compiled = in_pieces(jax.jit(members.lift(of_images)), members.num, evaluation.MEMBERS_AT_ONCE)
+        extra = jax.tree.map(np.asarray, members.stack(jax.device_get(compiled(states[name], xs))))
+        summaries[name] = evaluation.summarise(numbers, experiment)
+        summaries[name] |= {key: evaluation.over_seeds(values) for key, values in extra.items()}
+        if name == BERNOULLI:
+            del summaries[name]["bits_per_dimension"]
+        rows.append((name, *_cells(summaries[name])))
+        check_interrupts()
+    pictures = {name: jax.device_get(draw(e.vae, members.first(states[name]), xs)) for name, e in arms.items()}
+    bits = summaries[SHARED]["bits_per_dimension"]
+    return run.Result(
+        summary={
+            "binarization": "none",
+            "units": "nats per example, of a density over intensities in [0, 1]; of the logistic, of a probability",
+            "num_test_examples": len(xs),
+            "test": summaries,
+        },
+        headline=f"{evaluation.text(bits, 2)} bits a dimension with one learned variance, "
+        f"{evaluation.text(summaries['unit variance']['bits_per_dimension'], 2)} with unit variance",
+        about=f"{len(xs):,} test images; {members.describe()}; negative ELBO and NLL in nats per image, of a density "
+        "over intensities in [0, 1] (of the logistic: of a probability; of Bernoulli: of a cross-entropy, which is "
+        f"neither); the NLL is importance-weighted with {next(iter(arms.values())).num_samples} samples; bits are an "
+        "upper bound, by the ELBO; RMSE is of reconstructions, intensities in [0, 1]; detail is the share of the "
+        "variance of the test images' Laplacian that reconstructions explain",
+        header=("decoder", "negative ELBO", "NLL", "KL", "bits/dim", "RMSE", "detail"),
+        rows=rows,
+        figures=partial(figures, np.asarray(xs[:SHOWN]), pictures, history),
+        captions={
+            "reconstructions": "The same test images through every decoder: its mean (of the logistic, its location).",
+            "samples": "Prior samples of every decoder: its mean at z ~ p(z), with the same noise for all.",
+            "draws": "The same samples with the decoder's own noise: x ~ p(x|z). What looks sharp in the mean may be "
+            "noisy here.",
+        },
+    )
+
+
+def _cells(summary: dict[str, Any]) -> list[str]:
+    digits = {"negative_elbo": 1, "nll": 1, "kl": 2, "bits_per_dimension": 3, "rmse": 4, "detail": 3}
+    return [evaluation.text(summary[name], digits[name]) if name in summary else "" for name in digits]
+
+
+def draw(vae: VAE, state: TrainState, xs: Array) -> dict[str, PyTree]:
+    """Rows of images: reconstructions of the first test images, prior samples, and the same with noise."""
+    reconstruct_key, sample_key = jax.random.split(jax.random.fold_in(state.key, evaluation.FIGURES))
+
+    @jax.jit
+    def images(params: Params) -> dict[str, Array]:
+        return {
+            "reconstructions": vaejax.reconstruct(vae, params, reconstruct_key, xs[:SHOWN], readout=readout),
+            "samples": vaejax.sample(vae, params, sample_key, SHOWN, readout=readout),
+            "draws": vaejax.sample(vae, params, sample_key, SHOWN, readout=latent.draw),
+        }
+
+    return images(state.params)
+
+
+def figures(originals: np.ndarray, pictures: dict[str, PyTree], history: dict[str, list[dict]]) -> Mapping[str, Any]:
+    titles = {
+        "reconstructions": "Reconstructions: the mean of p(x|z) with z ~ q(z|x)",
+        "samples": "Prior samples: the mean of p(x|z) with z ~ p(z)",
+        "draws": "Prior samples with the decoder's noise: x ~ p(x|z)",
+    }
+    grids = {}
+    for kind, title in titles.items():
+        rows = {"x": originals} if kind == "reconstructions" else {}
+        rows |= {name: images[kind] for name, images in pictures.items()}
+        grids[kind] = plots.image_grid(np.stack(list(rows.values())), title=title, row_labels=list(rows))
+    series = {name: [row["test"]["kl"] for row in rows] for name, rows in history.items()}
+    epochs = [row["epoch"] for row in next(iter(history.values()))]
+    return grids | {"kl": plots.curves(epochs, series, xlabel="epoch", ylabel="test KL (nats per example)")}
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)
