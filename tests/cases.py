@@ -71,6 +71,10 @@ def real(key: Key, num: int) -> Array:
     return 2 + 0.5 * jax.random.normal(key, (num, *PIXELS))
 
 
+def pixels(key: Key, num: int) -> Array:
+    return jnp.round(255 * jax.random.uniform(key, (num, *PIXELS))) / 255
+
+
 def mlp_vae(likelihood=vaejax.Bernoulli, num_parameters: int = 1, latent_size: int = 3) -> VAE:
     output_shape = PIXELS if num_parameters == 1 else (*PIXELS, num_parameters)
     decoder = vaejax.MLP((16,), output_shape)
@@ -447,10 +451,34 @@ VQ_OPTIMIZER = optax.partition(
     {"network": optax.adam(1e-2), "codebook": optax.sgd(1 - DECAY)}, {"network": "network", "codebook": "codebook"}
 )
 
+
+def convolutional() -> VAE:
+    encoder = vaejax.ConvolutionalEncoder(channels=(2, 4))
+    decoder = vaejax.ConvolutionalDecoder(PIXELS, channels=(4, 2))
+    return vaejax.gaussian_vae(latent_size=3, encoder=encoder, decoder=decoder, likelihood=vaejax.Bernoulli)
+
+
+def sentence_vae() -> VAE:
+    return vaejax.sequence_vae(
+        latent_size=3,
+        length=MAX_LENGTH,
+        encoder=vaejax.RecurrentEncoder(VOCABULARY, 4, 8),
+        decoder=vaejax.CausalConvolutionDecoder(VOCABULARY, 8, (1, 2)),
+    )
+
+
+def tokens(key: Key, num: int) -> Array:
+    return sentences(key, num).tokens
+
+
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real),
     Case("shared_variance", mlp_vae(vaejax.shared_variance_normal_head()), real),
+    Case("continuous_bernoulli", mlp_vae(vaejax.ContinuousBernoulli), pixels),
+    Case("logistic_mixture", mlp_vae(vaejax.discretized_logistic_mixture_head(2), num_parameters=6), pixels),
+    Case("convolutional", convolutional(), binary),
+    Case("sentences", sentence_vae(), tokens, readout=latent.mode),
     Case("linear_gaussian", linear_gaussian(), real),
     Case("vamp_prior", with_vamp_prior(mlp_vae()), binary, kl_fn=vaejax.kl_monte_carlo),
     Case("flow_posterior", with_flow_posterior(mlp_vae()), binary, kl_fn=vaejax.kl_monte_carlo, point=latent.draw),
