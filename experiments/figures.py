@@ -65,14 +65,14 @@ def _images(vae: vaejax.VAE, params: Params, key: Key, originals: Array) -> dict
     images = {
         "reconstructions": jnp.stack([originals, vaejax.reconstruct(vae, params, reconstruct_key, originals)]),
         "samples": samples.reshape(COLUMNS, COLUMNS, *originals.shape[1:]),
-        "interpolations": _interpolations(vae, params, originals),
+        "interpolations": interpolations(vae, params, originals),
     }
     if jnp.shape(getattr(vae.prior(params), "mean", None)) == (2,):
         images["manifold"] = vaejax.manifold(vae, params, CELLS)
     return images
 
 
-def _interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
+def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
     """Straight lines between the posterior means of neighbouring examples, the examples themselves at both ends."""
     pairs = len(originals) // 2 * 2
     starts, ends = originals[0:pairs:2], originals[1:pairs:2]

@@ -65,14 +65,20 @@ def binarize_once(seed: int, images: np.ndarray) -> Array:
 
 def make_experiment(config: Config) -> run.Experiment:
     train, test = run.load(config)
-    train, validation = run.hold_out(train, config.num_validation)
-    image_shape = train.images.shape[1:]
     vae = vaejax.gaussian_vae(
         latent_size=config.latent_size,
         encoder=vaejax.MLP((config.hidden_size,)),
-        decoder=vaejax.MLP((config.hidden_size,), image_shape),
+        decoder=vaejax.MLP((config.hidden_size,), train.images.shape[1:]),
         likelihood=vaejax.Bernoulli,
     )
+    return binary_experiment(config, vae, train, test)
+
+
+def binary_experiment(
+    config: Config, vae: vaejax.VAE, train: datasets.Dataset, test: datasets.Dataset
+) -> run.Experiment:
+    """A VAE of binary images, trained as this file says."""
+    train, validation = run.hold_out(train, config.num_validation)
     vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), vaejax.binarize)
     steps_per_epoch = run.steps_per_epoch(train.images, config.batch_size)

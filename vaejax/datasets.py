@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import own_data, prepared, sources
+from vaejax import arrays, own_data, prepared, sources
 from vaejax.base import Array, Key
 from vaejax.prepared import Arrays, DataUnavailableError
 
@@ -26,11 +26,11 @@ from vaejax.prepared import Arrays, DataUnavailableError
 CATALOGUE = sources.SOURCES
 
 # What is no data set by itself, by its suffix.
-_FILES = {".npy": "one array", ".csv": "text", ".txt": "text", ".gz": "an archive"} | dict.fromkeys(
+_FILES = {".npy": "one array", ".csv": "a table", ".txt": "text", ".gz": "an archive"} | dict.fromkeys(
     (".png", ".jpg", ".jpeg"), "one image"
 )
 
-__all__ = ["CATALOGUE", "DataUnavailableError", "Dataset", "binarize", "checksum", "describe", "load"]
+__all__ = ["CATALOGUE", "DataUnavailableError", "Dataset", "binarize", "checksum", "describe", "from_array", "load"]
 
 
 class Dataset(NamedTuple):
@@ -83,7 +83,9 @@ def load(
     if name not in CATALOGUE and own_data.is_folder(path):
         return Dataset(*own_data.load_folder(Path(path), split))
     if suffix in _FILES:
-        raise ValueError(f"{name} is {_FILES[suffix]}; give {own_data.LAYOUTS}, or an .npz with {split}_images.")
+        other = {".npy": "own_data", ".csv": "own_data", ".txt": "text"}.get(suffix)
+        hint = f"; python -m experiments.{other} takes it" if other else ""
+        raise ValueError(f"{name} is {_FILES[suffix]}; give {own_data.LAYOUTS}, or an .npz with {split}_images{hint}.")
     if name in CATALOGUE and split not in CATALOGUE[name].splits:
         raise ValueError(f"{name} has no split {split!r}; choose from {list(CATALOGUE[name].splits)}.")
     if name == "mnist" and directory is None:
@@ -91,6 +93,20 @@ def load(
     if name in CATALOGUE:
         return Dataset(*prepared.load(name, split, directory))
     return Dataset(*_load_stock(name, split, directory))
+
+
+def from_array(array: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
+    """Any array of numbers, `[examples, ...]`, as a data set; `vaejax.arrays.describe_array` says what it holds.
+
+    Raises:
+      ValueError: it is no array of numbers, is empty or holds NaN or infinity, or the labels do not fit it.
+    """
+    array = np.asanyarray(array)
+    arrays.check_numbers(array, "the array")
+    if labels is not None:
+        labels = np.asarray(labels)
+        own_data.check_labels(labels, len(array), "labels")
+    return Dataset(array, labels)
 
 
 def _load_stock(name: str, split: str, directory: str | os.PathLike | None) -> Arrays:

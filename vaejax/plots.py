@@ -109,3 +109,33 @@ def curves(
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def histograms(
+    series: Mapping[str, ArrayLike], *, titles: Sequence[str], title: str = "", columns: int = 3, num_bins: int = 30
+) -> Figure:
+    """A small histogram for each dimension; each of `series` is `[examples, dimensions]`, drawn over the others.
+
+    The axis covers the middle 99 % of all values, so that a few far ones do not hide the rest.
+    """
+    arrays = {label: np.asarray(values, float) for label, values in series.items()}
+    rows = -(-len(titles) // columns)
+    width = min(columns, len(titles))
+    figure = Figure(figsize=(2.2 * width + 0.4, 1.7 * rows + 0.6), layout="constrained")
+    grid = np.ravel(figure.subplots(rows, width, squeeze=False))
+    for index, (axes, name) in enumerate(zip(grid, titles, strict=False)):
+        values = np.concatenate([array[:, index] for array in arrays.values()])
+        low, high = np.nanquantile(values, [0.005, 0.995])
+        bins = np.linspace(low, high, num_bins + 1) if high > low else num_bins
+        for colour, (label, array) in zip(COLOURS, arrays.items(), strict=False):
+            axes.hist(array[:, index], bins, density=True, histtype="step", color=colour, label=label, linewidth=1.3)
+        axes.set_title(name, fontsize=8)
+        axes.set_yticks([])
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    for axes in grid[len(titles) :]:
+        axes.set_visible(False)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    return figure

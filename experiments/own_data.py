@@ -1,0 +1,241 @@
+"""A VAE of one's own data: images, tables, spectrograms, any array of numbers.
+
+What the file holds is looked at and printed: shape, type, range and the likelihood that suits them, which is taken
+unless another is asked for. Real values are standardised (a table column by column) and their nats are of the
+standardised values; 8-bit pixels are scaled to [0, 1].
+
+Paper: Kingma & Welling 2014.
+Command: python -m experiments.own_data --data table.csv
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import vaejax
+from experiments import figures, run
+from experiments.mnist import TEST_KEY, binarize_once
+from vaejax import arrays, datasets, latent, likelihoods, plots
+from vaejax.base import Array, Head, Key, Params
+
+ABOUT = run.About(
+    what="a VAE of your own images or tables, with the likelihood that suits them",
+    paper="Kingma & Welling 2014",
+    cost="depends on the data",
+    expected="depends on the data",
+)
+
+STANDARDISED = ("normal", "shared_variance_normal", "fixed_variance_normal", "laplace", "student_t")
+COUNTS = ("poisson", "negative_binomial")
+Likelihood = Literal[
+    "auto",
+    "bernoulli",
+    "continuous_bernoulli",
+    "normal",
+    "shared_variance_normal",
+    "fixed_variance_normal",
+    "laplace",
+    "student_t",
+    "discretized_logistic",
+    "discretized_logistic_mixture",
+    "discretized_normal",
+    "poisson",
+    "negative_binomial",
+]
+SHOWN_COLUMNS = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(run.Config):
+    data: str = "mnist"
+    """A .csv, .npy or .npz with one array, of which one example in ten is held out for test; or whatever the other
+    experiments take: a folder of images, an .npz with train_images and test_images, a name of the catalogue."""
+    likelihood: Likelihood = "auto"
+    """Of the decoder; auto takes the one that suits the values."""
+    network: Literal["auto", "mlp", "convolutional"] = "auto"
+    """auto takes convolutions for images of at least 16 by 16."""
+    epochs: int = 20
+    """Passes over the training data; the learning rate decays to zero over them."""
+    hidden_size: int = 256
+    """Width of the hidden layers."""
+    latent_size: int = 8
+    """Dimensions of z."""
+    batch_size: int = 64
+    """Examples a step."""
+    learning_rate: float = 1e-3
+    """Adam's, at the start of the cosine decay."""
+    num_samples: int = 100
+    """Importance samples an example of the test NLL."""
+
+
+class Data(NamedTuple):
+    """Arrays as the model's transform takes them.
+
+    Attributes:
+      train, test: `[examples, ...]`.
+      labels: of the test examples, or None.
+      transform: `(key, example) -> x` in the step.
+      once: test or training examples as x, drawn once.
+      notes: what was done to the values, in words.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray | None
+    transform: Callable[[Key, Array], Array]
+    once: Callable[[np.ndarray], Array]
+    notes: list[str]
+
+
+def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]:
+    """Training and test part, and how they came to be."""
+    path = Path(config.data).expanduser()
+    try:
+        if path.suffix.lower() in (".csv", ".npy") or _holds_one_array(path):
+            array = arrays.load_array(path)
+            train, test = arrays.split(len(array))
+            note = f"{len(test):,} examples, drawn with a fixed seed, are held out for test"
+            return datasets.Dataset(array[train], None), datasets.Dataset(array[test], None), [note]
+    except ValueError as error:
+        raise run.UsageError(f"--data: {error}") from error
+    if path.suffix.lower() == ".txt":
+        raise run.UsageError(f"--data: {config.data} is text; run python -m experiments.text --data {config.data}.")
+    return *run.load(config), []
+
+
+def _holds_one_array(path: Path) -> bool:
+    if path.suffix.lower() != ".npz":
+        return False
+    try:
+        with np.load(path) as file:
+            return len(file.files) == 1
+    except Exception:  # Whatever is wrong with it is told where it is loaded.
+        return True
+
+
+def prepare(train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, likelihood: str) -> Data:
+    """The values as the likelihood takes them: scaled, standardised, binarised or as they are."""
+    is_8_bit = train.dtype == np.uint8 and max(train.max(), test.max()) > 1
+    scale = 255.0 if is_8_bit and likelihood not in COUNTS else 1.0
+    if likelihood == "bernoulli" and scale > 1:
+        note = "8-bit pixels are binarised afresh at each access, the test set once"
+        return Data(train, test, labels, vaejax.binarize, partial(binarize_once, TEST_KEY), [note])
+    mean, stddev, notes = 0.0, scale, ["divided by 255"] if scale > 1 else []
+    if likelihood in STANDARDISED:
+        values = np.asarray(train, np.float64)
+        axis = 0 if train.ndim == 2 else None
+        mean, stddev = values.mean(axis=axis), values.std(axis=axis)
+        stddev = np.where(stddev > 0, stddev, 1.0)
+        log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
+        notes = [
+            f"standardised{' column by column' if axis == 0 else ''}; in the data's own units add {log_scale:.2f} nats "
+            "to the negative ELBO and the NLL"
+        ]
+    # Once, on the host: the step then only copies.
+    scaled = [np.asarray((np.asarray(x, np.float64) - mean) / stddev, np.float32) for x in (train, test)]
+    return Data(*scaled, labels, lambda key, x: x, jnp.asarray, notes)
+
+
+def initial_outputs(likelihood: str, head: Head, xs: np.ndarray) -> Array:
+    """What the decoder puts out at first: the data's log-odds, or the logarithm of their mean, else nothing."""
+    mean = np.asarray(xs[:10_000], np.float64).mean(axis=0)
+    first = np.zeros(mean.shape)
+    if likelihood == "bernoulli":
+        scaled = np.clip(mean / (255 if xs.dtype == np.uint8 and xs.max() > 1 else 1), 0.001, 0.999)
+        first = np.log(scaled) - np.log1p(-scaled)
+    elif likelihood in COUNTS:
+        first = np.log(np.maximum(mean, 1e-3))
+    elif likelihood in ("discretized_logistic", "discretized_normal"):
+        first = mean - 0.5
+    if head.num_parameters == 1:
+        return jnp.asarray(first, jnp.float32)
+    outputs = np.zeros((*mean.shape, head.num_parameters), np.float32)
+    if likelihood != "discretized_logistic_mixture":
+        outputs[..., 0] = first
+    return jnp.asarray(outputs)
+
+
+def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
+    is_image = len(shape) in (2, 3) and min(shape[:2]) >= 16
+    if config.network == "convolutional" and len(shape) not in (2, 3):
+        raise run.UsageError(
+            f"--network convolutional: an example has shape {list(shape)}, which is no image; take mlp."
+        )
+    if config.network == "convolutional" or (config.network == "auto" and is_image):
+        encoder = vaejax.ConvolutionalEncoder(hidden_sizes=(config.hidden_size,))
+        decoder = vaejax.ConvolutionalDecoder(
+            shape, num_parameters=head.num_parameters, hidden_sizes=(config.hidden_size,)
+        )
+    else:
+        outputs = shape if head.num_parameters == 1 else (*shape, head.num_parameters)
+        encoder, decoder = vaejax.MLP((config.hidden_size,)), vaejax.MLP((config.hidden_size,), outputs)
+    return vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder, likelihood=head)
+
+
+def make_experiment(config: Config) -> run.Experiment:
+    train, test, notes = load(config)
+    try:
+        description = arrays.describe_array(train.images, config.data)
+        likelihood = description.likelihood if config.likelihood == "auto" else config.likelihood
+        data = prepare(np.asarray(train.images), np.asarray(test.images), test.labels, likelihood)
+        if data.transform is not vaejax.binarize:
+            arrays.check_suits(data.train, likelihood, config.data)
+            arrays.check_suits(data.test, likelihood, config.data)
+    except ValueError as error:
+        raise run.UsageError(f"--data: {error}") from error
+    for line in [*description.text().splitlines(), *notes, f"taken: {likelihood}", *data.notes]:
+        print(f"{config.data}: {line}")
+    kept, validation = run.hold_out(datasets.Dataset(data.train, None), config.num_validation)
+    head = likelihoods.HEADS[likelihood]
+    head = vaejax.with_initial_outputs(head, initial_outputs(likelihood, head, kept.images))
+    vae = make_vae(config, data.train.shape[1:], head)
+    objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), data.transform)
+    num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
+
+    def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
+        learning_rate = optax.cosine_decay_schedule(hyperparameters["learning_rate"], num_steps)
+        return run.Recipe(vaejax.mean_over_batch(objective), optax.adam(learning_rate))
+
+    xs = data.once(data.test)
+    # Standardised pixels lie outside what an image shows.
+    is_shown = xs.ndim in (3, 4) and xs.shape[3:] in ((), (1,), (3,)) and likelihood not in STANDARDISED + COUNTS
+    draw = partial(figures.image_figures, vae, xs, data.labels) if is_shown else partial(array_figures, vae, xs)
+    return run.Experiment(
+        vae=vae,
+        recipe=recipe,
+        hyperparameters={"learning_rate": config.learning_rate},
+        batch_size=config.batch_size,
+        train=kept.images,
+        test=xs,
+        data_checksum=datasets.checksum(train, test),
+        binarization="dynamic" if data.transform is vaejax.binarize else "none",
+        figures=draw,
+        num_samples=config.num_samples,
+        validation=None if validation is None else data.once(validation.images),
+    )
+
+
+def array_figures(vae: vaejax.VAE, xs: Array, params: Params, key: Key, history: list[dict]) -> Mapping[str, Any]:
+    """Learning curves, and how the values of the first columns are distributed in the data and in what is generated."""
+    num = min(len(xs), 2000)
+    samples = jax.jit(lambda params, key: vaejax.sample(vae, params, key, num, readout=latent.draw))(params, key)
+    data, drawn = (np.asarray(values).reshape(len(values), -1) for values in (xs, samples))
+    columns = np.linspace(0, data.shape[1] - 1, min(SHOWN_COLUMNS, data.shape[1])).astype(int)
+    titles = [f"dimension {column + 1}" for column in columns]
+    marginals = plots.histograms(
+        {"test data": data[:, columns], "samples": drawn[:, columns]},
+        titles=titles,
+        title="Values in the test data, and drawn: z ~ p(z), x ~ p(x|z)",
+    )
+    return {"learning_curves": figures.learning_curves(history), "marginals": marginals}
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)
