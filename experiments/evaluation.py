@@ -37,7 +37,7 @@ MEANINGS = {
     "active_units": ("active units", "latents whose posterior mean has a variance above 0.01 over the test set"),
 }
 # Decimals of each.
-DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 0}
+DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1}
 ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 
 
