@@ -37,7 +37,7 @@ MEANINGS = {
     "active_units": ("active units", "latents whose posterior mean has a variance above 0.01 over the test set"),
 }
 # Decimals of each.
-DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 0}
+DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1}
 ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 
 
@@ -143,15 +143,19 @@ def summarise(numbers: dict[str, np.ndarray], experiment: Experiment) -> dict[st
 
 
 def active_units(experiment: Experiment, members: Members, states: TrainState, test: PyTree) -> np.ndarray:
-    """The number of active units of each member, `[members]`."""
+    """The number of active units of each member, `[members]`; NaN of one that has diverged."""
 
-    def count(state: TrainState, test: PyTree) -> Array:
+    def count(state: TrainState, test: PyTree) -> tuple[Array, Array]:
         key = jax.random.fold_in(state.key, FINAL_EVALUATION)
         points = vaejax.embed(experiment.vae, state.params, test, key=key, point=experiment.point)
-        return sum(vaejax.active_units(leaf) for leaf in jax.tree.leaves(points))
+        leaves = jax.tree.leaves(points)
+        # No variance that is not a number is above the threshold: unmarked, a diverged member would count as 0.
+        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+        return sum(vaejax.active_units(leaf) for leaf in leaves), finite
 
     compiled = in_pieces(jax.jit(members.lift(count)), members.num, MEMBERS_AT_ONCE)
-    return np.asarray(members.stack(compiled(states, test)))
+    counts, finite = map(np.asarray, members.stack(compiled(states, test)))
+    return np.where(finite, counts, np.nan)
 
 
 def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:

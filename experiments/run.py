@@ -154,7 +154,7 @@ def run(
     """Trains, evaluates and draws an experiment, or finishes one that was interrupted. Returns its summary.
 
     `parse` reads the command line again over other defaults (see `folder.find`); None where there is no command line.
-    `on_epoch` is called with every line of metrics, for a tracker of one's own.
+    `on_epoch` is called with every line of metrics, by the first process alone, for a tracker of one's own.
     """
     started = time.perf_counter()
     path, config, arms, conclude, members, mesh = _prepare(name, config, make_experiment, parse)
@@ -222,7 +222,7 @@ def _show(path: Path, arms: Mapping[str, Experiment], result: Result, module: ty
 
 def _on_epoch(config: Any, path: Path, members: Members, on_epoch: tracking.OnEpoch | None) -> tracking.OnEpoch:
     listeners = [tracking.tensorboard(path, members)] if config.tensorboard else []
-    listeners += [on_epoch] if on_epoch else []
+    listeners += [processes.by_first(on_epoch)] if on_epoch else []
 
     def tell(row: dict[str, Any]) -> None:
         for listener in listeners:

@@ -48,6 +48,19 @@ def losses_agree(directory: str) -> None:
             assert all(a.sharding.is_equivalent_to(b.sharding, a.ndim) for a, b in leaves)
 
 
+def gathering_again_compiles_nothing() -> None:
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **about: compiled.append(name) if "backend_compile" in name else None
+    )
+    mesh = sharding.make_mesh(8)
+    tree = sharding.put({"x": jnp.ones((16, 3))}, sharding.batch_sharding(mesh))
+    sharding.gather(tree, mesh)
+    first = len(compiled)
+    sharding.gather(tree, mesh)
+    assert first and len(compiled) == first
+
+
 def every_example_draws_the_same_noise() -> None:
     """Bitwise, and for the same example: the first step's noise and images, in the order of the batch."""
 
@@ -67,4 +80,5 @@ def every_example_draws_the_same_noise() -> None:
 if __name__ == "__main__":
     losses_agree(sys.argv[1])
     every_example_draws_the_same_noise()
+    gathering_again_compiles_nothing()
     print("the same")

@@ -14,8 +14,9 @@ import pytest
 import tyro
 from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of, users_settings
 
-from experiments import folder, mnist, run
+from experiments import folder, mnist, processes, run
 from experiments.__main__ import catalogue
+from experiments.members import Members
 
 
 def load_json(path: Path) -> dict:
@@ -203,3 +204,11 @@ def test_the_command_of_a_manifest_is_one_that_the_program_takes(monkeypatch):
     assert words[:3] == ["python", "-m", "experiments.mnist"] and "False" not in words
     again = tyro.cli(mnist.Config, args=words[3:])
     assert again == dataclasses.replace(config, shard_parameters=False)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_tracker_hears_of_an_epoch_once_however_many_processes_there_are(is_first, monkeypatch, tmp_path):
+    heard = []
+    monkeypatch.setattr(processes, "is_first", lambda: is_first)
+    run._on_epoch(mnist.Config(), tmp_path, Members(0, 1), heard.append)({"epoch": 1})
+    assert heard == [{"epoch": 1}] * is_first

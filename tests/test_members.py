@@ -99,5 +99,6 @@ def test_a_member_that_diverges_is_named_and_disturbs_no_other(tmp_path, capsys)
     assert "not finite for learning_rate=1e+30, seed 0" in printed.err and "diverged" in printed.out
     sane, wild = (entry["test"]["negative_elbo"] for entry in summary["sweep"])
     assert wild["mean"] is None and wild["num_diverged"] == 1 and wild["values"] == [None]
+    assert summary["sweep"][1]["test"]["active_units"]["mean"] is None
     alone = run_sweep(tmp_path, "alone", "--learning-rate", "1e-3")
     assert sane["mean"] == pytest.approx(alone["test"]["negative_elbo"]["mean"], rel=1e-4)

@@ -60,6 +60,7 @@ def test_early_stopping_keeps_the_best_and_waits_as_long_as_asked():
     stopping, params = stop_at([3, 2, 5, np.nan, 1])
     assert (stopping.best_loss, params, stopping.best_step, stopping.stopped) == (2, 2, 20, True)
     assert not stop_at([np.nan])[0].stopped
+    assert stop_at([np.nan, np.nan, 1])[1] == 2  # never finite: where it stopped, not where it began
     with pytest.raises(ValueError, match="patience is 0"):
         stop_at([1], patience=0)
 

@@ -52,7 +52,7 @@ class Stopping(NamedTuple):
 
     Attributes:
       best_loss: the smallest validation loss so far.
-      best_params: the parameters that had it.
+      best_params: the parameters that had it; the last ones where no loss was finite.
       best_step: `int32`, after how many steps.
       waited: `int32`, evaluations since.
       stopped: whether patience has run out; from then on nothing changes.
@@ -87,9 +87,11 @@ def update_stopping(state: TrainState, loss: Array, *, patience: int) -> TrainSt
     old = state.extra[STOPPING]
     better = (loss < old.best_loss) & ~old.stopped
     waited = jnp.where(better, 0, old.waited + 1)
+    # A member that never had a finite loss must not end as the untrained one, which would pass for a result.
+    none_yet = ~jnp.isfinite(old.best_loss) & ~old.stopped
     new = Stopping(
         best_loss=jnp.where(better, loss, old.best_loss),
-        best_params=_where(better, averaged(state).params, old.best_params),
+        best_params=_where(better | none_yet, averaged(state).params, old.best_params),
         best_step=jnp.where(better, state.step, old.best_step),
         waited=jnp.where(old.stopped, old.waited, waited),
         stopped=old.stopped | (waited >= patience),

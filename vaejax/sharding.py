@@ -88,8 +88,13 @@ def gather(tree: PyTree, mesh: Mesh) -> PyTree:
     """The tree whole, on this process's first device; every process of the mesh must ask for it."""
     if mesh.size == 1:
         return tree
-    whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+    whole = jax.jit(_same, out_shardings=replicated(mesh))(tree)
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+
+
+def _same(tree: PyTree) -> PyTree:
+    # A function of the module: a fresh one would be compiled at every call.
+    return tree
 
 
 def _is_key(leaf: Any) -> bool:
