@@ -57,6 +57,11 @@ def mel_filterbank(num_bands: int) -> np.ndarray:
     return filters
 
 
+def frame_times(num_frames: int) -> np.ndarray:
+    """The middles of a patch's frames in seconds, `[num_frames]`; the first lies before the clip."""
+    return (_transform().p_min + np.arange(num_frames)) * HOP / RATE
+
+
 def log_mel(sounds: np.ndarray, num_bands: int) -> np.ndarray:
     """log max(mel magnitude, FLOOR) of `[..., samples]`: `[..., frames, num_bands]`."""
     magnitudes = np.abs(_transform().stft(sounds))

@@ -108,12 +108,15 @@ def _tone(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.nda
 
 
 def _pluck(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """A burst of noise that goes round a string, averaged at each turn (Karplus & Strong 1983), tuned by a fraction."""
-    period = audio.RATE / pitch - 0.5
-    whole, fraction = int(period), period % 1
+    """A burst of noise that goes round a string, neighbours averaged at each turn with the weights that tune it.
+
+    Source: Karplus & Strong 1983; unequal weights: Jaffe & Smith 1983.
+    """
+    whole, fraction = divmod(audio.RATE / pitch, 1)
+    whole = int(whole)
     # The lowest harmonics fall by 60 dB in that many seconds; the others faster, by the average.
     seconds = np.exp(random.uniform(np.log(0.3), np.log(3.0)))
-    feedback = 0.5 * 10 ** (-3 / (pitch * seconds)) * np.convolve([1 - fraction, fraction], [1, 1])
+    feedback = 10 ** (-3 / (pitch * seconds)) * np.array([1 - fraction, fraction])
     burst = np.zeros(len(time))
     burst[:whole] = random.uniform(-1, 1, whole)
     burst[:whole] -= np.mean(burst[:whole])
@@ -126,12 +129,12 @@ def _chirp(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.nd
     """A sine whose frequency moves to another one, by a constant factor each second; the pitch is the first."""
     end = np.exp(random.uniform(np.log(150), np.log(3500)))
     sweep = signal.chirp(time, pitch, time[-1], end, method="logarithmic")
-    return sweep * np.exp(-time / random.uniform(0.2, 2.0))
+    return sweep * (1 - np.exp(-time / 0.01)) * np.exp(-time / random.uniform(0.2, 2.0))
 
 
 def _noise(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
     """White noise through a resonance at the pitch, dying away."""
-    resonance = signal.iirpeak(2 * pitch, random.uniform(1, 6), fs=audio.RATE)
+    resonance = signal.iirpeak(pitch, random.uniform(1, 6), fs=audio.RATE)
     noise = signal.lfilter(*resonance, random.normal(size=len(time)))
     return noise * np.exp(-time / np.exp(random.uniform(np.log(0.03), np.log(0.5))))
 
@@ -334,13 +337,13 @@ def spectrograms(patches: np.ndarray, *, row_labels: Sequence[str] = (), column_
     # Bands are where their peaks are: band b covers b to b + 1.
     hertz = np.array([125, 250, 500, 1000, 2000, 3500])
     places = np.interp(hertz, audio.centres(bands), np.arange(bands) + 0.5)
-    length = frames * audio.HOP / audio.RATE
+    times = audio.frame_times(frames + 1) - audio.HOP / audio.RATE / 2
     for (row, column), axes in np.ndenumerate(grid):
         image = axes.imshow(
             decibels[row, column].T,
             origin="lower",
             aspect="auto",
-            extent=(0, length, 0, bands),
+            extent=(times[0], times[-1], 0, bands),
             cmap="magma",
             vmin=top - 80,
             vmax=top,
@@ -355,7 +358,7 @@ def spectrograms(patches: np.ndarray, *, row_labels: Sequence[str] = (), column_
         if row == num_rows - 1:
             axes.set_xlabel("time (s)", fontsize=8)
     bar = figure.colorbar(image, ax=grid, shrink=0.8, pad=0.01)
-    bar.set_label("dB of full scale", fontsize=8)
+    bar.set_label("mel magnitude (dB)", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
 

@@ -57,6 +57,14 @@ def test_a_sine_is_loudest_in_its_band_and_has_half_its_amplitude(hertz):
     assert 0.25 <= np.exp(middle).sum() <= 0.55
 
 
+def test_a_click_is_loudest_in_the_frame_of_its_time():
+    click = np.zeros(NUM_SAMPLES)
+    click[2000] = 1
+    patch = audio.log_mel(click, 40)
+    times = audio.frame_times(len(patch))
+    assert np.abs(times - 2000 / audio.RATE).argmin() == patch.sum(axis=1).argmax()
+
+
 def test_silence_is_at_the_floor():
     np.testing.assert_allclose(audio.log_mel(np.zeros(NUM_SAMPLES), 40), np.log(audio.FLOOR), rtol=1e-6)
 
