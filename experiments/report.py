@@ -3,7 +3,6 @@
 import base64
 import html
 import json
-import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +18,6 @@ CAPTIONS = {
     "interpolations": "Between the images at the left and right ends, along a straight line in latent space.",
     "manifold": "The latent plane at 20 x 20 quantiles of the prior, 2.5% to 97.5%: each cell holds equal prior mass.",
 }
-_NO_FILES: Mapping[str, bytes] = types.MappingProxyType({})
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff }
 body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
@@ -39,9 +37,7 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre; o
 
 
 @processes.by_first
-def write(
-    path: Path, module: ModuleType, result: Result, figures: Sequence[str], files: Mapping[str, bytes] = _NO_FILES
-) -> None:
+def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str], files: Mapping[str, bytes]) -> None:
     """Writes report.html into the run folder, replacing it whole.
 
     Args:
