@@ -104,11 +104,11 @@ def resynthesise(patches: np.ndarray, num_samples: int) -> np.ndarray:
 
 
 def wav(sounds: np.ndarray) -> bytes:
-    """Sounds `[num, samples]`, one after another with pauses, as a 16-bit file; all scaled alike where one is loud."""
-    paused = np.pad(np.asarray(sounds), ((0, 0), (0, _PAUSE)))
-    scaled = 0.9 * paused.ravel() / max(1, np.max(np.abs(paused)))
+    """Sounds `[num, samples]`, one after another with pauses, as a 16-bit file, all with the same peak."""
+    peaks = np.max(np.abs(sounds), axis=1, keepdims=True)
+    scaled = np.pad(0.9 * sounds / np.maximum(peaks, FLOOR), ((0, 0), (0, _PAUSE)))
     buffer = io.BytesIO()
-    wavfile.write(buffer, RATE, np.round(32767 * scaled).astype(np.int16))
+    wavfile.write(buffer, RATE, np.round(32767 * scaled.ravel()).astype(np.int16))
     return buffer.getvalue()
 
 

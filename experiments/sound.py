@@ -4,7 +4,8 @@ A clip becomes the logarithm of its spectrum's magnitudes in mel bands, over tim
 and standard deviation over the training clips. The decoder is a Normal whose mean and variance are both learned, the
 variance bounded below. Nats are of the standardised values and of a density: they may be negative, and are comparable
 only among runs with the same clips, bands and bound. Sounds are made of patches by least squares and the phases of
-Griffin and Lim; the run's folder has them in sounds/, beside real ones that went that way without the model.
+Griffin and Lim; the run's folder has them in sounds/, all with the same peak, beside real ones that went that way
+without the model.
 
 The clips are synthesised (plucked strings, tones with harmonics, chirps, bursts of noise), or cut from WAV files.
 
