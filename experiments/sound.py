@@ -34,8 +34,8 @@ from vaejax.base import Array, Key, Params
 ABOUT = run.About(
     what="a VAE of log-mel spectrograms, and back to sound",
     paper="Kingma & Welling 2014; Griffin & Lim 1984",
-    cost="3 minutes on 2 cores",
-    expected="see README; nats are of a density of standardised log-mel values",
+    cost="4 minutes on 2 cores",
+    expected="negative ELBO -404 ± 23 nats, of a density of standardised log-mel values",
 )
 
 SHOWN, STEPS = 6, 6
