@@ -47,6 +47,8 @@ class Experiment(NamedTuple):
       kl_fn: how the KL of this posterior and prior is evaluated.
       point: which latent stands for a posterior when active units are counted.
       validation: the training examples that were held out, as the model sees them; None where there are none.
+      files: `(params, key) -> {path: bytes}` of one member, for its folder; the key is that of `figures`.
+      captions: of figures and files that the report has no words for.
     """
 
     vae: vaejax.VAE
@@ -62,6 +64,8 @@ class Experiment(NamedTuple):
     kl_fn: KlFn = vaejax.kl_closed_form
     point: latent.Readout = latent.mean
     validation: PyTree | None = None
+    files: Callable[[Params, Key], Mapping[str, bytes]] = lambda params, key: {}
+    captions: Mapping[str, str] = types.MappingProxyType({})
 
     @property
     def own_recipe(self) -> Recipe:
@@ -86,9 +90,10 @@ class Result(NamedTuple):
       about: the sentence above the numbers: data, binarisation, seeds, unit.
       rows: the numbers, as (name, value with its error bar, what it is and was measured with), or as `header` says.
       figures: draws them, by name; called when the numbers are written.
-      captions: of the figures that the report has no words for.
+      captions: of the figures and files that the report has no words for.
       header: of the rows, where their last column is a number too.
       listings: texts, line by line, by what they are; the report shows them.
+      files: makes further files of the run's folder, by path; the report plays those that are sounds.
     """
 
     summary: dict[str, Any]
@@ -99,6 +104,7 @@ class Result(NamedTuple):
     captions: Mapping[str, str] = types.MappingProxyType({})
     header: tuple[str, ...] = ()
     listings: Mapping[str, Sequence[str]] = types.MappingProxyType({})
+    files: Callable[[], Mapping[str, bytes]] = dict
 
     def table(self) -> str:
         rows = [self.header, *self.rows] if self.header else self.rows

@@ -158,6 +158,17 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
         temporary.replace(directory / f"{name}.png")
 
 
+@processes.by_first
+def write_files(path: Path, files: Mapping[str, bytes]) -> None:
+    """Each by its path within the folder, replaced whole."""
+    for name, content in files.items():
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.tmp")
+        temporary.write_bytes(content)
+        temporary.replace(file)
+
+
 def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) -> Any:
     file = path / "config.json"
     if not file.exists():

@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +37,7 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre; o
 
 
 @processes.by_first
-def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str]) -> None:
+def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str], files: Mapping[str, bytes]) -> None:
     """Writes report.html into the run folder, replacing it whole.
 
     Args:
@@ -45,10 +45,12 @@ def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str]
       module: the experiment's: its `ABOUT` becomes the title, its docstring the introduction.
       result: the `Result` of the run.
       figures: the names of those in the folder, in the order of the page.
+      files: the others that the run has made, by path; the page plays the sounds among them.
     """
     summary, manifest = (json.loads((path / f"{name}.json").read_text()) for name in ("summary", "manifest"))
     title = f"{module.ABOUT.what[0].upper()}{module.ABOUT.what[1:]} ({summary['data']}): {result.headline}"
     paragraphs = [paragraph for paragraph in module.__doc__.strip().split("\n\n") if "Command:" not in paragraph]
+    sounds = {name: content for name, content in files.items() if name.endswith(".wav")}
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs),
@@ -57,6 +59,8 @@ def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str]
         _numbers(result.header, result.rows),
         "<h2>Figures</h2>",
         *(_figure(path / "figures" / f"{name}.png", _caption(name, result, manifest)) for name in figures),
+        *(["<h2>Sounds</h2>"] if sounds else []),
+        *(_sound(_caption(name, result, manifest), content) for name, content in sounds.items()),
         *(["<h2>Texts</h2>"] if result.listings else []),
         *(_listing(name, lines) for name, lines in result.listings.items()),
         "<h2>How to reproduce it</h2>",
@@ -107,6 +111,14 @@ def _figure(file: Path, caption: str) -> str:
     caption, image = html.escape(caption), base64.b64encode(file.read_bytes()).decode()
     return (
         f'<figure><img alt="{caption}" src="data:image/png;base64,{image}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _sound(caption: str, wav: bytes) -> str:
+    data = base64.b64encode(wav).decode()
+    return (
+        f'<figure><audio controls src="data:audio/wav;base64,{data}"></audio>'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
 

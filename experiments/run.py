@@ -209,15 +209,18 @@ def _prepare(name: str, config: Any, make_experiment: Callable, parse: Callable[
 
 def _show(path: Path, arms: Mapping[str, Experiment], result: Result, module: types.ModuleType) -> None:
     """Figures and report into the folder, numbers onto the screen."""
-    figures = result.figures()
+    figures, files = result.figures(), result.files()
     folder.write_figures(path, figures)
-    report.write(path, module, result, list(figures))
+    folder.write_files(path, files)
+    report.write(path, module, result, list(figures), files)
     print("\n" + result.table() + "\n")
     print(f"in {path}: report.html, summary.json, manifest.json, and figures/")
     for arm in arms:
         print(f"in {path / arm}: metrics.jsonl, checkpoints/")
     for figure in figures:
         print(f"  figures/{figure}.png")
+    for file in files:
+        print(f"  {file}")
 
 
 def _on_epoch(config: Any, path: Path, members: Members, on_epoch: tracking.OnEpoch | None) -> tracking.OnEpoch:
@@ -268,12 +271,15 @@ def _conclude(
         return sweeps.conclude(experiment, members, history, numbers, summary, about)
     test = evaluation.summarise(numbers, experiment)
     first = members.first(states)
+    key = jax.random.fold_in(first.key, evaluation.FIGURES)
     return Result(
         summary=summary | {"test": test},
         headline=f"test negative ELBO {test['negative_elbo']['mean']:.2f} nats",
         about=about,
         rows=evaluation.rows(test),
-        figures=partial(experiment.figures, first.params, jax.random.fold_in(first.key, evaluation.FIGURES), history),
+        figures=partial(experiment.figures, first.params, key, history),
+        files=partial(experiment.files, first.params, key),
+        captions=experiment.captions,
     )
 
 

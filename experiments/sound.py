@@ -1,0 +1,368 @@
+"""A variational autoencoder of sound: log-mel patches of short clips, and the way back to what one can hear.
+
+A clip becomes the logarithm of its spectrum's magnitudes in mel bands, over time, each band standardised by its mean
+and standard deviation over the training clips. The decoder is a Normal whose mean and variance are both learned, the
+variance bounded below. Nats are of the standardised values and of a density: they may be negative, and are comparable
+only among runs with the same clips, bands and bound. Sounds are made of patches by least squares and the phases of
+Griffin and Lim; the run's folder has them in sounds/, all with the same peak, beside real ones that went that way
+without the model.
+
+The clips are synthesised (plucked strings, tones with harmonics, chirps, bursts of noise), or cut from WAV files.
+
+Papers: Kingma & Welling 2014; Griffin & Lim 1984 (phases); Karplus & Strong 1983 (plucked strings).
+Command: python -m experiments.sound
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+from scipy import signal
+
+import vaejax
+from experiments import audio, figures, run
+from vaejax import datasets
+from vaejax.base import Array, Key, Params
+
+ABOUT = run.About(
+    what="a VAE of log-mel spectrograms, and back to sound",
+    paper="Kingma & Welling 2014; Griffin & Lim 1984",
+    cost="4 minutes on 2 cores",
+    expected="negative ELBO -404 ± 23 nats, of a density of standardised log-mel values",
+)
+
+SHOWN, STEPS = 6, 6
+SYNTHESISED = "synthesised"
+# Relative to the peak: -60 dB, so that no two frames of silence are alike.
+BACKGROUND = 1e-3
+# Of the decoder, in standardised units: a standard deviation of 0.05.
+MIN_LOG_VARIANCE = -6.0
+CHANNELS = (16, 32)
+CAPTIONS = {
+    "reconstructions": "Log-mel spectrograms: test clips, and the mean of p(x|z), with one z ~ q(z|x) each.",
+    "samples": "New clips: latents drawn from the prior, decoded to the mean of p(x|z).",
+    "interpolations": "Between the reconstructions of two test clips, along a straight line in latent space.",
+    "sounds/real.wav": "Test clips, as they are.",
+    "sounds/real_resynthesised.wav": "The same from their own log-mel patches: what features and phases alone lose.",
+    "sounds/reconstructions.wav": "The same, reconstructed by the model.",
+    "sounds/samples.wav": "From the prior, in the order of the figure.",
+    "sounds/interpolations.wav": "Interpolations, row by row of the figure.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(run.Config):
+    data: str = SYNTHESISED
+    """synthesised, or a folder of .wav files, which are mixed down to mono and resampled to 8 kHz. A tenth is the
+    test set: every tenth file by name, of fewer than ten the last one; of a single file, its last clips."""
+    num_clips: int = 4000
+    """Clips that are synthesised, the last tenth of them for the test."""
+    seconds: float = 0.64
+    """Length of a clip; files are cut into clips, one after another."""
+    num_bands: int = 40
+    """Mel bands, from 0 to 4 kHz."""
+    epochs: int = 40
+    """Passes over the training clips; the learning rate decays to zero over them."""
+    latent_size: int = 32
+    """Dimensions of z."""
+    hidden_size: int = 256
+    """Width of the dense layers of encoder and decoder; each has two convolutions besides."""
+    batch_size: int = 64
+    """Clips a step."""
+    learning_rate: float = 2e-3
+    """Adam's, at the start of the cosine decay; may be swept."""
+    beta: float = 1.0
+    """Weight of the KL in the loss: 1 is the bound; may be swept."""
+    num_samples: int = 100
+    """Importance samples a clip of the test NLL."""
+
+
+class Clips(NamedTuple):
+    """Sounds of one length, and what they are.
+
+    Attributes:
+      sounds: float32 `[clips, samples]` in [-1, 1].
+      kinds: integers `[clips]`: the figures show the first clip of each.
+      names: of each clip.
+    """
+
+    sounds: np.ndarray
+    kinds: np.ndarray
+    names: list[str]
+
+
+def _tone(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
+    """Harmonics that fall off as a power of their number, all or the odd ones; a vibrato of up to 2%, an attack."""
+    phase = pitch * time + random.uniform(0, 0.02) * pitch * np.sin(12 * np.pi * time) / (12 * np.pi)
+    slope, odd_only = random.uniform(0.7, 2.5), random.integers(2)
+    numbers = np.arange(1, int(audio.RATE / 2 / pitch), 1 + odd_only)[:, None]
+    harmonics = numbers**-slope * np.sin(2 * np.pi * numbers * phase + random.uniform(0, 2 * np.pi, numbers.shape))
+    attack, release = np.exp(random.uniform(np.log([0.01, 0.1]), np.log([0.1, 1.0])))
+    return harmonics.sum(axis=0) * (1 - np.exp(-time / attack)) * np.exp(-time / release)
+
+
+def _pluck(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
+    """A burst of noise that goes round a string, neighbours averaged at each turn with the weights that tune it.
+
+    Source: Karplus & Strong 1983; unequal weights: Jaffe & Smith 1983.
+    """
+    whole, fraction = divmod(audio.RATE / pitch, 1)
+    whole = int(whole)
+    # The lowest harmonics fall by 60 dB in that many seconds; the others faster, by the average.
+    seconds = np.exp(random.uniform(np.log(0.3), np.log(3.0)))
+    feedback = 10 ** (-3 / (pitch * seconds)) * np.array([1 - fraction, fraction])
+    burst = np.zeros(len(time))
+    burst[:whole] = random.uniform(-1, 1, whole)
+    burst[:whole] -= np.mean(burst[:whole])
+    brightness = random.uniform(0, 0.8)
+    burst = signal.lfilter([1 - brightness], [1, -brightness], burst)
+    return signal.lfilter([1.0], np.concatenate([[1], np.zeros(whole - 1), -feedback]), burst)
+
+
+def _chirp(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
+    """A sine whose frequency moves to another one, by a constant factor each second; the pitch is the first."""
+    end = np.exp(random.uniform(np.log(150), np.log(3500)))
+    sweep = signal.chirp(time, pitch, time[-1], end, method="logarithmic")
+    return sweep * (1 - np.exp(-time / 0.01)) * np.exp(-time / random.uniform(0.2, 2.0))
+
+
+def _noise(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
+    """White noise through a resonance at the pitch, dying away."""
+    resonance = signal.iirpeak(pitch, random.uniform(1, 6), fs=audio.RATE)
+    noise = signal.lfilter(*resonance, random.normal(size=len(time)))
+    return noise * np.exp(-time / np.exp(random.uniform(np.log(0.03), np.log(0.5))))
+
+
+KINDS = {"tone": _tone, "pluck": _pluck, "chirp": _chirp, "noise": _noise}
+
+
+def synthesise(num_clips: int, num_samples: int) -> tuple[Clips, np.ndarray]:
+    """The same clips at every call, kind after kind, and their pitches in hertz `[clips]`, log-uniform in 110 to 880.
+
+    Clip i depends on its index and `num_samples` alone. Rounded to 16 bits, as a file would have it.
+    """
+    kinds, sounds, pitches = list(KINDS.items()), [], []
+    for index in range(num_clips):
+        random = np.random.default_rng([2, index])
+        pitch, onset = np.exp(random.uniform(np.log(110), np.log(880))), random.integers(0, num_samples // 6)
+        time = np.arange(num_samples - onset) / audio.RATE
+        sound = kinds[index % len(kinds)][1](random, time, pitch)
+        sound = np.pad(sound / np.max(np.abs(sound)), (onset, 0))
+        sound = audio.fade(sound) + BACKGROUND * random.normal(size=num_samples)
+        sounds.append(np.round(sound / np.max(np.abs(sound)) * 32767) / 32767)
+        pitches.append(pitch)
+    numbers = np.arange(num_clips) % len(kinds)
+    names = [f"{kinds[number][0]}, {pitch:.0f} Hz" for number, pitch in zip(numbers, pitches, strict=True)]
+    return Clips(np.asarray(sounds, np.float32), numbers, names), np.asarray(pitches)
+
+
+def load(config: Config) -> tuple[Clips, Clips]:
+    """Training and test clips; UsageError where there are too few."""
+    num_samples = round(config.seconds * audio.RATE / audio.HOP) * audio.HOP
+    if num_samples < audio.WINDOW:
+        raise run.UsageError(f"--seconds is {config.seconds}; give at least {audio.WINDOW / audio.RATE}.")
+    if config.data == SYNTHESISED:
+        clips, _ = synthesise(config.num_clips, num_samples)
+        is_test = np.arange(config.num_clips) >= config.num_clips - config.num_clips // 10
+    else:
+        clips, is_test = _load_folder(Path(config.data), num_samples)
+    if np.sum(is_test) < 2 or np.all(is_test):
+        raise run.UsageError(
+            f"--data {config.data}: {np.sum(~is_test)} training and {np.sum(is_test)} test clips of "
+            f"{config.seconds} s, and 1 and 2 are the least; give more sound (--num-clips of {SYNTHESISED}), or a "
+            "smaller --seconds."
+        )
+    return _part(clips, ~is_test), _part(clips, is_test)
+
+
+def _load_folder(folder: Path, num_samples: int) -> tuple[Clips, np.ndarray]:
+    if not folder.is_dir():
+        raise run.UsageError(f"--data is {folder}; give {SYNTHESISED}, or a folder of .wav files.")
+    try:
+        files = audio.load_folder(folder, num_samples)
+    except ValueError as error:
+        raise run.UsageError(f"--data: {error}") from error
+    kinds = np.repeat(np.arange(len(files)), [len(clips) for _, clips in files])
+    names = [f"{name} ({index + 1})" for name, clips in files for index in range(len(clips))]
+    if len(files) == 1:
+        is_test = np.arange(len(names)) >= len(names) - len(names) // 10
+    else:
+        is_test = kinds % 10 == 9 if len(files) >= 10 else kinds == len(files) - 1
+    return Clips(np.concatenate([clips for _, clips in files]), kinds, names), is_test
+
+
+def _part(clips: Clips, chosen: np.ndarray) -> Clips:
+    names = [name for name, is_chosen in zip(clips.names, chosen, strict=True) if is_chosen]
+    return Clips(clips.sounds[chosen], clips.kinds[chosen], names)
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of each band over the training clips, `[bands]`."""
+
+    mean: np.ndarray
+    stddev: np.ndarray
+
+    def standardise(self, patches: np.ndarray) -> np.ndarray:
+        return ((patches - self.mean) / self.stddev).astype(np.float32)
+
+    def restore(self, patches: np.ndarray) -> np.ndarray:
+        return np.asarray(patches, np.float64) * self.stddev + self.mean
+
+
+def make_vae(config: Config, shape: tuple[int, int]) -> vaejax.VAE:
+    """Convolutions over time and frequency; the decoder's mean and log-variance of each value are learned."""
+    vae = vaejax.gaussian_vae(
+        latent_size=config.latent_size,
+        encoder=vaejax.ConvolutionalEncoder(CHANNELS, hidden_sizes=(config.hidden_size,)),
+        decoder=vaejax.ConvolutionalDecoder(shape, 2, CHANNELS[::-1], (config.hidden_size,)),
+        likelihood=vaejax.normal_head(min_log_variance=MIN_LOG_VARIANCE),
+    )
+    return vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
+
+
+def make_experiment(config: Config) -> run.Experiment:
+    train_clips, test_clips = load(config)
+    try:
+        train, test = (audio.log_mel(clips.sounds, config.num_bands) for clips in (train_clips, test_clips))
+    except ValueError as error:
+        raise run.UsageError(f"--num-bands: {error}") from error
+    # A band that never changes, as above a low-pass, has no scale of its own.
+    scale = Scale(train.mean(axis=(0, 1)), np.maximum(train.std(axis=(0, 1)), 1e-3))
+    train, test = scale.standardise(train), scale.standardise(test)
+    kept, validation = run.hold_out(datasets.Dataset(train, None), config.num_validation)
+    vae = make_vae(config, test.shape[1:])
+    num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
+
+    def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
+        learning_rate = optax.cosine_decay_schedule(hyperparameters["learning_rate"], num_steps)
+        loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
+        return run.Recipe(
+            loss_fn, optax.adam(learning_rate), {"beta": optax.constant_schedule(hyperparameters["beta"])}
+        )
+
+    shown = _first_of_each(test_clips.kinds)
+    patches = partial(make_patches, vae, test[shown])
+    return run.Experiment(
+        vae=vae,
+        recipe=recipe,
+        hyperparameters={"learning_rate": config.learning_rate, "beta": config.beta},
+        batch_size=config.batch_size,
+        train=kept.images,
+        test=test,
+        data_checksum=datasets.checksum(*(datasets.Dataset(clips.sounds, None) for clips in (train_clips, test_clips))),
+        binarization="none",
+        figures=partial(make_figures, patches, scale, [test_clips.names[index] for index in shown]),
+        num_samples=config.num_samples,
+        validation=None if validation is None else validation.images,
+        files=partial(make_sounds, patches, scale, test_clips.sounds[shown]),
+        captions=CAPTIONS,
+    )
+
+
+def _first_of_each(kinds: np.ndarray) -> np.ndarray:
+    """Indices of the first clip of each kind, then of the others, up to `SHOWN`."""
+    first = np.unique(kinds, return_index=True)[1]
+    return np.concatenate([first, np.setdiff1d(np.arange(len(kinds)), first)])[:SHOWN]
+
+
+def make_patches(vae: vaejax.VAE, originals: np.ndarray, params: Params, key: Key) -> dict[str, np.ndarray]:
+    """What figures show and sounds are made of, standardised: `[num, frames, bands]`, interpolations `[pairs, ...]`."""
+    pairs = min(2, len(originals) // 2)
+    reconstruct_key, sample_key = jax.random.split(key)
+
+    @jax.jit
+    def decode(params: Params, originals: Array) -> dict[str, Array]:
+        starts, ends = originals[0 : 2 * pairs : 2], originals[1 : 2 * pairs : 2]
+        return {
+            "reconstructions": vaejax.reconstruct(vae, params, reconstruct_key, originals),
+            "samples": vaejax.sample(vae, params, sample_key, 2 * SHOWN),
+            "interpolations": jax.vmap(lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, STEPS))(starts, ends),
+        }
+
+    return {"real": originals} | jax.device_get(decode(params, jnp.asarray(originals)))
+
+
+def make_sounds(
+    patches: Callable[[Params, Key], dict[str, np.ndarray]], scale: Scale, real: np.ndarray, params: Params, key: Key
+) -> dict[str, bytes]:
+    """A file of each kind of patch, and of the real clips as they are."""
+    made = {name: scale.restore(patch) for name, patch in patches(params, key).items()}
+    again = partial(audio.resynthesise, num_samples=real.shape[1])
+    sounds = {
+        "real": real,
+        "real_resynthesised": again(made["real"]),
+        "reconstructions": again(made["reconstructions"]),
+        "samples": again(made["samples"]),
+        "interpolations": again(np.concatenate(made["interpolations"])),
+    }
+    return {f"sounds/{name}.wav": audio.wav(sound) for name, sound in sounds.items()}
+
+
+def make_figures(
+    patches: Callable[[Params, Key], dict[str, np.ndarray]],
+    scale: Scale,
+    names: list[str],
+    params: Params,
+    key: Key,
+    history: list[dict],
+) -> Mapping[str, Any]:
+    made = {name: scale.restore(patch) for name, patch in patches(params, key).items()}
+    steps = [f"t = {step:.1f}" for step in np.linspace(0, 1, STEPS)]
+    ends = [f"{names[2 * row]}\nto {names[2 * row + 1]}" for row in range(len(made["interpolations"]))]
+    return {
+        "learning_curves": figures.learning_curves(history),
+        "reconstructions": spectrograms(
+            np.stack([made["real"], made["reconstructions"]]),
+            row_labels=("real", "reconstruction"),
+            column_labels=names,
+        ),
+        "samples": spectrograms(made["samples"].reshape(2, SHOWN, *made["samples"].shape[1:])),
+        "interpolations": spectrograms(made["interpolations"], row_labels=ends, column_labels=steps),
+    }
+
+
+def spectrograms(patches: np.ndarray, *, row_labels: Sequence[str] = (), column_labels: Sequence[str] = ()) -> Figure:
+    """Log-mel patches `[rows, columns, frames, bands]` in decibels of one scale, over time and frequency."""
+    decibels = 20 / np.log(10) * patches
+    num_rows, num_columns, frames, bands = decibels.shape
+    figure = Figure(figsize=(1.45 * num_columns + 1.6, 1.5 * num_rows + 0.7), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
+    top = decibels.max()
+    # Bands are where their peaks are: band b covers b to b + 1.
+    hertz = np.array([125, 250, 500, 1000, 2000, 3500])
+    places = np.interp(hertz, audio.centres(bands), np.arange(bands) + 0.5)
+    times = audio.frame_times(frames + 1) - audio.HOP / audio.RATE / 2
+    for (row, column), axes in np.ndenumerate(grid):
+        image = axes.imshow(
+            decibels[row, column].T,
+            origin="lower",
+            aspect="auto",
+            extent=(times[0], times[-1], 0, bands),
+            cmap="magma",
+            vmin=top - 80,
+            vmax=top,
+        )
+        axes.set_yticks(places, [f"{value:,}" for value in hertz])
+        axes.tick_params(labelsize=7)
+        if row == 0 and column_labels:
+            axes.set_title(column_labels[column], fontsize=8)
+        if column == 0:
+            label = f"{row_labels[row]}\n" if row_labels else ""
+            axes.set_ylabel(f"{label}frequency (Hz)", fontsize=8)
+        if row == num_rows - 1:
+            axes.set_xlabel("time (s)", fontsize=8)
+    bar = figure.colorbar(image, ax=grid, shrink=0.8, pad=0.01)
+    bar.set_label("mel magnitude (dB)", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)
