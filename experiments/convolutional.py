@@ -39,7 +39,7 @@ SHOWN = 10
 @dataclasses.dataclass(frozen=True)
 class Config(mnist.Config):
     data: str = "mnist"
-    """mnist (bundled), shapes (rendered here, in colour), another of the catalogue, or a path: see experiments.mnist."""
+    """mnist (bundled), shapes (rendered, in colour), another of the catalogue, or a path: see experiments.mnist."""
     epochs: int = 5
     """Passes over the training data; the learning rate decays to zero over them."""
     first_channels: int = 32
@@ -126,7 +126,8 @@ def conclude(
             "reconstructions": "Test images as the models see them, and the mean of p(x|z) with z ~ q(z|x).",
             "samples": "Prior samples: the mean of p(x|z) with z ~ p(z).",
             "interpolations": "Between two test images, by convolutions: the mean of p(x|z) at z = (1 - t) z0 + t z1.",
-            "learning_curves": "Test negative ELBO over training. The band, if any, is one standard deviation over seeds.",
+            "learning_curves": "Test negative ELBO over training. The band, if any, is one standard deviation over "
+            "seeds.",
         },
     )
 
