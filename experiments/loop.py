@@ -107,6 +107,11 @@ def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
         mesh = sharding.make_mesh(num_devices)
     except ValueError as error:
         raise UsageError(f"--num-devices: {error}") from error
+    if jax.process_count() > 1 and mesh.size < jax.device_count():
+        raise UsageError(
+            f"--num-devices is {num_devices} and the {jax.process_count()} processes have {jax.device_count()} "
+            "devices; several processes use all of theirs: leave it out."
+        )
     if batch_size % mesh.size:
         raise UsageError(
             f"--batch-size is {batch_size} and cannot be shared by {mesh.size} devices; give a multiple, or another "
@@ -315,7 +320,8 @@ def _check_finite(job: Job, row: dict, states: TrainState) -> None:
     in_a_row, skipped = (np.atleast_1d(count) for count in counts)
     if skipped.any():
         row["skipped_steps"] = skipped.tolist()
-    patience = min(PERSISTENT, job.experiment.steps_per_epoch)
+    # A short epoch is judged at its end, but never by a few steps.
+    patience = min(PERSISTENT, max(job.experiment.steps_per_epoch, 10))
     lost = [
         index
         for index, loss in enumerate(row["test"]["negative_elbo"])

@@ -156,6 +156,6 @@ def in_pieces(function: Callable, num: int, at_once: int, layout: Any = None) ->
 def fitting(num: int, needed_bytes: int) -> int:
     """How many of `num` members, whose program needs that many bytes for all, the memory holds at once."""
     statistics = jax.local_devices()[0].memory_stats() or {}
-    available = DEVICE_SHARE * statistics.get("bytes_limit", 0)
+    available = DEVICE_SHARE * (statistics.get("bytes_limit", 0) - statistics.get("bytes_in_use", 0))
     available = available or HOST_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(np.clip(num * available / max(needed_bytes, 1), 1, num))

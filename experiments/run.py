@@ -236,6 +236,9 @@ def _on_epoch(config: Any, path: Path, members: Members, on_epoch: tracking.OnEp
 
 def _members(config: Any, arms: Mapping[str, Experiment]) -> Members:
     swept = parse_sweep(config.sweep, next(iter(arms.values())).hyperparameters)
+    for name, values in swept.items():
+        if 0 in values and name not in MAY_BE_ZERO:
+            raise UsageError(f"--sweep: {name} is 0 in {list(values)}; give positive numbers.")
     if swept and len(arms) > 1:
         raise UsageError("--sweep: this experiment compares models and sweeps nothing; leave it out.")
     return Members(config.seed, config.num_seeds, swept)

@@ -75,6 +75,7 @@ MISTAKES = {
         ["epochs", "beta", "learning_rate"],
     ),
     "sweep without values": (nothing, ["--sweep", "beta"], 2, ["--sweep beta", "beta=0.5,1,2"]),
+    "sweep at zero": (nothing, ["--sweep", "learning-rate=0,1"], 2, ["learning_rate is 0", "positive"]),
     "sweep over words": (nothing, ["--sweep", "beta=one"], 2, ["beta=one", "numbers"]),
     "sweep with a value twice": (nothing, ["--sweep", "beta=1,1"], 2, ["beta=1,1", "different"]),
     "sweep of an option twice": (nothing, ["--sweep", "beta=1", "beta=2"], 2, ["beta=2", "twice"]),
