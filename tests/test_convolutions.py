@@ -9,7 +9,7 @@ import pytest
 import vaejax
 from vaejax.convolutions import Convolution, DownConvolution, UpConvolution
 
-SHAPES = [(28, 28), (28, 20), (33, 17, 3), (5, 2, 1), (1, 1)]
+SHAPES = [(28, 20), (33, 17, 3), (1, 1)]
 PAIRS = {
     "convolutional": (vaejax.ConvolutionalEncoder, vaejax.ConvolutionalDecoder),
     "residual": (vaejax.ResidualEncoder, vaejax.ResidualDecoder),
@@ -68,8 +68,8 @@ def test_any_image_has_a_finite_gradient(pair, shape):
     encoder, decoder = PAIRS[pair]
     vae = vaejax.gaussian_vae(
         latent_size=3,
-        encoder=encoder(channels=(4, 8)),
-        decoder=decoder(shape, num_parameters=2, channels=(8, 4)),
+        encoder=encoder(channels=(2, 3)),
+        decoder=decoder(shape, num_parameters=2, channels=(3, 2)),
         likelihood=vaejax.Normal,
     )
     x = image(shape)

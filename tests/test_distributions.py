@@ -100,7 +100,7 @@ def test_probabilities_of_discrete_events_sum_to_one():
 
 
 def test_sample_moments_within_five_standard_errors():
-    num = 20_000
+    num = 100_000
     variance, p, classes = np.exp(LOG_VARIANCE), scipy.special.expit(LOGITS), scipy.special.softmax(LOGITS, axis=-1)
     normal = draws(Normal(MEAN, LOG_VARIANCE), num)
     for values, mean, spread in [
