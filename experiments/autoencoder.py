@@ -238,7 +238,7 @@ def contrast_figure(pictures: dict[str, dict[str, Array]]) -> Any:
 
 def learning_curves(history: dict[str, list[dict]]) -> dict[str, Any]:
     series = {arm: [row["test"]["negative_elbo"] for row in rows] for arm, rows in history.items()}
-    epochs = [row["epoch"] for row in next(iter(history.values()))]
+    epochs, series = plots.of_one_length(series)
     label = "test loss (nats per example)"
     return {"learning_curves": plots.curves(epochs, series, xlabel="epoch", ylabel=label, scale_from=len(epochs) // 10)}
 

@@ -1,8 +1,8 @@
 """Decoders with a calibrated variance: where the blur of a Gaussian VAE comes from, and its cure.
 
 A Gaussian decoder of unit variance takes errors of a tenth of the grey scale for nothing: the KL outweighs them, the
-latents forget details, and decoded images are blurred. Six decoders of the same networks differ in their likelihood
-alone: unit variance; one learned variance; the best variance of each batch in closed form; a variance for each pixel;
+latents forget details, and decoded images are blurred. Six decoders of the same networks differ in their likelihood:
+unit variance; one learned variance; the best variance of each batch in closed form; a variance for each pixel;
 the discretised logistic; and Bernoulli, whose cross-entropy on grey values is no density. Grey images in [0, 1], not
 dequantised. Bits a dimension are those of 8-bit pixels: of a Gaussian, the mass within half a level of each value.
 
@@ -37,6 +37,7 @@ ABOUT = run.About(
 )
 
 SHOWN = 10
+IMAGE_MEASURES = 200  # a stream of the run's key, apart from those of the evaluation
 MIN_LOG_VARIANCE = -12.0  # The paper's bound of the log standard deviation is -6.
 
 
@@ -124,6 +125,7 @@ def make_experiment(config: Config) -> run.Comparison:
 
     def arm(name: str, head: Head) -> run.Experiment:
         vae = make_vae(config, train.images.shape[1:], head)
+        vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
         if name == OPTIMAL:
             loss_fn = on_intensities(vaejax.optimal_variance(vae))
             labels = {"encoder": "network", "decoder": "network", "posterior": "network", "likelihood": "variance"}
@@ -178,7 +180,7 @@ def measure(vae: VAE, in_bits: bool, state: TrainState, xs: Array) -> dict[str, 
         missed = jnp.mean(jnp.square(laplacian(mean) - laplacian(x)))
         return nats, jnp.mean(jnp.square(mean - x)), missed, jnp.mean(jnp.square(laplacian(x)))
 
-    keys = jax.random.split(jax.random.fold_in(state.key, evaluation.FINAL_EVALUATION), len(xs))
+    keys = jax.random.split(jax.random.fold_in(state.key, IMAGE_MEASURES), len(xs))
     nats, errors, missed, detail = jax.tree.map(jnp.mean, jax.lax.map(one, (keys, xs), batch_size=100))
     return {
         "bits_per_dimension": vaejax.bits_per_dimension(nats, xs[0].size),
@@ -238,8 +240,8 @@ def conclude(
         about=f"{len(xs):,} test images; {members.describe()}; negative ELBO and NLL in nats per image, of a density "
         "over intensities in [0, 1] (of the logistic: of a probability; of Bernoulli: of a cross-entropy, which is "
         f"neither); the NLL is importance-weighted with {next(iter(arms.values())).num_samples} samples; bits are an "
-        "upper bound, by the ELBO, and black and white pixels take the tails; RMSE is of reconstructions, intensities "
-        "in [0, 1]; detail is the share of the variance of the test images' Laplacian that reconstructions explain",
+        "upper bound, by the ELBO of one sample; black and white pixels take the tails; RMSE is of reconstructions, "
+        "intensities in [0, 1]; detail is the share of the test images' squared Laplacian that reconstructions explain",
         header=("decoder", "negative ELBO", "NLL", "KL", "bits/dim", "RMSE", "detail"),
         rows=rows,
         figures=partial(figures, np.asarray(xs[:SHOWN]), pictures, history),
@@ -284,7 +286,7 @@ def figures(originals: np.ndarray, pictures: dict[str, PyTree], history: dict[st
         rows |= {name: images[kind] for name, images in pictures.items()}
         grids[kind] = plots.image_grid(np.stack(list(rows.values())), title=title, row_labels=list(rows))
     series = {name: [row["test"]["kl"] for row in rows] for name, rows in history.items()}
-    epochs = [row["epoch"] for row in next(iter(history.values()))]
+    epochs, series = plots.of_one_length(series)
     return grids | {"kl": plots.curves(epochs, series, xlabel="epoch", ylabel="test KL (nats per example)")}
 
 

@@ -151,8 +151,9 @@ def _figures(
     rows = [row for images in samples.values() for row in np.split(np.asarray(images), 2)]
     labels = [label for name in samples for label in (name, "")]
     between = figures.interpolations(vaes[CONVOLUTIONAL], states[CONVOLUTIONAL].params, jnp.asarray(originals))
-    epochs = [row["epoch"] for row in next(iter(history.values()))]
-    curves = {name: [row["test"]["negative_elbo"] for row in rows] for name, rows in history.items()}
+    epochs, curves = plots.of_one_length(
+        {name: [row["test"]["negative_elbo"] for row in rows] for name, rows in history.items()}
+    )
     return {
         "learning_curves": plots.curves(epochs, curves, xlabel="epoch", ylabel="test negative ELBO (nats per example)"),
         "reconstructions": plots.image_grid(

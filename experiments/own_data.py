@@ -21,7 +21,7 @@ import optax
 
 import vaejax
 from experiments import figures, run
-from experiments.mnist import TEST_KEY, binarize_once
+from experiments.mnist import TEST_KEY, VALIDATION_KEY, binarize_once
 from vaejax import arrays, datasets, latent, likelihoods, plots
 from vaejax.base import Array, Head, Key, Params
 
@@ -82,7 +82,7 @@ class Data(NamedTuple):
       train, test: `[examples, ...]`.
       labels: of the test examples, or None.
       transform: `(key, example) -> x` in the step.
-      once: test or training examples as x, drawn once.
+      once: `(seed, examples) -> xs`, drawn once.
       notes: what was done to the values, in words.
     """
 
@@ -90,7 +90,7 @@ class Data(NamedTuple):
     test: np.ndarray
     labels: np.ndarray | None
     transform: Callable[[Key, Array], Array]
-    once: Callable[[np.ndarray], Array]
+    once: Callable[[int, np.ndarray], Array]
     notes: list[str]
 
 
@@ -126,13 +126,17 @@ def prepare(train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, like
     scale = 255.0 if is_8_bit and likelihood not in COUNTS else 1.0
     if likelihood == "bernoulli" and scale > 1:
         note = "8-bit pixels are binarised afresh at each access, the test set once"
-        return Data(train, test, labels, vaejax.binarize, partial(binarize_once, TEST_KEY), [note])
+        return Data(train, test, labels, vaejax.binarize, binarize_once, [note])
     mean, stddev, notes = 0.0, scale, ["divided by 255"] if scale > 1 else []
     if likelihood in STANDARDISED:
-        values = np.asarray(train, np.float64)
         axis = 0 if train.ndim == 2 else None
-        mean, stddev = values.mean(axis=axis), values.std(axis=axis)
-        stddev = np.where(stddev > 0, stddev, 1.0)
+        mean, stddev = (getattr(train, name)(axis=axis, dtype=np.float64) for name in ("mean", "std"))
+        constant = np.atleast_1d(train.max(axis=axis) == train.min(axis=axis))
+        if constant.any():
+            raise ValueError(
+                f"column {int(np.argmax(constant)) + 1} is {np.ravel(train)[int(np.argmax(constant))]:g} in every "
+                "training example; leave it out, since a density of what never varies has no bound."
+            )
         log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
         notes = [
             f"standardised{' column by column' if axis == 0 else ''}; in the data's own units add {log_scale:.2f} nats "
@@ -140,12 +144,12 @@ def prepare(train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, like
         ]
     # Once, on the host: the step then only copies.
     scaled = [np.asarray((np.asarray(x, np.float64) - mean) / stddev, np.float32) for x in (train, test)]
-    return Data(*scaled, labels, lambda key, x: x, jnp.asarray, notes)
+    return Data(*scaled, labels, lambda key, x: x, lambda seed, examples: jnp.asarray(examples), notes)
 
 
 def initial_outputs(likelihood: str, head: Head, xs: np.ndarray) -> Array:
     """What the decoder puts out at first: the data's log-odds, or the logarithm of their mean, else nothing."""
-    mean = np.asarray(xs[:10_000], np.float64).mean(axis=0)
+    mean = xs[:10_000].mean(axis=0, dtype=np.float64)
     first = np.zeros(mean.shape)
     if likelihood == "bernoulli":
         scaled = np.clip(mean / (255 if xs.dtype == np.uint8 and xs.max() > 1 else 1), 0.001, 0.999)
@@ -196,6 +200,7 @@ def make_experiment(config: Config) -> run.Experiment:
     head = likelihoods.HEADS[likelihood]
     head = vaejax.with_initial_outputs(head, initial_outputs(likelihood, head, kept.images))
     vae = make_vae(config, data.train.shape[1:], head)
+    vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), data.transform)
     num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
 
@@ -203,7 +208,7 @@ def make_experiment(config: Config) -> run.Experiment:
         learning_rate = optax.cosine_decay_schedule(hyperparameters["learning_rate"], num_steps)
         return run.Recipe(vaejax.mean_over_batch(objective), optax.adam(learning_rate))
 
-    xs = data.once(data.test)
+    xs = data.once(TEST_KEY, data.test)
     # Standardised pixels lie outside what an image shows.
     is_shown = xs.ndim in (3, 4) and xs.shape[3:] in ((), (1,), (3,)) and likelihood not in STANDARDISED + COUNTS
     draw = partial(figures.image_figures, vae, xs, data.labels) if is_shown else partial(array_figures, vae, xs)
@@ -218,7 +223,7 @@ def make_experiment(config: Config) -> run.Experiment:
         binarization="dynamic" if data.transform is vaejax.binarize else "none",
         figures=draw,
         num_samples=config.num_samples,
-        validation=None if validation is None else data.once(validation.images),
+        validation=None if validation is None else data.once(VALIDATION_KEY, validation.images),
     )
 
 

@@ -1,7 +1,7 @@
 """Coloured shapes on a coloured ground, rendered: images whose factors are known.
 
-Every image is a function of its index and the seed alone: a square, disc, triangle or ring of some colour, size, place
-and angle, with edges smoothed over a pixel.
+Every set is a function of its size and the seed alone: squares, discs, triangles and rings of some colour, size, place
+and angle on a ground of some colour, with edges smoothed over a pixel.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Shapes(NamedTuple):
     Attributes:
       images: `uint8 [num, size, size, 3]`.
       kinds: `uint8 [num]`, indices into `KINDS`.
-      factors: `float32 [num, 5]`: horizontal and vertical place in [-1, 1], radius, angle, hue.
+      factors: `float32 [num, 6]`: horizontal and vertical place in [-1, 1], radius, angle, hue, hue of the ground.
     """
 
     images: np.ndarray
@@ -29,13 +29,12 @@ def render(num: int, *, size: int = 64, seed: int = 0) -> Shapes:
     """`num` images of `size` by `size` pixels."""
     rng = np.random.default_rng(seed)
     kinds = rng.integers(0, len(KINDS), num).astype(np.uint8)
-    low, high = np.array([-0.4, -0.4, 0.25, 0.0, 0.0]), np.array([0.4, 0.4, 0.5, np.pi / 2, 1.0])
-    factors = (low + (high - low) * rng.random((num, 5))).astype(np.float32)
-    grounds = rng.random(num)
+    low, high = np.array([-0.4, -0.4, 0.25, 0.0, 0.0, 0.0]), np.array([0.4, 0.4, 0.5, np.pi / 2, 1.0, 1.0])
+    factors = (low + (high - low) * rng.random((num, 6))).astype(np.float32)
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     columns, rows = np.meshgrid(axis, axis)
     images = np.empty((num, size, size, 3), np.uint8)
-    for image, kind, (x, y, radius, angle, hue), ground in zip(images, kinds, factors, grounds, strict=True):
+    for image, kind, (x, y, radius, angle, hue, ground) in zip(images, kinds, factors, strict=True):
         across, down = columns - x, rows - y
         turned = np.cos(angle) * across + np.sin(angle) * down, np.cos(angle) * down - np.sin(angle) * across
         inside = np.clip(-_distance(KINDS[kind], *turned, radius) * size / 2 + 0.5, 0, 1)[..., None]

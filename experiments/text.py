@@ -276,13 +276,8 @@ def write(vae: vaejax.VAE, state: TrainState, test: np.ndarray, vocabulary: text
 
 def figures(history: dict[str, list[dict]]) -> Mapping[str, Any]:
     def over_epochs(name: str, ylabel: str, arms: tuple[str, ...]) -> Any:
-        # Arms stop at epochs of their own: the shorter ones break off.
-        epochs = list(range(1, max(len(history[arm]) for arm in arms) + 1))
-        series = {}
-        for arm in arms:
-            values = np.asarray([row["test"][name] for row in history[arm]], float)
-            missing = np.full((len(epochs) - len(values), values.shape[1]), np.nan)
-            series[arm] = np.concatenate([values, missing])
+        series = {arm: [row["test"][name] for row in history[arm]] for arm in arms}
+        epochs, series = plots.of_one_length(series)
         return plots.curves(epochs, series, xlabel="epoch", ylabel=ylabel, scale_from=0 if name == "kl" else 1)
 
     return {
@@ -292,6 +287,8 @@ def figures(history: dict[str, list[dict]]) -> Mapping[str, Any]:
 
 
 def _check(config: Config) -> None:
+    if config.compute_dtype != "float32":
+        raise run.UsageError(f"--compute-dtype {config.compute_dtype}: a decoder of sentences computes in float32.")
     if config.word_dropout >= 1:
         raise run.UsageError(f"--word-dropout is {config.word_dropout}; give a probability below 1.")
     if config.warm_up_epochs >= config.epochs:

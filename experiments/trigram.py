@@ -50,9 +50,8 @@ def fit(train: np.ndarray, held_out: np.ndarray, vocabulary_size: int) -> Trigra
         parts = weights[octave] * frequencies
         parts /= parts.sum(axis=1, keepdims=True)
         totals = np.stack([np.bincount(octave, part, minlength=octaves) for part in parts.T], axis=1)
-        # An octave that the held-out sentences do not have keeps its weights.
-        seen = totals.sum(axis=1) > 0
-        weights[seen] = totals[seen] / totals[seen].sum(axis=1, keepdims=True)
+        # One more of each, so that no token is impossible.
+        weights = (totals + 1) / (totals + 1).sum(axis=1, keepdims=True)
     return model._replace(weights=weights)
 
 
@@ -74,7 +73,8 @@ def _frequencies(codes: tuple[np.ndarray, ...], model: Trigram) -> tuple[np.ndar
     seen += [_look_up(table, code // model.vocabulary_size) for table, code in zip(contexts, codes[1:], strict=True)]
     columns = [np.full(len(codes[0]), 1 / model.vocabulary_size)]
     for table, code, context in zip(model.counts, codes, seen, strict=True):
-        columns.append(_look_up(table, code) / np.maximum(context, 1))
+        # After a context that was never seen, the frequencies are those after the shorter one.
+        columns.append(np.where(context > 0, _look_up(table, code) / np.maximum(context, 1), columns[-1]))
     octaves = np.ceil(np.log2(seen[2] + 1)).astype(int)
     return np.stack(columns, axis=1), np.minimum(octaves, len(model.weights) - 1)
 

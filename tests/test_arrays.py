@@ -34,6 +34,7 @@ def with_value(value):
         (RNG.poisson(4, (2000, 5)).astype(np.float32), "poisson"),
         (RNG.negative_binomial(2, 0.2, (2000, 5)), "negative_binomial"),
         (RNG.integers(-5, 5, (20, 4)), "normal"),
+        (RNG.integers(10**8, 2 * 10**8, (20, 4)), "normal"),
     ],
 )
 def test_the_likelihood_suits_the_values(array, likelihood):
@@ -51,6 +52,8 @@ def test_the_likelihood_suits_the_values(array, likelihood):
         (with_value(-np.inf), r"holds -inf in example 17"),
         (np.array([["a", "b"]]), "not numbers"),
         (np.array([[1, None]]), "holds object, not numbers"),
+        (np.ma.masked_invalid(with_value(np.nan)), "masked array"),
+        (REAL.astype(">f8"), "not numbers of this machine"),
         (np.ones(5), r"shape \[5\]"),
         (np.ones((0, 3)), r"shape \[0, 3\]"),
     ],
@@ -84,7 +87,15 @@ def test_a_likelihood_that_does_not_suit_is_refused(array, likelihood, message):
 
 
 def test_every_suitable_likelihood_suits():
-    for array in (REAL, RNG.integers(0, 2, (9, 2)), RNG.poisson(3, (9, 2)), RNG.random((9, 2))):
+    pixels = RNG.integers(0, 256, (9, 4, 4)).astype(np.uint8)
+    for array in (
+        pixels,
+        pixels // 128 * 255,
+        REAL,
+        RNG.integers(0, 2, (9, 2)),
+        RNG.poisson(3, (9, 2)),
+        RNG.random((9, 2)),
+    ):
         arrays.check_suits(array, arrays.describe_array(array).likelihood)
 
 
@@ -100,7 +111,7 @@ def test_tables_with_and_without_names(tmp_path):
     expected = [[1.5, 2.0], [3.0, -4.0]]
     for text in ("a,b\n1.5,2\n3,-4\n", "1.5;2\n3;-4\n", "\ufeffa\tb\n1.5\t2\n\n3\t-4\n"):
         found = table(tmp_path / "t.csv", text)
-        assert found.dtype == np.float32
+        assert found.dtype == np.float64
         np.testing.assert_array_equal(found, expected)
     assert table(tmp_path / "t.csv", "1,2\n3,4\n").dtype == np.int64
 
@@ -112,6 +123,7 @@ def test_tables_with_and_without_names(tmp_path):
         ("age,name\n3,\n", "line 2: 'name' is empty"),
         ("1,2\n3,4,5\n", "line 2: 3 cells, and 2 in the first"),
         ("1,2\n3,nan\n", "holds nan in example 1"),
+        ("1,inf\n2,3\n", "holds inf in example 0"),
         ("", "is empty"),
         ("a,b\n", "a line of names and no other"),
     ],
@@ -162,7 +174,7 @@ def test_a_table_is_described_and_trained_on(tmp_path):
     np.savetxt(tmp_path / "t.csv", RNG.normal([5, -100], [2, 50], (200, 2)), delimiter=",", header="a,b", comments="")
     done = run(tmp_path, "--data", tmp_path / "t.csv")
     assert done.returncode == 0, done.stderr
-    for words in ("180 examples of shape [2], float32", "suitable likelihood: normal", "20 examples", "standardised"):
+    for words in ("180 examples of shape [2], float64", "suitable likelihood: normal", "20 examples", "standardised"):
         assert words in done.stdout
     test = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
     # A standard normal in two dimensions has 2.84 nats.
@@ -194,10 +206,12 @@ def test_mistakes_are_told_in_a_line(tmp_path):
     np.save(tmp_path / "a.npy", with_value(3.7))
     (tmp_path / "t.csv").write_text("x,y\n1,2\n3,no\n")
     (tmp_path / "t.txt").write_text("words")
+    np.savetxt(tmp_path / "c.csv", np.stack([REAL[:, 0], np.full(50, 0.1)], axis=1), delimiter=",")
     for options, message in [
         (["--data", tmp_path / "a.npy", "--likelihood", "bernoulli"], "bernoulli is over 0 and 1: choose normal"),
         (["--data", tmp_path / "t.csv"], "line 3: 'y' holds 'no'"),
         (["--data", tmp_path / "t.txt"], "experiments.text"),
+        (["--data", tmp_path / "c.csv"], "column 2 is 0.1 in every training example"),
         (["--data", tmp_path / "a.npy", "--network", "convolutional"], "take mlp"),
     ]:
         done = run(tmp_path, *options)

@@ -95,3 +95,14 @@ def test_the_parameter_follows_the_variance_of_the_batches():
     for _ in range(60):
         state, _ = step(state, X)
     assert abs(state.params["likelihood"] - log_variance) < 0.7 < abs(3.0 - log_variance)
+
+
+def test_optimal_variance_needs_one_log_variance():
+    vae = make_vae(vaejax.fixed_variance_normal_head())
+    with pytest.raises(TypeError, match="shared_variance_normal_head"):
+        vaejax.optimal_variance(vae)(vae.init(jax.random.key(0), X[0]), jax.random.key(1), X)
+    vae = make_vae(vaejax.shared_variance_normal_head(0.0, -math.inf, math.inf))
+    exact = vae._replace(decode=lambda params, z: vaejax.Normal(X[0] + 0 * jnp.sum(z), jnp.zeros(())))
+    params = vae.init(jax.random.key(0), X[0])
+    gradient = jax.grad(lambda p: vaejax.optimal_variance(exact)(p, jax.random.key(1), X[:1])[0])(params)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))

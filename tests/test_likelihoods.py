@@ -263,9 +263,36 @@ def test_negative_binomial_at_any_concentration(log_concentration):
     r, m = np.exp(np.float64(log_concentration)), np.exp(np.float64(log_mean))
     expected = scipy.stats.nbinom(r, r / (r + m)).logpmf(x).sum()
     ours = vaejax.NegativeBinomial(log_mean, np.full(4, log_concentration, np.float32))
-    np.testing.assert_allclose(ours.log_prob(x), expected, rtol=3e-5)
+    np.testing.assert_allclose(ours.log_prob(x), expected, rtol=2e-5)
     gradient = jax.grad(lambda d: d.log_prob(x))(ours)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("mean", [1e3, 1e5, 3e6])
+def test_counts_keep_their_digits_where_they_are_large(mean):
+    x = np.float32(mean + np.array([-2, 0, 1]) * math.sqrt(mean)).round()
+    log_mean = np.full(3, math.log(mean), np.float32)
+    exact = np.exp(np.float64(log_mean))
+    poisson = scipy.stats.poisson(exact).logpmf(x).sum()
+    # The logarithm of the mean has 24 bits, which at 3e6 leaves the sum two decimals.
+    np.testing.assert_allclose(vaejax.Poisson(log_mean).log_prob(x), poisson, rtol=3e-3)
+    for r in (0.1, 5.0, 1e3):
+        expected = scipy.stats.nbinom(r, r / (r + exact)).logpmf(x).sum()
+        ours = vaejax.NegativeBinomial(log_mean, np.full(3, math.log(r), np.float32))
+        np.testing.assert_allclose(ours.log_prob(x), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("log_variance", [-6.0, 0.0, 5.0, 10.0, 20.0])
+def test_discretized_normal_keeps_its_digits_at_any_variance(log_variance):
+    stddev = math.exp(log_variance / 2)
+    x = np.float32([1, 100, 254]) / 255
+    frozen = scipy.stats.norm(0.3, stddev)
+    edges = np.float64([1, 100, 254])
+    upper, lower = (edges + 0.5) / 255, (edges - 0.5) / 255
+    # On the side of the tail, where SciPy keeps its digits.
+    expected = np.log(np.where(lower > 0.3, frozen.sf(lower) - frozen.sf(upper), frozen.cdf(upper) - frozen.cdf(lower)))
+    ours = vaejax.DiscretizedNormal(np.full(3, 0.3, np.float32), np.full(3, log_variance, np.float32))
+    np.testing.assert_allclose(ours.log_prob(x), expected.sum(), rtol=2e-5)
 
 
 def test_student_t_tends_to_the_normal():

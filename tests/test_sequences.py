@@ -157,3 +157,12 @@ def test_errors_name_the_lengths(decoder):
         wrong.init(jax.random.key(0), jnp.zeros(4, jnp.int32))
     with pytest.raises(ValueError, match="length is 0"):
         make_vae(decoder, length=0)
+    tokens = jnp.zeros(4, jnp.int32)
+    likelihood = make_vae(decoder).decode(vae.init(jax.random.key(0), tokens), jnp.zeros(2))
+    with pytest.raises(TypeError, match="tokens are float32"):
+        likelihood.log_prob(jnp.zeros(4))
+    with pytest.raises(TypeError, match="uint8, which cannot hold 256"):
+        vaejax.drop_words(0.5, 256)(jax.random.key(0), tokens.astype(jnp.uint8))
+    with pytest.raises(TypeError, match="autoregressive"):
+        narrow = vaejax.with_compute_dtype(vae, jnp.bfloat16)
+        narrow.decode(vae.init(jax.random.key(0), tokens), jnp.zeros(2))

@@ -19,6 +19,9 @@ from vaejax.prepared import DataUnavailableError
 _SPLIT_SEED, _TEST_PART = 0, 10
 # By how much the variance of counts must exceed their mean for a Poisson to be too narrow.
 _OVERDISPERSION = 1.25
+# Larger whole numbers are amounts rather than counts, and beyond what the heads of counts are made for.
+_LARGEST_COUNT = 100_000
+_COUNTS = ("poisson", "negative_binomial")
 
 
 class Description(NamedTuple):
@@ -77,9 +80,10 @@ def _suitable(
         return "discretized_logistic", "8-bit intensities"
     if array.dtype.kind == "f" and minimum >= 0 and maximum <= 1:
         return "continuous_bernoulli", "intensities between 0 and 1"
-    if is_integer and minimum >= 0:
-        sample = np.asarray(array[:10_000], np.float64).reshape(min(len(array), 10_000), -1)
-        wide = np.mean(sample.var(axis=0) > _OVERDISPERSION * sample.mean(axis=0)) > 0.5
+    if is_integer and minimum >= 0 and maximum <= _LARGEST_COUNT:
+        sample = np.reshape(array[:1000], (min(len(array), 1000), -1))
+        variance, mean = sample.var(axis=0, dtype=np.float64), sample.mean(axis=0, dtype=np.float64)
+        wide = np.mean(variance > _OVERDISPERSION * mean) > 0.5
         if wide:
             return "negative_binomial", "counts that vary more than their mean"
         return "poisson", "counts that vary about as much as their mean"
@@ -88,8 +92,12 @@ def _suitable(
 
 def check_numbers(array: np.ndarray, where: str) -> None:
     """ValueError unless these are finite numbers, `[examples, ...]`; it names the first example that is wrong."""
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{where} holds {array.dtype}, not numbers; encode text and categories as numbers first.")
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"{where} is a masked array; fill in or leave out what is missing.")
+    if array.dtype.kind not in "biuf" or not array.dtype.isnative:
+        raise ValueError(
+            f"{where} holds {array.dtype}, not numbers of this machine; encode text and categories as numbers first."
+        )
     if array.ndim < 2 or not array.size:
         raise ValueError(
             f"{where} has shape {list(array.shape)}; give at least one example, [examples, ...], with an axis for what "
@@ -108,10 +116,14 @@ def check_numbers(array: np.ndarray, where: str) -> None:
 
 
 def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") -> None:
-    """ValueError unless every value is in the likelihood's support; it names the first that is not, and what to do."""
+    """ValueError unless every value is in the likelihood's support; it names the first that is not, and what to do.
+
+    8-bit values above 1 are taken as intensities k / 255, but for counts.
+    """
     support, start = support_of(HEADS[likelihood]), 0
+    is_8_bit = array.dtype == np.uint8 and likelihood not in _COUNTS and array.max() > 1
     for part in chunks(array):
-        outside = ~np.asarray(support.contains(part.astype(np.float64)))
+        outside = ~np.asarray(support.contains(part.astype(np.float64) / (255 if is_8_bit else 1)))
         if outside.any():
             place = [int(i) for i in np.argwhere(outside)[0]]
             suitable = describe_array(array, where).likelihood
@@ -191,7 +203,9 @@ def _read_csv(path: Path) -> np.ndarray:
     if not rows:
         raise ValueError(f"{path} has a line of names and no other; give a line for each example.")
     table = np.array(rows)
-    return table.astype(np.int64) if np.all(table == np.rint(table)) else table.astype(np.float32)
+    # Beyond 2^53 a number that looks whole is one that was rounded.
+    is_whole = np.all(np.isfinite(table) & (np.abs(table) < 2.0**53) & (table == np.rint(table)))
+    return table.astype(np.int64) if is_whole else table
 
 
 def _numbers(path: Path, line: int, row: Sequence[str], names: Sequence[str]) -> list[float]:

@@ -136,7 +136,7 @@ class ResidualEncoder(nn.Module):
     """Residual blocks between convolutions of stride 2, for larger images; features `[hidden_size]`.
 
     Attributes:
-      channels: at each size, in order; between two of them height and width are halved, rounding up.
+      channels: at each size, in order; before each, height and width are halved, rounding up.
       blocks: residual blocks at each size.
       hidden_size: width of the dense layer at the end.
     """
@@ -157,7 +157,14 @@ class ResidualEncoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """The mirror of `ResidualEncoder`; its arguments are those of `ConvolutionalDecoder`."""
+    """The mirror of `ResidualEncoder`: z to what the likelihood needs for an image of any size.
+
+    Attributes:
+      image_shape, num_parameters: as in `ConvolutionalDecoder`.
+      channels: at each size, in order; after each, height and width are doubled.
+      blocks: residual blocks at each size.
+      hidden_size: width of the dense layer before them.
+    """
 
     image_shape: Sequence[int]
     num_parameters: int = 1
@@ -219,7 +226,8 @@ def _dense_layers(x: Array, sizes: Sequence[int], activation: Callable[[Array], 
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(num_groups=math.gcd(_GROUPS, channels), reduction_axes=(0, 1, 2))
+    # At least four channels a group: one alone, of a map of one pixel, would be normalised to nothing.
+    return nn.GroupNorm(num_groups=math.gcd(_GROUPS, max(channels // 4, 1)), reduction_axes=(0, 1, 2))
 
 
 def _as_outputs(x: Array, image_shape: Sequence[int], num_parameters: int) -> Array:

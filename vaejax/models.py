@@ -127,7 +127,7 @@ def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
     arrive, and are accumulated by the optimizer, in the parameters' own dtype. The prior is computed as before.
 
     Raises:
-      TypeError: `dtype` is not a floating-point one.
+      TypeError: `dtype` is not a floating-point one; or, at `decode`, the decoder is autoregressive.
 
     Source: Micikevicius et al. 2018, section 3.
     """
@@ -138,7 +138,10 @@ def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
         return _cast(vae.encode(_cast(params, dtype), _cast(x, dtype)), jnp.float32)
 
     def decode(params: Params, z: Latent) -> Distribution:
-        return _cast(vae.decode(_cast(params, dtype), _cast(z, dtype)), jnp.float32)
+        likelihood = vae.decode(_cast(params, dtype), _cast(z, dtype))
+        if isinstance(likelihood, Autoregressive):
+            raise TypeError("with_compute_dtype: an autoregressive decoder has not computed yet; cast in its network.")
+        return _cast(likelihood, jnp.float32)
 
     return vae._replace(encode=encode, decode=decode)
 

@@ -84,7 +84,10 @@ def curves(
     axes = figure.subplots()
     low, high = np.inf, -np.inf
     for colour, (label, values) in zip(itertools.cycle(COLOURS), series.items(), strict=False):
-        values = np.asarray(values, float).reshape(len(x), -1)
+        values = np.asarray(values, float)
+        if len(values) != len(x):
+            raise ValueError(f"curves: {label!r} has {len(values)} points and x has {len(x)}; see of_one_length.")
+        values = values.reshape(len(x), -1)
         # A diverged series has no place on the axis, and breaks off.
         finite = values[scale_from:][np.isfinite(values[scale_from:])]
         low, high = min(low, np.min(finite, initial=np.inf)), max(high, np.max(finite, initial=-np.inf))
@@ -109,6 +112,17 @@ def curves(
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def of_one_length(series: Mapping[str, ArrayLike]) -> tuple[list[int], dict[str, np.ndarray]]:
+    """Epochs from 1 on, and every series `[epochs, seeds]` continued with NaN: the shorter ones break off."""
+    arrays = {label: np.asarray(values, float).reshape(len(values), -1) for label, values in series.items()}
+    length = max(map(len, arrays.values()))
+    padded = {
+        label: np.pad(array, ((0, length - len(array)), (0, 0)), constant_values=np.nan)
+        for label, array in arrays.items()
+    }
+    return list(range(1, length + 1)), padded
 
 
 def histograms(

@@ -48,6 +48,7 @@ def drop_words(rate: float, vocabulary_size: int) -> Callable[[Key, Array], Sent
 
     Raises:
       ValueError: the rate is outside [0, 1].
+      TypeError: when called, the tokens' dtype has no place for the unknown one.
 
     Source: Bowman et al. 2016, section 3.1.
     """
@@ -55,6 +56,8 @@ def drop_words(rate: float, vocabulary_size: int) -> Callable[[Key, Array], Sent
         raise ValueError(f"drop_words: rate is {rate}; give a probability.")
 
     def transform(key: Key, tokens: Array) -> Sentence:
+        if jnp.iinfo(tokens.dtype).max < vocabulary_size:
+            raise TypeError(f"drop_words: tokens are {tokens.dtype}, which cannot hold {vocabulary_size}; widen them.")
         dropped = jax.random.bernoulli(key, rate, tokens.shape)
         return Sentence(tokens, jnp.where(dropped, jnp.asarray(vocabulary_size, tokens.dtype), tokens))
 
@@ -83,6 +86,8 @@ class Autoregressive:
     def log_prob(self, event: Array | Sentence) -> Array:
         tokens, inputs = as_sentence(event)
         check_event(self, tokens, (self.length,))
+        if not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise TypeError(f"Autoregressive.log_prob: tokens are {tokens.dtype}; give integers.")
         return jnp.sum(jnp.where(inside(tokens), self._token_log_probs(tokens, inputs), 0))
 
     def sample(self, key: Key) -> Array:

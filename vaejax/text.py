@@ -50,7 +50,7 @@ def load(name_or_path: str | os.PathLike, *, split: str = "train") -> list[str]:
     """The sentences of a corpus: "king_james", the bundled one, or a text file of one sentence a line.
 
     Of either, one in twenty is for "test" and one for "validation", after a shuffle with a fixed seed; the rest is for
-    "train". Empty lines are left out, white space at the ends too.
+    "train". Empty lines are left out, white space at the ends too. A line that is there twice may be in two splits.
 
     Raises:
       ValueError: there is no such split, the file is no text in UTF-8, or has too few sentences.
@@ -109,6 +109,7 @@ def subword_vocabulary(sentences: Sequence[str], size: int = 1000) -> Vocabulary
             model_type="bpe",
             character_coverage=1.0,
             normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
             eos_id=END,
             unk_id=1,
             bos_id=-1,
@@ -134,6 +135,8 @@ def tokenize(sentences: Sequence[str], vocabulary: Vocabulary, length: int) -> T
       ValueError: none is as short.
     """
     check_count("length", length)
+    if vocabulary.size > 1 << 16:
+        raise ValueError(f"tokenize: the vocabulary has {vocabulary.size} tokens; give at most 65,536.")
     encoded = [vocabulary.encode(sentence) for sentence in sentences]
     kept = [tokens for tokens in encoded if len(tokens) < length]
     if not kept:
@@ -166,7 +169,7 @@ def _king_james() -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8, one sentence a line.") from error
     except OSError as error:
