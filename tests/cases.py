@@ -475,7 +475,6 @@ CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real),
     Case("shared_variance", mlp_vae(vaejax.shared_variance_normal_head()), real),
-    Case("continuous_bernoulli", mlp_vae(vaejax.ContinuousBernoulli), pixels),
     Case("logistic_mixture", mlp_vae(vaejax.discretized_logistic_mixture_head(2), num_parameters=6), pixels),
     Case("convolutional", convolutional(), binary),
     Case("sentences", sentence_vae(), tokens, readout=latent.mode),

@@ -182,7 +182,7 @@ def test_a_table_is_described_and_trained_on(tmp_path):
     assert (tmp_path / "run" / "figures" / "marginals.png").exists()
 
 
-@pytest.mark.program
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("array", "likelihood"),
     [
