@@ -32,8 +32,8 @@ from vaejax.training import TrainState
 ABOUT = run.About(
     what="six decoders side by side: unit, shared, optimal and per-pixel variance, discretised logistic, Bernoulli",
     paper="Rybkin et al. 2021",
-    cost="8 minutes on 2 cores",
-    expected="see README",
+    cost="10 minutes on 2 cores",
+    expected="negative ELBO 740.3 with unit variance, -684.6 with a learned one",
 )
 
 SHOWN = 10

@@ -27,8 +27,8 @@ from vaejax.training import TrainState
 ABOUT = run.About(
     what="a convolutional VAE beside one of perceptrons, on digits, Fashion-MNIST or coloured shapes",
     paper="Kingma & Welling 2014",
-    cost="8 minutes on 2 cores",
-    expected="see README",
+    cost="6 minutes on 2 cores",
+    expected="6.0 ± 0.5 nats below the perceptrons",
 )
 
 MLP, CONVOLUTIONAL = "MLP", "convolutional"

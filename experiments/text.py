@@ -30,8 +30,8 @@ from vaejax.training import TrainState
 ABOUT = run.About(
     what="a VAE of sentences beside a language model of the same decoder, with collapse and its cure",
     paper="Bowman et al. 2016",
-    cost="15 minutes on 2 cores",
-    expected="see README",
+    cost="25 minutes on 2 cores with 3 seeds",
+    expected="KL 7.9 nats; NLL 0.2 ± 0.2 nats above the language model's",
 )
 
 CURED, PLAIN, LANGUAGE_MODEL = "VAE", "plain VAE", "language model"
