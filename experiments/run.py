@@ -133,7 +133,7 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment 
     except OSError as error:
         reason = f"{error.filename or 'a file'}: {error.strerror or error}"
         print(f"error: {reason}; mend that and continue with --resume", file=sys.stderr)
-        processes.leave(1)
+        processes.leave_quietly(1)
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise

@@ -231,7 +231,7 @@ def test_a_mistake_is_answered_in_one_line(mistake, tmp_path, monkeypatch, capsy
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.program
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["synthesised", "files"])
 def test_a_run_leaves_sounds_that_play(data, tmp_path):
     arguments = ["--num-clips", "60"]

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import text as experiment
 from experiments import trigram
+from experiments.errors import UsageError
 from tests.programs import execute
 from vaejax import text
 from vaejax.datasets import DataUnavailableError
@@ -117,15 +118,15 @@ def test_the_text_experiment_ends_with_numbers_and_sentences(tmp_path, verses):
     assert len(first) == experiment.SHOWN and "Texts" in page
 
 
-@pytest.mark.program
-def test_mistakes_are_told_in_a_line(tmp_path):
+def test_mistakes_name_the_fix(tmp_path):
     (tmp_path / "few.txt").write_text("one\ntwo\n")
     for options, message in [
-        (["--data", tmp_path / "few.txt"], "has 2 sentences"),
-        (["--vocabulary-size", "20"], "tokens cannot be made"),
-        (["--word-dropout", "1"], "--word-dropout is 1.0"),
-        (["--length", "2"], "the shortest has"),
+        ({"data": str(tmp_path / "few.txt")}, "has 2 sentences"),
+        ({"vocabulary_size": 20}, "tokens cannot be made"),
+        ({"word_dropout": 1.0}, "--word-dropout is 1.0"),
+        ({"length": 2}, "the shortest has"),
+        ({"compute_dtype": "bfloat16"}, "computes in float32"),
+        ({"num_validation": 0}, "--num-validation 0"),
     ]:
-        done = execute(*options, "--out", tmp_path / "run", module="experiments.text")
-        assert done.returncode == 2 and message in done.stderr, done.stderr
-        assert not (tmp_path / "run").exists()
+        with pytest.raises(UsageError, match=message):
+            experiment.make_experiment(experiment.Config(**options))
