@@ -125,6 +125,7 @@ def test_steps_share_one_trace_and_lower_the_loss(case):
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
 
 
+@pytest.mark.slow
 def test_an_epoch_takes_its_steps_and_lowers_for_tpu(case):
     state, step, batch = training(case)
     epoch = jax.jit(vaejax.make_train_epoch(step, 2))

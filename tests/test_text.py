@@ -96,7 +96,7 @@ def test_weights_of_the_trigram_are_the_best_for_the_held_out():
         assert model._replace(weights=other).negative_log_probs(held_out).sum() >= fitted - 0.5
 
 
-@pytest.mark.program
+@pytest.mark.slow
 def test_the_text_experiment_ends_with_numbers_and_sentences(tmp_path, verses):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(verses[:800]))
