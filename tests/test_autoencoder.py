@@ -49,6 +49,7 @@ def test_pairs_are_of_two_classes_and_in_order():
 
 
 @pytest.mark.program
+@pytest.mark.slow
 def test_the_program(tmp_path, monkeypatch):
     labels = {"train_labels": np.arange(100, dtype=np.uint8) % 2, "test_labels": np.arange(20, dtype=np.uint8) % 2}
     npz(**labels)(tmp_path)

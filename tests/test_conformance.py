@@ -32,7 +32,12 @@ from vaejax.base import Latents
 NUM = 6
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
+# What the others stand for already is left to the full check.
+LONGER = ("logistic_mixture", "convolutional", "sentences")
+PARAMS = [pytest.param(case, id=case.name, marks=pytest.mark.slow if case.name in LONGER else ()) for case in CASES]
+
+
+@pytest.fixture(params=PARAMS)
 def case(request) -> Case:
     return request.param
 
