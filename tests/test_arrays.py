@@ -175,13 +175,13 @@ def run(tmp_path, *options):
 def test_a_table_is_described_and_trained_on(tmp_path):
     table = np.random.default_rng(1).normal([5, -100], [2, 50], (200, 2))
     np.savetxt(tmp_path / "t.csv", table, delimiter=",", header="a,b", comments="")
-    done = run(tmp_path, "--data", tmp_path / "t.csv")
+    done = run(tmp_path, "--data", tmp_path / "t.csv", "--epochs", 30, "--learning-rate", 0.01)
     assert done.returncode == 0, done.stderr
     for words in ("180 examples of shape [2], float64", "suitable likelihood: normal", "20 examples", "standardised"):
         assert words in done.stdout
     test = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
-    # A standard normal in two dimensions has 2.84 nats; this one has 7.4 as it stands, and is hardly trained.
-    assert 2.5 < test["nll"]["mean"] < 6.5
+    # A standard normal in two dimensions has 2.84 nats, and this one 7.4 as it stands.
+    assert 1.8 < test["nll"]["mean"] < 5
     assert (tmp_path / "run" / "figures" / "marginals.png").exists()
 
 
