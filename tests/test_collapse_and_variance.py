@@ -40,6 +40,17 @@ def test_free_bits_act_on_the_batch_mean_of_each_group():
     assert vaejax.free_bits(means, minimum=0.0, beta=3.0) == 10 + 3 * 2.5
 
 
+def test_a_capacity_pulls_the_kl_to_its_target_from_both_sides():
+    means = ElboTerms(jnp.float32(-10.0), jnp.float32(2.5), jnp.array([2.0, 0.5]))
+    assert vaejax.capacity(means, target=4.0, gamma=10.0) == 10 + 15
+    assert vaejax.capacity(means, target=1.0, gamma=10.0) == 10 + 15
+
+    def loss(kl, target):
+        return vaejax.capacity(means._replace(kl=kl), target=target, gamma=10.0)
+
+    assert jax.grad(loss)(2.5, 4.0) == -10 and jax.grad(loss)(2.5, 1.0) == 10
+
+
 @pytest.mark.parametrize(("minimum", "has_gradient"), [(1e3, False), (0.0, True)])
 def test_below_the_minimum_the_kl_costs_nothing(minimum, has_gradient):
     vae = make_vae(vaejax.fixed_variance_normal_head())

@@ -18,6 +18,12 @@ def test_warm_up_rises_to_its_value_and_stays():
     np.testing.assert_allclose(jax.vmap(schedules.warm_up(4.0, 0))(steps), 4)
 
 
+def test_logistic_warm_up_is_half_way_at_half_time():
+    beta = schedules.logistic_warm_up(2.0, 100, steepness=8.0)
+    expected = 2 / (1 + np.exp([4.0, 2.0, 0.0, -2.0, -4.0]))
+    np.testing.assert_allclose(jax.vmap(beta)(jnp.array([0, 25, 50, 75, 100])), expected, rtol=1e-5)
+
+
 def test_cycles_rise_and_rest():
     beta = schedules.cyclical(2.0, 100, num_cycles=2, ratio=0.5)
     steps = jnp.array([0, 5, 25, 49, 50, 55, 75, 100, 1000])
@@ -27,6 +33,8 @@ def test_cycles_rise_and_rest():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: schedules.logistic_warm_up(1.0, 0), "num_steps is 0"),
+        (lambda: schedules.logistic_warm_up(1.0, 10, steepness=0.0), "steepness is 0.0"),
         (lambda: schedules.warm_up(1.0, -1), "num_steps is -1"),
         (lambda: schedules.cyclical(1.0, 10, num_cycles=0), "num_cycles is 0"),
         (lambda: schedules.cyclical(1.0, 10, ratio=0.0), "ratio is 0"),

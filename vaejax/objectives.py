@@ -67,6 +67,24 @@ def kl_monte_carlo(posterior: Distribution, prior: Distribution, z: Latent, log_
     return (log_posterior - require(prior, "log_prob")(z))[None]
 
 
+def kl_sticking_the_landing(posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array) -> Array:
+    """`kl_monte_carlo` whose gradient leaves out the score d log q(z|x) / d phi at fixed z: sticking the landing.
+
+    The value is the same, and so is the expected gradient of the ELBO, since the score's expectation is zero. The
+    gradient that is left, through z alone, vanishes sample by sample where q(z|x) = p(z|x). Within an
+    importance-weighted bound of more than one sample it is biased: take `vaejax.negative_dreg` there.
+
+    Raises:
+      TypeError: the posterior has no `log_prob`.
+
+    Source: Roeder et al. 2017 (path derivative); the bias: Tucker et al. 2019.
+    """
+    # The value comes from the noise of z, which (z - mean) / stddev would round off; the gradient from the path.
+    path = require(jax.lax.stop_gradient(posterior), "log_prob")(z)
+    log_posterior = jax.lax.stop_gradient(log_posterior) + path - jax.lax.stop_gradient(path)
+    return kl_monte_carlo(posterior, prior, z, log_posterior)
+
+
 def kl_per_dimension(posterior: Normal, prior: Normal, z: Latent, log_posterior: Array) -> Array:
     """KL(q(z|x) || p(z)) of independent dimensions in closed form, one term each: `[*z]` flattened.
 
@@ -147,31 +165,60 @@ def log_weight(vae: VAE, params: Params, key: Key, x: Example) -> Array:
 
 
 def log_weight_from(
-    vae: VAE, params: Params, posterior: Distribution, prior: Distribution, key: Key, x: Example
+    vae: VAE,
+    params: Params,
+    posterior: Distribution,
+    prior: Distribution,
+    key: Key,
+    x: Example,
+    kl_fn: KlFn = kl_monte_carlo,
 ) -> Array:
     """`log_weight` from a posterior and a prior already computed, so that many samples share one encoding."""
     z, log_posterior = require(posterior, "sample_and_log_prob")(key)
     log_likelihood = require(vae.decode(params, z), "log_prob")(x)
-    return log_likelihood + require(prior, "log_prob")(z) - log_posterior
+    return log_likelihood - jnp.sum(kl_fn(posterior, prior, z, log_posterior))
 
 
-def negative_iwae(vae: VAE, params: Params, key: Key, x: Example, *, num_samples: int) -> tuple[Array, IwaeTerms]:
+def log_weights(
+    vae: VAE, params: Params, key: Key, x: Example, *, num_samples: int, kl_fn: KlFn = kl_monte_carlo
+) -> Array:
+    """`[num_samples]` independent log-weights of one example, in nats, from one encoding; see `log_weight`.
+
+    Raises:
+      ValueError: `num_samples` is not a positive integer.
+    """
+    check_count("num_samples", num_samples)
+    posterior, prior = vae.encode(params, x), vae.prior(params)
+    keys = jax.random.split(key, num_samples)
+    return jax.vmap(lambda key: log_weight_from(vae, params, posterior, prior, key, x, kl_fn))(keys)
+
+
+def negative_iwae(
+    vae: VAE, params: Params, key: Key, x: Example, *, num_samples: int, kl_fn: KlFn = kl_monte_carlo
+) -> tuple[Array, IwaeTerms]:
     """-log 1/k sum_{i<=k} w_i, the importance-weighted bound of one example, in nats; at k = 1 the negative ELBO.
 
-    All k samples are held at once; `vaejax.log_marginal` evaluates the same bound in chunks.
+    All k samples are held at once; `vaejax.log_marginal` evaluates the same bound in chunks. The weights need an
+    estimate of the KL from the sample itself: `kl_monte_carlo`, or another with its value.
 
     Raises:
       ValueError: `num_samples` is not a positive integer.
 
     Source: Burda et al. 2016, equation 8.
     """
-    check_count("num_samples", num_samples)
-    posterior, prior = vae.encode(params, x), vae.prior(params)
-    keys = jax.random.split(key, num_samples)
-    log_weights = jax.vmap(lambda key: log_weight_from(vae, params, posterior, prior, key, x))(keys)
-    bound = jax.nn.logsumexp(log_weights) - jnp.log(num_samples)
-    weights = jax.nn.softmax(log_weights)
-    return -bound, IwaeTerms(jnp.mean(log_weights), 1 / jnp.sum(jnp.square(weights)))
+    weights = log_weights(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
+    return -log_mean_exp(weights), iwae_terms(weights)
+
+
+def log_mean_exp(log_weights: Array) -> Array:
+    """log 1/k sum_i exp(log_weights_i) over the last axis."""
+    return jax.nn.logsumexp(log_weights, axis=-1) - math.log(log_weights.shape[-1])
+
+
+def iwae_terms(log_weights: Array) -> IwaeTerms:
+    """Of `[k]` log-weights; of `[groups, k]`, the mean over groups."""
+    sizes = 1 / jnp.sum(jnp.square(jax.nn.softmax(log_weights)), axis=-1)
+    return IwaeTerms(jnp.mean(log_weights), jnp.mean(sizes))
 
 
 def with_transform(objective: Callable, transform: Callable[[Key, Example], Example]) -> Callable:
@@ -236,6 +283,17 @@ def free_bits(means: ElboTerms, *, minimum: float | Array, beta: float | Array =
     Source: Kingma et al. 2016, equation 15.
     """
     return beta * jnp.sum(jnp.maximum(means.kl_terms, minimum)) - means.log_likelihood
+
+
+def capacity(means: ElboTerms, *, target: float | Array, gamma: float | Array) -> Array:
+    """-log_likelihood + gamma |KL - target| of batch means: a `combine` for `loss_of_means`, in nats.
+
+    The KL is pulled to `target` nats from above and below; the paper raises the target in a straight line while it
+    trains, from 0 to 25 or 50, with gamma 100 or 1,000. Both may be schedules.
+
+    Source: Burgess et al. 2018, equation 8.
+    """
+    return gamma * jnp.abs(means.kl - target) - means.log_likelihood
 
 
 def optimal_variance(vae: VAE, kl_fn: KlFn = kl_closed_form) -> Callable:

@@ -6,6 +6,7 @@ optax lacks. Values may be traced, so that a sweep can vary them.
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from vaejax.base import Array, check_count
@@ -22,6 +23,22 @@ def warm_up(value: float | Array, num_steps: int) -> Callable[[Array], Array]:
     if num_steps != 0:
         check_count("num_steps", num_steps)
     return lambda step: value * jnp.clip(_count(step) / max(num_steps, 1), 1.0 if num_steps == 0 else 0.0, 1.0)
+
+
+def logistic_warm_up(value: float | Array, num_steps: int, *, steepness: float = 10.0) -> Callable[[Array], Array]:
+    """value / (1 + exp(-steepness (step / num_steps - 1/2))): half of `value` after half of `num_steps` steps.
+
+    It neither starts at 0 nor ends at `value`: with the default it goes from 0.7 % to 99.3 % of it.
+
+    Raises:
+      ValueError: `num_steps` is not a positive integer, or `steepness` is not positive.
+
+    Source: Bowman et al. 2016, section 3.1 and figure 2.
+    """
+    check_count("num_steps", num_steps)
+    if not steepness > 0:
+        raise ValueError(f"logistic_warm_up: steepness is {steepness}; give a positive number.")
+    return lambda step: value * jax.nn.sigmoid(steepness * (_count(step) / num_steps - 0.5))
 
 
 def cyclical(
