@@ -21,10 +21,10 @@ from vaejax import (
     negative_renyi,
 )
 
-X = np.array([1.0, -0.5, 0.3], np.float32)
+X = np.array([1.0, -1.5, 2.3], np.float32)
 # One latent, and an encoder off the posterior in mean and width: with two samples, expectations are planes of nodes.
 PARAMS = with_best_encoder(make_params(x_size=3, latent_size=1), widen=0.6)
-PARAMS = PARAMS._replace(gain=np.float32(0.8) * PARAMS.gain)
+PARAMS = PARAMS._replace(gain=np.float32(0.6) * PARAMS.gain)
 ENCODER = ("gain", "log_variance")
 NUM_DRAWS = 100_000
 
