@@ -124,10 +124,12 @@ class Comparison(NamedTuple):
     Attributes:
       arms: the models by name; each has its own folder in the run's.
       conclude: `(members, states, histories, check_interrupts) -> Result`, the middle two by name of the arm.
+      settings: of the hyper-parameters, by name, `{name: {option: value}}`: each arm's members are seeds times these.
     """
 
     arms: dict[str, Experiment]
     conclude: Callable[..., Result]
+    settings: Mapping[str, Mapping[str, float]] = types.MappingProxyType({})
 
 
 def steps_per_epoch(train: PyTree, batch_size: int) -> int:

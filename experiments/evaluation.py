@@ -171,9 +171,9 @@ def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
     } | about
 
 
-def plain(values: np.ndarray) -> list[float | None]:
-    """As a list for JSON, which has no NaN: None is what diverged."""
-    return [float(value) if np.isfinite(value) else None for value in np.asarray(values)]
+def plain(values: np.ndarray) -> list:
+    """As a list for JSON, nested like the array; JSON has no NaN: None is what diverged."""
+    return np.where(np.isfinite(values), np.asarray(values, object), None).tolist()
 
 
 def text(number: dict[str, Any], digits: int, sign: str = "") -> str:

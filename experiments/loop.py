@@ -293,17 +293,20 @@ def _postfix(job: Job, row: dict) -> str:
     )
 
 
-def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list[float | None]]:
-    """Means over an epoch's steps that were finite, one for each member; of the terms, those of one number a step."""
+def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list]:
+    """Means over an epoch's steps that were finite, one for each member; a term of several numbers has a list of each.
+
+    Terms of one number in an axis of their own are left out: they repeat another.
+    """
     series = {"loss": loss}
     for place, term in jax.tree.leaves_with_path(terms):
-        if np.ndim(term) == np.ndim(loss):
+        if np.ndim(term) == np.ndim(loss) or (np.ndim(term) == np.ndim(loss) + 1 and term.shape[-1] > 1):
             series[jax.tree_util.keystr(place, simple=True, separator="/")] = term
     return {name: evaluation.plain(_mean_of_finite(members.stack(term))) for name, term in series.items()}
 
 
 def _mean_of_finite(steps: np.ndarray) -> np.ndarray:
-    """`[members, steps]` to `[members]`; NaN where no step was finite."""
+    """`[members, steps, ...]` to `[members, ...]`; NaN where no step was finite."""
     finite = np.isfinite(steps)
     with np.errstate(invalid="ignore"):
         return np.where(finite, steps, 0).sum(axis=1, dtype=np.float64) / finite.sum(axis=1)

@@ -31,11 +31,13 @@ class Members:
       seed: the first.
       num_seeds: how many.
       swept: the values of every swept option, `{name: (value, ...)}`.
+      named: instead of that, settings by their names, `{name: {option: value}}`, all of the same options.
     """
 
     seed: int
     num_seeds: int
     swept: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    named: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
@@ -43,8 +45,14 @@ class Members:
 
     @property
     def settings(self) -> list[dict[str, float]]:
-        """Every combination of the swept values; a single empty one where nothing is swept."""
+        """The named ones, or every combination of the swept values; a single empty one where nothing varies."""
+        if self.named:
+            return [dict(setting) for setting in self.named.values()]
         return [dict(zip(self.swept, values, strict=True)) for values in itertools.product(*self.swept.values())]
+
+    @property
+    def setting_names(self) -> list[str]:
+        return list(self.named) or [describe_setting(setting) for setting in self.settings]
 
     @property
     def num(self) -> int:
@@ -58,8 +66,9 @@ class Members:
 
     @property
     def hyperparameters(self) -> dict[str, Array]:
-        """The swept values of each member, `{name: [members]}`, or scalars where there is one member."""
-        columns = {name: [setting[name] for setting in self.settings for _ in self.seeds] for name in self.swept}
+        """The values of each member's setting, `{name: [members]}`, or scalars where there is one member."""
+        options = list(self.settings[0])
+        columns = {name: [setting[name] for setting in self.settings for _ in self.seeds] for name in options}
         return {name: jnp.asarray(column[0] if self.num == 1 else column) for name, column in columns.items()}
 
     def lift(self, function: Callable) -> Callable:
@@ -87,13 +96,13 @@ class Members:
     def name(self, index: int) -> str:
         """Of one member, such as "beta=0.5, seed 3"."""
         setting, seed = divmod(index, self.num_seeds)
-        return ", ".join(filter(None, [describe_setting(self.settings[setting]), f"seed {self.seeds[seed]}"]))
+        return ", ".join(filter(None, [self.setting_names[setting], f"seed {self.seeds[seed]}"]))
 
     def describe(self) -> str:
         seeds = f"seed {self.seed}"
         if self.num_seeds > 1:
             seeds = f"mean ± std over {self.num_seeds} training seeds ({self.seeds[0]} to {self.seeds[-1]})"
-        return seeds if not self.swept else f"{len(self.settings)} settings, each {seeds}"
+        return seeds if len(self.settings) == 1 else f"{len(self.settings)} settings, each {seeds}"
 
 
 def parse_sweep(sweep: tuple[str, ...], hyperparameters: Mapping[str, float]) -> dict[str, tuple[float, ...]]:

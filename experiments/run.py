@@ -196,8 +196,8 @@ def _prepare(name: str, config: Any, make_experiment: Callable, parse: Callable[
     _check(config)
     path, config = folder.find(name, config, parse)
     processes.wait_for_all("folder found")
-    arms, conclude = _as_comparison(make_experiment(config))
-    members, first = _members(config, arms), next(iter(arms.values()))
+    arms, conclude, settings = _as_comparison(make_experiment(config))
+    members, first = _members(config, arms, settings), next(iter(arms.values()))
     for experiment in arms.values():
         loop.check_streams(experiment, members)
     mesh = loop.make_mesh(config.num_devices, first.batch_size)
@@ -234,14 +234,14 @@ def _on_epoch(config: Any, path: Path, members: Members, on_epoch: tracking.OnEp
     return tell
 
 
-def _members(config: Any, arms: Mapping[str, Experiment]) -> Members:
+def _members(config: Any, arms: Mapping[str, Experiment], settings: Mapping[str, Mapping[str, float]]) -> Members:
     swept = parse_sweep(config.sweep, next(iter(arms.values())).hyperparameters)
     for name, values in swept.items():
         if 0 in values and name not in MAY_BE_ZERO:
             raise UsageError(f"--sweep: {name} is 0 in {list(values)}; give positive numbers.")
     if swept and len(arms) > 1:
         raise UsageError("--sweep: this experiment compares models and sweeps nothing; leave it out.")
-    return Members(config.seed, config.num_seeds, swept)
+    return Members(config.seed, config.num_seeds, swept, settings)
 
 
 def _as_comparison(experiment: Experiment | Comparison) -> Comparison:

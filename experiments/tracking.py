@@ -27,6 +27,8 @@ def tensorboard(path: Path, members: Members) -> OnEpoch:
         for part, numbers in row.items():
             if isinstance(numbers, Mapping):
                 for name, values in numbers.items():
+                    if any(isinstance(value, list) for value in values):
+                        continue  # of each dimension: no scalar
                     for writer, value in zip(writers, values, strict=True):
                         writer.add_scalar(f"{part}/{name}", float("nan") if value is None else value, row["step"])
         for writer in writers:
