@@ -6,9 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_gaussian import draw_examples, exact_log_marginal, make_params, recording, vae, with_best_encoder
+from linear_gaussian import (
+    draw_examples,
+    exact_elbo,
+    exact_log_marginal,
+    make_params,
+    recording,
+    vae,
+    with_best_encoder,
+)
 
-from vaejax import active_units, log_marginal, log_weight
+from vaejax import active_units, inference_gap, log_marginal, log_weight, optimal_posterior, pareto_k
 
 X = np.array([1.0, -0.5, 0.3, 2.0, -1.0], np.float32)
 # An encoder somewhat wider than the posterior, so that the weights vary.
@@ -30,11 +38,12 @@ def test_log_marginal_is_the_logsumexp_of_its_weights():
 
     weights = np.exp(np.asarray(jax.jit(jax.vmap(one))(jnp.arange(250)), np.float64))
     for chunk_size in (7, 100, 1000):
-        value, error, size = estimate(vae, PARAMS, 250, chunk_size)
+        value, error, size, k = estimate(vae, PARAMS, 250, chunk_size)
         np.testing.assert_allclose(value, np.log(weights.mean()), rtol=1e-5)
         np.testing.assert_allclose(size, weights.sum() ** 2 / np.square(weights).sum(), rtol=1e-4)
         np.testing.assert_allclose(error, weights.std(ddof=1) / weights.mean() / np.sqrt(250), rtol=1e-3)
         assert 1 <= size <= 250
+        np.testing.assert_allclose(k, pareto_k(np.log(weights).astype(np.float32)), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("num_samples", "chunk_size"), [(1, 100), (11, 4), (10, 5)])
@@ -47,15 +56,16 @@ def test_log_marginal_decodes_exactly_num_samples(num_samples, chunk_size):
 
 def test_log_marginal_at_the_exact_posterior_has_no_error():
     params = with_best_encoder(make_params(orthogonal=True))
-    value, error, size = estimate(vae, params, 250, 100)
+    value, error, size, k = estimate(vae, params, 250, 100)
     np.testing.assert_allclose(value, exact_log_marginal(params, X), rtol=1e-5)
     np.testing.assert_allclose(size, 250, rtol=1e-4)
     assert error < 1e-3
+    assert k < 0.5
 
 
 def test_log_marginal_of_one_sample_has_no_standard_error():
-    _, error, size = estimate(vae, PARAMS, 1, 100)
-    assert error == np.inf
+    _, error, size, k = estimate(vae, PARAMS, 1, 100)
+    assert error == k == np.inf
     np.testing.assert_allclose(size, 1, rtol=1e-6)
 
 
@@ -64,7 +74,7 @@ def test_standard_error_is_calibrated():
     xs = draw_examples(PARAMS, num)
     over_set = jax.jit(jax.vmap(partial(log_marginal, vae, num_samples=250), in_axes=(None, 0, 0)))
     estimates = over_set(PARAMS, jax.random.split(jax.random.key(3), num), xs)
-    values, errors, sizes = jax.tree.map(np.asarray, estimates)
+    values, errors, sizes, _ = jax.tree.map(np.asarray, estimates)
     scores = (values - exact_log_marginal(PARAMS, xs)) / errors
     # Five standard errors of the mean and the deviation of `num` normal scores; the mean is biased by -error / 2.
     assert abs(scores.mean() + errors.mean() / 2) < 5 / np.sqrt(num)
@@ -87,6 +97,53 @@ def test_memory_does_not_grow_with_num_samples():
 def test_log_marginal_checks_its_counts(counts):
     with pytest.raises(ValueError, match="give a positive integer"):
         log_marginal(vae, PARAMS, jax.random.key(1), X, **counts)
+
+
+def test_pareto_k_tells_an_encoder_that_is_too_narrow():
+    # Var q = s^2 Var p: the weights' tail index is 1 - s^2, below 0 where q is wider than p.
+    shapes = {}
+    for widen in (0.5, np.log(0.5), np.log(0.2)):
+        params = with_best_encoder(make_params(orthogonal=True), widen=widen)
+        shapes[widen] = float(estimate(vae, params, 20_000, 1000).pareto_k)
+    wide, narrow, too_narrow = shapes.values()
+    assert wide < 0.2
+    assert abs(narrow - 0.5) < 0.15
+    assert too_narrow > 0.7
+
+
+# the inference gap
+
+
+def test_the_best_posterior_of_the_family_is_found():
+    params = make_params()
+    best = with_best_encoder(params)
+    with jax.numpy_dtype_promotion("standard"):
+        found = jax.jit(partial(optimal_posterior, vae))(params, jax.random.key(1), X)
+    exact = vae.encode(best, X)
+    np.testing.assert_allclose(found.mean, exact.mean, atol=0.02)
+    np.testing.assert_allclose(found.log_variance, exact.log_variance, atol=0.1)
+
+
+def test_the_inference_gaps_are_those_of_closed_forms():
+    params = make_params()
+    log_p, elbo = exact_log_marginal(params, X), float(exact_elbo(params, X))
+    best = float(exact_elbo(with_best_encoder(params), X))
+    with jax.numpy_dtype_promotion("standard"):
+        gap = jax.jit(partial(inference_gap, vae))(params, jax.random.key(1), X, np.float32(log_p))
+    np.testing.assert_allclose(sum(gap), log_p, rtol=1e-5)
+    # Noise of 1,000 samples, of a log-likelihood whose deviation is about 3.
+    np.testing.assert_allclose([gap.approximation, gap.elbo], [log_p - best, elbo], atol=0.5)
+    np.testing.assert_allclose(gap.amortization, best - elbo, atol=0.5)
+    assert gap.approximation > 0.05 and gap.amortization > 0.5
+
+
+def test_at_the_best_encoder_only_the_approximation_gap_is_left():
+    params = with_best_encoder(make_params())
+    log_p = exact_log_marginal(params, X)
+    with jax.numpy_dtype_promotion("standard"):
+        gap = jax.jit(partial(inference_gap, vae))(params, jax.random.key(1), X, np.float32(log_p))
+    np.testing.assert_allclose(gap.amortization, 0, atol=0.02)
+    np.testing.assert_allclose(gap.approximation, log_p - float(exact_elbo(params, X)), atol=0.3)
 
 
 def test_active_units_counts_the_means_that_vary():

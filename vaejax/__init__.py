@@ -16,7 +16,14 @@ from vaejax.distributions import (
     simple_head,
     soft_bounds,
 )
-from vaejax.estimators import MarginalEstimate, active_units, log_marginal
+from vaejax.estimators import (
+    InferenceGap,
+    MarginalEstimate,
+    active_units,
+    inference_gap,
+    log_marginal,
+    optimal_posterior,
+)
 from vaejax.importance import negative_dreg, negative_miwae, negative_piwae, negative_renyi
 from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, traverse
 from vaejax.likelihoods import (
@@ -68,6 +75,7 @@ from vaejax.sequences import (
     drop_words,
 )
 from vaejax.training import StepMetrics, TrainState, init_train_state, make_train_epoch, make_train_step
+from vaejax.weights import jackknife, pareto_k
 
 __version__ = "0.1.0"
 
@@ -88,6 +96,7 @@ __all__ = [
     "ElboTerms",
     "GatedMLP",
     "Head",
+    "InferenceGap",
     "IwaeTerms",
     "KlFn",
     "Laplace",
@@ -121,8 +130,10 @@ __all__ = [
     "fixed_variance_normal_head",
     "free_bits",
     "gaussian_vae",
+    "inference_gap",
     "init_train_state",
     "interpolate",
+    "jackknife",
     "kl_closed_form",
     "kl_divergence",
     "kl_monte_carlo",
@@ -145,7 +156,9 @@ __all__ = [
     "negative_piwae",
     "negative_renyi",
     "normal_head",
+    "optimal_posterior",
     "optimal_variance",
+    "pareto_k",
     "poisson_head",
     "reconstruct",
     "reparameterize",

@@ -1,12 +1,15 @@
 """Numbers about a trained model, each with its Monte-Carlo error."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from vaejax.base import VAE, Array, Example, Key, Params, check_count
-from vaejax.objectives import log_weight_from
+from vaejax import weights
+from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, check_count
+from vaejax.objectives import kl_closed_form, log_weight_from, negative_elbo
 
 
 class MarginalEstimate(NamedTuple):
@@ -18,11 +21,14 @@ class MarginalEstimate(NamedTuple):
         not cover the bias of the bound. By its formula it never exceeds 1, and it is too small where the effective
         sample size is: over a set, compare two independent estimates instead.
       effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples.
+      pareto_k: of the tail of the weights (see `vaejax.pareto_k`): above 0.7, believe neither estimate nor error;
+        infinite with fewer than 25 samples.
     """
 
     log_marginal: Array
     standard_error: Array
     effective_sample_size: Array
+    pareto_k: Array
 
 
 def log_marginal(
@@ -49,27 +55,142 @@ def log_marginal(
     check_count("num_samples", num_samples)
     check_count("chunk_size", chunk_size)
     posterior, prior = vae.encode(params, x), vae.prior(params)
+    num_largest = weights.tail_size(num_samples) + 1
 
-    def log_sums(first: Array, count: int) -> tuple[Array, Array]:
+    def log_weights(first: Array, count: int) -> Array:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count, dtype=jnp.uint32))
-        log_weights = jax.vmap(lambda key: log_weight_from(vae, params, posterior, prior, key, x))(keys)
-        return jax.nn.logsumexp(log_weights), jax.nn.logsumexp(2 * log_weights)
+        return jax.vmap(lambda key: log_weight_from(vae, params, posterior, prior, key, x))(keys)
 
-    def add_chunk(sums: tuple[Array, Array], chunk: Array) -> tuple[tuple[Array, Array], None]:
-        return jax.tree.map(jnp.logaddexp, sums, log_sums(chunk * jnp.uint32(chunk_size), chunk_size)), None
+    def add(sums: tuple[Array, Array, Array], log_weights: Array) -> tuple[Array, Array, Array]:
+        log_sum, log_sum_of_squares, largest = sums
+        return (
+            jnp.logaddexp(log_sum, jax.nn.logsumexp(log_weights)),
+            jnp.logaddexp(log_sum_of_squares, jax.nn.logsumexp(2 * log_weights)),
+            jax.lax.top_k(jnp.concatenate([largest, log_weights]), num_largest)[0],
+        )
 
     num_chunks, left_over = divmod(num_samples, chunk_size)
-    # The left-over samples go first, so that the sums need no -inf to start from.
-    first_count = left_over or chunk_size
-    sums = log_sums(jnp.uint32(num_samples - first_count), first_count)
-    chunks = jnp.arange(num_chunks if left_over else num_chunks - 1, dtype=jnp.uint32)
-    (log_sum, log_sum_of_squares), _ = jax.lax.scan(add_chunk, sums, chunks)
+    dtype = jax.eval_shape(partial(log_weights, count=1), jnp.uint32(0)).dtype
+    nothing = jnp.full((), -jnp.inf, dtype)
+    sums = nothing, nothing, jnp.full((num_largest,), -jnp.inf, dtype)
+    if left_over:
+        sums = add(sums, log_weights(jnp.uint32(num_samples - left_over), left_over))
+    firsts = jnp.arange(num_chunks, dtype=jnp.uint32) * jnp.uint32(chunk_size)
+    sums, _ = jax.lax.scan(lambda sums, first: (add(sums, log_weights(first, chunk_size)), None), sums, firsts)
+    log_sum, log_sum_of_squares, largest = sums
 
     effective_sample_size = jnp.exp(2 * log_sum - log_sum_of_squares)
     # Var(log mean w) ~ Var(w) / (n E[w]^2), with the unbiased variance: (n / ESS - 1) / (n - 1).
     relative_variance = jnp.maximum(num_samples / effective_sample_size - 1, 0) / max(num_samples - 1, 1)
     standard_error = jnp.sqrt(relative_variance) if num_samples > 1 else jnp.full_like(log_sum, jnp.inf)
-    return MarginalEstimate(log_sum - jnp.log(num_samples), standard_error, effective_sample_size)
+    pareto_k = weights.pareto_k_of_tail(largest)
+    return MarginalEstimate(log_sum - jnp.log(num_samples), standard_error, effective_sample_size, pareto_k)
+
+
+class InferenceGap(NamedTuple):
+    """Where the distance between log p(x) and the ELBO of one example comes from, in nats.
+
+    Attributes:
+      approximation: log p(x) - ELBO(q*), with q* the best posterior of the encoder's family for this example.
+      amortization: ELBO(q*) - ELBO(q(z|x)), what the encoder falls short of q*.
+      elbo: ELBO(q(z|x)); the two gaps and it sum to log p(x).
+    """
+
+    approximation: Array
+    amortization: Array
+    elbo: Array
+
+
+def optimal_posterior(
+    vae: VAE,
+    params: Params,
+    key: Key,
+    x: Example,
+    *,
+    num_steps: int = 300,
+    num_samples: int = 20,
+    learning_rate: float = 0.03,
+    kl_fn: KlFn = kl_closed_form,
+) -> Distribution:
+    """q* = argmax_q ELBO(q) for one example within the encoder's family, from q(z|x) on, with the model held fixed.
+
+    Adam on the parameters of the distribution itself (a Normal's mean and log-variance), the step decaying to zero.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the samples.
+      x: one example; `vmap` over a set, with a key each.
+      num_steps: of the optimizer.
+      num_samples: of z, in each step.
+      learning_rate: at the start of its cosine decay; a step moves a mean or a log-variance by about so much.
+      kl_fn: as in `negative_elbo`.
+
+    Raises:
+      ValueError: a count is not a positive integer.
+
+    Source: Cremer et al. 2018, section 4.
+    """
+    check_count("num_steps", num_steps)
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+
+    def loss(posterior: Distribution, key: Key) -> Array:
+        fixed = vae._replace(encode=lambda params, x: posterior)
+        return negative_elbo(fixed, params, key, x, num_samples=num_samples, kl_fn=kl_fn)[0]
+
+    def step(state: tuple, i: Array) -> tuple[tuple, None]:
+        posterior, optimizer_state = state
+        gradient = jax.grad(loss)(posterior, jax.random.fold_in(key, i))
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state)
+        return (optax.apply_updates(posterior, updates), optimizer_state), None
+
+    posterior = vae.encode(params, x)
+    (posterior, _), _ = jax.lax.scan(step, (posterior, optimizer.init(posterior)), jnp.arange(num_steps))
+    return posterior
+
+
+def inference_gap(
+    vae: VAE,
+    params: Params,
+    key: Key,
+    x: Example,
+    log_marginal: Array,
+    *,
+    num_samples: int = 1000,
+    kl_fn: KlFn = kl_closed_form,
+    **optimization,
+) -> InferenceGap:
+    """log p(x) - ELBO as the sum of the approximation and the amortisation gap of one example, in nats.
+
+    Both ELBOs are estimated from the same noise, so that the amortisation gap is far less noisy than either.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the samples.
+      x: one example.
+      log_marginal: log p(x), of `vaejax.log_marginal` or, tighter, of annealed importance sampling.
+      num_samples: of z, for each ELBO.
+      kl_fn: as in `negative_elbo`.
+      **optimization: `num_steps` and `learning_rate` of `optimal_posterior`.
+
+    Source: Cremer et al. 2018, equations 5 to 7.
+    """
+    optimize_key, elbo_key = jax.random.split(key)
+    best = optimal_posterior(vae, params, optimize_key, x, kl_fn=kl_fn, **optimization)
+    keys = jax.random.split(elbo_key, num_samples)
+
+    posteriors = jax.tree.map(lambda *leaves: jnp.stack(leaves), best, vae.encode(params, x))
+
+    def elbos_of(key: Key) -> Array:
+        def elbo(posterior: Distribution) -> Array:
+            fixed = vae._replace(encode=lambda params, x: posterior)
+            return -negative_elbo(fixed, params, key, x, kl_fn=kl_fn)[0]
+
+        return jax.vmap(elbo)(posteriors)
+
+    elbos = jnp.mean(jax.lax.map(elbos_of, keys, batch_size=100), axis=0)
+    return InferenceGap(log_marginal - elbos[0], elbos[0] - elbos[1], elbos[1])
 
 
 def active_units(means: Array, *, threshold: float = 0.01) -> Array:
