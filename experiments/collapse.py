@@ -2,13 +2,13 @@
 
 One model of the digits (784-200-z, dynamic binarisation) at six latent sizes, each trained in six ways from the same
 first parameters, noise and order of the data: the plain bound; beta rising over the first half of training; beta rising
-and falling back four times; free bits, here a floor under each dimension's KL; a capacity, here a KL that is pulled to a
-target rising over the first half; and an aggressive encoder, whose decoder learns at every fifth step only in the
-first half. (The published rule lets the encoder converge before each step of the decoder; a fixed ratio is what fits a
+and falling back four times; free bits, here a floor under each dimension's KL; a capacity, here a KL pulled to a target
+that rises over the first half; and an aggressive encoder, whose decoder learns at every fifth step only in the first
+half. (The published rule lets the encoder converge before each step of the decoder; a fixed ratio is what fits a
 compiled program and equal numbers of steps.) Learning rate and epochs are the same for all and tuned for none.
 
-A latent is active if its posterior mean varies over the test set by more than 0.01. A floor makes every latent active by
-decree: read the mutual information beside it.
+A latent is active if its posterior mean varies over the test set by more than 0.01. A floor makes every latent active
+by decree: read the mutual information beside it.
 
 Papers: Bowman et al. 2016 (rising beta), Fu et al. 2019 (cycles), Kingma et al. 2016 (free bits), Burgess et al. 2018
 (capacity), He et al. 2019 (aggressive encoder), Burda et al. 2016 (active units).

@@ -121,8 +121,8 @@ def cut_metrics(path: Path, epochs: int) -> None:
 
 
 @processes.by_first
-def write_manifest(path: Path, *, seeds: list[int], data_checksum: str, params_digest: str | None) -> None:
-    """What the numbers were made with; `params_digest` is None until the run is finished."""
+def write_manifest(path: Path, *, seeds: list[int], data_checksum: str | None, params_digest: str | None) -> None:
+    """What the numbers were made with; `params_digest` is None until the run is finished, or if nothing is trained."""
     manifest = {
         "command": command(json.loads((path / "config.json").read_text())),
         "versions": {"python": platform.python_version(), "vaejax": vaejax.__version__}
@@ -185,7 +185,8 @@ def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) ->
     if saved.keys() != options:
         different = sorted(saved.keys() ^ options)
         raise UsageError(f"--resume: {path} was made by another version (options {different} differ); start afresh.")
-    restored = {"data_dir": saved["data_dir"] and Path(saved["data_dir"]), "sweep": tuple(saved["sweep"])}
+    restored: dict[str, Any] = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
+    restored["data_dir"] = saved["data_dir"] and Path(saved["data_dir"])
     resumed = dataclasses.replace(config, **saved | restored, out=path)
     for option, value in _plain(parse(resumed)).items():
         if value != saved[option]:

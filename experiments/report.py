@@ -123,7 +123,7 @@ def _sound(caption: str, wav: bytes) -> str:
 
 
 def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
-    return {
+    rows = {
         "parameters, SHA-256": manifest["params_sha256"],
         "data, SHA-256": manifest["data_sha256"],
         "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
@@ -132,8 +132,8 @@ def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
         "device": manifest["device"],
         "machine": manifest["machine"],
         "random numbers": f"{manifest['key']['implementation']}, seeds {manifest['key']['seeds']}",
-        "training time": f"{summary['training_seconds']:.0f} s",
-    }
+    } | ({"training time": f"{summary['training_seconds']:.0f} s"} if "training_seconds" in summary else {})
+    return {name: value for name, value in rows.items() if value is not None}
 
 
 def _table(rows: dict[str, Any]) -> str:

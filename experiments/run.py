@@ -186,14 +186,14 @@ def run(
     summary |= result.summary | {"training_seconds": round(training_seconds, 2)}
     folder.write_json(path / "summary.json", summary)
     write_manifest(params_digest=checkpoints.digest({arm: state.params for arm, state in states.items()}))
-    _show(path, arms, result, sys.modules[make_experiment.__module__])
+    show(path, arms, result, sys.modules[make_experiment.__module__])
     print(f"done in {time.perf_counter() - started:.0f} s, of which training {training_seconds:.0f} s")
     return summary
 
 
 def _prepare(name: str, config: Any, make_experiment: Callable, parse: Callable[[Any], Any] | None) -> tuple:
     """All that may be refused, before anything is written; then the run's folder."""
-    _check(config)
+    check_options(config)
     path, config = folder.find(name, config, parse)
     processes.wait_for_all("folder found")
     arms, conclude, settings = _as_comparison(make_experiment(config))
@@ -207,7 +207,7 @@ def _prepare(name: str, config: Any, make_experiment: Callable, parse: Callable[
     return path, config, arms, conclude, members, mesh
 
 
-def _show(path: Path, arms: Mapping[str, Experiment], result: Result, module: types.ModuleType) -> None:
+def show(path: Path, arms: Mapping[str, Experiment], result: Result, module: types.ModuleType) -> None:
     """Figures and report into the folder, numbers onto the screen."""
     figures, files = result.figures(), result.files()
     folder.write_figures(path, figures)
@@ -290,7 +290,8 @@ def _conclude(
 MAY_BE_ZERO = ("seed", "beta", "num_validation", "warm_up_epochs", "free_bits", "word_dropout")
 
 
-def _check(config: Any) -> None:
+def check_options(config: Any) -> None:
+    """UsageError where an option has a value that it cannot have."""
     if config.seed + config.num_seeds > 2**31:
         raise UsageError(f"--seed is {config.seed}; seeds must stay below {2**31}.")
     for field in dataclasses.fields(config):
@@ -300,6 +301,8 @@ def _check(config: Any) -> None:
         may_be_zero = field.name in MAY_BE_ZERO
         if not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
             raise UsageError(f"{flag} is {value}; give a {'non-negative' if may_be_zero else 'positive'} number.")
+    if not isinstance(config, Config):
+        return
     if config.average is not None and config.average >= 1:
         raise UsageError(f"--average is {config.average}; give a decay below 1, such as 0.999.")
     if config.tensorboard and importlib.util.find_spec("tensorboardX") is None:

@@ -167,8 +167,6 @@ __all__ = [
     "inference_gap",
     "info_vae_loss",
     "init_train_state",
-    "init_train_state",
-    "interpolate",
     "interpolate",
     "inverse_multiquadratic_kernel",
     "jackknife",

@@ -75,10 +75,12 @@ def curves(
     ylabel: str,
     title: str = "",
     scale_from: int = 0,
+    log: bool = False,
 ) -> Figure:
     """Lines over `x`: each of `series` is `[len(x)]`, or `[len(x), seeds]` drawn as its mean with a band of one std.
 
     The y-axis is scaled to the points from index `scale_from` on: the first ones of a training curve dwarf the rest.
+    With `log`, both axes are logarithmic, and the y-axis shows all.
     """
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -99,12 +101,15 @@ def curves(
             axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
             if len(mean) == 1:  # a band of no width
                 axes.errorbar(x, mean, std, color=colour, capsize=3)
-    if low <= high:
+    if log:
+        axes.set(xscale="log", yscale="log")
+    elif low <= high:
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     figure.suptitle(title, fontsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=bool(np.all(np.equal(np.mod(x, 1), 0)))))
+    if not log:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=bool(np.all(np.equal(np.mod(x, 1), 0)))))
     if len(x) == 1:
         axes.set_xticks(list(x))
     axes.grid(alpha=0.3)

@@ -1,0 +1,206 @@
+"""The signal-to-noise ratio of gradients against the number of importance samples.
+
+A Gaussian model of known posterior: z ~ N(mu, I), x|z ~ N(z, I) and q(z|x) = N(A x + b, 2/3 I) in 20 dimensions, with
+parameters off their optimum by N(0, 0.01^2) each. For every objective the gradient to b (encoder) and to mu (decoder,
+here the prior) is drawn thousands of times for each of some examples. The ratio of one number is |mean| / standard
+deviation over draws; its squares, less the 1 / draws of noise alone, are averaged over dimensions and examples.
+In theory the encoder's ratio falls as K^(-1/2) for the IWAE, and for MIWAE and PIWAE with the samples of a group; it
+grows as K^(1/2) for the doubly reparameterised gradients, and for sticking the landing, which is biased; the decoder's
+grows as K^(1/2) for all. Slopes are fitted to the logarithms from 8 samples on.
+
+Papers: Rainforth et al. 2018, "Tighter variational bounds are not necessarily better"; Tucker et al. 2019.
+Command: python -m experiments.gradient_snr
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+import vaejax
+from experiments import evaluation, measurement, run
+from vaejax import plots
+from vaejax.base import Array, Key
+
+ABOUT = run.About(
+    what="signal-to-noise ratio of gradients against the number of importance samples",
+    paper="Rainforth et al. 2018, Tucker et al. 2019",
+    cost="5 minutes on 2 cores",
+    expected="encoder: slope -0.5 for the IWAE, +0.5 for DReG",
+)
+
+DIMENSIONS = 20
+OFFSET = 0.01
+VARIANCE = 2 / 3  # of q; that of the posterior is 1/2
+FITTED_FROM = 8
+DRAWS_AT_ONCE = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(measurement.Config):
+    num_seeds: int = 3
+    """Repetitions, each with its own offsets, examples and noise; slopes are mean and std over them."""
+    num_draws: int = 8000
+    """Gradients drawn of each objective, example and number of samples."""
+    num_examples: int = 32
+    """Examples, whose ratios are averaged."""
+    num_groups: int = 4
+    """Groups of MIWAE and PIWAE."""
+    max_samples: int = 128
+    """The largest number of samples K; the others are the powers of two below."""
+
+
+class Params(NamedTuple):
+    """mu `[z]`, A `[z, x]` and b `[z]`."""
+
+    mean: Array
+    gain: Array
+    offset: Array
+
+
+class Objective(NamedTuple):
+    """What is differentiated, and the exponents of K that theory gives for encoder and decoder.
+
+    Attributes:
+      make: `(num_samples, num_groups) -> objective`.
+      slopes: of the encoder's and of the decoder's ratio.
+    """
+
+    make: Callable[[int, int], Callable]
+    slopes: tuple[float, float]
+
+
+OBJECTIVES = {
+    "IWAE": Objective(lambda k, m: partial(vaejax.negative_iwae, num_samples=k), (-0.5, 0.5)),
+    "STL": Objective(
+        lambda k, m: partial(vaejax.negative_iwae, num_samples=k, kl_fn=vaejax.kl_sticking_the_landing), (0.5, 0.5)
+    ),
+    "IWAE-DReG": Objective(lambda k, m: partial(vaejax.negative_dreg, num_samples=k), (0.5, 0.5)),
+    "RWS-DReG": Objective(lambda k, m: partial(vaejax.negative_dreg, num_samples=k, alpha=1.0), (0.5, 0.5)),
+    "MIWAE": Objective(lambda k, m: partial(vaejax.negative_miwae, num_groups=m, num_samples=k), (-0.5, 0.5)),
+    "PIWAE": Objective(lambda k, m: partial(vaejax.negative_piwae, num_groups=m, num_samples=k), (-0.5, 0.5)),
+}
+PARTS = ("encoder", "decoder")
+
+
+def make_params(key: Key) -> Params:
+    """The optimum for mu = 0 and the family's variance, with every number moved."""
+    keys = jax.random.split(key, 3)
+    best = Params(jnp.zeros(DIMENSIONS), jnp.eye(DIMENSIONS) / 2, jnp.zeros(DIMENSIONS))
+    moved = [leaf + OFFSET * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, best, strict=True)]
+    return Params(*moved)
+
+
+VAE = vaejax.VAE(
+    init=lambda key, x: make_params(key),
+    encode=lambda params, x: vaejax.Normal(params.gain @ x + params.offset, jnp.full(DIMENSIONS, np.log(VARIANCE))),
+    prior=lambda params: vaejax.Normal(params.mean, jnp.zeros(DIMENSIONS)),
+    decode=lambda params, z: vaejax.Normal(z, jnp.zeros(DIMENSIONS)),
+)
+
+
+def squared_ratios(objective: Callable, num_draws: int, params: Params, key: Key, xs: Array) -> tuple[Array, Array]:
+    """Of the encoder's and the decoder's gradient, means over examples and dimensions; near 0 they may be negative."""
+
+    def gradient(key: Key, x: Array) -> Array:
+        whole = jax.grad(lambda params: objective(VAE, params, key, x)[0])(params)
+        return jnp.stack([whole.offset, whole.mean])
+
+    def add(sums: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
+        keys = jax.random.split(jax.random.fold_in(key, number), (DRAWS_AT_ONCE, len(xs)))
+        gradients = jax.vmap(jax.vmap(gradient), in_axes=(0, None))(keys, xs)
+        return (sums[0] + jnp.sum(gradients, axis=0), sums[1] + jnp.sum(jnp.square(gradients), axis=0)), None
+
+    zeros = jnp.zeros((len(xs), 2, DIMENSIONS))
+    (total, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(num_draws // DRAWS_AT_ONCE, dtype=jnp.uint32))
+    mean = total / num_draws
+    variance = (squares - num_draws * jnp.square(mean)) / (num_draws - 1)
+    encoder, decoder = jnp.mean(jnp.square(mean) / variance - 1 / num_draws, axis=(0, 2))
+    return encoder, decoder
+
+
+def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
+    """Every objective's ratios, and the slopes fitted to them."""
+    _check(config)
+    counts = [2**power for power in range(config.max_samples.bit_length())]
+    ratios = {name: np.zeros((2, config.num_seeds, len(counts))) for name in OBJECTIVES}
+    cost = sum(counts) * config.num_seeds
+    with tqdm(total=cost * len(OBJECTIVES), unit="sample", desc="gradients", dynamic_ncols=True) as progress:
+        for column, count in enumerate(counts):
+            for name, objective in OBJECTIVES.items():
+                one = partial(squared_ratios, objective.make(count, config.num_groups), config.num_draws)
+                program = jax.jit(one)
+                for row, seed in enumerate(config.seeds):
+                    params_key, data_key, noise_key = jax.random.split(jax.random.key(seed), 3)
+                    params = make_params(params_key)
+                    xs = params.mean + np.sqrt(2) * jax.random.normal(data_key, (config.num_examples, DIMENSIONS))
+                    ratios[name][:, row, column] = program(params, noise_key, xs)
+                    progress.update(count)
+                    check_interrupts()
+    return _conclude(config, np.asarray(counts), ratios)
+
+
+def _check(config: Config) -> None:
+    if config.max_samples < 2 * FITTED_FROM:
+        raise run.UsageError(f"--max-samples is {config.max_samples}; slopes need at least {2 * FITTED_FROM}.")
+    if config.num_draws % DRAWS_AT_ONCE:
+        raise run.UsageError(f"--num-draws is {config.num_draws}; give a multiple of {DRAWS_AT_ONCE}.")
+
+
+def _conclude(config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarray]) -> run.Result:
+    with np.errstate(invalid="ignore"):
+        ratios = {name: np.sqrt(values) for name, values in squares.items()}
+    slopes = {name: [slope(counts, of_part) for of_part in values] for name, values in ratios.items()}
+    rows, summary = [], {}
+    for name, objective in OBJECTIVES.items():
+        cells = []
+        for part, found, expected in zip(PARTS, slopes[name], objective.slopes, strict=True):
+            number = evaluation.over_seeds(found)
+            summary.setdefault(part, {})[name] = number | {"theory": expected}
+            cells += [evaluation.text(number, 3, "+"), f"{expected:+.1f}"]
+        rows.append((name, *cells))
+    encoder = summary["encoder"]
+    return run.Result(
+        summary={
+            "num_samples": counts.tolist(),
+            "ratios": {name: evaluation.plain(values) for name, values in ratios.items()},
+            "slopes": summary,
+        },
+        headline=f"the encoder's ratio goes as K^({encoder['IWAE']['mean']:+.2f}) for the IWAE, "
+        f"K^({encoder['IWAE-DReG']['mean']:+.2f}) for DReG",
+        about=f"Exponent of the signal-to-noise ratio in K, fitted from {FITTED_FROM} to {counts[-1]} samples; "
+        f"{config.num_draws:,} draws of {config.num_examples} examples; {config.num_groups} groups of MIWAE and PIWAE; "
+        f"mean ± std over {config.num_seeds} repetitions",
+        header=("objective", "encoder", "theory", "decoder", "theory"),
+        rows=rows,
+        figures=partial(_figures, counts, ratios),
+        captions={part: f"Signal-to-noise ratio of the {part}'s gradient, both axes logarithmic." for part in PARTS},
+    )
+
+
+def slope(counts: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """Of log ratio against log K, for each row of `[seeds, counts]`; NaN where a ratio was lost in noise."""
+    fitted = counts >= FITTED_FROM
+    return np.array([np.polyfit(np.log(counts[fitted]), np.log(row[fitted]), 1)[0] for row in ratios])
+
+
+def _figures(counts: np.ndarray, ratios: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        part: plots.curves(
+            counts,
+            {name: values[index].T for name, values in ratios.items()},
+            xlabel="importance samples K (of a group)",
+            ylabel=f"signal-to-noise ratio, {part}",
+            log=True,
+        )
+        for index, part in enumerate(PARTS)
+    }
+
+
+if __name__ == "__main__":
+    measurement.main(Config, measure)
