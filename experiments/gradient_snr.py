@@ -2,11 +2,13 @@
 
 A Gaussian model of known posterior: z ~ N(mu, I), x|z ~ N(z, I) and q(z|x) = N(A x + b, 2/3 I) in 20 dimensions, with
 parameters off their optimum by N(0, 0.01^2) each. For every objective the gradient to b (encoder) and to mu (decoder,
-here the prior) is drawn thousands of times for each of some examples. The ratio of one number is |mean| / standard
-deviation over draws; its squares, less the 1 / draws of noise alone, are averaged over dimensions and examples.
+here the prior) is drawn many times for each of some examples. The ratio of one number is |mean| / standard deviation
+over draws; its squares, less the part of noise alone, are averaged over dimensions and examples. Where noise would
+drown the mean, it is taken from DReG, whose gradient has the same mean and far less noise.
 In theory the encoder's ratio falls as K^(-1/2) for the IWAE, and for MIWAE and PIWAE with the samples of a group; it
 grows as K^(1/2) for the doubly reparameterised gradients, and for sticking the landing, which is biased; the decoder's
-grows as K^(1/2) for all. Slopes are fitted to the logarithms from 8 samples on.
+grows as K^(1/2) for all. Slopes are fitted to the logarithms from 64 samples on: at few, the importance weights are
+not yet averages.
 
 Papers: Rainforth et al. 2018, "Tighter variational bounds are not necessarily better"; Tucker et al. 2019.
 Command: python -m experiments.gradient_snr
@@ -37,21 +39,21 @@ ABOUT = run.About(
 DIMENSIONS = 20
 OFFSET = 0.01
 VARIANCE = 2 / 3  # of q; that of the posterior is 1/2
-FITTED_FROM = 8
-DRAWS_AT_ONCE = 50
+FITTED_FROM = 64
+DRAWS_AT_ONCE = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(measurement.Config):
     num_seeds: int = 3
     """Repetitions, each with its own offsets, examples and noise; slopes are mean and std over them."""
-    num_draws: int = 8000
+    num_draws: int = 500
     """Gradients drawn of each objective, example and number of samples."""
     num_examples: int = 32
     """Examples, whose ratios are averaged."""
     num_groups: int = 4
     """Groups of MIWAE and PIWAE."""
-    max_samples: int = 128
+    max_samples: int = 1024
     """The largest number of samples K; the others are the powers of two below."""
 
 
@@ -69,21 +71,27 @@ class Objective(NamedTuple):
     Attributes:
       make: `(num_samples, num_groups) -> objective`.
       slopes: of the encoder's and of the decoder's ratio.
+      encoder_mean_from: the objective whose encoder gradient has the same mean, and less noise; None for itself.
     """
 
     make: Callable[[int, int], Callable]
     slopes: tuple[float, float]
+    encoder_mean_from: str | None = None
 
 
 OBJECTIVES = {
-    "IWAE": Objective(lambda k, m: partial(vaejax.negative_iwae, num_samples=k), (-0.5, 0.5)),
+    "IWAE": Objective(lambda k, m: partial(vaejax.negative_iwae, num_samples=k), (-0.5, 0.5), "IWAE-DReG"),
     "STL": Objective(
         lambda k, m: partial(vaejax.negative_iwae, num_samples=k, kl_fn=vaejax.kl_sticking_the_landing), (0.5, 0.5)
     ),
     "IWAE-DReG": Objective(lambda k, m: partial(vaejax.negative_dreg, num_samples=k), (0.5, 0.5)),
     "RWS-DReG": Objective(lambda k, m: partial(vaejax.negative_dreg, num_samples=k, alpha=1.0), (0.5, 0.5)),
-    "MIWAE": Objective(lambda k, m: partial(vaejax.negative_miwae, num_groups=m, num_samples=k), (-0.5, 0.5)),
-    "PIWAE": Objective(lambda k, m: partial(vaejax.negative_piwae, num_groups=m, num_samples=k), (-0.5, 0.5)),
+    "MIWAE": Objective(
+        lambda k, m: partial(vaejax.negative_miwae, num_groups=m, num_samples=k), (-0.5, 0.5), "IWAE-DReG"
+    ),
+    "PIWAE": Objective(
+        lambda k, m: partial(vaejax.negative_piwae, num_groups=m, num_samples=k), (-0.5, 0.5), "IWAE-DReG"
+    ),
 }
 PARTS = ("encoder", "decoder")
 
@@ -104,8 +112,19 @@ VAE = vaejax.VAE(
 )
 
 
-def squared_ratios(objective: Callable, num_draws: int, params: Params, key: Key, xs: Array) -> tuple[Array, Array]:
-    """Of the encoder's and the decoder's gradient, means over examples and dimensions; near 0 they may be negative."""
+class Moments(NamedTuple):
+    """Of the gradients of encoder and decoder, `[examples, 2, dimensions]`.
+
+    Attributes:
+      squared_mean: without bias, so that it may be negative.
+      variance: over draws.
+    """
+
+    squared_mean: Array
+    variance: Array
+
+
+def moments(objective: Callable, num_draws: int, params: Params, key: Key, xs: Array) -> Moments:
 
     def gradient(key: Key, x: Array) -> Array:
         whole = jax.grad(lambda params: objective(VAE, params, key, x)[0])(params)
@@ -120,8 +139,17 @@ def squared_ratios(objective: Callable, num_draws: int, params: Params, key: Key
     (total, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(num_draws // DRAWS_AT_ONCE, dtype=jnp.uint32))
     mean = total / num_draws
     variance = (squares - num_draws * jnp.square(mean)) / (num_draws - 1)
-    encoder, decoder = jnp.mean(jnp.square(mean) / variance - 1 / num_draws, axis=(0, 2))
-    return encoder, decoder
+    return Moments(jnp.square(mean) - variance / num_draws, variance)
+
+
+def squared_ratios(found: Mapping[str, Moments], name: str) -> np.ndarray:
+    """Of encoder and decoder, averaged over examples and dimensions."""
+    squared_mean, variance = (np.asarray(part) for part in found[name])
+    source = OBJECTIVES[name].encoder_mean_from
+    if source is not None:
+        squared_mean = np.stack([np.asarray(found[source].squared_mean)[:, 0], squared_mean[:, 1]], axis=1)
+    with np.errstate(invalid="ignore"):  # RWS-DReG of one sample is 0 throughout
+        return np.mean(squared_mean / variance, axis=(0, 2))
 
 
 def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
@@ -132,16 +160,21 @@ def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
     cost = sum(counts) * config.num_seeds
     with tqdm(total=cost * len(OBJECTIVES), unit="sample", desc="gradients", dynamic_ncols=True) as progress:
         for column, count in enumerate(counts):
-            for name, objective in OBJECTIVES.items():
-                one = partial(squared_ratios, objective.make(count, config.num_groups), config.num_draws)
-                program = jax.jit(one)
-                for row, seed in enumerate(config.seeds):
-                    params_key, data_key, noise_key = jax.random.split(jax.random.key(seed), 3)
-                    params = make_params(params_key)
-                    xs = params.mean + np.sqrt(2) * jax.random.normal(data_key, (config.num_examples, DIMENSIONS))
-                    ratios[name][:, row, column] = program(params, noise_key, xs)
+            programs = {
+                name: jax.jit(partial(moments, objective.make(count, config.num_groups), config.num_draws))
+                for name, objective in OBJECTIVES.items()
+            }
+            for row, seed in enumerate(config.seeds):
+                params_key, data_key, noise_key = jax.random.split(jax.random.key(seed), 3)
+                params = make_params(params_key)
+                xs = params.mean + np.sqrt(2) * jax.random.normal(data_key, (config.num_examples, DIMENSIONS))
+                found = {}
+                for name, program in programs.items():
+                    found[name] = jax.block_until_ready(program(params, noise_key, xs))
                     progress.update(count)
                     check_interrupts()
+                for name in OBJECTIVES:
+                    ratios[name][:, row, column] = squared_ratios(found, name)
     return _conclude(config, np.asarray(counts), ratios)
 
 
