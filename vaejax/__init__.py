@@ -9,6 +9,14 @@ from vaejax.aggregate import (
     minibatch_stratified,
     minibatch_weighted,
 )
+from vaejax.annealing import (
+    AnnealedEstimate,
+    BidirectionalEstimate,
+    adapt_step_sizes,
+    annealed_importance_sampling,
+    bidirectional_monte_carlo,
+    reverse_annealed_importance_sampling,
+)
 from vaejax.base import VAE, Distribution, Head, KlFn, Latents
 from vaejax.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, ResidualDecoder, ResidualEncoder
 from vaejax.datasets import binarize
@@ -101,6 +109,12 @@ from vaejax.weights import jackknife, pareto_k
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnnealedEstimate",
+    "BidirectionalEstimate",
+    "adapt_step_sizes",
+    "annealed_importance_sampling",
+    "bidirectional_monte_carlo",
+    "reverse_annealed_importance_sampling",
     "MLP",
     "VAE",
     "AggregateDecomposition",
