@@ -27,8 +27,8 @@ import optax
 
 import vaejax
 from experiments import evaluation, mnist, run
-from experiments.members import Members
-from vaejax import datasets, schedules
+from experiments.members import Members, in_pieces
+from vaejax import datasets, plots, schedules
 from vaejax.base import Array
 from vaejax.training import TrainState
 
@@ -61,6 +61,8 @@ class Cure(NamedTuple):
 
 
 CONSTANT, RISING, CYCLICAL = range(3)
+MUTUAL_INFORMATION = 300  # a stream of the run's key, apart from those of the evaluation
+MUTUAL_INFORMATION_SAMPLES = 1000
 CURES = {
     "plain": Cure(),
     "warm-up": Cure(shape=RISING),
@@ -157,7 +159,124 @@ def conclude(
     history: dict[str, list[dict]],
     check_interrupts: Callable[[], None],
 ) -> run.Result:
-    raise NotImplementedError
+    """Every cure's numbers at every latent size, over seeds, and their distance to the plain bound, paired by seed."""
+    summaries: dict[str, dict[str, Any]] = {}
+    for arm, experiment in arms.items():
+        numbers = evaluation.evaluate(experiment, members, states[arm], check_interrupts)
+        numbers["mutual_information"] = mutual_information(experiment, members, states[arm])
+        summaries[arm] = summarise(experiment, members, numbers)
+        check_interrupts()
+    experiment = next(iter(arms.values()))
+    num_test_examples = len(experiment.test)
+    return run.Result(
+        summary={
+            "binarization": experiment.binarization,
+            "units": "nats per example",
+            "num_test_examples": num_test_examples,
+            "cures": {name: cure._asdict() for name, cure in CURES.items()},
+            "test": summaries,
+        },
+        headline=_headline(summaries),
+        about=f"{num_test_examples:,} test examples, training binarisation: {experiment.binarization}; of the test "
+        f"set: drawn once; {members.describe()}; nats per example; {evaluation.ELBO_SAMPLES} samples an example, "
+        f"{experiment.num_samples} of the NLL; mutual information between x and z from {MUTUAL_INFORMATION_SAMPLES:,} "
+        f"samples, at most log {num_test_examples:,} = {np.log(num_test_examples):.2f}; differences are paired by seed",
+        header=("latents, cure", "NLL", "minus plain", "negative ELBO", "KL", "active units", "mutual information"),
+        rows=[
+            (f"{arm}, {cure}", *_cells(numbers)) for arm, cures in summaries.items() for cure, numbers in cures.items()
+        ],
+        figures=partial(figures, summaries, members, history),
+        captions={
+            "active_units": "Latents whose posterior mean varies by more than 0.01 over the test set, against "
+            "the number of latents. The bands are one standard deviation over seeds.",
+            "nll": "Test NLL against latent size. The bands are one standard deviation over seeds.",
+            "kl_per_dimension": "KL of each dimension in nats, mean over an epoch's training batches, sorted by "
+            "its last value. A row that turns dark has collapsed.",
+        },
+    )
+
+
+def mutual_information(experiment: run.Experiment, members: Members, states: TrainState) -> np.ndarray:
+    """Between x and z, of every member, `[members]`; see `vaejax.aggregate_decomposition`."""
+
+    def one(state: TrainState, xs: Array) -> Array:
+        key = jax.random.fold_in(state.key, MUTUAL_INFORMATION)
+        parts = vaejax.aggregate_decomposition(
+            experiment.vae, state.params, key, xs, num_samples=MUTUAL_INFORMATION_SAMPLES
+        )
+        return parts.mutual_information.value
+
+    compiled = in_pieces(jax.jit(members.lift(one)), members.num, evaluation.MEMBERS_AT_ONCE)
+    return np.asarray(members.stack(compiled(states, experiment.test)))
+
+
+def summarise(experiment: run.Experiment, members: Members, numbers: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Of every cure by its name; `minus_plain` is the difference in NLL."""
+    parts = {
+        name: {key: members.of_setting(values, index) for key, values in numbers.items()}
+        for index, name in enumerate(members.setting_names)
+    }
+    return {
+        name: evaluation.summarise(part, experiment)
+        | {
+            "mutual_information": evaluation.over_seeds(part["mutual_information"]),
+            "minus_plain": evaluation.over_seeds(part["nll"] - parts["plain"]["nll"]),
+        }
+        for name, part in parts.items()
+    }
+
+
+def _cells(numbers: dict[str, Any]) -> list[str]:
+    return [
+        evaluation.text(numbers["nll"], 2),
+        evaluation.text(numbers["minus_plain"], 2, "+"),
+        evaluation.text(numbers["negative_elbo"], 2),
+        evaluation.text(numbers["kl"], 2),
+        evaluation.text(numbers["active_units"], 1),
+        evaluation.text(numbers["mutual_information"], 2),
+    ]
+
+
+def _headline(summaries: dict[str, dict[str, Any]]) -> str:
+    largest = list(summaries)[-1]
+    units = {name: evaluation.text(numbers["active_units"], 1) for name, numbers in summaries[largest].items()}
+    return f"of {largest}, the plain bound uses {units['plain']}, warm-up {units['warm-up']}"
+
+
+def figures(
+    summaries: dict[str, dict[str, Any]], members: Members, history: dict[str, list[dict]]
+) -> Mapping[str, Any]:
+    sizes = [int(arm.split()[0]) for arm in summaries]
+    order = np.argsort(sizes)
+
+    def over_sizes(number: str) -> dict[str, np.ndarray]:
+        values = {cure: [summaries[arm][cure][number]["values"] for arm in summaries] for cure in CURES}
+        return {cure: np.asarray(rows, float)[order] for cure, rows in values.items()}
+
+    sizes_in_order = np.asarray(sizes)[order]
+    curves = partial(plots.curves, sizes_in_order, xlabel="latents", log_x=True)
+    return {
+        "active_units": curves(
+            {**over_sizes("active_units"), "all": sizes_in_order}, ylabel="active units", log_y=True
+        ),
+        "nll": curves(over_sizes("nll"), ylabel="NLL (nats per example)"),
+        "kl_per_dimension": kl_per_dimension(members, history),
+    }
+
+
+def kl_per_dimension(members: Members, history: dict[str, list[dict]]) -> Any:
+    """Of the first seed, at the latent size nearest to 40: where there is room to collapse."""
+    arm = min(history, key=lambda name: abs(int(name.split()[0]) - 40))
+    terms = np.asarray([row["train"]["kl_terms"] for row in history[arm]], float)
+    terms = terms.reshape(len(terms), members.num, -1)[:, :: members.num_seeds]
+    grids = {name: terms[:, index].T for index, name in enumerate(members.setting_names)}
+    return plots.heatmaps(
+        {name: grid[np.argsort(-grid[:, -1])] for name, grid in grids.items()},
+        xlabel="epoch",
+        ylabel="dimension of z, by its KL at the end",
+        label="KL (nats)",
+        title=f"KL of each of {arm} over training",
+    )
 
 
 if __name__ == "__main__":

@@ -229,7 +229,8 @@ def _figures(counts: np.ndarray, ratios: Mapping[str, np.ndarray]) -> dict[str, 
             {name: values[index].T for name, values in ratios.items()},
             xlabel="importance samples K (of a group)",
             ylabel=f"signal-to-noise ratio, {part}",
-            log=True,
+            log_x=True,
+            log_y=True,
         )
         for index, part in enumerate(PARTS)
     }

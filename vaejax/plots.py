@@ -75,12 +75,13 @@ def curves(
     ylabel: str,
     title: str = "",
     scale_from: int = 0,
-    log: bool = False,
+    log_x: bool = False,
+    log_y: bool = False,
 ) -> Figure:
     """Lines over `x`: each of `series` is `[len(x)]`, or `[len(x), seeds]` drawn as its mean with a band of one std.
 
     The y-axis is scaled to the points from index `scale_from` on: the first ones of a training curve dwarf the rest.
-    With `log`, both axes are logarithmic, and the y-axis shows all.
+    A logarithmic y-axis shows all.
     """
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -101,14 +102,16 @@ def curves(
             axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
             if len(mean) == 1:  # a band of no width
                 axes.errorbar(x, mean, std, color=colour, capsize=3)
-    if log:
-        axes.set(xscale="log", yscale="log")
+    if log_y:
+        axes.set_yscale("log")
     elif low <= high:
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     figure.suptitle(title, fontsize=9)
-    if not log:
+    if log_x:
+        axes.set_xscale("log")
+    else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=bool(np.all(np.equal(np.mod(x, 1), 0)))))
     if len(x) == 1:
         axes.set_xticks(list(x))
@@ -116,6 +119,35 @@ def curves(
     # Above the axes, where its markers are not taken for data.
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def heatmaps(
+    grids: Mapping[str, ArrayLike], *, xlabel: str, ylabel: str, label: str, title: str = "", columns: int = 3
+) -> Figure:
+    """A small panel for each of `grids`, `[rows, columns]`, of one scale of colours; the first row is at the bottom.
+
+    The scale ends at the 99 % quantile of all values, so that a few do not hide the rest.
+    """
+    arrays = {name: np.asarray(values, float) for name, values in grids.items()}
+    rows = -(-len(arrays) // columns)
+    figure = Figure(figsize=(2.2 * min(columns, len(arrays)) + 0.8, 1.9 * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, min(columns, len(arrays)), squeeze=False, sharex=True, sharey=True)
+    high = np.nanquantile(np.concatenate([array.ravel() for array in arrays.values()]), 0.99)
+    for axes, (name, array) in itertools.zip_longest(panels.flat, arrays.items(), fillvalue=(None, None)):
+        if name is None:
+            axes.set_visible(False)
+            continue
+        extent = (0.5, array.shape[1] + 0.5, 0.5, len(array) + 0.5)
+        drawn = axes.imshow(array, aspect="auto", origin="lower", cmap="viridis", vmin=0, vmax=high, extent=extent)
+        axes.set_title(name, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.colorbar(drawn, ax=panels, label=label, extend="max", shrink=0.8)
+    figure.supxlabel(xlabel, fontsize=9)
+    figure.supylabel(ylabel, fontsize=9)
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
