@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 # Okabe & Ito 2008: told apart by readers with any colour vision.
@@ -104,6 +104,8 @@ def curves(
                 axes.errorbar(x, mean, std, color=colour, capsize=3)
     if log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     elif low <= high:
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
@@ -111,6 +113,9 @@ def curves(
     figure.suptitle(title, fontsize=9)
     if log_x:
         axes.set_xscale("log")
+        if len(x) < 8:
+            axes.set_xticks(list(x), [f"{value:g}" for value in x])
+            axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=bool(np.all(np.equal(np.mod(x, 1), 0)))))
     if len(x) == 1:

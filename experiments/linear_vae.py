@@ -1,0 +1,334 @@
+"""A linear VAE against exact probabilistic PCA: does maximising the ELBO find what can be computed from eigenvalues?
+
+p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I), q(z|x) = N(A x + c, diag d) with d the same for every x. With s^2 learned,
+the best ELBO equals the largest log-likelihood of probabilistic PCA; with s^2 held fixed, exactly the latents whose
+eigenvalue of the data's covariance is below s^2 collapse. The digits are grey, in [0, 1] and not dequantised, so that
+log-likelihoods are of a density: averaged down by blocks of four, and whole. The ELBO of a linear model has a closed
+form, which is what is reported; training draws its noise as any VAE's does.
+
+Papers: Lucas et al. 2019, "Don't blame the ELBO!"; Tipping & Bishop 1999 (probabilistic PCA).
+Command: python -m experiments.linear_vae
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import vaejax
+from experiments import evaluation, run
+from experiments.calibrated_decoders import intensities
+from experiments.members import Members, in_pieces
+from vaejax import datasets, plots
+from vaejax.base import Array, Head, Params
+from vaejax.training import TrainState
+
+ABOUT = run.About(
+    what="a linear VAE reaches exact probabilistic PCA, and collapses where its eigenvalues say",
+    paper="Lucas et al. 2019",
+    cost="5 minutes on 2 cores",
+    expected="within 0.05 nats of the exact value at 7x7",
+)
+
+BLOCK = 4
+LOG_2_PI = math.log(2 * math.pi)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(run.Config):
+    num_seeds: int = 3
+    """Train that many seeds of every model; numbers are mean and std over them."""
+    epochs: int = 60
+    """Passes over the training data; the learning rate decays to zero over them."""
+    latent_size: int = 10
+    """Dimensions of z."""
+    batch_size: int = 500
+    """Examples a step."""
+    learning_rate: float = 1e-2
+    """Adam's, at the start of the cosine decay."""
+
+
+class Spectrum(NamedTuple):
+    """A data set as probabilistic PCA sees it, in double precision.
+
+    Attributes:
+      mean: `[x]`.
+      covariance: `[x, x]`, over the number of examples.
+      eigenvalues: of it, `[x]`, the largest first.
+      eigenvectors: `[x, x]`, in columns of the same order.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    eigenvalues: np.ndarray
+    eigenvectors: np.ndarray
+
+
+class Model(NamedTuple):
+    """p(x) = N(offset, loadings loadings' + variance I)."""
+
+    loadings: np.ndarray
+    offset: np.ndarray
+    variance: float
+
+
+def spectrum(xs: np.ndarray) -> Spectrum:
+    xs = np.asarray(xs, np.float64)
+    mean = xs.mean(axis=0)
+    covariance = (xs - mean).T @ (xs - mean) / len(xs)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    return Spectrum(mean, covariance, np.maximum(eigenvalues[::-1], 0), eigenvectors[:, ::-1])
+
+
+def best_model(data: Spectrum, latent_size: int, variance: float | None = None) -> Model:
+    """The one of largest likelihood: with `variance` given, latents whose eigenvalue is below it are left out.
+
+    W = U_k (diag(lambda_k) - s^2 I)^(1/2) and s^2 the mean of the other eigenvalues.
+
+    Source: Tipping & Bishop 1999, equations 7 and 8.
+    """
+    variance = float(data.eigenvalues[latent_size:].mean()) if variance is None else variance
+    scales = np.sqrt(np.maximum(data.eigenvalues[:latent_size] - variance, 0))
+    return Model(data.eigenvectors[:, :latent_size] * scales, data.mean, variance)
+
+
+def mean_log_likelihood(model: Model, data: Spectrum) -> float:
+    """Mean of log p(x) over the data, in nats per example: -1/2 [D log 2 pi + log|C| + tr(C^-1 S)]."""
+    covariance = model.loadings @ model.loadings.T + model.variance * np.eye(len(data.mean))
+    moments = data.covariance + np.outer(data.mean - model.offset, data.mean - model.offset)
+    log_determinant = np.linalg.slogdet(covariance)[1]
+    return -0.5 * float(len(data.mean) * LOG_2_PI + log_determinant + np.trace(np.linalg.solve(covariance, moments)))
+
+
+def linear_vae(num_pixels: int, latent_size: int, likelihood: Head) -> vaejax.VAE:
+    """Encoder and decoder without hidden layers; the posterior's log-variance is a parameter for each latent."""
+    own_variance = Head(1, lambda key: jnp.zeros(latent_size), lambda params, outputs: vaejax.Normal(outputs, params))
+    return vaejax.gaussian_vae(
+        latent_size=latent_size,
+        encoder=vaejax.MLP(()),
+        decoder=vaejax.MLP((), (num_pixels,)),
+        likelihood=likelihood,
+        posterior=own_variance,
+    )
+
+
+def expected_elbo(vae: vaejax.VAE, params: Params, x: Array) -> Array:
+    """E_q[log p(x|z)] - KL(q(z|x) || p(z)) of a linear model in closed form, in nats.
+
+    E_q |x - W z - b|^2 = |x - W mean - b|^2 + sum_j d_j |W_j|^2.
+    """
+    posterior = vae.encode(params, x)
+    likelihood = vae.decode(params, posterior.mean)
+    # At a point that does not depend on x, so that it is computed once for many.
+    loadings = jax.jacfwd(lambda z: vae.decode(params, z).mean)(jnp.zeros_like(posterior.mean))
+    spread = jnp.sum(jnp.exp(posterior.log_variance) * jnp.sum(jnp.square(loadings), axis=0))
+    log_likelihood = likelihood.log_prob(x) - spread / (2 * jnp.exp(likelihood.log_variance))
+    return log_likelihood - vaejax.kl_divergence(posterior, vae.prior(params))
+
+
+def model_of(vae: vaejax.VAE, params: Params, latent_size: int) -> Model:
+    """What a trained VAE says p(x) is."""
+    zero = jnp.zeros(latent_size)
+    likelihood = vae.decode(params, zero)
+    loadings = jax.jacfwd(lambda z: vae.decode(params, z).mean)(zero)
+    parts = jax.tree.map(
+        lambda leaf: np.asarray(leaf, np.float64), (loadings, likelihood.mean, likelihood.log_variance)
+    )
+    return Model(parts[0], parts[1], float(np.exp(parts[2])))
+
+
+def averaged(images: np.ndarray) -> np.ndarray:
+    """Blocks of 4 x 4 pixels averaged; UsageError where the sides are no multiples of 4."""
+    num, height, width = images.shape[:3]
+    if images.ndim != 3 or height % BLOCK or width % BLOCK:
+        raise run.UsageError(f"--data has images of {images.shape[1:]}; give grey ones whose sides divide by {BLOCK}.")
+    return images.reshape(num, height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean(axis=(2, 4))
+
+
+class Arm(NamedTuple):
+    """One model.
+
+    Attributes:
+      train, test: `[examples, pixels]` in [0, 1].
+      variance: s^2 where it is held fixed.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    variance: float | None = None
+
+
+def make_experiment(config: Config) -> run.Comparison:
+    train, test = run.load(config)
+    train, _ = run.hold_out(train, config.num_validation)
+    whole = [np.asarray(intensities(part.images)) for part in (train, test)]
+    small = [averaged(images) for images in whole]
+    height, width = whole[0].shape[1:]
+    small, whole = ([images.reshape(len(images), -1) for images in images_of] for images_of in (small, whole))
+    if config.latent_size + 2 > small[0].shape[1]:
+        raise run.UsageError(f"--latent-size is {config.latent_size}; give less than {small[0].shape[1] - 1}.")
+    sizes = f"{height // BLOCK}x{width // BLOCK}", f"{height}x{width}"
+    arms = {sizes[0]: Arm(*small), sizes[1]: Arm(*whole)}
+    arms |= {f"{sizes[0]}, s^2 = {v:.4f}": Arm(*small, v) for v in fixed_variances(small[0], config.latent_size)}
+    num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
+
+    def experiment(arm: Arm) -> run.Experiment:
+        if arm.variance is None:
+            start = math.log(float(np.var(arm.train, axis=0).mean()))
+            likelihood = vaejax.shared_variance_normal_head(start, -math.inf, math.inf)
+        else:
+            likelihood = vaejax.fixed_variance_normal_head(arm.variance)
+        vae = linear_vae(arm.train.shape[1], config.latent_size, likelihood)
+        loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
+        return run.Experiment(
+            vae=vae,
+            recipe=lambda hyperparameters: run.Recipe(loss_fn, optimizer),
+            hyperparameters={},
+            batch_size=config.batch_size,
+            train=arm.train,
+            test=jnp.asarray(arm.test),
+            data_checksum=datasets.checksum(train, test),
+            binarization="none",
+            figures=lambda params, key, history: {},
+        )
+
+    experiments = {name: experiment(arm) for name, arm in arms.items()}
+    return run.Comparison(experiments, partial(conclude, config, arms, experiments))
+
+
+def fixed_variances(xs: np.ndarray, latent_size: int) -> list[float]:
+    """Between the eigenvalues 2 and 3, 4 and 5, ...: at the first, two latents are worth their KL."""
+    eigenvalues = spectrum(xs).eigenvalues
+    return [float(np.sqrt(eigenvalues[kept - 1] * eigenvalues[kept])) for kept in range(2, latent_size, 2)]
+
+
+def conclude(
+    config: Config,
+    arms: dict[str, Arm],
+    experiments: dict[str, run.Experiment],
+    members: Members,
+    states: dict[str, TrainState],
+    history: dict[str, list[dict]],
+    check_interrupts: Callable[[], None],
+) -> run.Result:
+    """Every model beside what eigenvalues say of it."""
+    summaries = {}
+    for name, arm in arms.items():
+        summaries[name] = compare(config, arm, experiments[name].vae, members, states[name])
+        check_interrupts()
+    small, whole, *fixed = summaries
+    return run.Result(
+        summary={"binarization": "none", "units": "nats per example, of a density over intensities in [0, 1]"}
+        | {"models": summaries},
+        headline=f"ELBO {evaluation.text(summaries[small]['gap'], 3)} nats below exact probabilistic PCA at {small}",
+        about=f"{len(arms[small].train):,} training examples; {members.describe()}; mean log-likelihoods in nats per "
+        "example, of a density over intensities in [0, 1], not dequantised; exact: the largest log-likelihood of "
+        "probabilistic PCA (with the same s^2 where that is fixed); a latent is used if its posterior mean has a "
+        "variance above 0.01 over the training data",
+        header=("model", "exact", "ELBO", "gap", "log p(x)", "exact, test", "ELBO, test", "used", "predicted"),
+        rows=[(name, *_cells(numbers)) for name, numbers in summaries.items()],
+        figures=partial(figures, summaries, history, (small, whole), fixed, arms),
+        captions={
+            "gap": "Exact log-likelihood less ELBO on the training data, the latter from the epoch's batches, with "
+            "their noise.",
+            "used_latents": "Latents in use against the fixed variance s^2: found, and the number of eigenvalues above "
+            "it.",
+            "kl_of_latents": "KL of each latent, averaged over the training data, against log(lambda / s^2) / 2.",
+        },
+    )
+
+
+def compare(config: Config, arm: Arm, vae: vaejax.VAE, members: Members, states: TrainState) -> dict[str, Any]:
+    """One model's numbers over seeds."""
+    train, test = spectrum(arm.train), spectrum(arm.test)
+    best = best_model(train, config.latent_size, arm.variance)
+    exact = mean_log_likelihood(best, train)
+    predicted = np.maximum(0.5 * np.log(train.eigenvalues[: config.latent_size] / best.variance), 0)
+
+    def measure(state: TrainState, train: Array, test: Array) -> dict[str, Array]:
+        def elbos(xs: Array) -> Array:
+            return jax.lax.map(partial(expected_elbo, vae, state.params), xs, batch_size=1000)
+
+        def kl_terms(x: Array) -> Array:
+            posterior, prior = vae.encode(state.params, x), vae.prior(state.params)
+            return vaejax.kl_per_dimension(posterior, prior, posterior.mean, jnp.zeros(()))
+
+        means = vaejax.embed(vae, state.params, train)
+        kls = jnp.mean(jax.lax.map(kl_terms, train, batch_size=1000), axis=0)
+        # A mean of many numbers about a hundred: summed after their centre is taken out.
+        centre = elbos(train[:1])[0]
+        return {
+            "elbo": centre + jnp.mean(elbos(train) - centre),
+            "test_elbo": centre + jnp.mean(elbos(test) - centre),
+            "used": vaejax.active_units(means).astype(jnp.float32),
+            "kl_terms": jnp.sort(kls)[::-1],
+        }
+
+    compiled = in_pieces(jax.jit(members.lift(measure)), members.num, members.num)
+    found = jax.tree.map(np.asarray, members.stack(compiled(states, jnp.asarray(arm.train), jnp.asarray(arm.test))))
+    models = [model_of(vae, members.member(states, i).params, config.latent_size) for i in range(members.num)]
+    over = evaluation.over_seeds
+    return {
+        "exact": exact,
+        "elbo": over(found["elbo"]),
+        "gap": over(exact - found["elbo"].astype(np.float64)),
+        "log_marginal": over(np.array([mean_log_likelihood(model, train) for model in models])),
+        "exact_test": mean_log_likelihood(best, test),
+        "test_elbo": over(found["test_elbo"]),
+        "used": over(found["used"]),
+        "predicted_used": int(np.sum(predicted > 0)),
+        "variance": over(np.array([model.variance for model in models])) | {"exact": best.variance},
+        "kl_terms": evaluation.plain(found["kl_terms"]),
+        "predicted_kl_terms": evaluation.plain(predicted),
+    }
+
+
+def _cells(numbers: dict[str, Any]) -> list[str]:
+    return [
+        f"{numbers['exact']:.3f}",
+        evaluation.text(numbers["elbo"], 3),
+        evaluation.text(numbers["gap"], 4),
+        evaluation.text(numbers["log_marginal"], 3),
+        f"{numbers['exact_test']:.3f}",
+        evaluation.text(numbers["test_elbo"], 3),
+        evaluation.text(numbers["used"], 1),
+        str(numbers["predicted_used"]),
+    ]
+
+
+def figures(
+    summaries: dict[str, dict[str, Any]],
+    history: dict[str, list[dict]],
+    learned: tuple[str, str],
+    fixed: list[str],
+    arms: dict[str, Arm],
+) -> Mapping[str, Any]:
+    epochs = [row["epoch"] for row in history[learned[0]]]
+    gaps = {
+        name: np.asarray([row["train"]["loss"] for row in history[name]], float) + summaries[name]["exact"]
+        for name in learned
+    }
+    variances = [arms[name].variance for name in fixed][::-1]
+    used = {
+        "found": [summaries[name]["used"]["values"] for name in fixed][::-1],
+        "predicted": [summaries[name]["predicted_used"] for name in fixed][::-1],
+    }
+    smallest = summaries[fixed[-1]]
+    latents = np.arange(1, len(smallest["predicted_kl_terms"]) + 1)
+    kls = {"found": np.asarray(smallest["kl_terms"], float).T, "predicted": smallest["predicted_kl_terms"]}
+    return {
+        "gap": plots.curves(epochs, gaps, xlabel="epoch", ylabel="exact less ELBO (nats per example)", log_y=True),
+        "used_latents": plots.curves(variances, used, xlabel="fixed variance s^2", ylabel="latents in use", log_x=True),
+        "kl_of_latents": plots.curves(latents, kls, xlabel="latent", ylabel="KL (nats per example)"),
+    }
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)
