@@ -7,6 +7,7 @@ Pixels are intensities k / 255 in [0, 1], as everywhere else, also where the dis
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -17,9 +18,11 @@ from vaejax.base import Array, Distribution, Head, Key, Params, Support, check_c
 from vaejax.distributions import (
     REAL,
     Bernoulli,
+    SampleThenLogProb,
     as_head,
     check_bounds,
     check_event,
+    draw_around,
     fixed_variance_normal_head,
     log1mexp,
     no_parameters,
@@ -39,7 +42,7 @@ COUNTS = Support("counts 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class ContinuousBernoulli:
+class ContinuousBernoulli(SampleThenLogProb):
     """A density on [0, 1]: log p(x) = sum_i [l_i x_i - log((exp(l_i) - 1) / l_i)].
 
     Use it for intensities that are not binary, where the cross-entropy would be no density. Its density is highest at
@@ -67,10 +70,6 @@ class ContinuousBernoulli:
         safe = jnp.maximum(steepness, 1e-4)
         decreasing = jnp.where(steepness < 1e-4, uniform, -jnp.log1p(uniform * jnp.expm1(-safe)) / safe)
         return jnp.clip(jnp.where(self.logits > 0, 1 - decreasing, decreasing), 0, 1)
-
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
 
     @property
     def mean(self) -> Array:
@@ -100,7 +99,7 @@ class ContinuousBernoulli:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Laplace:
+class Laplace(SampleThenLogProb):
     """log p(x) = -sum_i [log 2 + log_scale_i + |x_i - mean_i| / exp(log_scale_i)].
 
     Use it where errors are sparse: the loss is the absolute error, whose best mean is the median.
@@ -121,12 +120,7 @@ class Laplace:
         return -jnp.sum(math.log(2) + self.log_scale + jnp.abs(event - self.mean) * jnp.exp(-self.log_scale))
 
     def sample(self, key: Key) -> Array:
-        noise = jax.random.laplace(key, jnp.shape(self.mean), jnp.result_type(self.mean))
-        return self.mean + jnp.exp(self.log_scale) * noise
-
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
+        return draw_around(jax.random.laplace, key, self.mean, self.log_scale)
 
     @property
     def mode(self) -> Array:
@@ -135,7 +129,7 @@ class Laplace:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class StudentT:
+class StudentT(SampleThenLogProb):
     """Student's t with location, scale and degrees of freedom nu: p(x_i) ~ (1 + t_i^2 / nu)^(-(nu + 1) / 2).
 
     t_i = (x_i - location_i) / exp(log_scale_i). Use it for real values with outliers, or to learn a variance safely:
@@ -164,12 +158,7 @@ class StudentT:
 
     def sample(self, key: Key) -> Array:
         nu = jnp.broadcast_to(jnp.exp(self.log_degrees_of_freedom), jnp.shape(self.location))
-        noise = jax.random.t(key, nu, jnp.shape(self.location), jnp.result_type(self.location))
-        return self.location + jnp.exp(self.log_scale) * noise
-
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
+        return draw_around(partial(jax.random.t, df=nu), key, self.location, self.log_scale)
 
     @property
     def mean(self) -> Array:
@@ -181,8 +170,12 @@ class StudentT:
         return self.location
 
 
-class _Levels:
+class _Levels(SampleThenLogProb):
     """What distributions over the 256 levels k / 255 share; they give `_log_probs(event)`, `[*event]`, and `_real`."""
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return jnp.shape(self.location)
 
     def log_prob(self, event: Array) -> Array:
         check_event(self, event, self._shape)
@@ -191,10 +184,6 @@ class _Levels:
     def sample(self, key: Key) -> Array:
         # A level takes the mass within half a step of it, the first and the last the tails.
         return jnp.clip(jnp.round(self._real(key) * (LEVELS - 1)), 0, LEVELS - 1) / (LEVELS - 1)
-
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
 
     @property
     def mean(self) -> Array:
@@ -238,16 +227,11 @@ class DiscretizedLogistic(_Levels):
     head: ClassVar[Head]
     support: ClassVar[Support] = PIXELS
 
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return jnp.shape(self.location)
-
     def _log_probs(self, event: Array) -> Array:
         return _log_logistic_levels(event, self.location, self.log_scale)
 
     def _real(self, key: Key) -> Array:
-        noise = jax.random.logistic(key, self._shape, jnp.result_type(self.location))
-        return self.location + jnp.exp(self.log_scale) * noise
+        return draw_around(jax.random.logistic, key, self.location, self.log_scale)
 
 
 @jax.tree_util.register_dataclass
@@ -286,7 +270,7 @@ class DiscretizedLogisticMixture(_Levels):
         location, log_scale = (
             jnp.take_along_axis(leaf, component, axis=-1)[..., 0] for leaf in (self.location, self.log_scale)
         )
-        return location + jnp.exp(log_scale) * jax.random.logistic(noise_key, self._shape, jnp.result_type(location))
+        return draw_around(jax.random.logistic, noise_key, location, log_scale)
 
 
 @jax.tree_util.register_dataclass
@@ -308,10 +292,6 @@ class DiscretizedNormal(_Levels):
     head: ClassVar[Head]
     support: ClassVar[Support] = PIXELS
 
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return jnp.shape(self.location)
-
     def _log_probs(self, event: Array) -> Array:
         lower, upper, is_first, is_last = _edges(event, self.location, jnp.exp(-self.log_variance / 2))
         # On the side of the smaller tail: log[Phi(high) - Phi(low)] with both below 0, or around it.
@@ -327,13 +307,12 @@ class DiscretizedNormal(_Levels):
         return jnp.where(is_first | is_last, tails, between)
 
     def _real(self, key: Key) -> Array:
-        noise = jax.random.normal(key, self._shape, jnp.result_type(self.location))
-        return self.location + jnp.exp(self.log_variance / 2) * noise
+        return draw_around(jax.random.normal, key, self.location, self.log_variance / 2)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Poisson:
+class Poisson(SampleThenLogProb):
     """Counts: log p(x) = sum_i [x_i log_rate_i - exp(log_rate_i) - log x_i!].
 
     Use it for counts whose variance is about their mean; `NegativeBinomial` where it is larger.
@@ -360,10 +339,6 @@ class Poisson:
     def sample(self, key: Key) -> Array:
         return jax.random.poisson(key, jnp.exp(self.log_rate)).astype(self.log_rate.dtype)
 
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
-
     @property
     def mean(self) -> Array:
         return jnp.exp(self.log_rate)
@@ -375,7 +350,7 @@ class Poisson:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class NegativeBinomial:
+class NegativeBinomial(SampleThenLogProb):
     """Counts that vary more than a Poisson's: mean m, variance m + m^2 / r with concentration r.
 
     log p(x) = sum_i [log Gamma(x + r) - log Gamma(r) - log x! + r log(r / (r + m)) + x log(m / (r + m))]; the Poisson
@@ -414,10 +389,6 @@ class NegativeBinomial:
         log_gamma = jax.random.loggamma(rate_key, concentration, shape, dtype)
         rate = jnp.exp(self.log_mean - self.log_concentration + log_gamma)
         return jax.random.poisson(count_key, rate).astype(dtype)
-
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
 
     @property
     def mean(self) -> Array:
@@ -479,7 +450,9 @@ def _deviance(x: Array, log_ratio: Array) -> Array:
 def laplace_head(min_log_scale: float = -10.0, max_log_scale: float = 10.0) -> Head:
     """Laplace with a mean and a log-scale for each dimension, bounded softly; the network puts out `[*event, 2]`."""
     check_bounds("log_scale", min_log_scale, max_log_scale)
-    return _two(lambda mean, log_scale: Laplace(mean, soft_bounds(log_scale, min_log_scale, max_log_scale)))
+    return simple_head(
+        lambda mean, log_scale: Laplace(mean, soft_bounds(log_scale, min_log_scale, max_log_scale)), num_parameters=2
+    )
 
 
 def student_t_head(min_log_scale: float = -10.0, max_log_scale: float = 10.0) -> Head:
@@ -489,13 +462,12 @@ def student_t_head(min_log_scale: float = -10.0, max_log_scale: float = 10.0) ->
     """
     check_bounds("log_scale", min_log_scale, max_log_scale)
 
-    def apply(params: Params, outputs: Array) -> StudentT:
-        del params
-        log_scale = soft_bounds(outputs[..., 1], min_log_scale, max_log_scale)
+    def make(location: Array, log_scale: Array, log_degrees: Array) -> StudentT:
+        log_scale = soft_bounds(log_scale, min_log_scale, max_log_scale)
         # Starts at exp(2), about seven degrees.
-        return StudentT(outputs[..., 0], log_scale, soft_bounds(outputs[..., 2] + 2, 0.0, math.log(1000)))
+        return StudentT(location, log_scale, soft_bounds(log_degrees + 2, 0.0, math.log(1000)))
 
-    return Head(3, no_parameters, apply)
+    return simple_head(make, num_parameters=3)
 
 
 def discretized_logistic_head(min_log_scale: float = -10.0, max_log_scale: float = 5.0) -> Head:
@@ -505,10 +477,11 @@ def discretized_logistic_head(min_log_scale: float = -10.0, max_log_scale: float
     on one level.
     """
     check_bounds("log_scale", min_log_scale, max_log_scale)
-    return _two(
+    return simple_head(
         lambda location, log_scale: DiscretizedLogistic(
             0.5 + location, soft_bounds(log_scale - 2, min_log_scale, max_log_scale)
-        )
+        ),
+        num_parameters=2,
     )
 
 
@@ -537,10 +510,11 @@ def discretized_logistic_mixture_head(
 def discretized_normal_head(min_log_variance: float = -20.0, max_log_variance: float = 10.0) -> Head:
     """DiscretizedNormal for each pixel, its location 1/2 at an output of 0; the network puts out `[*event, 2]`."""
     check_bounds("log_variance", min_log_variance, max_log_variance)
-    return _two(
+    return simple_head(
         lambda location, log_variance: DiscretizedNormal(
             0.5 + location, soft_bounds(log_variance - 3, min_log_variance, max_log_variance)
-        )
+        ),
+        num_parameters=2,
     )
 
 
@@ -556,10 +530,11 @@ def negative_binomial_head(min_log_mean: float = -15.0, max_log_mean: float = 15
     Both are bounded softly, the log-concentration between -10 and 10.
     """
     check_bounds("log_mean", min_log_mean, max_log_mean)
-    return _two(
+    return simple_head(
         lambda log_mean, log_concentration: NegativeBinomial(
             soft_bounds(log_mean, min_log_mean, max_log_mean), soft_bounds(log_concentration, -10.0, 10.0)
-        )
+        ),
+        num_parameters=2,
     )
 
 
@@ -604,11 +579,6 @@ def support_of(likelihood: Head | type) -> Support:
     head = as_head(likelihood)
     outputs = jnp.zeros(1 if head.num_parameters == 1 else (1, head.num_parameters))
     return head.apply(head.init(jax.random.key(0)), outputs).support
-
-
-def _two(make: Callable[[Array, Array], Distribution]) -> Head:
-    """A head without parameters of its own that takes two arrays, `[*event, 2]`."""
-    return Head(2, no_parameters, lambda params, outputs: make(outputs[..., 0], outputs[..., 1]))
 
 
 ContinuousBernoulli.head = simple_head(ContinuousBernoulli)
