@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import figures, run
+from experiments import figures, networks, run
 from experiments.mnist import TEST_KEY, VALIDATION_KEY, binarize_once
 from vaejax import arrays, datasets, latent, likelihoods, plots
 from vaejax.base import Array, Head, Key, Params
@@ -172,15 +172,8 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
         raise run.UsageError(
             f"--network convolutional: an example has shape {list(shape)}, which is no image; take mlp."
         )
-    if config.network == "convolutional" or (config.network == "auto" and is_image):
-        encoder = vaejax.ConvolutionalEncoder(hidden_sizes=(config.hidden_size,))
-        decoder = vaejax.ConvolutionalDecoder(
-            shape, num_parameters=head.num_parameters, hidden_sizes=(config.hidden_size,)
-        )
-    else:
-        outputs = shape if head.num_parameters == 1 else (*shape, head.num_parameters)
-        encoder, decoder = vaejax.MLP((config.hidden_size,)), vaejax.MLP((config.hidden_size,), outputs)
-    return vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder, likelihood=head)
+    convolutional = config.network == "convolutional" or (config.network == "auto" and is_image)
+    return networks.make_vae(config, shape, head, convolutional=convolutional)
 
 
 def make_experiment(config: Config) -> run.Experiment:
@@ -200,7 +193,6 @@ def make_experiment(config: Config) -> run.Experiment:
     head = likelihoods.HEADS[likelihood]
     head = vaejax.with_initial_outputs(head, initial_outputs(likelihood, head, kept.images))
     vae = make_vae(config, data.train.shape[1:], head)
-    vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), data.transform)
     num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
 

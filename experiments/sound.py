@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from scipy import signal
 
 import vaejax
-from experiments import audio, figures, run
+from experiments import audio, figures, networks, run
 from vaejax import datasets
 from vaejax.base import Array, Key, Params
 
@@ -224,7 +224,7 @@ def make_vae(config: Config, shape: tuple[int, int]) -> vaejax.VAE:
         decoder=vaejax.ConvolutionalDecoder(shape, 2, CHANNELS[::-1], (config.hidden_size,)),
         likelihood=vaejax.normal_head(min_log_variance=MIN_LOG_VARIANCE),
     )
-    return vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
+    return networks.in_compute_dtype(config, vae)
 
 
 def make_experiment(config: Config) -> run.Experiment:
