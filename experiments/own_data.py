@@ -98,26 +98,18 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     """Training and test part, and how they came to be."""
     path = Path(config.data).expanduser()
     try:
-        if path.suffix.lower() in (".csv", ".npy") or _holds_one_array(path):
+        if path.suffix.lower() in (".csv", ".npy", ".npz"):
             array = arrays.load_array(path)
             train, test = arrays.split(len(array))
             note = f"{len(test):,} examples, drawn with a fixed seed, are held out for test"
             return datasets.Dataset(array[train], None), datasets.Dataset(array[test], None), [note]
+    except arrays.NotOneArrayError:
+        pass
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
     if path.suffix.lower() == ".txt":
         raise run.UsageError(f"--data: {config.data} is text; run python -m experiments.text --data {config.data}.")
     return *run.load(config), []
-
-
-def _holds_one_array(path: Path) -> bool:
-    if path.suffix.lower() != ".npz":
-        return False
-    try:
-        with np.load(path) as file:
-            return len(file.files) == 1
-    except Exception:  # Whatever is wrong with it is told where it is loaded.
-        return True
 
 
 def prepare(train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, likelihood: str) -> Data:
