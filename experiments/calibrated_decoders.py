@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import evaluation, run
+from experiments import evaluation, networks, run
 from experiments.members import Members, in_pieces
 from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array, Distribution, Head, Key, Latent, Params, PyTree
@@ -94,15 +94,7 @@ def decoders(images: np.ndarray) -> dict[str, Head]:
 
 
 def make_vae(config: Config, image_shape: tuple[int, ...], head: Head) -> VAE:
-    if config.network == "convolutional":
-        encoder = vaejax.ConvolutionalEncoder(hidden_sizes=(config.hidden_size,))
-        decoder = vaejax.ConvolutionalDecoder(
-            image_shape, num_parameters=head.num_parameters, hidden_sizes=(config.hidden_size,)
-        )
-    else:
-        outputs = image_shape if head.num_parameters == 1 else (*image_shape, head.num_parameters)
-        encoder, decoder = vaejax.MLP((config.hidden_size,)), vaejax.MLP((config.hidden_size,), outputs)
-    return vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder, likelihood=head)
+    return networks.make_vae(config, image_shape, head, convolutional=config.network == "convolutional")
 
 
 def intensities(images: Array) -> Array:
@@ -125,7 +117,6 @@ def make_experiment(config: Config) -> run.Comparison:
 
     def arm(name: str, head: Head) -> run.Experiment:
         vae = make_vae(config, train.images.shape[1:], head)
-        vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
         if name == OPTIMAL:
             loss_fn = on_intensities(vaejax.optimal_variance(vae))
             labels = {"encoder": "network", "decoder": "network", "posterior": "network", "likelihood": "variance"}

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import figures, run
+from experiments import figures, networks, run
 from vaejax import datasets, own_data, schedules
 from vaejax.base import Array
 
@@ -79,7 +79,7 @@ def binary_experiment(
 ) -> run.Experiment:
     """A VAE of binary images, trained as this file says."""
     train, validation = run.hold_out(train, config.num_validation)
-    vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
+    vae = networks.in_compute_dtype(config, vae)
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), vaejax.binarize)
     steps_per_epoch = run.steps_per_epoch(train.images, config.batch_size)
     num_steps = config.epochs * steps_per_epoch

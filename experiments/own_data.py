@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import figures, run
+from experiments import figures, networks, run
 from experiments.mnist import TEST_KEY, VALIDATION_KEY, binarize_once
 from vaejax import arrays, datasets, latent, likelihoods, plots
 from vaejax.base import Array, Head, Key, Params
@@ -98,26 +98,18 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     """Training and test part, and how they came to be."""
     path = Path(config.data).expanduser()
     try:
-        if path.suffix.lower() in (".csv", ".npy") or _holds_one_array(path):
+        if path.suffix.lower() in (".csv", ".npy", ".npz"):
             array = arrays.load_array(path)
             train, test = arrays.split(len(array))
             note = f"{len(test):,} examples, drawn with a fixed seed, are held out for test"
             return datasets.Dataset(array[train], None), datasets.Dataset(array[test], None), [note]
+    except arrays.NotOneArrayError:
+        pass
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
     if path.suffix.lower() == ".txt":
         raise run.UsageError(f"--data: {config.data} is text; run python -m experiments.text --data {config.data}.")
     return *run.load(config), []
-
-
-def _holds_one_array(path: Path) -> bool:
-    if path.suffix.lower() != ".npz":
-        return False
-    try:
-        with np.load(path) as file:
-            return len(file.files) == 1
-    except Exception:  # Whatever is wrong with it is told where it is loaded.
-        return True
 
 
 def prepare(train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, likelihood: str) -> Data:
@@ -172,15 +164,8 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
         raise run.UsageError(
             f"--network convolutional: an example has shape {list(shape)}, which is no image; take mlp."
         )
-    if config.network == "convolutional" or (config.network == "auto" and is_image):
-        encoder = vaejax.ConvolutionalEncoder(hidden_sizes=(config.hidden_size,))
-        decoder = vaejax.ConvolutionalDecoder(
-            shape, num_parameters=head.num_parameters, hidden_sizes=(config.hidden_size,)
-        )
-    else:
-        outputs = shape if head.num_parameters == 1 else (*shape, head.num_parameters)
-        encoder, decoder = vaejax.MLP((config.hidden_size,)), vaejax.MLP((config.hidden_size,), outputs)
-    return vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder, likelihood=head)
+    convolutional = config.network == "convolutional" or (config.network == "auto" and is_image)
+    return networks.make_vae(config, shape, head, convolutional=convolutional)
 
 
 def make_experiment(config: Config) -> run.Experiment:
@@ -200,7 +185,6 @@ def make_experiment(config: Config) -> run.Experiment:
     head = likelihoods.HEADS[likelihood]
     head = vaejax.with_initial_outputs(head, initial_outputs(likelihood, head, kept.images))
     vae = make_vae(config, data.train.shape[1:], head)
-    vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
     objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), data.transform)
     num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
 

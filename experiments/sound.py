@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from scipy import signal
 
 import vaejax
-from experiments import audio, figures, run
+from experiments import audio, figures, networks, run
 from vaejax import datasets
 from vaejax.base import Array, Key, Params
 
@@ -224,7 +224,7 @@ def make_vae(config: Config, shape: tuple[int, int]) -> vaejax.VAE:
         decoder=vaejax.ConvolutionalDecoder(shape, 2, CHANNELS[::-1], (config.hidden_size,)),
         likelihood=vaejax.normal_head(min_log_variance=MIN_LOG_VARIANCE),
     )
-    return vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
+    return networks.in_compute_dtype(config, vae)
 
 
 def make_experiment(config: Config) -> run.Experiment:
@@ -248,7 +248,7 @@ def make_experiment(config: Config) -> run.Experiment:
         )
 
     shown = _first_of_each(test_clips.kinds)
-    patches = partial(make_patches, vae, test[shown])
+    patches = remembered(partial(make_patches, vae, scale, test[shown]))
     return run.Experiment(
         vae=vae,
         recipe=recipe,
@@ -258,10 +258,10 @@ def make_experiment(config: Config) -> run.Experiment:
         test=test,
         data_checksum=datasets.checksum(*(datasets.Dataset(clips.sounds, None) for clips in (train_clips, test_clips))),
         binarization="none",
-        figures=partial(make_figures, patches, scale, [test_clips.names[index] for index in shown]),
+        figures=partial(make_figures, patches, [test_clips.names[index] for index in shown]),
         num_samples=config.num_samples,
         validation=None if validation is None else validation.images,
-        files=partial(make_sounds, patches, scale, test_clips.sounds[shown]),
+        files=partial(make_sounds, patches, test_clips.sounds[shown]),
         captions=CAPTIONS,
     )
 
@@ -272,8 +272,25 @@ def _first_of_each(kinds: np.ndarray) -> np.ndarray:
     return np.concatenate([first, np.setdiff1d(np.arange(len(kinds)), first)])[:SHOWN]
 
 
-def make_patches(vae: vaejax.VAE, originals: np.ndarray, params: Params, key: Key) -> dict[str, np.ndarray]:
-    """What figures show and sounds are made of, standardised: `[num, frames, bands]`, interpolations `[pairs, ...]`."""
+Patches = Callable[[Params, Key], dict[str, np.ndarray]]
+
+
+def remembered(patches: Patches) -> Patches:
+    """The same, computed once for figures and sounds, which ask with the same parameters and key."""
+    last: list[Any] = []
+
+    def patches_of(params: Params, key: Key) -> dict[str, np.ndarray]:
+        if not last or last[0] is not params or last[1] is not key:
+            last[:] = params, key, patches(params, key)
+        return last[2]
+
+    return patches_of
+
+
+def make_patches(
+    vae: vaejax.VAE, scale: Scale, originals: np.ndarray, params: Params, key: Key
+) -> dict[str, np.ndarray]:
+    """What figures show and sounds are made of, log-mel: `[num, frames, bands]`, interpolations `[pairs, ...]`."""
     pairs = min(2, len(originals) // 2)
     reconstruct_key, sample_key = jax.random.split(key)
 
@@ -286,14 +303,13 @@ def make_patches(vae: vaejax.VAE, originals: np.ndarray, params: Params, key: Ke
             "interpolations": jax.vmap(lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, STEPS))(starts, ends),
         }
 
-    return {"real": originals} | jax.device_get(decode(params, jnp.asarray(originals)))
+    made = {"real": originals} | jax.device_get(decode(params, jnp.asarray(originals)))
+    return {name: scale.restore(patch) for name, patch in made.items()}
 
 
-def make_sounds(
-    patches: Callable[[Params, Key], dict[str, np.ndarray]], scale: Scale, real: np.ndarray, params: Params, key: Key
-) -> dict[str, bytes]:
+def make_sounds(patches: Patches, real: np.ndarray, params: Params, key: Key) -> dict[str, bytes]:
     """A file of each kind of patch, and of the real clips as they are."""
-    made = {name: scale.restore(patch) for name, patch in patches(params, key).items()}
+    made = patches(params, key)
     again = partial(audio.resynthesise, num_samples=real.shape[1])
     sounds = {
         "real": real,
@@ -306,14 +322,9 @@ def make_sounds(
 
 
 def make_figures(
-    patches: Callable[[Params, Key], dict[str, np.ndarray]],
-    scale: Scale,
-    names: list[str],
-    params: Params,
-    key: Key,
-    history: list[dict],
+    patches: Patches, names: list[str], params: Params, key: Key, history: list[dict]
 ) -> Mapping[str, Any]:
-    made = {name: scale.restore(patch) for name, patch in patches(params, key).items()}
+    made = patches(params, key)
     steps = [f"t = {step:.1f}" for step in np.linspace(0, 1, STEPS)]
     ends = [f"{names[2 * row]}\nto {names[2 * row + 1]}" for row in range(len(made["interpolations"]))]
     return {

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
@@ -41,12 +42,12 @@ def users_settings() -> Iterator[None]:
         yield
 
 
-def status_of(arguments: list[str]) -> int:
-    """The exit status of the main job, run in this process."""
-    argv, sys.argv = sys.argv, ["experiments.mnist", *arguments]
+def status_of(arguments: list[str], program: ModuleType = mnist) -> int:
+    """The exit status of the main job, or of another program, run in this process."""
+    argv, sys.argv = sys.argv, [program.__name__, *arguments]
     try:
         with users_settings():
-            run.main(mnist.Config, mnist.make_experiment)
+            run.main(program.Config, program.make_experiment)
     except SystemExit as stop:
         return stop.code or 0
     finally:

@@ -142,10 +142,12 @@ def test_files_of_one_array(tmp_path):
     np.testing.assert_array_equal(arrays.load_array(tmp_path / "a.npz"), REAL)
     np.savez(tmp_path / "b.npz", one=REAL, two=REAL)
     (tmp_path / "c.npy").write_bytes(b"no array")
+    (tmp_path / "c.npz").write_bytes((tmp_path / "a.npy").read_bytes())
     (tmp_path / "d.csv").write_bytes(b"\xff\xfe1,2")
     for name, message in [
         ("b.npz", r"holds \['one', 'two'\]"),
         ("c.npy", "cannot be read as .npy"),
+        ("c.npz", "cannot be read as .npz: it is a .npy file; rename it"),
         ("d.csv", "cannot be read as a table in UTF-8"),
         ("none.csv", "there is no file"),
         ("a.txt", "there is no file"),

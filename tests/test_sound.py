@@ -2,16 +2,15 @@
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import users_settings
+from programs import status_of
 from scipy.io import wavfile
 
-from experiments import audio, run, sound
+from experiments import audio, sound
 
 NUM_SAMPLES = 5120
 TINY = ["--num-bands", "12", "--seconds", "0.128", "--hidden-size", "8", "--latent-size", "2", "--epochs", "1"]
@@ -168,19 +167,6 @@ def test_a_tenth_of_the_files_is_for_the_test(tmp_path, num_files, tests):
         assert len(train.names) + len(test.names) == 20 * num_files == len(train.sounds) + len(test.sounds)
 
 
-def status_of(arguments: list[str]) -> int:
-    """The exit status of the program, run in this process."""
-    argv, sys.argv = sys.argv, ["experiments.sound", *arguments]
-    try:
-        with users_settings():
-            run.main(sound.Config, sound.make_experiment)
-    except SystemExit as stop:
-        return stop.code or 0
-    finally:
-        sys.argv = argv
-    return 0
-
-
 def wavs(**sounds: np.ndarray | bytes) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         for name, content in sounds.items():
@@ -225,7 +211,7 @@ def test_a_mistake_is_answered_in_one_line(mistake, tmp_path, monkeypatch, capsy
     if prepare:
         prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert status_of([*TINY, *arguments, "--out", "run"]) == 2
+    assert status_of([*TINY, *arguments, "--out", "run"], sound) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: ") and all(word in message for word in words), message
     assert not (tmp_path / "run").exists()
@@ -239,7 +225,7 @@ def test_a_run_leaves_sounds_that_play(data, tmp_path):
         for index in range(4):
             write(tmp_path / "sounds" / f"{index}.wav", sine(200 + 50 * index, 2).astype(np.float32))
         arguments = ["--data", str(tmp_path / "sounds")]
-    assert status_of([*TINY, *arguments, "--out", str(tmp_path / "run")]) == 0
+    assert status_of([*TINY, *arguments, "--out", str(tmp_path / "run")], sound) == 0
     sounds = tmp_path / "run" / "sounds"
     names = {"real", "real_resynthesised", "reconstructions", "samples", "interpolations"}
     assert {file.name for file in sounds.iterdir()} == {f"{name}.wav" for name in names}

@@ -19,6 +19,7 @@ from vaejax.annealing import (
 )
 from vaejax.base import VAE, Distribution, Head, KlFn, Latents
 from vaejax.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, ResidualDecoder, ResidualEncoder
+from vaejax.counts import NegativeBinomial, Poisson, negative_binomial_head, poisson_head
 from vaejax.datasets import binarize
 from vaejax.discrepancies import (
     CovarianceTerms,
@@ -57,20 +58,9 @@ from vaejax.importance import negative_dreg, negative_miwae, negative_piwae, neg
 from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, traverse
 from vaejax.likelihoods import (
     ContinuousBernoulli,
-    DiscretizedLogistic,
-    DiscretizedLogisticMixture,
-    DiscretizedNormal,
     Laplace,
-    NegativeBinomial,
-    Poisson,
     StudentT,
-    bits_per_dimension,
-    discretized_logistic_head,
-    discretized_logistic_mixture_head,
-    discretized_normal_head,
     laplace_head,
-    negative_binomial_head,
-    poisson_head,
     student_t_head,
     with_initial_outputs,
 )
@@ -94,6 +84,15 @@ from vaejax.objectives import (
     negative_iwae,
     optimal_variance,
     with_transform,
+)
+from vaejax.pixels import (
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DiscretizedNormal,
+    bits_per_dimension,
+    discretized_logistic_head,
+    discretized_logistic_mixture_head,
+    discretized_normal_head,
 )
 from vaejax.sequences import (
     Autoregressive,

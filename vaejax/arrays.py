@@ -5,15 +5,15 @@ Whatever is wrong is one error that names the row, the value and the fix.
 
 import csv
 import os
-import zipfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from vaejax.likelihoods import HEADS, support_of
-from vaejax.own_data import chunks
+from vaejax.own_data import chunks, first_wrong, open_npy, open_npz
 from vaejax.prepared import DataUnavailableError
 
 _SPLIT_SEED, _TEST_PART = 0, 10
@@ -22,6 +22,10 @@ _OVERDISPERSION = 1.25
 # Larger whole numbers are amounts rather than counts, and beyond what the heads of counts are made for.
 _LARGEST_COUNT = 100_000
 _COUNTS = ("poisson", "negative_binomial")
+
+
+class NotOneArrayError(ValueError):
+    """The .npz file can be read and holds no array, or several."""
 
 
 class Description(NamedTuple):
@@ -103,16 +107,8 @@ def check_numbers(array: np.ndarray, where: str) -> None:
             f"{where} has shape {list(array.shape)}; give at least one example, [examples, ...], with an axis for what "
             "an example holds."
         )
-    start = 0
-    for part in chunks(array) if array.dtype.kind == "f" else ():
-        wrong = ~np.isfinite(part)
-        if wrong.any():
-            place = [int(i) for i in np.argwhere(wrong)[0]]
-            raise ValueError(
-                f"{where} holds {part[tuple(place)]} in example {start + place[0]} (at "
-                f"{[start + place[0], *place[1:]]}); fill in or leave out what is missing."
-            )
-        start += len(part)
+    if array.dtype.kind == "f" and (found := first_wrong(array, np.isfinite)):
+        raise ValueError(f"{where} {found}; fill in or leave out what is missing.")
 
 
 def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") -> None:
@@ -120,19 +116,15 @@ def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") ->
 
     8-bit values above 1 are taken as intensities k / 255, but for counts.
     """
-    support, start = support_of(HEADS[likelihood]), 0
+    support = support_of(HEADS[likelihood])
     is_8_bit = array.dtype == np.uint8 and likelihood not in _COUNTS and array.max() > 1
-    for part in chunks(array):
-        outside = ~np.asarray(support.contains(part.astype(np.float64) / (255 if is_8_bit else 1)))
-        if outside.any():
-            place = [int(i) for i in np.argwhere(outside)[0]]
-            suitable = describe_array(array, where).likelihood
-            raise ValueError(
-                f"{where} holds {part[tuple(place)]:g} in example {start + place[0]} (at "
-                f"{[start + place[0], *place[1:]]}); {likelihood} is over {support.description}: choose {suitable}, "
-                "which suits these values, or change them."
-            )
-        start += len(part)
+    found = first_wrong(array, lambda part: support.contains(part.astype(np.float64) / (255 if is_8_bit else 1)))
+    if found:
+        suitable = describe_array(array, where).likelihood
+        raise ValueError(
+            f"{where} {found}; {likelihood} is over {support.description}: choose {suitable}, which suits these "
+            "values, or change them."
+        )
 
 
 def load_array(path: str | os.PathLike) -> np.ndarray:
@@ -142,13 +134,14 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
     tabs. Whole numbers become integers, so that counts are known as such.
 
     Raises:
+      NotOneArrayError: (a ValueError) an .npz holds no array, or several.
       ValueError: the file is damaged or holds something else; of a table, the line and the column are named.
       DataUnavailableError: there is no such file.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise DataUnavailableError(f"there is no file {path}; give a .npy, .npz or .csv file.")
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
+    readers = {".npy": partial(open_npy, action="read as .npy"), ".npz": _read_npz, ".csv": _read_csv}
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path} is neither .npy, .npz nor .csv; save it as one of them.")
     array = readers[path.suffix.lower()](path)
@@ -165,24 +158,13 @@ def split(num_examples: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[num_test:]), np.sort(order[:num_test])
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as .npy: {error}.") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} is an .npz file; rename it.")
-    return array
-
-
 def _read_npz(path: Path) -> np.ndarray:
-    try:
-        with np.load(path) as file:
-            if len(file.files) != 1:
-                raise ValueError(f"it holds {sorted(file.files)}; leave one array in it, or name them train_images ...")
-            return file[file.files[0]]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as an .npz of one array: {error}.") from error
+    with open_npz(path) as file:
+        names = sorted(file.files)
+        array = file[names[0]] if len(names) == 1 else None
+    if array is None:
+        raise NotOneArrayError(f"{path} holds {names}; leave one array in it, or name them train_images ...")
+    return array
 
 
 def _read_csv(path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Key = jax.Array  # a typed key, as `jax.random.key` makes it
@@ -115,6 +116,11 @@ class Head(NamedTuple):
 
 KlFn = Callable[[Distribution, Distribution, Latent, Array], Array]
 """`(posterior, prior, z, log_posterior) -> kl_terms`, the regulariser in nats, `[groups]`: one entry a latent group."""
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array, or its shape and dtype, is of typed keys."""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 def batch_size_of(batch: PyTree) -> int:

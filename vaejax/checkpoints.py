@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax.base import PyTree
+from vaejax.base import PyTree, is_key
 
 
 class CheckpointMismatchError(ValueError):
@@ -107,7 +107,7 @@ def digest(tree: PyTree) -> str:
     """SHA-256, in hexadecimal, of every leaf's path, dtype, shape and bytes: equal for trees that are bitwise equal."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
-        array = _whole(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        array = _whole(jax.random.key_data(leaf) if is_key(leaf) else leaf)
         sha.update(f"{jax.tree_util.keystr(path)} {_dtype(leaf)} {jnp.shape(leaf)}".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
@@ -164,12 +164,8 @@ def _whole(leaf: Any) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
-
-
 def _dtype(leaf: Any) -> str:
-    return f"key<{jax.random.key_impl(leaf)}>" if _is_key(leaf) else str(jnp.result_type(leaf))
+    return f"key<{jax.random.key_impl(leaf)}>" if is_key(leaf) else str(jnp.result_type(leaf))
 
 
 def _manager(directory: str | Path, *, keep: int | None = None, create: bool = False):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import Array, Distribution, Head, Key, Params, Support
+from vaejax.base import Array, Distribution, Head, Key, Params, Support, check_count
 
 _LOG_2_PI = math.log(2 * math.pi)
 
@@ -88,6 +88,14 @@ class Normal:
         return jax.random.normal(key, jnp.shape(self.mean), jnp.result_type(self.mean))
 
 
+class SampleThenLogProb:
+    """Gives a distribution its `sample_and_log_prob` where nothing is gained by computing the two together."""
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
+        event = self.sample(key)
+        return event, self.log_prob(event)
+
+
 @jax.custom_jvp
 def _cross_entropy(logits: Array, x: Array) -> Array:
     # -log p = max(l, 0) - x l + log(1 + exp(-|l|)): finite at any logit.
@@ -107,7 +115,7 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Arra
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(SampleThenLogProb):
     """Independent binary dimensions: log p(x) = sum_i [x_i log sigmoid(l_i) + (1 - x_i) log sigmoid(-l_i)].
 
     A density on {0, 1}; on grey values in [0, 1] the same expression is the cross-entropy, which is not normalised. The
@@ -129,10 +137,6 @@ class Bernoulli:
     def sample(self, key: Key) -> Array:
         return jax.random.bernoulli(key, self.mean).astype(self.logits.dtype)
 
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
-
     @property
     def mean(self) -> Array:
         return jax.nn.sigmoid(self.logits)
@@ -144,7 +148,7 @@ class Bernoulli:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Categorical:
+class Categorical(SampleThenLogProb):
     """Independent choices among classes: log p(x) = sum_i log softmax(logits_i)[x_i], x_i an integer class.
 
     Use it for tokens and labels. It has a `mode` but no `mean`: classes are not numbers.
@@ -164,10 +168,6 @@ class Categorical:
 
     def sample(self, key: Key) -> Array:
         return jax.random.categorical(key, self.logits)
-
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
 
     @property
     def mode(self) -> Array:
@@ -239,9 +239,22 @@ def no_parameters(key: Key) -> Params:
     return ()
 
 
-def simple_head(make_distribution: Callable[[Array], Distribution]) -> Head:
-    """A head without parameters of its own that takes one array `[*event]`."""
-    return Head(1, no_parameters, lambda params, outputs: make_distribution(outputs))
+def simple_head(make_distribution: Callable[..., Distribution], *, num_parameters: int = 1) -> Head:
+    """A head without parameters of its own; `make_distribution` takes `num_parameters` arrays `[*event]`."""
+    check_count("num_parameters", num_parameters)
+
+    def apply(params: Params, outputs: Array) -> Distribution:
+        del params
+        arrays = [outputs] if num_parameters == 1 else [outputs[..., index] for index in range(num_parameters)]
+        return make_distribution(*arrays)
+
+    return Head(num_parameters, no_parameters, apply)
+
+
+def draw_around(draw: Callable[..., Array], key: Key, location: Array, log_scale: Array) -> Array:
+    """location + exp(log_scale) * noise, the noise by `draw(key, shape=..., dtype=...)` of `jax.random`."""
+    noise = draw(key, shape=jnp.shape(location), dtype=jnp.result_type(location))
+    return location + jnp.exp(log_scale) * noise
 
 
 def log1mexp(x: Array) -> Array:
@@ -274,12 +287,10 @@ def normal_head(min_log_variance: float = -20.0, max_log_variance: float = 20.0)
     bounds it otherwise, or not at all, give its bounds (`-math.inf` and `math.inf` for none).
     """
     check_bounds("log_variance", min_log_variance, max_log_variance)
-
-    def apply(params: Params, outputs: Array) -> Normal:
-        del params
-        return Normal(outputs[..., 0], soft_bounds(outputs[..., 1], min_log_variance, max_log_variance))
-
-    return Head(2, no_parameters, apply)
+    return simple_head(
+        lambda mean, log_variance: Normal(mean, soft_bounds(log_variance, min_log_variance, max_log_variance)),
+        num_parameters=2,
+    )
 
 
 def fixed_variance_normal_head(variance: float = 1.0) -> Head:

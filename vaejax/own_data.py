@@ -7,7 +7,9 @@ chunk of a memory map.
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +30,47 @@ def chunks(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array[start : start + rows]
 
 
-def load_npz(path: Path, split: str) -> Arrays:
-    """Arrays `{split}_images` and perhaps `{split}_labels` of an .npz file."""
+def first_wrong(array: np.ndarray, is_right: Callable[[np.ndarray], Any]) -> str | None:
+    """The first value that is not right and where it is, as "holds 2 in example 1 (at [1, 0])"; None where all are."""
+    start = 0
+    for part in chunks(array):
+        wrong = ~np.asarray(is_right(part))
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            return f"holds {part[place]!s} in example {start + place[0]} (at {[start + place[0], *place[1:]]})"
+        start += len(part)
+    return None
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """An .npz file, whose arrays are read when they are asked for; ValueError where it or they cannot be read."""
     try:
-        with np.load(path) as file:
-            arrays = dict(file) if not isinstance(file, np.ndarray) else {}
+        file = np.load(path)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it is a .npy file; rename it")
+        with file:
+            yield file
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as .npz: {error}.") from error
+
+
+def open_npy(path: Path, action: str = "memory-mapped") -> np.ndarray:
+    """A .npy file, memory-mapped; ValueError where it cannot be `action`."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be {action}: {error}; save one array in it with np.save.") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} is an .npz file; save one array in it with np.save.")
+    return array
+
+
+def load_npz(path: Path, split: str) -> Arrays:
+    """Arrays `{split}_images` and perhaps `{split}_labels` of an .npz file."""
+    with open_npz(path) as file:
+        arrays = dict(file)
     key = f"{split}_images"
     if key not in arrays:
         raise ValueError(f"{path} has no {key!r}; it holds {sorted(arrays)}.")
@@ -79,13 +115,7 @@ def load_folder(path: Path, split: str) -> Arrays:
 
 
 def _memory_map(file: Path) -> np.ndarray:
-    try:
-        array = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{file} cannot be memory-mapped: {error}; save one array in it with np.save.") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f"{file} is an .npz file; save one array in it with np.save.")
+    array = open_npy(file)
     if not array.dtype.isnative or not array.flags.c_contiguous:
         order = "Fortran order" if array.dtype.isnative else "the byte order of another machine"
         raise ValueError(
@@ -107,16 +137,9 @@ def check_images(images: np.ndarray, where: str) -> None:
         raise ValueError(
             f"{where} has shape {list(images.shape)}; the last of four axes holds the colours: give 1 or 3 of them."
         )
-    start = 0
-    for chunk in chunks(images) if floating else ():
-        outside = ~((chunk >= 0) & (chunk <= 1))  # so that NaN is outside
-        if outside.any():
-            place = tuple(int(i) for i in np.argwhere(outside)[0])
-            raise ValueError(
-                f"{where} holds {chunk[place]} in example {start + place[0]} (at {[start + place[0], *place[1:]]}); "
-                "intensities must lie in [0, 1] (or be uint8, 0 to 255)."
-            )
-        start += len(chunk)
+    # NaN lies nowhere.
+    if floating and (found := first_wrong(images, lambda part: (part >= 0) & (part <= 1))):
+        raise ValueError(f"{where} {found}; intensities must lie in [0, 1] (or be uint8, 0 to 255).")
 
 
 def check_labels(labels: np.ndarray, num_images: int, where: str) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.base import Array, Key, Support
-from vaejax.distributions import CLASSES, check_event
+from vaejax.distributions import CLASSES, SampleThenLogProb, check_event
 
 END = 0
 
@@ -66,7 +66,7 @@ def drop_words(rate: float, vocabulary_size: int) -> Callable[[Key, Array], Sent
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Autoregressive:
+class Autoregressive(SampleThenLogProb):
     """p(x) = prod_t p(x_t | x_<t), over sentences of at most `length` tokens; what follows `END` is certain.
 
     `log_prob` computes all factors at once (teacher forcing). `sample` and `mode` run token by token, each time over
@@ -92,10 +92,6 @@ class Autoregressive:
 
     def sample(self, key: Key) -> Array:
         return self._generate(lambda t, logits: jax.random.categorical(jax.random.fold_in(key, t), logits))
-
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        event = self.sample(key)
-        return event, self.log_prob(event)
 
     @property
     def mode(self) -> Array:

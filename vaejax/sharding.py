@@ -8,11 +8,10 @@ every example draws the same noise on one device as on eight, and losses agree t
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vaejax.base import PyTree, check_count
+from vaejax.base import PyTree, check_count, is_key
 
 BATCH = "batch"
 
@@ -73,8 +72,8 @@ def put(tree: PyTree, shardings: Any) -> PyTree:
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     # A program takes arrays of the host as equal in every process, and lays them out over all of them.
-    implementations = jax.tree.map(lambda leaf: str(jax.random.key_impl(leaf)) if _is_key(leaf) else "", tree)
-    on_host = jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf), tree)
+    implementations = jax.tree.map(lambda leaf: str(jax.random.key_impl(leaf)) if is_key(leaf) else "", tree)
+    on_host = jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf), tree)
 
     def whole(on_host: PyTree) -> PyTree:
         return jax.tree.map(
@@ -95,7 +94,3 @@ def gather(tree: PyTree, mesh: Mesh) -> PyTree:
 def _same(tree: PyTree) -> PyTree:
     # A function of the module: a fresh one would be compiled at every call.
     return tree
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
