@@ -26,7 +26,7 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import evaluation, mnist, run
+from experiments import evaluation, mnist, networks, run
 from experiments.members import Members, in_pieces
 from vaejax import datasets, plots, schedules
 from vaejax.base import Array
@@ -105,7 +105,7 @@ def make_experiment(config: Config) -> run.Comparison:
             decoder=vaejax.MLP((config.hidden_size,), train.images.shape[1:]),
             likelihood=vaejax.Bernoulli,
         )
-        vae = vaejax.with_compute_dtype(vae, config.compute_dtype) if config.compute_dtype != "float32" else vae
+        vae = networks.in_compute_dtype(config, vae)
         return run.Experiment(
             vae=vae,
             recipe=partial(recipe, vae, config.learning_rate, num_steps),
