@@ -10,7 +10,8 @@ import optax
 import vaejax
 from experiments.errors import UsageError
 from vaejax import latent
-from vaejax.base import Example, Key, KlFn, Params, PyTree, batch_size_of
+from vaejax.base import Array, Example, Key, KlFn, Params, PyTree, batch_size_of
+from vaejax.training import TrainState
 
 
 class About(NamedTuple):
@@ -49,6 +50,7 @@ class Experiment(NamedTuple):
       validation: the training examples that were held out, as the model sees them; None where there are none.
       files: `(params, key) -> {path: bytes}` of one member, for its folder; the key is that of `figures`.
       captions: of figures and files that the report has no words for.
+      diagnostics: `state -> {name: number}` of one member, measured after every epoch; None where there are none.
     """
 
     vae: vaejax.VAE
@@ -66,6 +68,7 @@ class Experiment(NamedTuple):
     validation: PyTree | None = None
     files: Callable[[Params, Key], Mapping[str, bytes]] = lambda params, key: {}
     captions: Mapping[str, str] = types.MappingProxyType({})
+    diagnostics: Callable[[TrainState], Mapping[str, Array]] | None = None
 
     @property
     def own_recipe(self) -> Recipe:

@@ -37,6 +37,7 @@ ABOUT = run.About(
 )
 
 BLOCK = 4
+DIAGNOSED = 1000  # test examples whose KL(q(z|x) || p(z|x)) is followed
 LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -143,6 +144,25 @@ def model_of(vae: vaejax.VAE, params: Params, latent_size: int) -> Model:
     return Model(parts[0], parts[1], float(np.exp(parts[2])))
 
 
+def kl_to_posterior(vae: vaejax.VAE, xs: Array, state: TrainState) -> dict[str, Array]:
+    """Mean KL(q(z|x) || p(z|x)) = log p(x) - ELBO over examples, in nats, both in closed form."""
+    zero = jnp.zeros(vae.prior(state.params).mean.shape)
+    likelihood = vae.decode(state.params, zero)
+    loadings = jax.jacfwd(lambda z: vae.decode(state.params, z).mean)(zero)
+    variance = jnp.exp(likelihood.log_variance)
+    # By the matrix inversion and determinant lemmas, in the dimensions of z.
+    precision = jnp.eye(len(zero)) + loadings.T @ loadings / variance
+    log_determinant = jnp.linalg.slogdet(precision)[1]
+
+    def log_marginal(x: Array) -> Array:
+        projected = loadings.T @ (x - likelihood.mean) / variance
+        explained = projected @ jnp.linalg.solve(precision, projected)
+        return likelihood.log_prob(x) + explained / 2 - log_determinant / 2
+
+    kls = jax.vmap(lambda x: log_marginal(x) - expected_elbo(vae, state.params, x))(xs)
+    return {"kl_to_posterior": jnp.mean(kls)}
+
+
 def averaged(images: np.ndarray) -> np.ndarray:
     """Blocks of 4 x 4 pixels averaged; UsageError where the sides are no multiples of 4."""
     num, height, width = images.shape[:3]
@@ -175,7 +195,7 @@ def make_experiment(config: Config) -> run.Comparison:
         raise run.UsageError(f"--latent-size is {config.latent_size}; give less than {small[0].shape[1] - 1}.")
     sizes = f"{height // BLOCK}x{width // BLOCK}", f"{height}x{width}"
     arms = {sizes[0]: Arm(*small), sizes[1]: Arm(*whole)}
-    arms |= {f"{sizes[0]}, s^2 = {v:.4f}": Arm(*small, v) for v in fixed_variances(small[0], config.latent_size)}
+    arms |= {f"{sizes[0]}, variance {v:.4f}": Arm(*small, v) for v in fixed_variances(small[0], config.latent_size)}
     num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
 
@@ -197,6 +217,7 @@ def make_experiment(config: Config) -> run.Comparison:
             data_checksum=datasets.checksum(train, test),
             binarization="none",
             figures=lambda params, key, history: {},
+            diagnostics=partial(kl_to_posterior, vae, jnp.asarray(arm.test[:DIAGNOSED])),
         )
 
     experiments = {name: experiment(arm) for name, arm in arms.items()}
@@ -236,6 +257,8 @@ def conclude(
         rows=[(name, *_cells(numbers)) for name, numbers in summaries.items()],
         figures=partial(figures, summaries, history, (small, whole), fixed, arms),
         captions={
+            "kl_to_posterior": f"KL(q(z|x) || p(z|x)) of {DIAGNOSED:,} test examples after every epoch, in closed "
+            "form: maximising the ELBO fits the model and, at the same time, brings q to the posterior.",
             "gap": "Exact log-likelihood less ELBO on the training data, the latter from the epoch's batches, with "
             "their noise.",
             "used_latents": "Latents in use against the fixed variance s^2: found, and the number of eigenvalues above "
@@ -323,7 +346,13 @@ def figures(
     smallest = summaries[fixed[-1]]
     latents = np.arange(1, len(smallest["predicted_kl_terms"]) + 1)
     kls = {"found": np.asarray(smallest["kl_terms"], float).T, "predicted": smallest["predicted_kl_terms"]}
+    to_posterior = {
+        name: np.asarray([row["diagnostics"]["kl_to_posterior"] for row in history[name]], float) for name in learned
+    }
     return {
+        "kl_to_posterior": plots.curves(
+            epochs, to_posterior, xlabel="epoch", ylabel="KL(q(z|x) || p(z|x)) (nats per example)", log_y=True
+        ),
         "gap": plots.curves(epochs, gaps, xlabel="epoch", ylabel="exact less ELBO (nats per example)", log_y=True),
         "used_latents": plots.curves(variances, used, xlabel="fixed variance s^2", ylabel="latents in use", log_x=True),
         "kl_of_latents": plots.curves(latents, kls, xlabel="latent", ylabel="KL (nats per example)"),

@@ -226,17 +226,24 @@ def _bytes(executable: jax.stages.Compiled) -> int:
 
 
 def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, Any]]:
-    """The test and validation numbers of a line of metrics."""
+    """The test and validation numbers of a line of metrics, and the experiment's own diagnostics."""
     parts = {"test": job.experiment.test, "validation": job.experiment.validation}
     elbos = {
         name: evaluation.make_mean_elbo(job.experiment, part, job.members, at_once)
         for name, part in parts.items()
         if part is not None
     }
+    diagnostics = job.experiment.diagnostics
+    if diagnostics is not None:
+        diagnose = in_pieces(jax.jit(job.members.lift(diagnostics)), job.members.num, at_once)
 
     def measure(states: TrainState) -> dict[str, Any]:
         evaluated = modifiers.averaged(sharding.gather(states, job.mesh))
-        return {name: elbo(evaluated) for name, elbo in elbos.items()}
+        numbers = {name: elbo(evaluated) for name, elbo in elbos.items()}
+        if diagnostics is not None:
+            values = job.members.stack(jax.device_get(diagnose(evaluated)))
+            numbers["diagnostics"] = {name: evaluation.plain(value) for name, value in values.items()}
+        return numbers
 
     return measure
 
