@@ -1,0 +1,251 @@
+"""How far each bound is from log p(x): the main job's model judged by ever tighter ones, from below and from above.
+
+On some test digits: the ELBO; the importance-weighted bound with more and more samples, from q(z|x); the jackknife of
+one of them; annealed importance sampling. On digits drawn from the model itself, where the z that each was drawn with
+is known: annealing from below and, backwards, from above, which enclose log p(x) in expectation. What the ELBO lacks is
+parted into what the family of q cannot fit and what the encoder does not find; and the KL into mutual information,
+total correlation and dimension-wise KL. While the model trains, KL(q(z|x) || p(z|x)) is followed, which is
+log p(x) - ELBO: fitting the model and fitting q to its posterior are one maximisation.
+
+Papers: Burda et al. 2016, Nowozin 2018, Wu et al. 2017, Grosse et al. 2015, Cremer et al. 2018, Hoffman & Johnson 2016.
+Command: python -m experiments.bounds
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+import vaejax
+from experiments import evaluation, mnist, processes, run
+from experiments.members import Members
+from vaejax import annealing, plots
+from vaejax.base import VAE, Array, Key, Params, PyTree
+from vaejax.training import TrainState
+
+ABOUT = run.About(
+    what="ELBO, importance-weighted bounds, annealing from below and above, on one model",
+    paper="Wu et al. 2017, Cremer et al. 2018",
+    cost="20 minutes on 2 cores",
+    expected="annealing above every importance-weighted bound; below and above within a nat",
+)
+
+BOUNDS = 400  # a stream of the run's key, apart from those of the evaluation
+COUNTS = (1, 10, 100, 1000, 5000)
+JACKKNIFE_COUNT = 100
+ELBO_SAMPLES = 1000
+AT_ONCE = 4  # examples mapped together
+# While training: few examples, chains from q(z|x), which need few temperatures.
+FOLLOWED, FOLLOWED_OPTIONS = 32, {"num_chains": 8, "num_temperatures": 100, "num_leapfrog": 5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(mnist.Config):
+    num_examples: int = 50
+    """Test digits, and as many simulated ones."""
+    num_chains: int = 16
+    """Chains of annealed importance sampling."""
+    num_temperatures: int = 1000
+    """Temperatures of annealed importance sampling."""
+
+
+def make_experiment(config: Config) -> run.Comparison:
+    experiment = mnist.make_experiment(config)
+    if config.num_examples > len(experiment.test):
+        raise run.UsageError(f"--num-examples is {config.num_examples} and there are {len(experiment.test)} test ones.")
+    follow = partial(kl_to_posterior, experiment.vae, experiment.test[:FOLLOWED])
+    arms = {"": experiment._replace(diagnostics=follow)}
+    return run.Comparison(arms, partial(conclude, config, arms[""]))
+
+
+def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
+    """Mean over examples of log p(x), by annealing, less the ELBO: KL(q(z|x) || p(z|x)) in nats."""
+
+    def one(example: tuple[Key, Array]) -> Array:
+        key, x = example
+        annealing_key, elbo_key = jax.random.split(key)
+        log_marginal = vaejax.annealed_importance_sampling(
+            vae, state.params, annealing_key, x, initial=annealing.from_posterior, **FOLLOWED_OPTIONS
+        ).log_marginal
+        return log_marginal - mean_elbo(vae, state.params, elbo_key, x)
+
+    keys = jax.random.split(jax.random.fold_in(state.key, BOUNDS), len(xs))
+    return {"kl_to_posterior": jnp.mean(jax.lax.map(one, (keys, xs), batch_size=AT_ONCE))}
+
+
+def mean_elbo(vae: VAE, params: Params, key: Key, x: Array) -> Array:
+    """The ELBO of one example from many samples, a hundred at a time."""
+    terms = jax.lax.map(
+        lambda key: vaejax.elbo_terms(vae, params, key, x), jax.random.split(key, ELBO_SAMPLES), batch_size=100
+    )
+    return jnp.mean(terms.log_likelihood - terms.kl)
+
+
+def test_bounds(config: Config, vae: VAE, params: Params, key: Key, x: Array) -> dict[str, Array]:
+    """Of one test example, in nats."""
+    elbo_key, jackknife_key, annealing_key, gap_key, *keys = jax.random.split(key, 4 + len(COUNTS))
+    weights = vaejax.log_weights(vae, params, jackknife_key, x, num_samples=JACKKNIFE_COUNT)
+    options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
+    annealed = vaejax.annealed_importance_sampling(vae, params, annealing_key, x, **options)
+    estimates = {
+        count: vaejax.log_marginal(vae, params, key, x, num_samples=count)
+        for count, key in zip(COUNTS, keys, strict=True)
+        if count > 1
+    }
+    gap = vaejax.inference_gap(vae, params, gap_key, x, annealed.log_marginal, num_samples=ELBO_SAMPLES)
+    return (
+        {"ELBO": mean_elbo(vae, params, elbo_key, x)}
+        | {f"IWAE, {count:,} samples": estimate.log_marginal for count, estimate in estimates.items()}
+        | {
+            f"jackknife, order 1, {JACKKNIFE_COUNT} samples": vaejax.jackknife(weights),
+            f"jackknife, order 2, {JACKKNIFE_COUNT} samples": vaejax.jackknife(weights, order=2),
+            "annealed importance sampling": annealed.log_marginal,
+            "approximation gap": gap.approximation,
+            "amortisation gap": gap.amortization,
+            "Pareto k of the largest": estimates[COUNTS[-1]].pareto_k,
+            "acceptance rate": annealed.acceptance_rate,
+        }
+    )
+
+
+def simulated_bounds(config: Config, vae: VAE, params: Params, key: Key) -> dict[str, Array]:
+    """Of one example drawn from the model, in nats."""
+    options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
+    estimate = vaejax.bidirectional_monte_carlo(vae, params, key, **options)
+    return {"below": estimate.lower.log_marginal, "above": estimate.upper.log_marginal, "gap": estimate.gap}
+
+
+def conclude(
+    config: Config,
+    experiment: run.Experiment,
+    members: Members,
+    states: dict[str, TrainState],
+    history: dict[str, list[dict]],
+    check_interrupts: Callable[[], None],
+) -> run.Result:
+    vae, xs = experiment.vae, experiment.test[: config.num_examples]
+    on_test, on_simulated, parts = [], [], []
+    for index in range(members.num):
+        state = members.member(states[""], index)
+        test_key, simulated_key, parts_key = jax.random.split(jax.random.fold_in(state.key, BOUNDS + 1), 3)
+        keys = jax.random.split(test_key, len(xs))
+        one = partial(test_bounds, config, vae, state.params)
+        on_test.append(over_examples(lambda example, one=one: one(*example), (keys, xs), "test", check_interrupts))
+        keys = jax.random.split(simulated_key, len(xs))
+        one = partial(simulated_bounds, config, vae, state.params)
+        on_simulated.append(over_examples(one, keys, "simulated", check_interrupts))
+        decompose = partial(vaejax.aggregate_decomposition, vae, num_samples=1000)
+        parts.append(jax.device_get(jax.jit(decompose)(state.params, parts_key, experiment.test)))
+        check_interrupts()
+    return _result(config, members, history[""], on_test, on_simulated, parts)
+
+
+def over_examples(
+    function: Callable[[Any], dict[str, Array]], examples: PyTree, name: str, check_interrupts: Callable[[], None]
+) -> dict[str, np.ndarray]:
+    """`{name: [examples]}`, a few examples at a time with a progress bar."""
+    compiled, found = jax.jit(jax.vmap(function)), []
+    num = len(jax.tree.leaves(examples)[0])
+    with tqdm(
+        total=num, unit="example", desc=f"bounds, {name}", dynamic_ncols=True, disable=not processes.is_first()
+    ) as progress:
+        for first in range(0, num, AT_ONCE):
+            part = jax.tree.map(lambda leaf, first=first: leaf[first : first + AT_ONCE], examples)
+            found.append(jax.device_get(compiled(part)))
+            progress.update(len(jax.tree.leaves(part)[0]))
+            check_interrupts()
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+
+
+def _result(
+    config: Config, members: Members, history: list[dict], on_test: list, on_simulated: list, parts: list
+) -> run.Result:
+    """Numbers over seeds, and the standard error over examples of the first seed."""
+
+    def numbers(found: list[dict[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
+        return {
+            name: evaluation.over_seeds(
+                np.array([values[name].mean() for values in found]),
+                standard_error_over_examples=float(np.std(found[0][name], ddof=1) / np.sqrt(len(found[0][name]))),
+            )
+            for name in found[0]
+        }
+
+    test, simulated = numbers(on_test), numbers(on_simulated)
+    aggregate = {
+        name: evaluation.over_seeds(
+            np.array([float(getattr(part, name).value) for part in parts]),
+            standard_error=float(getattr(parts[0], name).standard_error),
+        )
+        for name in parts[0]._fields
+    }
+    steps = {
+        f"{name} less ELBO": _difference(on_test, name) for name in test if name.startswith(("IWAE", "ann", "jack"))
+    }
+    rows = [(name, *_cells(number)) for name, number in (test | steps).items()]
+    rows += [(f"simulated: {name}", *_cells(number)) for name, number in simulated.items()]
+    rows += [(f"{name.replace('_', ' ')} (all test digits)", *_cells(number)) for name, number in aggregate.items()]
+    best = test["annealed importance sampling"]
+    return run.Result(
+        summary={"units": "nats per example", "test": test, "less_elbo": steps, "simulated": simulated}
+        | {"aggregate": aggregate, "num_examples": config.num_examples, "binarization": "dynamic"},
+        headline=f"log p(x) {evaluation.text(best, 2)} nats by annealing, "
+        f"{evaluation.text(test['ELBO'], 2)} by the ELBO",
+        about=f"{config.num_examples} test digits and as many simulated; {members.describe()}; nats per example; "
+        f"annealing with {config.num_chains} chains of {config.num_temperatures:,} temperatures; ELBO of "
+        f"{ELBO_SAMPLES:,} samples; the last column is the standard error over examples, for the first seed",
+        header=("bound", "log p(x), nats", "over examples"),
+        rows=rows,
+        figures=partial(_figures, history, test),
+        captions={
+            "kl_to_posterior": f"log p(x) by annealing less the ELBO, {FOLLOWED} test digits: KL(q(z|x) || p(z|x)) "
+            "after every epoch.",
+            "bounds": "Every bound on the same test digits, less the ELBO.",
+        },
+    )
+
+
+def _difference(found: list[dict[str, np.ndarray]], name: str) -> dict[str, Any]:
+    differences = [values[name] - values["ELBO"] for values in found]
+    error = float(np.std(differences[0], ddof=1) / np.sqrt(len(differences[0])))
+    return evaluation.over_seeds(np.array([d.mean() for d in differences]), standard_error_over_examples=error)
+
+
+def _cells(number: dict[str, Any]) -> tuple[str, str]:
+    error = number.get("standard_error_over_examples", number.get("standard_error"))
+    return evaluation.text(number, 3), f"± {error:.3f}"
+
+
+def _figures(history: list[dict], test: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    values = np.asarray([row["diagnostics"]["kl_to_posterior"] for row in history], float)
+    counts = [count for count in COUNTS if count > 1]
+
+    def less_elbo(name: str) -> np.ndarray:
+        return np.asarray(test[name]["values"]) - np.asarray(test["ELBO"]["values"])
+
+    bounds = np.stack([less_elbo(f"IWAE, {count:,} samples") for count in counts])
+    annealed = np.broadcast_to(less_elbo("annealed importance sampling"), bounds.shape)
+    return {
+        "kl_to_posterior": plots.curves(
+            [row["epoch"] for row in history],
+            {"KL(q(z|x) || p(z|x))": values},
+            xlabel="epoch",
+            ylabel="log p(x) - ELBO (nats per example)",
+        ),
+        "bounds": plots.curves(
+            counts,
+            {"importance-weighted": bounds, "annealed importance sampling": annealed},
+            xlabel="importance samples",
+            ylabel="bound less ELBO (nats per example)",
+            log_x=True,
+        ),
+    }
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)
