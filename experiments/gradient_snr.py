@@ -56,6 +56,12 @@ class Config(measurement.Config):
     max_samples: int = 1024
     """The largest number of samples K; the others are the powers of two below."""
 
+    def check(self) -> None:
+        if self.max_samples < 2 * FITTED_FROM:
+            raise run.UsageError(f"--max-samples is {self.max_samples}; slopes need at least {2 * FITTED_FROM}.")
+        if self.num_draws % DRAWS_AT_ONCE:
+            raise run.UsageError(f"--num-draws is {self.num_draws}; give a multiple of {DRAWS_AT_ONCE}.")
+
 
 class Params(NamedTuple):
     """mu `[z]`, A `[z, x]` and b `[z]`."""
@@ -154,7 +160,6 @@ def squared_ratios(found: Mapping[str, Moments], name: str) -> np.ndarray:
 
 def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
     """Every objective's ratios, and the slopes fitted to them."""
-    _check(config)
     counts = [2**power for power in range(config.max_samples.bit_length())]
     ratios = {name: np.zeros((2, config.num_seeds, len(counts))) for name in OBJECTIVES}
     cost = sum(counts) * config.num_seeds
@@ -176,13 +181,6 @@ def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
                 for name in OBJECTIVES:
                     ratios[name][:, row, column] = squared_ratios(found, name)
     return _conclude(config, np.asarray(counts), ratios)
-
-
-def _check(config: Config) -> None:
-    if config.max_samples < 2 * FITTED_FROM:
-        raise run.UsageError(f"--max-samples is {config.max_samples}; slopes need at least {2 * FITTED_FROM}.")
-    if config.num_draws % DRAWS_AT_ONCE:
-        raise run.UsageError(f"--num-draws is {config.num_draws}; give a multiple of {DRAWS_AT_ONCE}.")
 
 
 def _conclude(config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarray]) -> run.Result:

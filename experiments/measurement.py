@@ -35,6 +35,9 @@ class Config:
     def seeds(self) -> list[int]:
         return list(range(self.seed, self.seed + self.num_seeds))
 
+    def check(self) -> None:
+        """UsageError where options contradict one another, before anything is written."""
+
 
 Measure = Callable[[Any, Callable[[], None]], Result]
 """`(config, check_interrupts) -> Result`; the second ends the program when the user has asked for that."""
@@ -44,6 +47,7 @@ def measure(name: str, config: Config, function: Measure) -> dict[str, Any]:
     """Runs a measurement into its folder. Returns its summary."""
     started = time.perf_counter()
     run.check_options(config)
+    config.check()
     path, config = folder.find(name, config)
     path = folder.create(path, name, config)
     print(f"folder: {path}", flush=True)
