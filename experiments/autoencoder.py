@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import vaejax
 from experiments import evaluation, mnist, run
+from experiments.figures import over_epochs
 from experiments.members import Members
 from vaejax import datasets, plots
 from vaejax.base import Array, Distribution, Key, Latent, Params
@@ -237,10 +238,9 @@ def contrast_figure(pictures: dict[str, dict[str, Array]]) -> Any:
 
 
 def learning_curves(history: dict[str, list[dict]]) -> dict[str, Any]:
-    series = {arm: [row["test"]["negative_elbo"] for row in rows] for arm, rows in history.items()}
-    epochs, series = plots.of_one_length(series)
-    label = "test loss (nats per example)"
-    return {"learning_curves": plots.curves(epochs, series, xlabel="epoch", ylabel=label, scale_from=len(epochs) // 10)}
+    start = max(map(len, history.values())) // 10
+    curves = over_epochs(history, "negative_elbo", ylabel="test loss (nats per example)", scale_from=start)
+    return {"learning_curves": curves}
 
 
 def make_experiment(config: Config) -> run.Comparison:

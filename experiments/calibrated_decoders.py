@@ -23,6 +23,7 @@ import optax
 
 import vaejax
 from experiments import evaluation, networks, run
+from experiments.figures import over_epochs
 from experiments.members import Members, in_pieces
 from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array, Distribution, Head, Key, Latent, Params, PyTree
@@ -37,6 +38,8 @@ ABOUT = run.About(
 )
 
 SHOWN = 10
+# Decimals of the table's columns.
+DIGITS = {"negative_elbo": 1, "nll": 1, "kl": 2, "bits_per_dimension": 3, "rmse": 4, "detail": 3}
 IMAGE_MEASURES = 200  # a stream of the run's key, apart from those of the evaluation
 MIN_LOG_VARIANCE = -12.0  # The paper's bound of the log standard deviation is -6.
 
@@ -215,7 +218,7 @@ def conclude(
         summaries[name] |= {key: evaluation.over_seeds(values) for key, values in extra.items()}
         if name == BERNOULLI:
             del summaries[name]["bits_per_dimension"]
-        rows.append((name, *_cells(summaries[name])))
+        rows.append((name, *evaluation.cells(summaries[name], DIGITS)))
         check_interrupts()
     pictures = {name: jax.device_get(draw(e.vae, members.first(states[name]), xs)) for name, e in arms.items()}
     bits = summaries[SHARED]["bits_per_dimension"]
@@ -245,11 +248,6 @@ def conclude(
     )
 
 
-def _cells(summary: dict[str, Any]) -> list[str]:
-    digits = {"negative_elbo": 1, "nll": 1, "kl": 2, "bits_per_dimension": 3, "rmse": 4, "detail": 3}
-    return [evaluation.text(summary[name], digits[name]) if name in summary else "" for name in digits]
-
-
 def draw(vae: VAE, state: TrainState, xs: Array) -> dict[str, PyTree]:
     """Rows of images: reconstructions of the first test images, prior samples, and the same with noise."""
     reconstruct_key, sample_key = jax.random.split(jax.random.fold_in(state.key, evaluation.FIGURES))
@@ -276,9 +274,7 @@ def figures(originals: np.ndarray, pictures: dict[str, PyTree], history: dict[st
         rows = {"x": originals} if kind == "reconstructions" else {}
         rows |= {name: images[kind] for name, images in pictures.items()}
         grids[kind] = plots.image_grid(np.stack(list(rows.values())), title=title, row_labels=list(rows))
-    series = {name: [row["test"]["kl"] for row in rows] for name, rows in history.items()}
-    epochs, series = plots.of_one_length(series)
-    return grids | {"kl": plots.curves(epochs, series, xlabel="epoch", ylabel="test KL (nats per example)")}
+    return grids | {"kl": over_epochs(history, "kl", ylabel="test KL (nats per example)")}
 
 
 if __name__ == "__main__":

@@ -100,11 +100,11 @@ def conclude(
     for name, experiment in arms.items():
         summaries[name] = evaluation.summarise(numbers[name], experiment)
         summaries[name]["num_parameters"] = num_parameters(experiment)
-        rows.append((name, f"{summaries[name]['num_parameters']:,}", *_cells(summaries[name])))
+        rows.append((name, f"{summaries[name]['num_parameters']:,}", *evaluation.cells(summaries[name])))
     differences = {
         key: evaluation.over_seeds(numbers[CONVOLUTIONAL][key] - numbers[MLP][key]) for key in evaluation.MEANINGS
     }
-    rows.append((f"{CONVOLUTIONAL} minus {MLP}", "", *_cells(differences, "+")))
+    rows.append((f"{CONVOLUTIONAL} minus {MLP}", "", *evaluation.cells(differences, sign="+")))
     xs, first = arms[MLP].test, {name: members.first(states[name]) for name in arms}
     num_test = len(xs)
     return run.Result(
@@ -132,10 +132,6 @@ def conclude(
     )
 
 
-def _cells(summary: dict[str, Any], sign: str = "") -> list[str]:
-    return [evaluation.text(summary[name], evaluation.DIGITS[name], sign) for name in evaluation.MEANINGS]
-
-
 def _figures(
     vaes: dict[str, vaejax.VAE], states: dict[str, TrainState], xs: Any, history: dict[str, list[dict]]
 ) -> dict[str, Any]:
@@ -151,11 +147,10 @@ def _figures(
     rows = [row for images in samples.values() for row in np.split(np.asarray(images), 2)]
     labels = [label for name in samples for label in (name, "")]
     between = figures.interpolations(vaes[CONVOLUTIONAL], states[CONVOLUTIONAL].params, jnp.asarray(originals))
-    epochs, curves = plots.of_one_length(
-        {name: [row["test"]["negative_elbo"] for row in rows] for name, rows in history.items()}
-    )
     return {
-        "learning_curves": plots.curves(epochs, curves, xlabel="epoch", ylabel="test negative ELBO (nats per example)"),
+        "learning_curves": figures.over_epochs(
+            history, "negative_elbo", ylabel="test negative ELBO (nats per example)"
+        ),
         "reconstructions": plots.image_grid(
             np.stack([np.asarray(row) for row in reconstructions.values()]),
             title="Test images as the models see them, and the mean of p(x|z)",

@@ -4,7 +4,7 @@ Every test example draws from its own key, folded from its index, so that the ba
 nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -183,6 +183,11 @@ def text(number: dict[str, Any], digits: int, sign: str = "") -> str:
     std = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
     diverged = f" ({number['num_diverged']} diverged)" if number["num_diverged"] else ""
     return f"{number['mean']:{sign}.{digits}f}{std}{diverged}"
+
+
+def cells(numbers: Mapping[str, dict[str, Any]], digits: Mapping[str, int] = DIGITS, sign: str = "") -> list[str]:
+    """A row of a table: the numbers that `digits` names, with its decimals; blank where there is none."""
+    return [text(numbers[name], decimals, sign) if name in numbers else "" for name, decimals in digits.items()]
 
 
 def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:

@@ -80,6 +80,12 @@ def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
     return jnp.concatenate([starts[:, None], between, ends[:, None]], axis=1)
 
 
+def over_epochs(history: Mapping[str, list[dict]], number: str, **options: Any) -> Any:
+    """A number of the test set after each epoch, a line an arm; `options` are those of `plots.curves`."""
+    series = {name: [row["test"][number] for row in rows] for name, rows in history.items()}
+    return plots.curves(*plots.of_one_length(series), xlabel="epoch", **options)
+
+
 def learning_curves(history: list[dict]) -> Any:
     """Negative ELBO over epochs, on training batches as they came and on the test set after each epoch."""
     series = {

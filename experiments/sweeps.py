@@ -1,6 +1,5 @@
 """What a sweep says: every setting over its seeds, the differences to a reference paired by seed, and a figure."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -34,10 +33,10 @@ def conclude(
         differences = {name: evaluation.over_seeds(part[name] - parts[reference][name]) for name in evaluation.MEANINGS}
         test = evaluation.summarise(part, experiment)
         settings.append({"setting": setting, "test": test, "difference": differences})
-    rows = [(name, *_cells(entry["test"])) for name, entry in zip(names, settings, strict=True)]
+    rows = [(name, *evaluation.cells(entry["test"])) for name, entry in zip(names, settings, strict=True)]
     for index, (name, entry) in enumerate(zip(names, settings, strict=True)):
         if index != reference:
-            rows.append((f"{name} minus {names[reference]}", *_cells(entry["difference"], "+")))
+            rows.append((f"{name} minus {names[reference]}", *evaluation.cells(entry["difference"], sign="+")))
     best = min(settings, key=lambda entry: entry["test"]["nll"]["mean"] or np.inf)
     return Result(
         summary=summary | {"reference": members.settings[reference], "sweep": settings},
@@ -62,10 +61,6 @@ def _reference(experiment: Experiment, members: Members) -> int:
 
 def _part(members: Members, numbers: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
     return {name: members.of_setting(values, index) for name, values in numbers.items()}
-
-
-def _cells(test: Mapping[str, dict[str, Any]], sign: str = "") -> list[str]:
-    return [evaluation.text(test[name], evaluation.DIGITS[name], sign) for name in evaluation.MEANINGS]
 
 
 def _figures(members: Members, settings: list[dict], history: list[dict]) -> dict[str, Any]:

@@ -22,8 +22,9 @@ import optax
 
 import vaejax
 from experiments import evaluation, run, trigram
+from experiments.figures import over_epochs
 from experiments.members import Members
-from vaejax import datasets, latent, plots, schedules, sequences, text
+from vaejax import datasets, latent, schedules, sequences, text
 from vaejax.base import Array, Key, Latent, Params
 from vaejax.training import TrainState
 
@@ -36,6 +37,8 @@ ABOUT = run.About(
 
 CURED, PLAIN, LANGUAGE_MODEL = "VAE", "plain VAE", "language model"
 SHOWN, STEPS = 6, 7
+# Decimals of the table's columns.
+DIGITS = {"nll": 2, "perplexity": 2, "kl": 2, "active_units": 1, "negative_elbo": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +197,7 @@ def conclude(
         numbers[arm]["perplexity"] = np.exp(numbers[arm]["nll"] / tokens_a_sentence)
         summaries[arm] = evaluation.summarise(numbers[arm], experiment)
         summaries[arm]["perplexity"] = evaluation.over_seeds(numbers[arm]["perplexity"])
-        rows.append((arm, *_cells(summaries[arm])))
+        rows.append((arm, *evaluation.cells(summaries[arm], DIGITS)))
     blank = ("",) * 3
     rows.append(
         ("interpolated trigram", f"{trigram_nll:.2f}", f"{np.exp(trigram_nll / tokens_a_sentence):.2f}", *blank)
@@ -235,11 +238,6 @@ def conclude(
     )
 
 
-def _cells(summary: dict[str, Any]) -> list[str]:
-    digits = {"nll": 2, "perplexity": 2, "kl": 2, "active_units": 1, "negative_elbo": 2}
-    return [evaluation.text(summary[name], decimals) for name, decimals in digits.items()]
-
-
 def write(vae: vaejax.VAE, state: TrainState, test: np.ndarray, vocabulary: text.Vocabulary) -> dict[str, list[str]]:
     """Sentences by the first seed: drawn from the prior, reconstructed, and between two test sentences."""
     sample_key, first_key, second_key = jax.random.split(jax.random.fold_in(state.key, evaluation.FIGURES), 3)
@@ -275,14 +273,11 @@ def write(vae: vaejax.VAE, state: TrainState, test: np.ndarray, vocabulary: text
 
 
 def figures(history: dict[str, list[dict]]) -> Mapping[str, Any]:
-    def over_epochs(name: str, ylabel: str, arms: tuple[str, ...]) -> Any:
-        series = {arm: [row["test"][name] for row in history[arm]] for arm in arms}
-        epochs, series = plots.of_one_length(series)
-        return plots.curves(epochs, series, xlabel="epoch", ylabel=ylabel, scale_from=0 if name == "kl" else 1)
-
+    with_latents = {arm: history[arm] for arm in (CURED, PLAIN)}
+    label = "test negative ELBO (nats per sentence)"
     return {
-        "learning_curves": over_epochs("negative_elbo", "test negative ELBO (nats per sentence)", tuple(history)),
-        "kl": over_epochs("kl", "test KL (nats per sentence)", (CURED, PLAIN)),
+        "learning_curves": over_epochs(history, "negative_elbo", ylabel=label, scale_from=1),
+        "kl": over_epochs(with_latents, "kl", ylabel="test KL (nats per sentence)"),
     }
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import optax
 import pytest
 from cases import standard_promotion
+from epochs import one_device_sharding, report_batch, seed_state, stripes
 from image_files import TWO, official, random_arrays, shrink, write_idx
 
 from vaejax import (
     MLP,
-    TrainState,
     binarize,
     checkpoints,
     datasets,
@@ -31,9 +31,7 @@ from vaejax import (
 )
 from vaejax.streaming import _map_ahead, make_streamed_epoch
 
-# Grey stripes: 55 images, five steps of ten an epoch, and five images left over.
-INDEX, ROW, COLUMN = np.ogrid[:55, :6, :6]
-IMAGES = (100 * ((ROW // 3 + INDEX) % 3) + 2 * COLUMN + INDEX % 5).astype(np.uint8)
+IMAGES = stripes(6)
 VAE = gaussian_vae(latent_size=2, encoder=MLP((8,)), decoder=MLP((8,), (6, 6)))
 OPTIMIZER = standard_promotion(optax.adam(1e-3))
 
@@ -50,15 +48,6 @@ STREAMED = make_streamed_epoch(STEP, 10, steps_per_dispatch=2)
 
 def start(seed=0):
     return jax.jit(partial(init_train_state, VAE, OPTIMIZER))(jax.random.key(seed), jnp.zeros((6, 6)))
-
-
-def report_batch(state, batch):
-    """A step that trains nothing and shows the order of the data."""
-    return state._replace(step=state.step + 1), batch
-
-
-def seed_state(seed=0, step=0):
-    return TrainState((), (), jax.random.key(seed), jnp.int32(step))
 
 
 @cache
@@ -100,9 +89,7 @@ def test_epochs_and_seeds_have_their_own_order():
 
 
 def test_batch_sharding_changes_no_batch():
-    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-    _, batches = report_epoch(batch_sharding=sharding)(seed_state(), np.arange(23))
+    _, batches = report_epoch(batch_sharding=one_device_sharding())(seed_state(), np.arange(23))
     np.testing.assert_array_equal(batches, resident_order()[:4])
 
 

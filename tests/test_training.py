@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from cases import standard_promotion
+from epochs import one_device_sharding, report_batch, seed_state, stripes
 
 from vaejax import (
     MLP,
@@ -28,9 +29,7 @@ VAE = gaussian_vae(latent_size=4, encoder=MLP((32,)), decoder=MLP((32,), (14, 14
 OPTIMIZER = standard_promotion(optax.adam(optax.cosine_decay_schedule(2e-3, 20)))
 LOSS_FN = mean_over_batch(with_transform(partial(negative_elbo, VAE), binarize))
 STEP = make_train_step(LOSS_FN, OPTIMIZER)
-# Grey stripes in three places, from integers alone: five steps of ten an epoch, and five images left over.
-INDEX, ROW, COLUMN = np.ogrid[:55, :14, :14]
-DATA = (100 * ((ROW // 3 + INDEX) % 3) + 2 * COLUMN + INDEX % 5).astype(np.uint8)
+DATA = stripes(14)
 EPOCH = jax.jit(make_train_epoch(STEP, 10))
 DISPATCH = jax.jit(make_train_epoch(STEP, 10, steps_per_dispatch=2))
 
@@ -50,15 +49,6 @@ def advance(epoch, state, num_calls, *, axis=0):
 
 
 # order
-
-
-def seed_state(seed=0, step=0):
-    return TrainState((), (), jax.random.key(seed), jnp.int32(step))
-
-
-def report_batch(state, batch):
-    """A step that trains nothing and shows the order of the data."""
-    return state._replace(step=state.step + 1), batch
 
 
 @cache
@@ -104,9 +94,7 @@ def test_leaves_of_the_data_stay_together():
 
 
 def test_batch_sharding_changes_no_batch():
-    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-    np.testing.assert_array_equal(order_of(1, batch_sharding=sharding), order_of(1))
+    np.testing.assert_array_equal(order_of(1, batch_sharding=one_device_sharding()), order_of(1))
 
 
 # steps
