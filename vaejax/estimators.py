@@ -64,7 +64,11 @@ def log_marginal(
     sums = log_sums(jnp.uint32(num_samples - first_count), first_count)
     chunks = jnp.arange(num_chunks if left_over else num_chunks - 1, dtype=jnp.uint32)
     (log_sum, log_sum_of_squares), _ = jax.lax.scan(add_chunk, sums, chunks)
+    return estimate_from_log_sums(log_sum, log_sum_of_squares, num_samples)
 
+
+def estimate_from_log_sums(log_sum: Array, log_sum_of_squares: Array, num_samples: int) -> MarginalEstimate:
+    """The estimate from log sum w and log sum w^2 over that many weights, with E[w] = p(x)."""
     effective_sample_size = jnp.exp(2 * log_sum - log_sum_of_squares)
     # Var(log mean w) ~ Var(w) / (n E[w]^2), with the unbiased variance: (n / ESS - 1) / (n - 1).
     relative_variance = jnp.maximum(num_samples / effective_sample_size - 1, 0) / max(num_samples - 1, 1)
