@@ -67,6 +67,14 @@ def draw_examples(params: Params, num, *, seed=0):
     return np.float32(z @ params.loadings.T + params.offset + np.exp(params.log_noise / 2) * noise)
 
 
+def draw_posterior(params: Params, x, num, *, seed=0):
+    """`[num, z]`, exact samples of p(z|x)."""
+    noise = np.exp(params.log_noise)
+    covariance = np.linalg.inv(np.eye(params.loadings.shape[1]) + params.loadings.T @ params.loadings / noise)
+    mean = covariance @ params.loadings.T @ (x - params.offset) / noise
+    return np.float32(np.random.default_rng(seed).multivariate_normal(mean, covariance, size=num))
+
+
 def recording(vae: VAE) -> tuple[VAE, list]:
     """The VAE, and a list that grows by each latent that it decodes."""
     decoded = []
