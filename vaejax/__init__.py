@@ -1,5 +1,15 @@
 """vaejax: variational autoencoders as pure functions."""
 
+from vaejax.annealing import (
+    AnnealedEstimate,
+    BidirectionalEstimate,
+    adapt_step_sizes,
+    annealed_estimate,
+    annealed_importance_sampling,
+    bidirectional_monte_carlo,
+    reverse_annealed_estimate,
+    reverse_annealed_importance_sampling,
+)
 from vaejax.base import VAE, Distribution, Head, KlFn, Latents
 from vaejax.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, ResidualDecoder, ResidualEncoder
 from vaejax.datasets import binarize
@@ -17,6 +27,7 @@ from vaejax.distributions import (
     soft_bounds,
 )
 from vaejax.estimators import MarginalEstimate, active_units, log_marginal
+from vaejax.hamiltonian import hamiltonian_transition
 from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, traverse
 from vaejax.likelihoods import (
     ContinuousBernoulli,
@@ -63,6 +74,17 @@ from vaejax.sequences import (
     Sentence,
     drop_words,
 )
+from vaejax.tempering import (
+    AnnealingState,
+    anneal,
+    init_annealing,
+    init_reverse_annealing,
+    linear_spacing,
+    reverse_anneal,
+    sigmoidal_spacing,
+    start_at_posterior,
+    start_at_prior,
+)
 from vaejax.training import StepMetrics, TrainState, init_train_state, make_train_epoch, make_train_step
 
 __version__ = "0.1.0"
@@ -70,8 +92,11 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "VAE",
+    "AnnealedEstimate",
+    "AnnealingState",
     "Autoregressive",
     "Bernoulli",
+    "BidirectionalEstimate",
     "Categorical",
     "CausalConvolutionDecoder",
     "ContinuousBernoulli",
@@ -102,7 +127,12 @@ __all__ = [
     "StudentT",
     "TrainState",
     "active_units",
+    "adapt_step_sizes",
+    "anneal",
+    "annealed_estimate",
+    "annealed_importance_sampling",
     "as_network",
+    "bidirectional_monte_carlo",
     "binarize",
     "bits_per_dimension",
     "categorical_head",
@@ -116,6 +146,9 @@ __all__ = [
     "fixed_variance_normal_head",
     "free_bits",
     "gaussian_vae",
+    "hamiltonian_transition",
+    "init_annealing",
+    "init_reverse_annealing",
     "init_train_state",
     "interpolate",
     "kl_closed_form",
@@ -123,6 +156,7 @@ __all__ = [
     "kl_monte_carlo",
     "kl_per_dimension",
     "laplace_head",
+    "linear_spacing",
     "log_marginal",
     "log_weight",
     "loss_of_means",
@@ -138,11 +172,17 @@ __all__ = [
     "poisson_head",
     "reconstruct",
     "reparameterize",
+    "reverse_anneal",
+    "reverse_annealed_estimate",
+    "reverse_annealed_importance_sampling",
     "sample",
     "sequence_vae",
     "shared_variance_normal_head",
+    "sigmoidal_spacing",
     "simple_head",
     "soft_bounds",
+    "start_at_posterior",
+    "start_at_prior",
     "student_t_head",
     "traverse",
     "with_compute_dtype",
