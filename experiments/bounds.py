@@ -24,7 +24,7 @@ from tqdm import tqdm
 import vaejax
 from experiments import evaluation, mnist, processes, run
 from experiments.members import Members
-from vaejax import annealing, plots
+from vaejax import plots
 from vaejax.base import VAE, Array, Key, Params, PyTree
 from vaejax.training import TrainState
 
@@ -70,7 +70,7 @@ def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
         key, x = example
         annealing_key, elbo_key = jax.random.split(key)
         log_marginal = vaejax.annealed_importance_sampling(
-            vae, state.params, annealing_key, x, initial=annealing.from_posterior, **FOLLOWED_OPTIONS
+            vae, state.params, annealing_key, x, initial=vaejax.start_at_posterior, **FOLLOWED_OPTIONS
         ).log_marginal
         return log_marginal - mean_elbo(vae, state.params, elbo_key, x)
 
@@ -117,7 +117,7 @@ def simulated_bounds(config: Config, vae: VAE, params: Params, key: Key) -> dict
     """Of one example drawn from the model, in nats."""
     options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
     estimate = vaejax.bidirectional_monte_carlo(vae, params, key, **options)
-    return {"below": estimate.lower.log_marginal, "above": estimate.upper.log_marginal, "gap": estimate.gap}
+    return {"below": estimate.lower, "above": estimate.upper, "gap": estimate.gap}
 
 
 def conclude(

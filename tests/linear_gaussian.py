@@ -60,19 +60,19 @@ def exact_elbo(params: Params, x):
     return log_likelihood - kl_divergence(posterior, vae.prior(params))
 
 
-def draw_posterior(params: Params, x, num, *, seed=0):
-    """`[num, z]` from p(z|x) itself."""
-    precision = np.eye(params.loadings.shape[1]) + params.loadings.T @ params.loadings / np.exp(params.log_noise)
-    mean = np.linalg.solve(precision, params.loadings.T @ (x - params.offset)) / np.exp(params.log_noise)
-    noise = np.random.default_rng(seed).normal(size=(num, len(mean)))
-    return np.float32(mean + np.linalg.solve(np.linalg.cholesky(precision).T, noise.T).T)
-
-
 def draw_examples(params: Params, num, *, seed=0):
     """`[num, x]` from the model itself."""
     random = np.random.default_rng(seed)
     z, noise = random.normal(size=(num, params.loadings.shape[1])), random.normal(size=(num, params.offset.size))
     return np.float32(z @ params.loadings.T + params.offset + np.exp(params.log_noise / 2) * noise)
+
+
+def draw_posterior(params: Params, x, num, *, seed=0):
+    """`[num, z]`, exact samples of p(z|x)."""
+    noise = np.exp(params.log_noise)
+    covariance = np.linalg.inv(np.eye(params.loadings.shape[1]) + params.loadings.T @ params.loadings / noise)
+    mean = covariance @ params.loadings.T @ (x - params.offset) / noise
+    return np.float32(np.random.default_rng(seed).multivariate_normal(mean, covariance, size=num))
 
 
 def recording(vae: VAE) -> tuple[VAE, list]:

@@ -13,8 +13,10 @@ from vaejax.annealing import (
     AnnealedEstimate,
     BidirectionalEstimate,
     adapt_step_sizes,
+    annealed_estimate,
     annealed_importance_sampling,
     bidirectional_monte_carlo,
+    reverse_annealed_estimate,
     reverse_annealed_importance_sampling,
 )
 from vaejax.base import VAE, Distribution, Head, KlFn, Latents
@@ -54,6 +56,7 @@ from vaejax.estimators import (
     log_marginal,
     optimal_posterior,
 )
+from vaejax.hamiltonian import hamiltonian_transition
 from vaejax.importance import negative_dreg, negative_miwae, negative_piwae, negative_renyi
 from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, traverse
 from vaejax.likelihoods import (
@@ -102,23 +105,31 @@ from vaejax.sequences import (
     Sentence,
     drop_words,
 )
+from vaejax.tempering import (
+    AnnealingState,
+    anneal,
+    init_annealing,
+    init_reverse_annealing,
+    linear_spacing,
+    reverse_anneal,
+    sigmoidal_spacing,
+    start_at_posterior,
+    start_at_prior,
+)
 from vaejax.training import StepMetrics, TrainState, init_train_state, make_train_epoch, make_train_step
 from vaejax.weights import jackknife, pareto_k
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnnealedEstimate",
-    "BidirectionalEstimate",
-    "adapt_step_sizes",
-    "annealed_importance_sampling",
-    "bidirectional_monte_carlo",
-    "reverse_annealed_importance_sampling",
     "MLP",
     "VAE",
     "AggregateDecomposition",
+    "AnnealedEstimate",
+    "AnnealingState",
     "Autoregressive",
     "Bernoulli",
+    "BidirectionalEstimate",
     "Categorical",
     "CausalConvolutionDecoder",
     "ContinuousBernoulli",
@@ -155,9 +166,14 @@ __all__ = [
     "TotalCorrelationTerms",
     "TrainState",
     "active_units",
+    "adapt_step_sizes",
     "aggregate_decomposition",
+    "anneal",
+    "annealed_estimate",
+    "annealed_importance_sampling",
     "as_network",
     "beta_tcvae_loss",
+    "bidirectional_monte_carlo",
     "binarize",
     "bits_per_dimension",
     "capacity",
@@ -177,8 +193,11 @@ __all__ = [
     "free_bits",
     "gaussian_kernel",
     "gaussian_vae",
+    "hamiltonian_transition",
     "inference_gap",
     "info_vae_loss",
+    "init_annealing",
+    "init_reverse_annealing",
     "init_train_state",
     "interpolate",
     "inverse_multiquadratic_kernel",
@@ -189,6 +208,7 @@ __all__ = [
     "kl_per_dimension",
     "kl_sticking_the_landing",
     "laplace_head",
+    "linear_spacing",
     "log_marginal",
     "log_weight",
     "log_weights",
@@ -215,11 +235,17 @@ __all__ = [
     "poisson_head",
     "reconstruct",
     "reparameterize",
+    "reverse_anneal",
+    "reverse_annealed_estimate",
+    "reverse_annealed_importance_sampling",
     "sample",
     "sequence_vae",
     "shared_variance_normal_head",
+    "sigmoidal_spacing",
     "simple_head",
     "soft_bounds",
+    "start_at_posterior",
+    "start_at_prior",
     "student_t_head",
     "traverse",
     "with_compute_dtype",

@@ -1,37 +1,49 @@
-"""Annealed importance sampling: log p(x) from below for any example, and from above too for one drawn from the model.
+"""Annealed importance sampling and bidirectional Monte Carlo: log p(x) of one example between two stochastic bounds.
 
-The path leads from an initial distribution p_0(z) (the prior, or q(z|x)) to p(x, z) through
-f_b(z) = p_0(z)^(1 - b) p(x, z)^b with b rising from 0 to 1, with Hamiltonian Monte Carlo at every b. For continuous z.
+A run in one call is `annealed_importance_sampling`. A long one goes in pieces, which may be saved in between:
+`adapt_step_sizes`, `init_annealing`, then `anneal` as often as needed, and `annealed_estimate`.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from vaejax.base import VAE, Array, Distribution, Example, Key, Latent, Params, check_count, require
-from vaejax.objectives import log_mean_exp
+from vaejax.base import VAE, Array, Example, Key, Latent, Params, check_count, require
+from vaejax.tempering import (
+    AnnealingState,
+    InitialFn,
+    Spacing,
+    anneal,
+    init_annealing,
+    init_reverse_annealing,
+    make_path,
+    reverse_anneal,
+    sigmoidal_spacing,
+    start_at_prior,
+)
+from vaejax.weights import mean_with_error
 
-Initial = Callable[[VAE, Params, Example], Distribution]
-"""`(vae, params, x) -> p_0(z)`, where the path starts."""
-
+# The preliminary run: where the search starts, its transitions at the first temperature, and how fast it goes there
+# and after.
 _FIRST_STEP_SIZE = 0.1
-# Step sizes are drawn afresh for each transition, within this share of what was asked for.
-_JITTER = 0.2
+_BURN_IN = 100
+_BURN_IN_RATE = 0.5
+_RATE = 0.1
 
 
 class AnnealedEstimate(NamedTuple):
-    """An estimate of log p(x) of one example from independent chains.
+    """A stochastic bound on log p(x) of one example.
 
     Attributes:
-      log_marginal: in nats. Forwards, its expectation is at most log p(x); backwards, at least.
-      standard_error: Monte-Carlo standard error of it, in nats, by the delta method over chains; too small where the
-        effective sample size is, and it does not cover the bias.
-      effective_sample_size: of the chains' weights, between 1 and their number.
-      acceptance_rate: of the transitions, averaged over chains and temperatures.
+      log_marginal: the bound, in nats: lower in expectation if the chains went forward, upper if in reverse.
+      standard_error: its Monte-Carlo standard error over the chains, in nats, by the delta method; infinite for one
+        chain. It does not cover the bias of the bound. It never exceeds 1 and is too small where a few weights
+        dominate, as 16 may well; in reverse it does not see that all chains share one start. Over a set, take the
+        deviation over examples or compare two independent runs.
+      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of chains; in reverse, of 1 / w.
+      acceptance_rate: mean acceptance probability over chains and temperatures.
     """
 
     log_marginal: Array
@@ -41,115 +53,37 @@ class AnnealedEstimate(NamedTuple):
 
 
 class BidirectionalEstimate(NamedTuple):
-    """Two estimates of log p(x) for an example x drawn from the model.
+    """Both bounds on log p(x) of one simulated example, in nats.
 
     Attributes:
-      lower: annealed importance sampling; its expectation is at most log p(x).
-      upper: the reverse from the z that x was drawn with; its expectation is at least log p(x).
-      gap: upper less lower, in nats: what the error of either is at most, in expectation.
+      lower: of the forward chains; at most log p(x) in expectation.
+      upper: of the reverse chains; at least log p(x) in expectation.
+      gap: upper - lower. Its expectation bounds the error of either; a single one may be negative.
+      forward: the `AnnealedEstimate` behind `lower`.
+      reverse: the `AnnealedEstimate` behind `upper`.
+      x: the simulated example.
     """
 
-    lower: AnnealedEstimate
-    upper: AnnealedEstimate
+    lower: Array
+    upper: Array
     gap: Array
+    forward: AnnealedEstimate
+    reverse: AnnealedEstimate
+    x: Example
 
 
-def from_prior(vae: VAE, params: Params, x: Example) -> Distribution:
-    """p_0(z) = p(z)."""
-    del x
-    return vae.prior(params)
+def annealed_estimate(state: AnnealingState) -> AnnealedEstimate:
+    """log 1/n sum_i w_i of n chains that went forward to the end of the path: a stochastic lower bound."""
+    log_sum, log_sum_of_squares = jax.nn.logsumexp(state.log_weight), jax.nn.logsumexp(2 * state.log_weight)
+    estimate = mean_with_error(log_sum, log_sum_of_squares, state.log_weight.shape[0])
+    acceptance_rate = jnp.mean(state.acceptance) / state.position.astype(state.acceptance.dtype)
+    return AnnealedEstimate(*estimate, acceptance_rate)
 
 
-def from_posterior(vae: VAE, params: Params, x: Example) -> Distribution:
-    """p_0(z) = q(z|x): nearer to the target, but blind to what q misses."""
-    return vae.encode(params, x)
-
-
-def sigmoidal(num_temperatures: int) -> Array:
-    """Inverse temperatures `[num_temperatures + 1]` from 0 to 1, sigmoid(4 (2 t / T - 1)) rescaled: dense at the ends.
-
-    Source: Wu et al. 2017, section 3.1.
-    """
-    raw = jax.nn.sigmoid(jnp.linspace(-4.0, 4.0, num_temperatures + 1))
-    return (raw - raw[0]) / (raw[-1] - raw[0])
-
-
-def linear(num_temperatures: int) -> Array:
-    """Inverse temperatures `[num_temperatures + 1]` from 0 to 1 at equal distances."""
-    return jnp.linspace(0.0, 1.0, num_temperatures + 1)
-
-
-def hamiltonian_step(
-    log_density: Callable[[Array], Array], key: Key, z: Array, step_size: Array, num_leapfrog: int
-) -> tuple[Array, Array]:
-    """One transition of Hamiltonian Monte Carlo that leaves exp(log_density) invariant.
-
-    Args:
-      log_density: of a vector, up to a constant.
-      key: decides momentum and acceptance.
-      z: `[size]`.
-      step_size: of the leapfrog integrator, with unit masses.
-      num_leapfrog: steps of it.
-
-    Returns:
-      The next z, and the probability with which the proposal was accepted.
-
-    Source: Neal 2011, section 5.3.2.1.
-    """
-    momentum_key, accept_key, jitter_key = jax.random.split(key, 3)
-    # Without it, a trajectory of a Gaussian's period would come back to where it began.
-    step_size = step_size * jax.random.uniform(jitter_key, (), z.dtype, 1 - _JITTER, 1 + _JITTER)
-    momentum = jax.random.normal(momentum_key, z.shape, z.dtype)
-    value_and_slope = jax.value_and_grad(log_density)
-    before, slope = value_and_slope(z)
-
-    def leapfrog(state: tuple, _: None) -> tuple[tuple, None]:
-        z, momentum, _, slope = state
-        momentum = momentum + step_size / 2 * slope
-        z = z + step_size * momentum
-        value, slope = value_and_slope(z)
-        return (z, momentum + step_size / 2 * slope, value, slope), None
-
-    (proposal, last, after, _), _ = jax.lax.scan(leapfrog, (z, momentum, before, slope), length=num_leapfrog)
-    energy_lost = after - before - (jnp.sum(jnp.square(last)) - jnp.sum(jnp.square(momentum))) / 2
-    # A trajectory that left the finite numbers is refused.
-    probability = jnp.where(jnp.isfinite(energy_lost), jnp.exp(jnp.minimum(energy_lost, 0)), 0)
-    accepted = jax.random.uniform(accept_key, (), z.dtype) < probability
-    return jnp.where(accepted, proposal, z), probability
-
-
-class _Path(NamedTuple):
-    """The path of one example, over latents as vectors.
-
-    Attributes:
-      initial: p_0(z).
-      flatten: z to a vector.
-      log_initial: log p_0 of a vector.
-      log_ratio: log p(x, z) - log p_0(z) of a vector.
-    """
-
-    initial: Distribution
-    flatten: Callable[[Latent], Array]
-    log_initial: Callable[[Array], Array]
-    log_ratio: Callable[[Array], Array]
-
-    def log_density(self, temperature: Array) -> Callable[[Array], Array]:
-        return lambda z: self.log_initial(z) + temperature * self.log_ratio(z)
-
-
-def _make_path(vae: VAE, params: Params, x: Example, initial: Initial) -> _Path:
-    start, prior = initial(vae, params, x), vae.prior(params)
-    example = jax.eval_shape(require(start, "sample_and_log_prob"), jax.random.key(0))[0]
-    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(example)):
-        raise TypeError(f"annealing needs a z of real numbers; it is {example}.")
-    _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example))
-
-    def log_ratio(flat: Array) -> Array:
-        z = unravel(flat)
-        log_joint = require(vae.decode(params, z), "log_prob")(x) + require(prior, "log_prob")(z)
-        return log_joint - require(start, "log_prob")(z)
-
-    return _Path(start, lambda z: ravel_pytree(z)[0], lambda flat: require(start, "log_prob")(unravel(flat)), log_ratio)
+def reverse_annealed_estimate(state: AnnealingState) -> AnnealedEstimate:
+    """-log 1/n sum_i 1 / w_i of n chains that went back to the start of the path: a stochastic upper bound."""
+    estimate = annealed_estimate(state._replace(log_weight=-state.log_weight))
+    return estimate._replace(log_marginal=-estimate.log_marginal)
 
 
 def adapt_step_sizes(
@@ -161,43 +95,53 @@ def adapt_step_sizes(
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    initial: Initial = from_prior,
-    spacing: Callable[[int], Array] = sigmoidal,
-    target: float = 0.65,
+    spacing: Spacing = sigmoidal_spacing,
+    initial: InitialFn = start_at_prior,
+    target_acceptance: float = 0.65,
+    num_transitions: int = 1000,
 ) -> Array:
-    """Step sizes `[num_temperatures]` at which the share `target` of proposals is accepted, from a run of its own.
+    """A step size for each temperature, shared by the chains, at which about `target_acceptance` is accepted.
 
-    The step size grows by a tenth of what the chains' mean acceptance exceeds the target by, and shrinks likewise. A
-    measured run must not adapt: its weights would no longer average to p(x).
+    A preliminary forward run: after each transition log e grows by 0.1 (acceptance - target), the acceptance
+    probability averaged over chains. Give a run its result and a key other than this one: a step size that depends on
+    the chains which it moves would bias their weights.
+
+    Args:
+      target_acceptance: within (0, 1).
+      num_transitions: of each chain, in all; rounded up to the same number, one at least, at each temperature. 100
+        more come first, so that where the search starts does not matter.
+
+    For the rest, and what else is raised, see `annealed_importance_sampling`.
+
+    Returns:
+      `[num_temperatures]`.
 
     Raises:
-      ValueError: a count is not a positive integer.
-      TypeError: z is not of real numbers.
+      ValueError: `target_acceptance` is outside (0, 1), or `num_transitions` is not a positive integer.
 
-    Source: the target of Wu et al. 2017, section 3.1.
+    Source: Wu et al. 2017 for 65 %; they too fix the step sizes in a preliminary run.
     """
-    _check_counts(num_chains, num_temperatures, num_leapfrog)
-    path, temperatures = _make_path(vae, params, x, initial), spacing(num_temperatures)
-    start_key, run_key = jax.random.split(key)
-    zs = jax.vmap(lambda key: path.flatten(path.initial.sample_and_log_prob(key)[0]))(
-        jax.random.split(start_key, num_chains)
-    )
+    check_count("num_temperatures", num_temperatures)
+    check_count("num_transitions", num_transitions)
+    if not 0 < target_acceptance < 1:
+        raise ValueError(f"target_acceptance is {target_acceptance}; give a number within (0, 1), such as 0.65.")
+    path = make_path(vae, params, x, num_temperatures, num_leapfrog, spacing, initial)
+    initial_key, transition_key = jax.random.split(key)
+    state = init_annealing(vae, params, initial_key, x, num_chains=num_chains, initial=initial)
+    repeats = -(-num_transitions // num_temperatures)
 
-    def step(state: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Array]:
-        zs, log_step = state
-        keys = jax.random.split(jax.random.fold_in(run_key, t), num_chains)
+    def step(carry: tuple[Latent, Array], index: Array) -> tuple[tuple[Latent, Array], Array]:
+        z, log_step_size = carry
+        t = jnp.maximum(index - _BURN_IN, 0) // repeats
+        z, acceptance = path.move(jax.random.fold_in(transition_key, index), z, t, jnp.exp(log_step_size))
+        error = jnp.mean(acceptance).astype(log_step_size.dtype) - target_acceptance
+        rate = jnp.where(index < _BURN_IN, _BURN_IN_RATE, _RATE).astype(error.dtype)
+        return (z, log_step_size + rate * error), log_step_size
 
-        def transition(key: Key, z: Array) -> tuple[Array, Array]:
-            return hamiltonian_step(path.log_density(temperatures[t]), key, z, jnp.exp(log_step), num_leapfrog)
-
-        zs, probabilities = jax.vmap(transition)(keys, zs)
-        return (zs, log_step + 0.1 * (jnp.mean(probabilities) - target)), jnp.exp(log_step)
-
-    first = jnp.full((), math.log(_FIRST_STEP_SIZE), zs.dtype)
-    # The start of the path comes twice: at first the step size has yet to find its order of magnitude.
-    (_, last), _ = jax.lax.scan(step, (zs, first), jnp.arange(1, min(num_temperatures, 100) + 1))
-    _, step_sizes = jax.lax.scan(step, (zs, last), jnp.arange(1, num_temperatures + 1))
-    return step_sizes
+    first = jnp.asarray(math.log(_FIRST_STEP_SIZE), state.log_weight.dtype)
+    indices = jnp.arange(_BURN_IN + repeats * num_temperatures, dtype=jnp.int32)
+    _, log_step_sizes = jax.lax.scan(step, (state.z, first), indices)
+    return jnp.exp(jnp.mean(log_step_sizes[_BURN_IN:].reshape(num_temperatures, repeats), axis=1))
 
 
 def annealed_importance_sampling(
@@ -209,65 +153,45 @@ def annealed_importance_sampling(
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    initial: Initial = from_prior,
-    spacing: Callable[[int], Array] = sigmoidal,
+    spacing: Spacing = sigmoidal_spacing,
+    initial: InitialFn = start_at_prior,
     step_sizes: Array | None = None,
 ) -> AnnealedEstimate:
-    """log 1/n sum_i w_i of one example, log w = sum_t (b_t - b_(t-1)) [log p(x, z_t) - log p_0(z_t)], in nats.
+    """log 1/n sum_i w_i over n annealed chains, of one example, in nats; E[w] = p(x) at any number of temperatures.
 
-    z_1 ~ p_0, and z_(t+1) follows from z_t by a transition that leaves f_(b_t) invariant. E[w] = p(x), so that the
-    expectation of the estimate is at most log p(x). Memory does not grow with the temperatures. A transition costs
-    `num_leapfrog` + 1 gradients of the decoder.
+    Each chain starts at z_0 ~ p_0(z) and passes T temperatures, where w = prod_t [p(x, z_t) / p_0(z_t)]^(b_(t+1) - b_t)
+    and z_(t+1) comes from z_t by a Hamiltonian transition that leaves f_b(t+1) invariant. A chain costs
+    T (num_leapfrog + 1) gradients of the decoder, and as many again where step sizes are adapted. It is `anneal` with
+    `adapt_key, initial_key, transition_key = jax.random.split(key, 3)`.
 
     Args:
-      vae: the model.
+      vae: the model; its prior and likelihood need a `log_prob` that is differentiable in z.
       params: its parameters.
-      key: decides all of it.
+      key: decides everything.
       x: one example; `vmap` or `jax.lax.map` over a set, with a key each.
-      num_chains: n, independent.
-      num_temperatures: T.
-      num_leapfrog: steps of each transition.
-      initial: p_0: `from_prior`, or `from_posterior`.
-      spacing: T to the inverse temperatures `[T + 1]`, from 0 to 1: `sigmoidal` or `linear`.
-      step_sizes: `[T]`, from `adapt_step_sizes` with the same options; by default adapted here, which doubles the cost.
+      num_chains: n, held at once.
+      num_temperatures: T. Memory grows with it by a few numbers a temperature, whatever the model.
+      num_leapfrog: leapfrog steps a transition.
+      spacing: `T -> [T + 1]` inverse temperatures from 0 to 1, never falling.
+      initial: p_0(z): `start_at_prior`, `start_at_posterior`, or a function `(vae, params, x) -> Distribution`.
+      step_sizes: `[T]`, found independently of this run; by default `adapt_step_sizes` with a key of its own.
 
     Raises:
-      ValueError: a count is not a positive integer, or `step_sizes` has another length.
-      TypeError: z is not of real numbers.
+      ValueError: a count is not a positive integer, or the spacing or step sizes are not as many as they should be.
+      TypeError: z holds anything but floats, or a distribution lacks a `log_prob`.
 
-    Source: Neal 2001; chains, steps and spacing of Wu et al. 2017, section 3.1.
+    Source: Neal 2001, section 2; 16 chains, 10 leapfrog steps and 65 %: Wu et al. 2017.
     """
-    _check_counts(num_chains, num_temperatures, num_leapfrog)
-    adapt_key, start_key, run_key = jax.random.split(key, 3)
+    check_count("num_temperatures", num_temperatures)
+    options = {"num_leapfrog": num_leapfrog, "spacing": spacing, "initial": initial}
+    counts = {"num_chains": num_chains, "num_temperatures": num_temperatures}
+    adapt_key, initial_key, transition_key = jax.random.split(key, 3)
     if step_sizes is None:
-        step_sizes = adapt_step_sizes(
-            vae,
-            params,
-            adapt_key,
-            x,
-            num_chains=num_chains,
-            num_temperatures=num_temperatures,
-            num_leapfrog=num_leapfrog,
-            initial=initial,
-            spacing=spacing,
-        )
-    _check_step_sizes(step_sizes, num_temperatures)
-    path, temperatures = _make_path(vae, params, x, initial), spacing(num_temperatures)
-
-    def chain(start_key: Key, key: Key) -> tuple[Array, Array]:
-        def step(state: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Array]:
-            z, log_weight = state
-            log_weight = log_weight + (temperatures[t] - temperatures[t - 1]) * path.log_ratio(z)
-            step_key, density = jax.random.fold_in(key, t), path.log_density(temperatures[t])
-            z, probability = hamiltonian_step(density, step_key, z, step_sizes[t - 1], num_leapfrog)
-            return (z, log_weight), probability
-
-        z = path.flatten(path.initial.sample_and_log_prob(start_key)[0])
-        start = z, jnp.zeros((), z.dtype)
-        (_, log_weight), probabilities = jax.lax.scan(step, start, jnp.arange(1, num_temperatures + 1))
-        return log_weight, jnp.mean(probabilities)
-
-    return _estimate(*jax.vmap(chain)(jax.random.split(start_key, num_chains), jax.random.split(run_key, num_chains)))
+        step_sizes = adapt_step_sizes(vae, params, adapt_key, x, **counts, **options)
+    _check_length(step_sizes, num_temperatures)
+    state = init_annealing(vae, params, initial_key, x, num_chains=num_chains, initial=initial)
+    state = anneal(vae, params, transition_key, x, state, num_temperatures, step_sizes=step_sizes, **options)
+    return annealed_estimate(state)
 
 
 def reverse_annealed_importance_sampling(
@@ -277,95 +201,81 @@ def reverse_annealed_importance_sampling(
     x: Example,
     z: Latent,
     *,
-    step_sizes: Array,
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    initial: Initial = from_prior,
-    spacing: Callable[[int], Array] = sigmoidal,
+    spacing: Spacing = sigmoidal_spacing,
+    initial: InitialFn = start_at_prior,
+    step_sizes: Array | None = None,
 ) -> AnnealedEstimate:
-    """-log 1/n sum_i w_i with the path run backwards from z ~ p(z|x): an estimate that is too large in expectation.
+    """-log 1/n sum_i 1 / w_i over n chains from an exact sample z of p(z|x) back to p_0, in nats: an upper bound.
 
-    E[w] = 1 / p(x) for an exact draw of the posterior, which is known for an example that was drawn from the model:
-    the z that it was drawn with. All chains start there; each alone, and hence their mean, keeps that expectation.
+    E[1 / w] = 1 / p(x), so that the expectation is at least log p(x). Data simulated from the model come with one exact
+    sample, the z that made x, and every chain starts there: each is unbiased, but they are not independent, so that
+    more chains narrow the bound only as far as the chains forget z. From a z that is no exact sample it is no bound.
 
     Args:
-      vae, params, key, x: as in `annealed_importance_sampling`.
-      z: one exact draw from p(z|x).
-      step_sizes: `[num_temperatures]`, from `adapt_step_sizes`, in the order of the forward path.
-      num_chains, num_temperatures, num_leapfrog, initial, spacing: likewise.
+      key: decides everything: `adapt_key, transition_key = jax.random.split(key)`.
+      z: one exact sample of the posterior. Step sizes must not depend on it.
 
-    Raises:
-      ValueError: a count is not a positive integer, or `step_sizes` has another length.
-      TypeError: z is not of real numbers.
+    For the rest, and what is raised, see `annealed_importance_sampling`.
 
-    Source: Grosse, Ghahramani & Adams 2015, section 4.
+    Source: Grosse et al. 2015.
     """
-    _check_counts(num_chains, num_temperatures, num_leapfrog)
-    _check_step_sizes(step_sizes, num_temperatures)
-    path, temperatures = _make_path(vae, params, x, initial), spacing(num_temperatures)
-
-    def chain(key: Key) -> tuple[Array, Array]:
-        def step(state: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Array]:
-            z, log_weight = state
-            step_key, density = jax.random.fold_in(key, t), path.log_density(temperatures[t])
-            z, probability = hamiltonian_step(density, step_key, z, step_sizes[t - 1], num_leapfrog)
-            return (z, log_weight - (temperatures[t] - temperatures[t - 1]) * path.log_ratio(z)), probability
-
-        flat = path.flatten(z)
-        start = flat, jnp.zeros((), flat.dtype)
-        (_, log_weight), probabilities = jax.lax.scan(step, start, jnp.arange(num_temperatures, 0, -1))
-        return log_weight, jnp.mean(probabilities)
-
-    estimate = _estimate(*jax.vmap(chain)(jax.random.split(key, num_chains)))
-    return estimate._replace(log_marginal=-estimate.log_marginal)
+    check_count("num_temperatures", num_temperatures)
+    options = {"num_leapfrog": num_leapfrog, "spacing": spacing, "initial": initial}
+    counts = {"num_chains": num_chains, "num_temperatures": num_temperatures}
+    adapt_key, transition_key = jax.random.split(key)
+    if step_sizes is None:
+        step_sizes = adapt_step_sizes(vae, params, adapt_key, x, **counts, **options)
+    _check_length(step_sizes, num_temperatures)
+    state = init_reverse_annealing(z, num_chains=num_chains)
+    state = reverse_anneal(vae, params, transition_key, x, state, num_temperatures, step_sizes=step_sizes, **options)
+    return reverse_annealed_estimate(state)
 
 
 def bidirectional_monte_carlo(
-    vae: VAE, params: Params, key: Key, *, num_temperatures: int = 1000, initial: Initial = from_prior, **options
+    vae: VAE,
+    params: Params,
+    key: Key,
+    *,
+    num_chains: int = 16,
+    num_temperatures: int = 1000,
+    num_leapfrog: int = 10,
+    spacing: Spacing = sigmoidal_spacing,
+    initial: InitialFn = start_at_prior,
+    step_sizes: Array | None = None,
 ) -> BidirectionalEstimate:
-    """log p(x) from below and from above for one example drawn here: z ~ p(z), x ~ p(x|z).
+    """Simulates z ~ p(z), x ~ p(x|z) and bounds log p(x) from below by forward chains and from above by reverse ones.
 
-    Both runs use the step sizes of one adaptation. The gap over simulated examples tells how far annealing with these
-    options is from log p(x); for data that resemble the model's own, about as far.
+    One example; `vmap` over keys. Both directions share the step sizes, which are adapted to x once, by default. The
+    gap says how far annealing is from the truth on data like the model's own; on other data it is a guide only.
 
-    Args:
-      vae: the model.
-      params: its parameters.
-      key: decides the example and both runs; `vmap` over keys.
-      num_temperatures: T.
-      initial: p_0.
-      **options: `num_chains`, `num_leapfrog` and `spacing` of `annealed_importance_sampling`.
+    For the arguments, and what is raised, see `annealed_importance_sampling`.
 
-    Source: Grosse, Ghahramani & Adams 2015, section 4; Wu et al. 2017, section 3.2.
+    Raises:
+      TypeError: the prior or the likelihood lacks a `sample`.
+
+    Source: Grosse et al. 2015; for decoders: Wu et al. 2017.
     """
+    check_count("num_temperatures", num_temperatures)
+    options = {"num_temperatures": num_temperatures, "num_leapfrog": num_leapfrog, "spacing": spacing}
+    options |= {"num_chains": num_chains, "initial": initial}
     z_key, x_key, adapt_key, forward_key, reverse_key = jax.random.split(key, 5)
     z = require(vae.prior(params), "sample")(z_key)
     x = require(vae.decode(params, z), "sample")(x_key)
-    options |= {"num_temperatures": num_temperatures, "initial": initial}
-    step_sizes = adapt_step_sizes(vae, params, adapt_key, x, **options)
-    lower = annealed_importance_sampling(vae, params, forward_key, x, step_sizes=step_sizes, **options)
-    upper = reverse_annealed_importance_sampling(vae, params, reverse_key, x, z, step_sizes=step_sizes, **options)
-    return BidirectionalEstimate(lower, upper, upper.log_marginal - lower.log_marginal)
+    if step_sizes is None:
+        step_sizes = adapt_step_sizes(vae, params, adapt_key, x, **options)
+    options["step_sizes"] = step_sizes
+    forward = annealed_importance_sampling(vae, params, forward_key, x, **options)
+    reverse = reverse_annealed_importance_sampling(vae, params, reverse_key, x, z, **options)
+    lower, upper = forward.log_marginal, reverse.log_marginal
+    return BidirectionalEstimate(lower, upper, upper - lower, forward, reverse, x)
 
 
-def _estimate(log_weights: Array, acceptance: Array) -> AnnealedEstimate:
-    num = len(log_weights)
-    size = 1 / jnp.sum(jnp.square(jax.nn.softmax(log_weights)))
-    # As in log_marginal: (n / ESS - 1) / (n - 1).
-    error = jnp.sqrt(jnp.maximum(num / size - 1, 0) / max(num - 1, 1)) if num > 1 else jnp.full_like(size, jnp.inf)
-    return AnnealedEstimate(log_mean_exp(log_weights), error, size, jnp.mean(acceptance))
-
-
-def _check_counts(num_chains: int, num_temperatures: int, num_leapfrog: int) -> None:
-    check_count("num_chains", num_chains)
-    check_count("num_temperatures", num_temperatures)
-    check_count("num_leapfrog", num_leapfrog)
-
-
-def _check_step_sizes(step_sizes: Array, num_temperatures: int) -> None:
-    if step_sizes.shape != (num_temperatures,):
+def _check_length(step_sizes: Array, num_temperatures: int) -> None:
+    if jnp.shape(step_sizes) != (num_temperatures,):
         raise ValueError(
-            f"step_sizes has shape {step_sizes.shape} and there are {num_temperatures} temperatures; adapt them with "
-            "the same number."
+            f"step_sizes has shape {jnp.shape(step_sizes)} and num_temperatures is {num_temperatures}; give one a "
+            "temperature, as vaejax.adapt_step_sizes does with the same num_temperatures."
         )

@@ -78,13 +78,8 @@ def log_marginal(
     firsts = jnp.arange(num_chunks, dtype=jnp.uint32) * jnp.uint32(chunk_size)
     sums, _ = jax.lax.scan(lambda sums, first: (add(sums, log_weights(first, chunk_size)), None), sums, firsts)
     log_sum, log_sum_of_squares, largest = sums
-
-    effective_sample_size = jnp.exp(2 * log_sum - log_sum_of_squares)
-    # Var(log mean w) ~ Var(w) / (n E[w]^2), with the unbiased variance: (n / ESS - 1) / (n - 1).
-    relative_variance = jnp.maximum(num_samples / effective_sample_size - 1, 0) / max(num_samples - 1, 1)
-    standard_error = jnp.sqrt(relative_variance) if num_samples > 1 else jnp.full_like(log_sum, jnp.inf)
-    pareto_k = weights.pareto_k_of_tail(largest)
-    return MarginalEstimate(log_sum - jnp.log(num_samples), standard_error, effective_sample_size, pareto_k)
+    estimate = weights.mean_with_error(log_sum, log_sum_of_squares, num_samples)
+    return MarginalEstimate(*estimate, weights.pareto_k_of_tail(largest))
 
 
 class InferenceGap(NamedTuple):

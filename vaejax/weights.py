@@ -16,6 +16,18 @@ _SMALLEST_TAIL = 5
 _ROUNDING = 1e-3
 
 
+def mean_with_error(log_sum: Array, log_sum_of_squares: Array, num_samples: int) -> tuple[Array, Array, Array]:
+    """log 1/n sum w, its standard error by the delta method, and (sum w)^2 / sum w^2, from log sum w and log sum w^2.
+
+    The error is that of an unbiased variance, and infinite for one weight.
+    """
+    effective_sample_size = jnp.exp(2 * log_sum - log_sum_of_squares)
+    # Var(log mean w) ~ Var(w) / (n E[w]^2), with the unbiased variance: (n / ESS - 1) / (n - 1).
+    relative_variance = jnp.maximum(num_samples / effective_sample_size - 1, 0) / max(num_samples - 1, 1)
+    standard_error = jnp.sqrt(relative_variance) if num_samples > 1 else jnp.full_like(log_sum, jnp.inf)
+    return log_sum - math.log(num_samples), standard_error, effective_sample_size
+
+
 def tail_size(num_samples: int) -> int:
     """How many of the largest weights make the tail: min(n / 5, 3 sqrt(n)); see `pareto_k`."""
     return min(num_samples // 5, math.ceil(3 * math.sqrt(num_samples)))
