@@ -293,7 +293,7 @@ def test_bernoulli_decoder_against_a_grid():
     grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     joint = over(lambda z: model.decode(params, z).log_prob(x) + model.prior(params).log_prob(z), grid)
     truth = np.log(np.sum(np.exp(joint.astype(np.float64)))) + 2 * np.log(line[1] - line[0])
-    program = partial(annealed_importance_sampling, model, params, num_chains=128, num_temperatures=200)
+    program = partial(annealed_importance_sampling, model, params, num_chains=200, num_temperatures=200)
     estimate = run(program, jax.random.key(13), x)
     assert abs(estimate.log_marginal - truth) < 5 * estimate.standard_error < 0.2
     assert abs(estimate.acceptance_rate - 0.65) < 0.05
