@@ -191,7 +191,9 @@ def test_the_importance_weighted_bound_is_the_mean_of_its_weights(case):
         )
 
     (loss, terms), estimate, log_weights = use(jax.random.key(5), jax.random.key(6))
-    assert_finite((loss, terms, estimate))
+    # The tail of equal weights is infinitely light.
+    assert_finite((loss, terms, estimate._replace(pareto_k=jnp.zeros(()))))
+    assert not np.isnan(estimate.pareto_k)
     largest = log_weights.max()
     weights = np.exp(np.asarray(log_weights - largest, float))
     assert_close(-loss, largest + np.log(weights.mean()))
@@ -200,6 +202,43 @@ def test_the_importance_weighted_bound_is_the_mean_of_its_weights(case):
     error = np.hypot(estimate.standard_error, weights.std(ddof=1) / weights.mean() / np.sqrt(num))
     assert abs(estimate.log_marginal + loss) <= 5 * error + 1e-4
     assert 1 - 1e-3 <= estimate.effective_sample_size <= num * (1 + 1e-3)
+
+
+IMPORTANCE_WEIGHTED = {
+    "iwae": partial(vaejax.negative_iwae, num_samples=4),
+    "miwae": partial(vaejax.negative_miwae, num_groups=2, num_samples=2, mixing=0.5),
+    "piwae": partial(vaejax.negative_piwae, num_groups=2, num_samples=2),
+    "renyi": partial(vaejax.negative_renyi, num_samples=4, alpha=0.5),
+}
+OF_THE_PATH = {
+    "dreg": partial(vaejax.negative_dreg, num_samples=4),
+    "sticking": partial(vaejax.negative_iwae, num_samples=4, kl_fn=vaejax.kl_sticking_the_landing),
+}
+
+
+@pytest.mark.slow
+def test_every_importance_weighted_objective_has_the_same_value_or_says_what_it_needs(case):
+    params, batch = setup(case)
+    x = case.x_of(example(batch, 0))
+    posterior = case.vae.encode(params, x)
+    objectives = IMPORTANCE_WEIGHTED | (OF_THE_PATH if hasattr(posterior, "log_prob") else {})
+
+    def values(params):
+        # The same key for all: the same samples.
+        losses = {name: f(case.vae, params, jax.random.key(5), x)[0] for name, f in objectives.items()}
+        return sum(losses.values()), losses
+
+    (_, losses), gradient = jax.jit(jax.value_and_grad(values, has_aux=True, allow_int=True))(params)
+    assert_finite(losses)
+    for leaf in jax.tree.leaves(gradient):
+        assert leaf.dtype == jax.dtypes.float0 or np.all(np.isfinite(leaf))
+    for name in ("piwae", *OF_THE_PATH):
+        if name in losses:
+            assert_close(losses[name], losses["iwae"], rtol=1e-3)
+    if not hasattr(posterior, "log_prob"):
+        for objective in OF_THE_PATH.values():
+            with pytest.raises(TypeError, match="has no log_prob"):
+                objective(case.vae, params, jax.random.key(5), x)
 
 
 def point_of(case: Case):
