@@ -63,6 +63,7 @@ class Cure(NamedTuple):
 CONSTANT, RISING, CYCLICAL = range(3)
 MUTUAL_INFORMATION = 300  # a stream of the run's key, apart from those of the evaluation
 MUTUAL_INFORMATION_SAMPLES = 1000
+CARRIES = 0.1  # nats, above which a dimension is said to carry some
 CURES = {
     "plain": Cure(),
     "warm-up": Cure(shape=RISING),
@@ -164,6 +165,7 @@ def conclude(
     for arm, experiment in arms.items():
         numbers = evaluation.evaluate(experiment, members, states[arm], check_interrupts)
         numbers["mutual_information"] = mutual_information(experiment, members, states[arm])
+        numbers["carrying"] = carrying(members, history[arm])
         summaries[arm] = summarise(experiment, members, numbers)
         check_interrupts()
     experiment = next(iter(arms.values()))
@@ -180,8 +182,18 @@ def conclude(
         about=f"{num_test_examples:,} test examples, training binarisation: {experiment.binarization}; of the test "
         f"set: drawn once; {members.describe()}; nats per example; {evaluation.ELBO_SAMPLES} samples an example, "
         f"{experiment.num_samples} of the NLL; mutual information between x and z from {MUTUAL_INFORMATION_SAMPLES:,} "
-        f"samples, at most log {num_test_examples:,} = {np.log(num_test_examples):.2f}; differences are paired by seed",
-        header=("latents, cure", "NLL", "minus plain", "negative ELBO", "KL", "active units", "mutual information"),
+        f"samples, at most log {num_test_examples:,} = {np.log(num_test_examples):.2f}; differences are paired by "
+        f"seed; above {CARRIES}: dimensions whose KL exceeds that over the last epoch's training batches",
+        header=(
+            "latents, cure",
+            "NLL",
+            "minus plain",
+            "negative ELBO",
+            "KL",
+            "active units",
+            f"above {CARRIES}",
+            "mutual information",
+        ),
         rows=[
             (f"{arm}, {cure}", *_cells(numbers)) for arm, cures in summaries.items() for cure, numbers in cures.items()
         ],
@@ -210,6 +222,12 @@ def mutual_information(experiment: run.Experiment, members: Members, states: Tra
     return np.asarray(members.stack(compiled(states, experiment.test)))
 
 
+def carrying(members: Members, history: list[dict]) -> np.ndarray:
+    """Dimensions whose KL exceeded `CARRIES` nats over the last epoch's training batches, of every member."""
+    kl_terms = np.asarray(history[-1]["train"]["kl_terms"], float).reshape(members.num, -1)
+    return np.where(np.isfinite(kl_terms).all(axis=1), np.sum(kl_terms > CARRIES, axis=1), np.nan)
+
+
 def summarise(experiment: run.Experiment, members: Members, numbers: dict[str, np.ndarray]) -> dict[str, Any]:
     """Of every cure by its name; `minus_plain` is the difference in NLL."""
     parts = {
@@ -220,6 +238,7 @@ def summarise(experiment: run.Experiment, members: Members, numbers: dict[str, n
         name: evaluation.summarise(part, experiment)
         | {
             "mutual_information": evaluation.over_seeds(part["mutual_information"]),
+            "carrying": evaluation.over_seeds(part["carrying"], above=CARRIES),
             "minus_plain": evaluation.over_seeds(part["nll"] - parts["plain"]["nll"]),
         }
         for name, part in parts.items()
@@ -233,6 +252,7 @@ def _cells(numbers: dict[str, Any]) -> list[str]:
         evaluation.text(numbers["negative_elbo"], 2),
         evaluation.text(numbers["kl"], 2),
         evaluation.text(numbers["active_units"], 1),
+        evaluation.text(numbers["carrying"], 1),
         evaluation.text(numbers["mutual_information"], 2),
     ]
 
@@ -256,9 +276,7 @@ def figures(
     sizes_in_order = np.asarray(sizes)[order]
     curves = partial(plots.curves, sizes_in_order, xlabel="latents", log_x=True)
     return {
-        "active_units": curves(
-            {**over_sizes("active_units"), "all": sizes_in_order}, ylabel="active units", log_y=True
-        ),
+        "active_units": curves({**over_sizes("active_units"), "all": sizes_in_order}, ylabel="active units"),
         "nll": curves(over_sizes("nll"), ylabel="NLL (nats per example)"),
         "kl_per_dimension": kl_per_dimension(members, history),
     }
