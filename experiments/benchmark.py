@@ -49,7 +49,6 @@ ABOUT = run.About(
 )
 
 Section = Literal["epoch", "parts", "members", "marginal", "startup", "scaling"]
-MARGINAL_IMAGES = 16
 MEMBERS = (1, 4, 16)
 BATCH_SIZES = (32, 128, 512, 2048)
 DEVICES, SHARDED_BATCH_SIZE = (1, 2, 4, 8), 1024
@@ -69,6 +68,8 @@ class Config:
     """Also draw the sections `epoch` and `parts` to this file, a PNG."""
     num_samples: int = 5000
     """Importance samples an image of the section `marginal`."""
+    num_images: int = 16
+    """Test images of the section `marginal`."""
     data: str = "mnist"
     """Data set, as in experiments.mnist."""
 
@@ -199,7 +200,7 @@ def members_section(bench: Bench) -> dict[str, Any]:
 def marginal_section(bench: Bench) -> dict[str, Any]:
     """`log_marginal` of a few test images, as the evaluation maps it, beside its matrix products."""
     vae, num_samples = bench.experiment.vae, bench.config.num_samples
-    images = jax.device_put(bench.experiment.test[:MARGINAL_IMAGES])
+    images = jax.device_put(bench.experiment.test[: bench.config.num_images])
     params, keys = peers.init_state(bench.experiment).params, jax.random.split(jax.random.key(0), len(images))
 
     def log_marginals(params: PyTree, keys: Key, images: PyTree) -> PyTree:
@@ -328,7 +329,7 @@ def environment() -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """UsageError where the options ask for what cannot be, before anything is measured."""
-    for name in ("rounds", "num_samples"):
+    for name in ("rounds", "num_samples", "num_images"):
         if getattr(config, name) < 1:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} is {getattr(config, name)}; give a positive integer.")
