@@ -24,6 +24,8 @@ from vaejax.training import TrainState
 EPOCH_EVALUATION, FINAL_EVALUATION, FIGURES = 100, 101, 102
 # Posterior samples a test example for the ELBO and its terms; those of the NLL are the experiment's.
 ELBO_SAMPLES = 10
+# Of importance weights: above it, neither the estimate nor its error has converged (Vehtari et al. 2024).
+DOUBTFUL_K = 0.7
 # Examples mapped together: by the thousand where one sample is decoded; few where a hundred are, to stay in cache.
 BATCH_SIZE, NLL_BATCH_SIZE = 1000, 8
 MEMBERS_AT_ONCE = 4
@@ -68,7 +70,8 @@ def evaluate(
 
     `monte_carlo_error` is the standard error of the NLL that its importance samples leave, from the differences between
     two halves of them: the delta method of one example is far too small at the effective sample sizes of real models.
-    NaN with one sample. `effective_sample_size` is the median over examples.
+    NaN with one sample. `effective_sample_size` is the median over examples; `doubtful`, the share of examples whose
+    Pareto k is above 0.7, NaN where there are too few samples to tell.
     """
 
     def measure(state: TrainState, first: Array, examples: PyTree) -> tuple[vaejax.ElboTerms, tuple[Array, ...]]:
@@ -98,22 +101,23 @@ def evaluate(
             parts.append(jax.device_get(members.stack(compiled(states, first, examples))))
             progress.update(batch_size_of(examples))
             check_interrupts()
-    terms, (log_marginal, errors, sizes) = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
+    terms, (log_marginal, errors, sizes, ks) = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
     return _named(means) | {
         "nll": -log_marginal.mean(axis=1),
         "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1)) / num_examples,
         "effective_sample_size": np.median(sizes, axis=1),
+        "doubtful": np.where(np.isposinf(ks).all(axis=1), np.nan, np.mean(ks > DOUBTFUL_K, axis=1)),
         "active_units": active_units(experiment, members, states, test),
     }
 
 
 def log_marginal_in_halves(
     vae: vaejax.VAE, params: PyTree, key: Key, x: Example, *, num_samples: int
-) -> tuple[Array, Array, Array]:
-    """The importance-weighted bound of one example, the difference between two halves of its samples, and their size.
+) -> tuple[Array, Array, Array, Array]:
+    """The importance-weighted bound of one example, its error from two halves of its samples, their size, and Pareto k.
 
-    The difference is NaN with one sample; the size is the effective one, of all samples.
+    The error is NaN with one sample; the size is the effective one, of all samples; k is that of the first half.
     """
     counts = [count for count in (num_samples - num_samples // 2, num_samples // 2) if count]
     keys = jax.random.split(key, len(counts))
@@ -124,7 +128,8 @@ def log_marginal_in_halves(
     difference = halves[0].log_marginal - halves[-1].log_marginal
     error = jnp.abs(difference) * jnp.sqrt(jnp.sum(jnp.square(jax.nn.softmax(log_sums))) / 2)
     error = error if len(halves) > 1 else jnp.full_like(error, jnp.nan)
-    return log_sum - jnp.log(num_samples), error, jnp.exp(2 * log_sum - jax.nn.logsumexp(log_squares))
+    size = jnp.exp(2 * log_sum - jax.nn.logsumexp(log_squares))
+    return log_sum - jnp.log(num_samples), error, size, halves[0].pareto_k
 
 
 def summarise(numbers: dict[str, np.ndarray], experiment: Experiment) -> dict[str, dict[str, Any]]:
@@ -138,8 +143,14 @@ def summarise(numbers: dict[str, np.ndarray], experiment: Experiment) -> dict[st
         "num_samples": experiment.num_samples,
         "monte_carlo_error": float(np.max(errors)) if len(errors) else None,
         "effective_sample_size": float(np.median(finite)) if len(finite) else None,
+        f"share_with_pareto_k_above_{DOUBTFUL_K}": _mean_or_none(numbers["doubtful"]),
     }
     return {name: over_seeds(numbers[name], **about.get(name, {})) for name in MEANINGS}
+
+
+def _mean_or_none(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(np.mean(finite)) if len(finite) else None
 
 
 def active_units(experiment: Experiment, members: Members, states: TrainState, test: PyTree) -> np.ndarray:
@@ -203,6 +214,9 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
         if number.get("monte_carlo_error") is not None:
             notes.append(f"Monte-Carlo error {number['monte_carlo_error']:.3f}")
             notes.append(f"median effective sample size {number['effective_sample_size']:.1f}")
+        doubtful = number.get(f"share_with_pareto_k_above_{DOUBTFUL_K}")
+        if doubtful is not None:
+            notes.append(f"Pareto k above {DOUBTFUL_K} for {doubtful:.0%} of examples")
         lines.append((label, text(number, DIGITS[name]), "; ".join(notes)))
     return lines
 
