@@ -63,8 +63,11 @@ class Config(mnist.Config):
 
 def make_experiment(config: Config) -> run.Comparison:
     experiment = mnist.make_experiment(config)
-    if config.num_examples > len(experiment.test):
-        raise run.UsageError(f"--num-examples is {config.num_examples} and there are {len(experiment.test)} test ones.")
+    if not 2 <= config.num_examples <= len(experiment.test):
+        raise run.UsageError(
+            f"--num-examples is {config.num_examples}; give at least 2, and no more than the {len(experiment.test)} "
+            "test ones."
+        )
     follow = partial(kl_to_posterior, experiment.vae, experiment.test[:FOLLOWED])
     arms = {"": experiment._replace(diagnostics=follow)}
     return run.Comparison(arms, partial(conclude, config, arms[""]))

@@ -7,8 +7,8 @@ over draws; its squares, less the part of noise alone, are averaged over dimensi
 drown the mean, it is taken from DReG, whose gradient has the same mean and far less noise.
 In theory the encoder's ratio falls as K^(-1/2) for the IWAE, and for MIWAE and PIWAE with the samples of a group; it
 grows as K^(1/2) for the doubly reparameterised gradients, and for sticking the landing, which is biased; the decoder's
-grows as K^(1/2) for all. Slopes are fitted to the logarithms from 64 samples on: at few, the importance weights are
-not yet averages.
+grows as K^(1/2) for all. The exponent s is fitted as log ratio = a + s log K + c / K from 16 samples on: the theory is
+of many samples, and c takes up the next order.
 
 Papers: Rainforth et al. 2018, "Tighter variational bounds are not necessarily better"; Tucker et al. 2019.
 Command: python -m experiments.gradient_snr
@@ -39,7 +39,7 @@ ABOUT = run.About(
 DIMENSIONS = 20
 OFFSET = 0.01
 VARIANCE = 2 / 3  # of q; that of the posterior is 1/2
-FITTED_FROM = 64
+FITTED_FROM = 16
 DRAWS_AT_ONCE = 10
 
 
@@ -57,8 +57,11 @@ class Config(measurement.Config):
     """The largest number of samples K; the others are the powers of two below."""
 
     def check(self) -> None:
-        if self.max_samples < 2 * FITTED_FROM:
-            raise run.UsageError(f"--max-samples is {self.max_samples}; slopes need at least {2 * FITTED_FROM}.")
+        if self.max_samples < 16 * FITTED_FROM or self.max_samples.bit_count() > 1:
+            raise run.UsageError(
+                f"--max-samples is {self.max_samples}; give a power of two, at least {16 * FITTED_FROM}: exponents are "
+                f"fitted from {FITTED_FROM} on."
+            )
         if self.num_draws % DRAWS_AT_ONCE:
             raise run.UsageError(f"--num-draws is {self.num_draws}; give a multiple of {DRAWS_AT_ONCE}.")
 
@@ -190,8 +193,8 @@ def _conclude(config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarr
     rows, summary = [], {}
     for name, objective in OBJECTIVES.items():
         cells = []
-        for part, found, expected in zip(PARTS, slopes[name], objective.slopes, strict=True):
-            number = evaluation.over_seeds(found)
+        for part, (found, errors), expected in zip(PARTS, slopes[name], objective.slopes, strict=True):
+            number = evaluation.over_seeds(found, fitted_error=float(np.mean(errors)))
             summary.setdefault(part, {})[name] = number | {"theory": expected}
             cells += [evaluation.text(number, 3, "+"), f"{expected:+.1f}"]
         rows.append((name, *cells))
@@ -214,10 +217,19 @@ def _conclude(config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarr
     )
 
 
-def slope(counts: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """Of log ratio against log K, for each row of `[seeds, counts]`; NaN where a ratio was lost in noise."""
+def slope(counts: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """s in log ratio = a + s log K + c / K by least squares, and its standard error by the residuals, `[seeds]` each.
+
+    NaN where a ratio was lost in noise.
+    """
     fitted = counts >= FITTED_FROM
-    return np.array([np.polyfit(np.log(counts[fitted]), np.log(row[fitted]), 1)[0] for row in ratios])
+    design = np.stack([np.ones(fitted.sum()), np.log(counts[fitted]), 1 / counts[fitted]], axis=1)
+    covariance = np.linalg.inv(design.T @ design)
+    logarithms = np.log(ratios[:, fitted])
+    coefficients = logarithms @ design @ covariance
+    residuals = logarithms - coefficients @ design.T
+    variance = np.sum(np.square(residuals), axis=1) / (fitted.sum() - 3)
+    return coefficients[:, 1], np.sqrt(variance * covariance[1, 1])
 
 
 def _figures(counts: np.ndarray, ratios: Mapping[str, np.ndarray]) -> dict[str, Any]:

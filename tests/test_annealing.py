@@ -166,8 +166,11 @@ def test_estimate_is_of_the_log_weights():
     state = run(partial(init_annealing, vae, PARAMS, num_chains=5), jax.random.key(6), X)
     log_weight = np.float32([-3, -1, -2, 0.5, -1.5])
     state = state._replace(log_weight=log_weight, acceptance=np.float32([3, 2, 1, 4, 0]), position=np.int32(4))
+    # On the way, and before the first step, there is no estimate.
+    for remaining in (-1, 3):
+        assert np.all(np.isnan(run(annealed_estimate, state._replace(remaining=np.int32(remaining)))))
     weights = np.exp(log_weight)
-    value, error, size, rate = run(annealed_estimate, state)
+    value, error, size, rate = run(annealed_estimate, state._replace(remaining=np.int32(0)))
     np.testing.assert_allclose(value, np.log(weights.mean()), rtol=1e-5)
     np.testing.assert_allclose(error, weights.std(ddof=1) / weights.mean() / np.sqrt(5), rtol=1e-4)
     np.testing.assert_allclose(size, weights.sum() ** 2 / np.square(weights).sum(), rtol=1e-4)
@@ -336,6 +339,9 @@ def test_counts_must_be_positive_integers(function, name, value):
         ({"step_sizes": np.ones(7, np.float32)}, r"shape \(7,\) and num_temperatures is 8"),
         ({"step_sizes": np.float32(1)}, r"shape \(\) and num_temperatures is 8"),
         ({"spacing": lambda num: jnp.linspace(0, 1, num)}, r"shape \(8,\); give num_temperatures \+ 1 = 9"),
+        ({"spacing": lambda num: jnp.linspace(0, 0.5, num + 1)}, "from 0 to 0.5; they must begin at exactly 0"),
+        ({"spacing": lambda num: jnp.linspace(0.2, 1, num + 1)}, "from 0.2 to 1; they must begin at exactly 0"),
+        ({"spacing": lambda num: jnp.linspace(0, 1, num + 1).at[3].set(0.9)}, "never fall"),
     ],
 )
 def test_schedules_must_be_as_long_as_the_path(options, message):

@@ -127,4 +127,4 @@ def test_bounds_need_as_many_test_examples(tmp_path, capsys):
     npz()(tmp_path)
     options = ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run"), "--num-examples", "21"]
     assert status_of([*options, *SMALL], bounds) == 2
-    assert "there are 20 test ones" in capsys.readouterr().err
+    assert "no more than the 20 test ones" in capsys.readouterr().err

@@ -73,11 +73,15 @@ class BidirectionalEstimate(NamedTuple):
 
 
 def annealed_estimate(state: AnnealingState) -> AnnealedEstimate:
-    """log 1/n sum_i w_i of n chains that went forward to the end of the path: a stochastic lower bound."""
+    """log 1/n sum_i w_i of n chains that went forward to the end of the path: a stochastic lower bound.
+
+    NaN for chains that have not arrived: a part of the path says nothing of p(x).
+    """
     log_sum, log_sum_of_squares = jax.nn.logsumexp(state.log_weight), jax.nn.logsumexp(2 * state.log_weight)
     estimate = mean_with_error(log_sum, log_sum_of_squares, state.log_weight.shape[0])
-    acceptance_rate = jnp.mean(state.acceptance) / state.position.astype(state.acceptance.dtype)
-    return AnnealedEstimate(*estimate, acceptance_rate)
+    acceptance_rate = jnp.mean(state.acceptance) / jnp.maximum(state.position, 1).astype(state.acceptance.dtype)
+    arrived = state.remaining == 0
+    return AnnealedEstimate(*(jnp.where(arrived, number, jnp.nan) for number in (*estimate, acceptance_rate)))
 
 
 def reverse_annealed_estimate(state: AnnealingState) -> AnnealedEstimate:
@@ -98,7 +102,7 @@ def adapt_step_sizes(
     spacing: Spacing = sigmoidal_spacing,
     initial: InitialFn = start_at_prior,
     target_acceptance: float = 0.65,
-    num_transitions: int = 1000,
+    num_transitions: int | None = None,
 ) -> Array:
     """A step size for each temperature, shared by the chains, at which about `target_acceptance` is accepted.
 
@@ -108,8 +112,9 @@ def adapt_step_sizes(
 
     Args:
       target_acceptance: within (0, 1).
-      num_transitions: of each chain, in all; rounded up to the same number, one at least, at each temperature. 100
-        more come first, so that where the search starts does not matter.
+      num_transitions: of each chain, in all; rounded up to the same number, one at least, at each temperature. By
+        default as many as there are temperatures, and at least 200. 100 more come first, so that where the search
+        starts does not matter.
 
     For the rest, and what else is raised, see `annealed_importance_sampling`.
 
@@ -122,6 +127,7 @@ def adapt_step_sizes(
     Source: Wu et al. 2017 for 65 %; they too fix the step sizes in a preliminary run.
     """
     check_count("num_temperatures", num_temperatures)
+    num_transitions = max(num_temperatures, 200) if num_transitions is None else num_transitions
     check_count("num_transitions", num_transitions)
     if not 0 < target_acceptance < 1:
         raise ValueError(f"target_acceptance is {target_acceptance}; give a number within (0, 1), such as 0.65.")
@@ -161,7 +167,8 @@ def annealed_importance_sampling(
 
     Each chain starts at z_0 ~ p_0(z) and passes T temperatures, where w = prod_t [p(x, z_t) / p_0(z_t)]^(b_(t+1) - b_t)
     and z_(t+1) comes from z_t by a Hamiltonian transition that leaves f_b(t+1) invariant. A chain costs
-    T (num_leapfrog + 1) gradients of the decoder, and as many again where step sizes are adapted. It is `anneal` with
+    T (num_leapfrog + 1) gradients of the decoder; where step sizes are adapted here, max(T, 200) + 100 transitions come
+    on top: adapt once, and give them, where T is small or examples are alike. It is `anneal` with
     `adapt_key, initial_key, transition_key = jax.random.split(key, 3)`.
 
     Args:

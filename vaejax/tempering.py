@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax.base import (
     VAE,
@@ -40,12 +41,14 @@ class AnnealingState(NamedTuple):
       log_weight: `[chains]`, sum_t (b_t - b_(t-1)) log [p(x, z_(t-1)) / p_0(z_(t-1))] so far, in nats.
       acceptance: `[chains]`, the sum of the acceptance probabilities so far.
       position: temperatures passed, an int32 scalar.
+      remaining: temperatures left, likewise; -1 before the first piece, when the length of the path is not known.
     """
 
     z: Latent
     log_weight: Array
     acceptance: Array
     position: Array
+    remaining: Array
 
 
 def start_at_prior(vae: VAE, params: Params, x: Example) -> Distribution:
@@ -124,11 +127,19 @@ def make_path(
 
 
 def _inverse_temperatures(spacing: Spacing, num_temperatures: int) -> Array:
-    inverse_temperatures = spacing(num_temperatures)
+    # They are numbers, and looked at as such, under jit too.
+    with jax.ensure_compile_time_eval():
+        inverse_temperatures = spacing(num_temperatures)
     if jnp.shape(inverse_temperatures) != (num_temperatures + 1,):
         raise ValueError(
             f"spacing gave inverse temperatures of shape {jnp.shape(inverse_temperatures)}; give num_temperatures + 1 "
             f"= {num_temperatures + 1} of them, from 0 to 1."
+        )
+    numbers = np.asarray(inverse_temperatures)
+    if numbers[0] != 0 or numbers[-1] != 1 or np.any(np.diff(numbers) < 0):
+        raise ValueError(
+            f"spacing gave inverse temperatures from {numbers[0]:g} to {numbers[-1]:g}; they must begin at exactly 0, "
+            "end at exactly 1 and never fall: anything else bounds another number than log p(x)."
         )
     return jnp.asarray(inverse_temperatures)
 
@@ -166,7 +177,7 @@ def _as_state(zs: Latent) -> AnnealingState:
         )
     # Thousands of small increments add up: not in half precision, whatever z is in.
     zeros = jnp.zeros(batch_size_of(zs), functools.reduce(jnp.promote_types, dtypes, jnp.float32))
-    return AnnealingState(zs, zeros, zeros, jnp.int32(0))
+    return AnnealingState(zs, zeros, zeros, jnp.int32(0), jnp.int32(-1))
 
 
 def anneal(
@@ -201,7 +212,8 @@ def anneal(
         t = state.position
         log_weight = state.log_weight + path.weigh(state.z, t).astype(state.log_weight.dtype)
         z, acceptance = path.move(jax.random.fold_in(key, t), state.z, t, jnp.asarray(step_sizes)[t])
-        return AnnealingState(z, log_weight, state.acceptance + acceptance.astype(log_weight.dtype), t + 1)
+        acceptance = state.acceptance + acceptance.astype(log_weight.dtype)
+        return AnnealingState(z, log_weight, acceptance, t + 1, state.remaining - 1)
 
     return _run(step, state, count, num_temperatures)
 
@@ -234,7 +246,8 @@ def reverse_anneal(
         t = num_temperatures - 1 - state.position
         z, acceptance = path.move(jax.random.fold_in(key, t), state.z, t, jnp.asarray(step_sizes)[t])
         log_weight = state.log_weight + path.weigh(z, t).astype(state.log_weight.dtype)
-        return AnnealingState(z, log_weight, state.acceptance + acceptance.astype(log_weight.dtype), state.position + 1)
+        acceptance = state.acceptance + acceptance.astype(log_weight.dtype)
+        return AnnealingState(z, log_weight, acceptance, state.position + 1, state.remaining - 1)
 
     return _run(step, state, count, num_temperatures)
 
@@ -246,6 +259,7 @@ def _run(
         check_count("count", count)
     # A loop of unknown length, which is compiled alike whatever the count: hence the pieces agree to the bit.
     last = jnp.minimum(state.position + count, num_temperatures)
+    state = state._replace(remaining=num_temperatures - state.position)
     return jax.lax.while_loop(lambda state: state.position < last, step, state)
 
 
