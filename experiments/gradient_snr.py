@@ -213,7 +213,7 @@ def _conclude(config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarr
         header=("objective", "encoder", "theory", "decoder", "theory"),
         rows=rows,
         figures=partial(_figures, counts, ratios),
-        captions={part: f"Signal-to-noise ratio of the {part}'s gradient, both axes logarithmic." for part in PARTS},
+        captions={part: f"Signal-to-noise ratio of the {part}'s gradient; MIWAE lies under PIWAE." for part in PARTS},
     )
 
 

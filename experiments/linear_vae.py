@@ -119,6 +119,12 @@ def linear_vae(num_pixels: int, latent_size: int, likelihood: Head) -> vaejax.VA
     )
 
 
+def affine_decoder(vae: vaejax.VAE, params: Params) -> tuple[Array, vaejax.Normal]:
+    """W, `[x, z]`, and p(x|z = 0); they depend on no x, so that they are computed once for many."""
+    zero = jnp.zeros_like(vae.prior(params).mean)
+    return jax.jacfwd(lambda z: vae.decode(params, z).mean)(zero), vae.decode(params, zero)
+
+
 def expected_elbo(vae: vaejax.VAE, params: Params, x: Array) -> Array:
     """E_q[log p(x|z)] - KL(q(z|x) || p(z)) of a linear model in closed form, in nats.
 
@@ -126,18 +132,15 @@ def expected_elbo(vae: vaejax.VAE, params: Params, x: Array) -> Array:
     """
     posterior = vae.encode(params, x)
     likelihood = vae.decode(params, posterior.mean)
-    # At a point that does not depend on x, so that it is computed once for many.
-    loadings = jax.jacfwd(lambda z: vae.decode(params, z).mean)(jnp.zeros_like(posterior.mean))
+    loadings, _ = affine_decoder(vae, params)
     spread = jnp.sum(jnp.exp(posterior.log_variance) * jnp.sum(jnp.square(loadings), axis=0))
     log_likelihood = likelihood.log_prob(x) - spread / (2 * jnp.exp(likelihood.log_variance))
     return log_likelihood - vaejax.kl_divergence(posterior, vae.prior(params))
 
 
-def model_of(vae: vaejax.VAE, params: Params, latent_size: int) -> Model:
+def model_of(vae: vaejax.VAE, params: Params) -> Model:
     """What a trained VAE says p(x) is."""
-    zero = jnp.zeros(latent_size)
-    likelihood = vae.decode(params, zero)
-    loadings = jax.jacfwd(lambda z: vae.decode(params, z).mean)(zero)
+    loadings, likelihood = affine_decoder(vae, params)
     parts = jax.tree.map(
         lambda leaf: np.asarray(leaf, np.float64), (loadings, likelihood.mean, likelihood.log_variance)
     )
@@ -146,12 +149,10 @@ def model_of(vae: vaejax.VAE, params: Params, latent_size: int) -> Model:
 
 def kl_to_posterior(vae: vaejax.VAE, xs: Array, state: TrainState) -> dict[str, Array]:
     """Mean KL(q(z|x) || p(z|x)) = log p(x) - ELBO over examples, in nats, both in closed form."""
-    zero = jnp.zeros(vae.prior(state.params).mean.shape)
-    likelihood = vae.decode(state.params, zero)
-    loadings = jax.jacfwd(lambda z: vae.decode(state.params, z).mean)(zero)
+    loadings, likelihood = affine_decoder(vae, state.params)
     variance = jnp.exp(likelihood.log_variance)
     # By the matrix inversion and determinant lemmas, in the dimensions of z.
-    precision = jnp.eye(len(zero)) + loadings.T @ loadings / variance
+    precision = jnp.eye(loadings.shape[1]) + loadings.T @ loadings / variance
     log_determinant = jnp.linalg.slogdet(precision)[1]
 
     def log_marginal(x: Array) -> Array:
@@ -296,7 +297,7 @@ def compare(config: Config, arm: Arm, vae: vaejax.VAE, members: Members, states:
 
     compiled = in_pieces(jax.jit(members.lift(measure)), members.num, members.num)
     found = jax.tree.map(np.asarray, members.stack(compiled(states, jnp.asarray(arm.train), jnp.asarray(arm.test))))
-    models = [model_of(vae, members.member(states, i).params, config.latent_size) for i in range(members.num)]
+    models = [model_of(vae, members.member(states, i).params) for i in range(members.num)]
     over = evaluation.over_seeds
     return {
         "exact": exact,

@@ -71,6 +71,10 @@ def test_the_decoder_waits_for_an_aggressive_encoder_in_the_first_half():
     np.testing.assert_array_equal(found[:, 1], [step % 5 == 0 or step >= 20 for step in range(30)])
 
 
+def test_what_counts_as_carrying_is_well_above_every_floor():
+    assert all(collapse.CARRIES > 1.5 * cure.minimum for cure in collapse.CURES.values())
+
+
 def test_members_of_named_settings():
     members = Members(3, 2, named={name: cure._asdict() for name, cure in collapse.CURES.items()})
     assert members.num == 12 and members.name(3) == "warm-up, seed 4"

@@ -131,10 +131,10 @@ def test_the_inference_gaps_are_those_of_closed_forms():
     with jax.numpy_dtype_promotion("standard"):
         gap = jax.jit(partial(inference_gap, vae))(params, jax.random.key(1), X, np.float32(log_p))
     np.testing.assert_allclose(sum(gap), log_p, rtol=1e-5)
-    # Noise of 1,000 samples, of a log-likelihood whose deviation is about 3.
-    np.testing.assert_allclose([gap.approximation, gap.elbo], [log_p - best, elbo], atol=0.5)
-    np.testing.assert_allclose(gap.amortization, best - elbo, atol=0.5)
-    assert gap.approximation > 0.05 and gap.amortization > 0.5
+    # Over keys the first deviates by 0.015 and the others by 0.08.
+    np.testing.assert_allclose(gap.approximation, log_p - best, atol=0.075)
+    np.testing.assert_allclose([gap.amortization, gap.elbo], [best - elbo, elbo], atol=0.4)
+    assert log_p - best > 0.2
 
 
 def test_at_the_best_encoder_only_the_approximation_gap_is_left():
@@ -143,7 +143,13 @@ def test_at_the_best_encoder_only_the_approximation_gap_is_left():
     with jax.numpy_dtype_promotion("standard"):
         gap = jax.jit(partial(inference_gap, vae))(params, jax.random.key(1), X, np.float32(log_p))
     np.testing.assert_allclose(gap.amortization, 0, atol=0.02)
-    np.testing.assert_allclose(gap.approximation, log_p - float(exact_elbo(params, X)), atol=0.3)
+    np.testing.assert_allclose(gap.approximation, log_p - float(exact_elbo(params, X)), atol=0.075)
+
+
+def test_the_inference_gap_checks_its_counts():
+    for counts in ({"num_samples": 0}, {"num_steps": 0}):
+        with pytest.raises(ValueError, match="is 0; give a positive integer"):
+            inference_gap(vae, PARAMS, jax.random.key(1), X, np.float32(0), **counts)
 
 
 def test_active_units_counts_the_means_that_vary():

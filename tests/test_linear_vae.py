@@ -87,7 +87,7 @@ def test_the_closed_forms_are_the_expectations_of_samples():
     losses = np.asarray(jax.jit(jax.vmap(lambda key: vaejax.negative_elbo(vae, params, key, x)[0]))(keys))
     closed = linear_vae.expected_elbo(vae, params, x)
     assert abs(losses.mean() + closed) < 5 * losses.std() / math.sqrt(len(losses))
-    model = linear_vae.model_of(vae, params, 2)
+    model = linear_vae.model_of(vae, params)
     covariance = model.loadings @ model.loadings.T + model.variance * np.eye(6)
     log_p = scipy.stats.multivariate_normal(model.offset, covariance).logpdf(XS[0])
     state = vaejax.TrainState(params, (), jax.random.key(0), jnp.zeros((), jnp.int32))

@@ -78,6 +78,12 @@ def test_each_order_takes_more_of_the_bias_away():
         assert abs(better.mean()) < abs(worse.mean()) / 2
 
 
+@pytest.mark.parametrize("function", [pareto_k, jackknife])
+def test_a_set_goes_through_vmap(function):
+    with pytest.raises(ValueError, match=r"shape \(4, 30\); give \[samples\] of one example"):
+        function(jnp.zeros((4, 30)))
+
+
 def test_jackknife_of_many_equal_weights_is_their_value():
     for order in (1, 2):
         np.testing.assert_allclose(jackknife(jnp.full(3000, -90.0), order=order), -90, rtol=1e-4)

@@ -127,7 +127,7 @@ def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:
 
     The U-statistic: pairs of a sample with itself are left out, and where the two distributions are equal its mean is
     zero, so that it may be negative. The V-statistic, which InfoVAE's code takes, keeps them: for a kernel of z - z'
-    its gradient within each set is (num - 1) / num of this one's, and its value is larger by about 2 / num.
+    its gradient within each set is (num - 1) / num of this one's, and its value is larger by 2 (1 - E k) / num.
 
     Raises:
       ValueError: fewer than two samples of either.

@@ -1,4 +1,4 @@
-"""Numbers about a trained model, each with its Monte-Carlo error."""
+"""Numbers about a trained model: log p(x) with its Monte-Carlo error, latents in use, what the ELBO falls short of."""
 
 from functools import partial
 from typing import NamedTuple
@@ -127,6 +127,7 @@ def optimal_posterior(
     Source: Cremer et al. 2018, section 4.
     """
     check_count("num_steps", num_steps)
+    check_count("num_samples", num_samples)
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
     def loss(posterior: Distribution, key: Key) -> Array:
@@ -169,8 +170,12 @@ def inference_gap(
       kl_fn: as in `negative_elbo`.
       **optimization: `num_steps` and `learning_rate` of `optimal_posterior`.
 
+    Raises:
+      ValueError: a count is not a positive integer.
+
     Source: Cremer et al. 2018, equations 5 to 7.
     """
+    check_count("num_samples", num_samples)
     optimize_key, elbo_key = jax.random.split(key)
     best = optimal_posterior(vae, params, optimize_key, x, kl_fn=kl_fn, **optimization)
     keys = jax.random.split(elbo_key, num_samples)

@@ -4,11 +4,21 @@ Each is `(vae, params, key, x, *, num_samples, ...) -> (loss, IwaeTerms)` in nat
 log w = log p(x, z) - log q(z|x) with z ~ q(z|x), and goes through `vaejax.mean_over_batch` as `negative_elbo` does.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params, PyTree, check_count, require
-from vaejax.objectives import IwaeTerms, iwae_terms, kl_monte_carlo, log_mean_exp, log_weights
+from vaejax.objectives import (
+    IwaeTerms,
+    iwae_terms,
+    kl_monte_carlo,
+    kl_sticking_the_landing,
+    log_mean_exp,
+    log_weight_at,
+    log_weights,
+)
 
 
 def negative_miwae(
@@ -58,8 +68,9 @@ def negative_piwae(
 ) -> tuple[Array, IwaeTerms]:
     """The IWAE of all M K samples for decoder and prior, the MIWAE of M groups for the encoder.
 
-    The value is the former, -log 1/(MK) sum w_mk. Each part of the model has the gradient of the bound that serves it:
-    the tightest one the decoder, one of fewer samples, whose gradient is less noisy, the encoder.
+    The value is the former, -log 1/(MK) sum w_mk; every sample is decoded twice. Each part of the model has the gradient
+    of the bound that serves it: the tightest one the decoder, one of fewer samples, whose gradient is less noisy, the
+    encoder.
 
     Raises:
       ValueError: a count is not a positive integer.
@@ -73,11 +84,7 @@ def negative_piwae(
 
     def weights(params: Params, posterior: Distribution, samples: tuple[Latent, Array]) -> Array:
         prior = vae.prior(params)
-
-        def one(z: Latent, log_posterior: Array) -> Array:
-            log_likelihood = require(vae.decode(params, z), "log_prob")(x)
-            return log_likelihood - jnp.sum(kl_fn(posterior, prior, z, log_posterior))
-
+        one = partial(log_weight_at, vae, params, posterior, prior, x=x, kl_fn=kl_fn)
         return jax.vmap(one)(*samples).reshape(num_groups, num_samples)
 
     for_decoder = weights(params, stop(posterior), stop(samples))
@@ -108,10 +115,15 @@ def negative_renyi(
     """
     weights = log_weights(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
     order = 1 - jnp.asarray(alpha, weights.dtype)
-    # Both branches are finite, so that the gradient of the one not taken is too.
+    centre = jnp.mean(weights)
+    powers = order * (weights - centre)
+    # Near alpha = 1, expm1 and log1p keep the digits that the logarithm of a mean near 1 would lose. All branches are
+    # finite, so that the gradients of those not taken are too.
+    is_near = jnp.max(jnp.abs(powers)) < 0.1
+    near = jnp.log1p(jnp.mean(jnp.expm1(jnp.where(is_near, powers, 0))))
+    far = log_mean_exp(jnp.where(is_near, 0, powers))
     away = jnp.where(order == 0, 1, order)
-    bound = jnp.where(order == 0, jnp.mean(weights), log_mean_exp(away * weights) / away)
-    return -bound, iwae_terms(weights)
+    return -(centre + jnp.where(is_near, near, far) / away), iwae_terms(weights)
 
 
 def negative_dreg(
@@ -126,7 +138,8 @@ def negative_dreg(
     alpha = 0 (IWAE-DReG) is an unbiased gradient of the same bound, whose signal-to-noise ratio grows with the number
     of samples where the plain one's falls. alpha = 1 (RWS-DReG) is that of reweighted wake-sleep, which minimises
     KL(p(z|x) || q(z|x)). alpha = 1/2 is half of sticking the landing. All vanish sample by sample where
-    q(z|x) = p(z|x). One backward pass, as of `negative_iwae`.
+    q(z|x) = p(z|x). One backward pass, as of `negative_iwae`. The terms carry no gradient, and what is differentiated
+    must reach the VAE through `params`.
 
     Raises:
       ValueError: `num_samples` is not a positive integer.
@@ -155,14 +168,7 @@ def _doubly_reparameterized(
 
 def _log_weights_at(vae: VAE, params: Params, zs: Latent, fixed: tuple[Distribution, Array], x: Example) -> Array:
     posterior, log_posteriors = fixed
-    prior = vae.prior(params)
-
-    def one(z: Latent, log_posterior: Array) -> Array:
-        path = require(posterior, "log_prob")(z)
-        # The value from the noise of z, the gradient from the path, as in kl_sticking_the_landing.
-        log_posterior = log_posterior + path - jax.lax.stop_gradient(path)
-        return require(vae.decode(params, z), "log_prob")(x) + require(prior, "log_prob")(z) - log_posterior
-
+    one = partial(log_weight_at, vae, params, posterior, vae.prior(params), x=x, kl_fn=kl_sticking_the_landing)
     return jax.vmap(one)(zs, log_posteriors)
 
 

@@ -175,6 +175,20 @@ def log_weight_from(
 ) -> Array:
     """`log_weight` from a posterior and a prior already computed, so that many samples share one encoding."""
     z, log_posterior = require(posterior, "sample_and_log_prob")(key)
+    return log_weight_at(vae, params, posterior, prior, z, log_posterior, x, kl_fn)
+
+
+def log_weight_at(
+    vae: VAE,
+    params: Params,
+    posterior: Distribution,
+    prior: Distribution,
+    z: Latent,
+    log_posterior: Array,
+    x: Example,
+    kl_fn: KlFn = kl_monte_carlo,
+) -> Array:
+    """`log_weight` of a z that was drawn already, with log q(z|x)."""
     log_likelihood = require(vae.decode(params, z), "log_prob")(x)
     return log_likelihood - jnp.sum(kl_fn(posterior, prior, z, log_posterior))
 

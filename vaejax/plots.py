@@ -113,6 +113,7 @@ def curves(
     figure.suptitle(title, fontsize=9)
     if log_x:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         if len(x) < 8:
             axes.set_xticks(list(x), [f"{value:g}" for value in x])
             axes.xaxis.set_minor_locator(NullLocator())

@@ -43,8 +43,12 @@ def pareto_k(log_weights: Array) -> Array:
     Args:
       log_weights: `[samples]`.
 
+    Raises:
+      ValueError: there is not one axis.
+
     Source: Vehtari et al. 2024 (Pareto-smoothed importance sampling); the fit: Zhang & Stephens 2009.
     """
+    _check_vector("pareto_k", log_weights)
     num = tail_size(len(log_weights))
     if num < _SMALLEST_TAIL:
         return jnp.full((), jnp.inf, log_weights.dtype)
@@ -83,14 +87,15 @@ def jackknife(log_weights: Array, *, order: int = 1) -> Array:
     No longer a bound, and noisier; where the largest weight is most of the sum, it is of no use.
 
     Args:
-      log_weights: `[n]`, n > 2.
+      log_weights: `[n]`, n > order.
       order: 1 takes O(n), 2 takes O(n^2) time and O(n) memory.
 
     Raises:
-      ValueError: the order is neither 1 nor 2, or there are too few weights.
+      ValueError: the order is neither 1 nor 2, there are too few weights, or there is not one axis.
 
     Source: Nowozin 2018 (JVI-1, JVI-2).
     """
+    _check_vector("jackknife", log_weights)
     num = len(log_weights)
     if order not in (1, 2):
         raise ValueError(f"jackknife: order is {order}; give 1 or 2.")
@@ -115,6 +120,13 @@ def jackknife(log_weights: Array, *, order: int = 1) -> Array:
     pairs = jnp.sum(jax.lax.map(with_others, jnp.arange(num))) / (num * (num - 1))
     constant = -((num - 1) ** 2) * math.log(num / (num - 1)) + (num - 2) ** 2 / 2 * math.log(num / (num - 2))
     return bound - (2 * num - 3) * mean + (num - 2) ** 2 / 2 * pairs + constant
+
+
+def _check_vector(name: str, log_weights: Array) -> None:
+    if jnp.ndim(log_weights) != 1:
+        raise ValueError(
+            f"{name}: log_weights has shape {jnp.shape(log_weights)}; give [samples] of one example; vmap over a set."
+        )
 
 
 def _shares(log_weights: Array) -> tuple[Array, Array]:
