@@ -72,7 +72,7 @@ def test_the_decoder_waits_for_an_aggressive_encoder_in_the_first_half():
 
 
 def test_what_counts_as_carrying_is_well_above_every_floor():
-    assert all(collapse.CARRIES > 1.5 * cure.minimum for cure in collapse.CURES.values())
+    assert all(1.5 * cure.minimum < collapse.CARRIES for cure in collapse.CURES.values())
 
 
 def test_members_of_named_settings():

@@ -68,9 +68,9 @@ def negative_piwae(
 ) -> tuple[Array, IwaeTerms]:
     """The IWAE of all M K samples for decoder and prior, the MIWAE of M groups for the encoder.
 
-    The value is the former, -log 1/(MK) sum w_mk; every sample is decoded twice. Each part of the model has the gradient
-    of the bound that serves it: the tightest one the decoder, one of fewer samples, whose gradient is less noisy, the
-    encoder.
+    The value is the former, -log 1/(MK) sum w_mk; every sample is decoded twice. Each part of the model has the
+    gradient of the bound that serves it: the tightest one the decoder, one of fewer samples, whose gradient is less
+    noisy, the encoder.
 
     Raises:
       ValueError: a count is not a positive integer.
