@@ -75,16 +75,20 @@ def make_experiment(config: Config) -> run.Comparison:
 
 def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
     """Mean over examples of log p(x), by annealing, less the ELBO: KL(q(z|x) || p(z|x)) in nats."""
+    options = FOLLOWED_OPTIONS | {"initial": vaejax.start_at_posterior}
+    # Adapted to one example and shared: the posteriors of digits are of one scale.
+    adapt_key, keys_key = jax.random.split(jax.random.fold_in(state.key, BOUNDS))
+    step_sizes = vaejax.adapt_step_sizes(vae, state.params, adapt_key, xs[0], **options)
 
     def one(example: tuple[Key, Array]) -> Array:
         key, x = example
         annealing_key, elbo_key = jax.random.split(key)
-        log_marginal = vaejax.annealed_importance_sampling(
-            vae, state.params, annealing_key, x, initial=vaejax.start_at_posterior, **FOLLOWED_OPTIONS
-        ).log_marginal
-        return log_marginal - mean_elbo(vae, state.params, elbo_key, x)
+        annealed = vaejax.annealed_importance_sampling(
+            vae, state.params, annealing_key, x, step_sizes=step_sizes, **options
+        )
+        return annealed.log_marginal - mean_elbo(vae, state.params, elbo_key, x)
 
-    keys = jax.random.split(jax.random.fold_in(state.key, BOUNDS), len(xs))
+    keys = jax.random.split(keys_key, len(xs))
     return {"kl_to_posterior": jnp.mean(jax.lax.map(one, (keys, xs), batch_size=AT_ONCE))}
 
 
@@ -96,12 +100,12 @@ def mean_elbo(vae: VAE, params: Params, key: Key, x: Array) -> Array:
     return jnp.mean(terms.log_likelihood - terms.kl)
 
 
-def test_bounds(config: Config, vae: VAE, params: Params, key: Key, x: Array) -> dict[str, Array]:
+def test_bounds(config: Config, vae: VAE, params: Params, step_sizes: Array, key: Key, x: Array) -> dict[str, Array]:
     """Of one test example, in nats."""
     elbo_key, jackknife_key, annealing_key, gap_key, *keys = jax.random.split(key, 4 + len(COUNTS))
     weights = vaejax.log_weights(vae, params, jackknife_key, x, num_samples=JACKKNIFE_COUNT)
     options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
-    annealed = vaejax.annealed_importance_sampling(vae, params, annealing_key, x, **options)
+    annealed = vaejax.annealed_importance_sampling(vae, params, annealing_key, x, step_sizes=step_sizes, **options)
     estimates = [
         vaejax.log_marginal(vae, params, key, x, num_samples=count) for count, key in zip(COUNTS, keys, strict=True)
     ]
@@ -120,10 +124,10 @@ def test_bounds(config: Config, vae: VAE, params: Params, key: Key, x: Array) ->
     return dict(zip(NAMES, values, strict=True))
 
 
-def simulated_bounds(config: Config, vae: VAE, params: Params, key: Key) -> dict[str, Array]:
+def simulated_bounds(config: Config, vae: VAE, params: Params, step_sizes: Array, key: Key) -> dict[str, Array]:
     """Of one example drawn from the model, in nats."""
     options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
-    estimate = vaejax.bidirectional_monte_carlo(vae, params, key, **options)
+    estimate = vaejax.bidirectional_monte_carlo(vae, params, key, step_sizes=step_sizes, **options)
     return {"below": estimate.lower, "above": estimate.upper, "gap": estimate.gap}
 
 
@@ -139,12 +143,16 @@ def conclude(
     on_test, on_simulated, parts = [], [], []
     for index in range(members.num):
         state = members.member(states[""], index)
-        test_key, simulated_key, parts_key = jax.random.split(jax.random.fold_in(state.key, BOUNDS + 1), 3)
+        bounds_key = jax.random.fold_in(state.key, BOUNDS + 1)
+        test_key, simulated_key, parts_key, adapt_key = jax.random.split(bounds_key, 4)
+        options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
+        adapt = jax.jit(partial(vaejax.adapt_step_sizes, vae, **options))
+        step_sizes = adapt(state.params, adapt_key, xs[0])
         keys = jax.random.split(test_key, len(xs))
-        one = partial(test_bounds, config, vae, state.params)
+        one = partial(test_bounds, config, vae, state.params, step_sizes)
         on_test.append(over_examples(lambda example, one=one: one(*example), (keys, xs), "test", check_interrupts))
         keys = jax.random.split(simulated_key, len(xs))
-        one = partial(simulated_bounds, config, vae, state.params)
+        one = partial(simulated_bounds, config, vae, state.params, step_sizes)
         on_simulated.append(over_examples(one, keys, "simulated", check_interrupts))
         decompose = partial(vaejax.aggregate_decomposition, vae, num_samples=1000)
         parts.append(jax.device_get(jax.jit(decompose)(state.params, parts_key, experiment.test)))
