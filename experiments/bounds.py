@@ -39,7 +39,7 @@ BOUNDS = 400  # a stream of the run's key, apart from those of the evaluation
 COUNTS = (10, 100, 1000, 5000)
 JACKKNIFE_COUNT = 100
 ELBO_SAMPLES = 1000
-AT_ONCE = 4  # examples mapped together
+AT_ONCE = 8  # examples mapped together
 ANNEALED = "annealed importance sampling"
 JACKKNIFES = tuple(f"jackknife, order {order}, {JACKKNIFE_COUNT} samples" for order in (1, 2))
 WEIGHTED = tuple(f"IWAE, {count:,} samples" for count in COUNTS)
@@ -78,7 +78,7 @@ def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
     options = FOLLOWED_OPTIONS | {"initial": vaejax.start_at_posterior}
     # Adapted to one example and shared: the posteriors of digits are of one scale.
     adapt_key, keys_key = jax.random.split(jax.random.fold_in(state.key, BOUNDS))
-    step_sizes = vaejax.adapt_step_sizes(vae, state.params, adapt_key, xs[0], **options)
+    step_sizes = vaejax.adapt_step_sizes(vae, state.params, adapt_key, xs[0], num_transitions=100, **options)
 
     def one(example: tuple[Key, Array]) -> Array:
         key, x = example
@@ -89,7 +89,7 @@ def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
         return annealed.log_marginal - mean_elbo(vae, state.params, elbo_key, x)
 
     keys = jax.random.split(keys_key, len(xs))
-    return {"kl_to_posterior": jnp.mean(jax.lax.map(one, (keys, xs), batch_size=AT_ONCE))}
+    return {"kl_to_posterior": jnp.mean(jax.vmap(one)((keys, xs)))}
 
 
 def mean_elbo(vae: VAE, params: Params, key: Key, x: Array) -> Array:
