@@ -281,7 +281,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     assert "seed 0" in message and "--learning-rate" in message
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, number, status):
     npz()(tmp_path)
     arguments = [*SMALL, "--epochs", "100000", "--data", tmp_path / "data.npz", "--out", tmp_path / "run"]

@@ -120,7 +120,9 @@ def kill_and_resume(data: list[str], path: Path, *, epochs: int, delay: float = 
 
 @pytest.mark.program
 @pytest.mark.xdist_group("seeds")
-@pytest.mark.parametrize("epochs", [0, 1, 7])
+@pytest.mark.parametrize(
+    "epochs", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_resume_after_kill_9_ends_with_the_digest_of_the_uninterrupted_run(finished, data, tmp_path, epochs):
     kill_and_resume(data, tmp_path / "run", epochs=epochs)
     assert digest(tmp_path / "run") == digest(finished)
@@ -162,6 +164,7 @@ def test_several_seeds_are_reported_with_their_error_bar(data, tmp_path):
     assert number["std"] == pytest.approx(np.std(number["values"], ddof=1)) and number["std"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in_memory(data, tmp_path):
     arrays = np.load(data[1])
@@ -175,6 +178,7 @@ def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in
     assert status_of(several) == 2 and not (tmp_path / "several").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_care_around_training_reaches_the_run_and_its_folder(data, tmp_path, monkeypatch):
     rows = []

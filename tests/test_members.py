@@ -54,6 +54,7 @@ def losses(members: Members, at_once: int) -> np.ndarray:
         return np.asarray(members.stack(run((members.hyperparameters, members.keys))))
 
 
+@pytest.mark.slow
 def test_each_member_follows_its_own_single_run_over_a_hundred_steps():
     together = losses(Members(5, 2, {"beta": (1.0, 4.0), "learning_rate": (1e-3, 3e-3)}), at_once=8)
     in_threes = losses(Members(5, 2, {"beta": (1.0, 4.0), "learning_rate": (1e-3, 3e-3)}), at_once=3)
@@ -73,6 +74,7 @@ def run_sweep(directory: Path, name: str, *arguments: str) -> dict:
     return json.loads((directory / name / "summary.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.program
 @pytest.mark.xdist_group("sweeps")
 def test_a_sweep_is_reported_by_setting_with_differences_paired_by_seed(tmp_path, capsys):

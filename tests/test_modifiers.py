@@ -81,6 +81,7 @@ def test_a_stopped_member_is_frozen_and_the_others_go_on():
     assert any(not np.array_equal(a[1], b[1]) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_half_precision_rounds_the_networks_and_nothing_else():
     half = vaejax.with_compute_dtype(VAE, jnp.bfloat16)
     params = VAE.init(jax.random.key(0), BATCH[0])

@@ -52,6 +52,7 @@ def test_it_defines_nothing_reusable(notebook):
     assert not [line for line in code.splitlines() if line.startswith(("def ", "class "))]
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_it_runs(notebook, tmp_path):
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}})

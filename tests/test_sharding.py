@@ -68,6 +68,7 @@ def single(tmp_path_factory) -> tuple[Path, list[str]]:
     return path / "run", data
 
 
+@pytest.mark.slow
 @pytest.mark.program
 @pytest.mark.xdist_group("eight devices")
 def test_a_run_interrupted_on_eight_devices_goes_on_on_one(single, tmp_path):
@@ -111,6 +112,7 @@ def finish(running: list[subprocess.Popen]) -> None:
         assert process.returncode == 0, errors[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.program
 @pytest.mark.xdist_group("two processes")
 def test_two_processes_are_one_run(single, tmp_path):
