@@ -52,10 +52,15 @@ def leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def leave_quietly(status: int) -> NoReturn:
-    """Ends the program, the last word having been said: threads of a failed write would complain after it."""
+def leave_quietly(status: int, message: str) -> NoReturn:
+    """Ends the program with `message` as its last line: threads of a failed write would complain through it and after.
+
+    They write in pieces, so whatever line they are in is closed first, and from there on they are not heard.
+    """
     sys.stderr.flush()
+    heard = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.write(heard, f"\n{message}\n".encode())
     leave(status)
 
 

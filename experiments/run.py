@@ -132,8 +132,7 @@ def main(config_type: type[Config], make_experiment: Callable[[Any], Experiment 
         processes.leave(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
         reason = f"{error.filename or 'a file'}: {error.strerror or error}"
-        print(f"error: {reason}; mend that and continue with --resume", file=sys.stderr)
-        processes.leave_quietly(1)
+        processes.leave_quietly(1, f"error: {reason}; mend that and continue with --resume")
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise

@@ -42,7 +42,7 @@ def finished(tmp_path_factory) -> tuple[Path, list[str]]:
     ],
 )
 def test_a_full_disk_ends_the_run_with_a_line_and_it_goes_on_from_there(
-    finished, tmp_path, monkeypatch, capsys, module, name, call
+    finished, tmp_path, monkeypatch, capfd, module, name, call
 ):
     path, data = finished
     original, calls = getattr(module, name), []
@@ -55,7 +55,7 @@ def test_a_full_disk_ends_the_run_with_a_line_and_it_goes_on_from_there(
 
     monkeypatch.setattr(module, name, fails_once)
     assert status_of([*SIZES, *data, "--out", str(tmp_path / "run")]) == 1
-    message = capsys.readouterr().err.splitlines()[-1]
+    message = capfd.readouterr().err.splitlines()[-1]
     assert message.startswith("error: ") and "No space left on device" in message and "--resume" in message
     assert status_of(["--resume", "--out", str(tmp_path / "run")]) == 0
     assert digest(tmp_path / "run") == digest(path)
@@ -78,6 +78,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line(finished, tmp_path):
     assert (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoints_before_it(finished, tmp_path):
     path, data = tmp_path / "undisturbed", finished[1]
     # In a process of its own, as the one that is killed.
