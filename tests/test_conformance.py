@@ -289,13 +289,53 @@ def test_latent_tools_decode_the_latents_they_say(case):
     assert_close((reconstructions, example(path, np.array([0, 1, 2, 4])), embedded), expect(params, xs))
 
 
+def of_likelihood(case: Case, x):
+    """A readout that any change of the likelihood moves: its log-probability of x, since a greedy sentence may stay."""
+    return lambda _, likelihood: likelihood.log_prob(x)
+
+
+def test_codes_are_described_and_moved_whatever_the_model(case):
+    params, batch = setup(case)
+    xs = case.x_of(batch)
+    x0, x1 = example(xs, 0), example(xs, 1)
+    readout = of_likelihood(case, x0)
+    choices = {"point": point_of(case), "readout": readout}
+
+    @jax.jit
+    def use(params, key):
+        moments_key, statistics_key, cool_key, map_key, reconstruct_key = jax.random.split(key, 5)
+        statistics = vaejax.code_statistics(case.vae, params, statistics_key, xs)
+        return (
+            vaejax.posterior_moments(case.vae, params, moments_key, xs, batch_size=4),
+            statistics,
+            vaejax.traverse(case.vae, params, x0, steps=statistics.quantiles, **choices),
+            vaejax.sample(case.vae, params, cool_key, 3, temperature=0.0, readout=readout),
+            vaejax.manifold(case.vae, params, 3, dimensions=(1, 0), key=map_key, readout=readout),
+            vaejax.shift(case.vae, params, x0, statistics.stddev + 0.1, jnp.array([0.0, 2.0]), **choices),
+            vaejax.interpolate(case.vae, params, x0, x1, 3, path=latent.spherical, **choices),
+            vaejax.reconstruct(case.vae, params, reconstruct_key, example(xs, slice(0, 2)), **choices),
+        )
+
+    moments, statistics, moved, cold, plane, shifted, path, ends = use(params, jax.random.key(7))
+    dimensions = len(statistics.kl)
+    assert moments.mean.shape == moments.stddev.shape == (NUM, dimensions)
+    assert_finite((moments, statistics._replace(kl=jnp.zeros(()))))
+    # A posterior without noise has a KL without end.
+    assert np.all(moments.stddev > 1e-5) == np.all(np.isfinite(statistics.kl)) == case.stochastic
+    assert sorted(statistics.order.tolist()) == list(range(dimensions))
+    assert np.all(np.diff(statistics.quantiles, axis=1) >= -1e-6)
+    assert moved.shape == (dimensions, 11) and np.all(np.ptp(moved, axis=1) > 0)
+    # Nothing is left of the draws but the prior's middle.
+    assert_close(cold, jnp.broadcast_to(cold[0], cold.shape))
+    assert plane.shape == (3, 3) and np.ptp(plane) > 1e-4
+    assert_close(jnp.stack([shifted[0], path[0], path[-1]]), jnp.stack([ends[0], ends[0], ends[1]]))
+    assert abs(shifted[1] - shifted[0]) > 1e-4
+
+
 def test_traversing_sets_one_latent_and_moves_the_decode(case):
     params, batch = setup(case)
     x, point, num, extent = case.x_of(example(batch, 0)), point_of(case), 4, 2.0
-
-    # By its log-probability of x, since a greedy sentence may stay as it is.
-    def readout(_, likelihood):
-        return likelihood.log_prob(x)
+    readout = of_likelihood(case, x)
 
     @jax.jit
     def use(params):

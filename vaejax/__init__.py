@@ -20,6 +20,15 @@ from vaejax.annealing import (
     reverse_annealed_importance_sampling,
 )
 from vaejax.base import VAE, Distribution, Head, KlFn, Latents
+from vaejax.codes import (
+    CodeStatistics,
+    Moments,
+    Neighbours,
+    attribute_direction,
+    code_statistics,
+    nearest,
+    posterior_moments,
+)
 from vaejax.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, ResidualDecoder, ResidualEncoder
 from vaejax.counts import NegativeBinomial, Poisson, negative_binomial_head, poisson_head
 from vaejax.datasets import binarize
@@ -58,7 +67,7 @@ from vaejax.estimators import (
 )
 from vaejax.hamiltonian import hamiltonian_transition
 from vaejax.importance import negative_dreg, negative_miwae, negative_piwae, negative_renyi
-from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, traverse
+from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, shift, traverse
 from vaejax.likelihoods import (
     ContinuousBernoulli,
     Laplace,
@@ -132,6 +141,7 @@ __all__ = [
     "BidirectionalEstimate",
     "Categorical",
     "CausalConvolutionDecoder",
+    "CodeStatistics",
     "ContinuousBernoulli",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
@@ -152,7 +162,9 @@ __all__ = [
     "Laplace",
     "Latents",
     "MarginalEstimate",
+    "Moments",
     "NegativeBinomial",
+    "Neighbours",
     "Network",
     "Normal",
     "Poisson",
@@ -172,6 +184,7 @@ __all__ = [
     "annealed_estimate",
     "annealed_importance_sampling",
     "as_network",
+    "attribute_direction",
     "beta_tcvae_loss",
     "bidirectional_monte_carlo",
     "binarize",
@@ -179,6 +192,7 @@ __all__ = [
     "capacity",
     "categorical_head",
     "chain",
+    "code_statistics",
     "covariance_of_aggregate",
     "covariance_of_means",
     "dip_vae_loss",
@@ -220,6 +234,7 @@ __all__ = [
     "mean_over_batch",
     "minibatch_stratified",
     "minibatch_weighted",
+    "nearest",
     "negative_binomial_head",
     "negative_dreg",
     "negative_elbo",
@@ -233,6 +248,7 @@ __all__ = [
     "pareto_k",
     "permute_dimensions",
     "poisson_head",
+    "posterior_moments",
     "reconstruct",
     "reparameterize",
     "reverse_anneal",
@@ -241,6 +257,7 @@ __all__ = [
     "sample",
     "sequence_vae",
     "shared_variance_normal_head",
+    "shift",
     "sigmoidal_spacing",
     "simple_head",
     "soft_bounds",
