@@ -32,7 +32,7 @@ ABOUT = run.About(
     what="ELBO, importance-weighted bounds, annealing from below and above, on one model",
     paper="Wu et al. 2017, Cremer et al. 2018",
     cost="20 minutes on 2 cores",
-    expected="annealing above every importance-weighted bound; below and above within a nat",
+    expected="annealing 0.6 nats above IWAE of 5,000 samples; 0.1 nats between the bounds of simulated digits",
 )
 
 BOUNDS = 400  # a stream of the run's key, apart from those of the evaluation

@@ -115,7 +115,7 @@ def curves(
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         if len(x) < 8:
-            axes.set_xticks(list(x), [f"{value:.3g}" for value in x])
+            axes.set_xticks(list(x), [f"{value:,.0f}" if value == round(value) else f"{value:.3g}" for value in x])
             axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=bool(np.all(np.equal(np.mod(x, 1), 0)))))
