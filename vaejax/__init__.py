@@ -65,6 +65,7 @@ from vaejax.estimators import (
     log_marginal,
     optimal_posterior,
 )
+from vaejax.exporting import Exported, export, load_exported
 from vaejax.hamiltonian import hamiltonian_transition
 from vaejax.importance import negative_dreg, negative_miwae, negative_piwae, negative_renyi
 from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, shift, traverse
@@ -154,6 +155,7 @@ __all__ = [
     "Distribution",
     "ElboTerms",
     "Estimate",
+    "Exported",
     "GatedMLP",
     "Head",
     "InferenceGap",
@@ -201,6 +203,7 @@ __all__ = [
     "discretized_normal_head",
     "drop_words",
     "elbo_terms",
+    "export",
     "embed",
     "factor_vae_loss",
     "fixed_variance_normal_head",
@@ -223,6 +226,7 @@ __all__ = [
     "kl_sticking_the_landing",
     "laplace_head",
     "linear_spacing",
+    "load_exported",
     "log_marginal",
     "log_weight",
     "log_weights",
