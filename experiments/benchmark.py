@@ -205,7 +205,8 @@ def marginal_section(bench: Bench) -> dict[str, Any]:
 
     def log_marginals(params: PyTree, keys: Key, images: PyTree) -> PyTree:
         def one(example: PyTree) -> PyTree:
-            return vaejax.log_marginal(vae, params, *example, num_samples=num_samples)
+            chunk_size = evaluation.NLL_CHUNK_SIZE
+            return vaejax.log_marginal(vae, params, *example, num_samples=num_samples, chunk_size=chunk_size)
 
         return jax.lax.map(one, (keys, images), batch_size=evaluation.NLL_BATCH_SIZE)
 

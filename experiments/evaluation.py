@@ -26,8 +26,9 @@ EPOCH_EVALUATION, FINAL_EVALUATION, FIGURES = 100, 101, 102
 ELBO_SAMPLES = 10
 # Of importance weights: above it, neither the estimate nor its error has converged (Vehtari et al. 2024).
 DOUBTFUL_K = 0.7
-# Examples mapped together: by the thousand where one sample is decoded; few where a hundred are, to stay in cache.
-BATCH_SIZE, NLL_BATCH_SIZE = 1000, 8
+# Examples mapped together: by the thousand where one sample is decoded; few where many are, so that about a thousand
+# decodes at a time stay in cache.
+BATCH_SIZE, NLL_BATCH_SIZE, NLL_CHUNK_SIZE = 1000, 4, 250
 MEMBERS_AT_ONCE = 4
 
 # The numbers of a summary, in the order of its table, and what they are.
@@ -121,7 +122,10 @@ def log_marginal_in_halves(
     """
     counts = [count for count in (num_samples - num_samples // 2, num_samples // 2) if count]
     keys = jax.random.split(key, len(counts))
-    halves = [vaejax.log_marginal(vae, params, k, x, num_samples=n) for k, n in zip(keys, counts, strict=True)]
+    halves = [
+        vaejax.log_marginal(vae, params, k, x, num_samples=n, chunk_size=NLL_CHUNK_SIZE)
+        for k, n in zip(keys, counts, strict=True)
+    ]
     log_sums = jnp.stack([half.log_marginal + jnp.log(n) for half, n in zip(halves, counts, strict=True)])
     log_squares = 2 * log_sums - jnp.log(jnp.stack([half.effective_sample_size for half in halves]))
     log_sum = jax.nn.logsumexp(log_sums)
