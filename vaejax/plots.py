@@ -3,6 +3,7 @@
 Save one with `figure.savefig("name.png", dpi=200)`, or as ".pdf" for print.
 """
 
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 def tile(images: ArrayLike, *, gap: int = 1) -> np.ndarray:
     """Images `[rows, columns, height, width]` or `[..., channels]` in [0, 1] as one, with a grey gap between them.
 
+    One channel is grey and three are red, green and blue; of any other number each channel is a grey panel of its own,
+    side by side in one cell.
+
     Raises:
       ValueError: there are not four or five axes.
     """
@@ -26,6 +30,8 @@ def tile(images: ArrayLike, *, gap: int = 1) -> np.ndarray:
         raise ValueError(
             f"tile: images have shape {images.shape}; give [rows, columns, height, width] or [..., channels]."
         )
+    if images.ndim == 5 and images.shape[-1] != 3:
+        images = np.concatenate(np.moveaxis(images, -1, 0), axis=-1)
     rows, columns, height, width, *channels = images.shape
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *channels), 0.5, np.float32)
     for row, column in np.ndindex(rows, columns):
@@ -42,16 +48,19 @@ def image_grid(
     column_labels: Sequence[str] = (),
     cell_inches: float = 0.5,
 ) -> Figure:
-    """A grid of images `[rows, columns, height, width]` (or with 1 or 3 channels), labelled at its rows and columns."""
-    images = np.asarray(images)
+    """A grid of images `[rows, columns, height, width]` or `[..., channels]`, labelled at its rows and columns.
+
+    Any number of channels, as `tile` shows them.
+    """
     canvas = tile(images)
-    rows, columns, height, width = images.shape[:4]
+    rows, columns, height = np.shape(images)[:3]
+    width = (canvas.shape[1] + 1) // columns - 1
     margin = 0.075 * max((len(label) for label in row_labels), default=0)
     size = (columns * cell_inches * width / height + margin + 0.2, rows * cell_inches + 0.45)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.imshow(
-        canvas[..., 0] if canvas.ndim == 3 and canvas.shape[-1] == 1 else canvas,
+        canvas,
         cmap="gray",
         vmin=0,
         vmax=1,
@@ -155,6 +164,81 @@ def heatmaps(
     figure.supylabel(ylabel, fontsize=9)
     figure.suptitle(title, fontsize=9)
     return figure
+
+
+def matrix(
+    values: ArrayLike,
+    *,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    label: str,
+    title: str = "",
+    limits: tuple[float, float] = (-1, 1),
+) -> Figure:
+    """A table `[rows, columns]` in colours, each cell with its number; `limits` is the range of the colours.
+
+    A range about zero has white at zero, another one is dark where it is high.
+    """
+    values = np.asarray(values, float)
+    figure = Figure(figsize=(0.62 * values.shape[1] + 2.0, 0.28 * len(values) + 1.0), layout="constrained")
+    axes = figure.subplots()
+    low, high = limits
+    # Both are told apart without colour vision.
+    drawn = axes.imshow(values, aspect="auto", cmap="PuOr" if low < 0 else "Blues", vmin=low, vmax=high)
+    for (row, column), value in np.ndenumerate(values):
+        dark = abs(value) > 0.6 * max(abs(low), abs(high))
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axes.set_xticks(range(values.shape[1]), column_labels, fontsize=8)
+    axes.set_yticks(range(len(values)), row_labels, fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def bars(values: ArrayLike, *, labels: Sequence[str], xlabel: str, ylabel: str, title: str = "") -> Figure:
+    """A bar for each of `values`, `[bars]`, or `[bars, seeds]` drawn as mean with an error bar of one std."""
+    values = np.asarray(values, float).reshape(len(labels), -1)
+    figure = Figure(figsize=(max(3.2, 0.3 * len(labels) + 1.2), 2.8), layout="constrained")
+    axes = figure.subplots()
+    error = values.std(axis=1, ddof=1) if values.shape[1] > 1 else None
+    axes.bar(range(len(values)), values.mean(axis=1), yerr=error, color=COLOURS[0], capsize=2)
+    axes.set_xticks(range(len(values)), labels, fontsize=8, rotation=90 if max(map(len, labels)) > 4 else 0)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3, axis="y")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def animation(frames: ArrayLike, *, seconds: float = 0.08, zoom: int = 2, there_and_back: bool = True) -> bytes:
+    """A GIF of `frames`, `[frames, rows, columns, height, width]` or with channels, each a grid; it runs for ever.
+
+    Args:
+      frames: images in [0, 1].
+      seconds: each frame.
+      zoom: screen pixels a side of each pixel.
+      there_and_back: whether it returns through the same frames, so that nothing jumps.
+
+    Raises:
+      ValueError: there are not five or six axes.
+    """
+    # Comes with matplotlib.
+    from PIL import Image
+
+    if np.ndim(frames) not in (5, 6):
+        raise ValueError(
+            f"animation: frames have shape {np.shape(frames)}; give [frames, rows, columns, height, width] or "
+            "[..., channels]."
+        )
+    tiles = [np.uint8(255 * tile(frame)).repeat(zoom, axis=0).repeat(zoom, axis=1) for frame in frames]
+    if there_and_back:
+        tiles += tiles[-2:0:-1]
+    first, *rest = map(Image.fromarray, tiles)
+    file = io.BytesIO()
+    first.save(file, format="GIF", save_all=True, append_images=rest, duration=round(1000 * seconds), loop=0)
+    return file.getvalue()
 
 
 def of_one_length(series: Mapping[str, ArrayLike]) -> tuple[list[int], dict[str, np.ndarray]]:
