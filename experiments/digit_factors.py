@@ -55,7 +55,7 @@ def make_experiment(config: Config) -> run.Comparison:
     images = np.asarray(test.images, np.float32) / (255 if test.images.dtype == np.uint8 else 1)
     factors = {name: measure(images) for name, measure in FACTORS.items()}
     for name, values in factors.items():
-        if np.nanstd(values) == 0 or np.isnan(values).mean() > 0.5:
+        if np.isnan(values).mean() > 0.5 or np.nanstd(values) == 0:
             raise run.UsageError(f"--data {config.data} has no strokes whose {name} varies; give images of writing.")
     return run.Comparison({"": experiment}, partial(conclude, experiment, factors))
 

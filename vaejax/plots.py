@@ -67,9 +67,9 @@ def image_grid(
         interpolation="nearest",
     )
     axes.set_title(title, fontsize=9)
-    axes.set_yticks([row * (height + 1) + height / 2 for row in range(len(row_labels))], row_labels, fontsize=8)
+    axes.set_yticks([row * (height + 1) + (height - 1) / 2 for row in range(len(row_labels))], row_labels, fontsize=8)
     axes.set_xticks(
-        [column * (width + 1) + width / 2 for column in range(len(column_labels))], column_labels, fontsize=8
+        [column * (width + 1) + (width - 1) / 2 for column in range(len(column_labels))], column_labels, fontsize=8
     )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
