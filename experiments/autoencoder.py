@@ -18,15 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, mnist, run
+from experiments import classifier, evaluation, mnist, run
 from experiments.figures import over_epochs
 from experiments.members import Members
 from vaejax import datasets, plots
-from vaejax.base import Array, Distribution, Key, Latent, Params
+from vaejax.base import Array, Distribution, Key, Latent
 from vaejax.training import TrainState
 
 ABOUT = run.About(
@@ -38,7 +36,6 @@ ABOUT = run.About(
 
 PLACES = ("prior draws", "draws from a fitted Gaussian", "midpoints")
 DRAWS = 1000
-CLASSIFIER_EPOCHS, CLASSIFIER_BATCH = 10, 128
 SHOWN = 12
 
 
@@ -80,32 +77,6 @@ def make_autoencoder(vae_experiment: run.Experiment) -> run.Experiment:
         return vae_experiment.recipe(hyperparameters)._replace(loss_fn=vaejax.mean_over_batch(objective))
 
     return vae_experiment._replace(vae=vae, kl_fn=no_kl, recipe=recipe)
-
-
-def train_classifier(data: datasets.Dataset) -> Callable[[Array], Array]:
-    """Class log-probabilities of grey images in [0, 1], `[n, height, width] -> [n, classes]`."""
-    network = vaejax.as_network(vaejax.MLP((400, 400), (int(data.labels.max()) + 1,)))
-    batch_size = min(CLASSIFIER_BATCH, len(data.images))
-    num_steps = CLASSIFIER_EPOCHS * (len(data.images) // batch_size)
-    optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, num_steps))
-
-    def loss_fn(params: Params, key: Key, batch: datasets.Dataset) -> tuple[Array, tuple]:
-        del key
-        logits = jax.vmap(partial(network.apply, params))(intensities(batch.images))
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels.astype(jnp.int32))), ()
-
-    epoch = jax.jit(vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), batch_size))
-    # Of a VAE, training knows only `init`, which a network has too.
-    state = vaejax.init_train_state(network, optimizer, jax.random.key(0), jnp.zeros(data.images.shape[1:]))
-    data = jax.device_put(data)
-    for _ in tqdm(range(CLASSIFIER_EPOCHS), unit="epoch", dynamic_ncols=True, desc="classifier"):
-        state, _ = epoch(state, data)
-    return jax.jit(lambda images: jax.nn.log_softmax(jax.vmap(partial(network.apply, state.params))(images)))
-
-
-def intensities(images: np.ndarray) -> Array:
-    """Images as float32 in [0, 1]."""
-    return jnp.asarray(images, jnp.float32) / (255 if images.dtype == np.uint8 else 1)
 
 
 def decode_places(vae: vaejax.VAE, state: TrainState, pairs: Array, training_xs: Array) -> dict[str, Array]:
@@ -170,21 +141,21 @@ def conclude(
     check_interrupts: Callable[[], None],
 ) -> run.Result:
     """Both models at every place, seed by seed, beside as many real test images; for `pairs` see `decode_places`."""
-    classifier = train_classifier(train)
+    judging = classifier.train(train)
     check_interrupts()
-    accuracy = float(jnp.mean(jnp.argmax(classifier(intensities(test.images)), axis=-1) == test.labels))
-    training_images = intensities(train.images)
-    real = intensities(test.images[: len(pairs)])
+    accuracy, score = judging.accuracy(test), judging.log_probabilities
+    training_images = classifier.intensities(train.images)
+    real = classifier.intensities(test.images[: len(pairs)])
     judged, pictures = {}, {}
     for arm, experiment in experiments.items():
         decode = jax.jit(partial(decode_places, experiment.vae))
         seeds = [decode(members.member(states[arm], i), pairs, training_images) for i in range(members.num)]
         pictures[arm] = seeds[0]
         for place in PLACES:
-            numbers = [judge(images[place], classifier(images[place]), training_images) for images in seeds]
+            numbers = [judge(images[place], score(images[place]), training_images) for images in seeds]
             judged[arm, place] = {name: evaluation.over_seeds([n[name] for n in numbers]) for name in numbers[0]}
         check_interrupts()
-    of_real = judge(real, classifier(real), training_images)
+    of_real = judge(real, score(real), training_images)
     rows = [("real test images", *_values(of_real))]
     for (arm, place), numbers in judged.items():
         rows.append((f"{arm}, {place}", *_values(numbers)))
