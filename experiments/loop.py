@@ -101,6 +101,13 @@ def train(
     return modifiers.best(sharding.gather(states, job.mesh))
 
 
+def restore(job: Job) -> TrainState:
+    """The states of the last checkpoint, with the parameters to evaluate, as `train` returns them."""
+    if checkpoints.latest(job.path / "checkpoints") is None:
+        raise RunError(f"{job.path} has no checkpoint yet: its first epoch has not ended. Train it first.")
+    return modifiers.best(sharding.gather(_start(job)[0], job.mesh))
+
+
 def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
     """The devices that share each batch; UsageError where there are not as many or they cannot share it."""
     try:

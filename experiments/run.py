@@ -195,8 +195,8 @@ def _prepare(name: str, config: Any, make_experiment: Callable, parse: Callable[
     check_options(config)
     path, config = folder.find(name, config, parse)
     processes.wait_for_all("folder found")
-    arms, conclude, settings = _as_comparison(make_experiment(config))
-    members, first = _members(config, arms, settings), next(iter(arms.values()))
+    arms, conclude, settings = as_comparison(make_experiment(config))
+    members, first = members_of(config, arms, settings), next(iter(arms.values()))
     for experiment in arms.values():
         loop.check_streams(experiment, members)
     mesh = loop.make_mesh(config.num_devices, first.batch_size)
@@ -233,7 +233,8 @@ def _on_epoch(config: Any, path: Path, members: Members, on_epoch: tracking.OnEp
     return tell
 
 
-def _members(config: Any, arms: Mapping[str, Experiment], settings: Mapping[str, Mapping[str, float]]) -> Members:
+def members_of(config: Any, arms: Mapping[str, Experiment], settings: Mapping[str, Mapping[str, float]]) -> Members:
+    """The seeds and settings that a configuration trains; UsageError where --sweep makes no sense."""
     swept = parse_sweep(config.sweep, next(iter(arms.values())).hyperparameters)
     for name, values in swept.items():
         if 0 in values and name not in MAY_BE_ZERO:
@@ -243,7 +244,7 @@ def _members(config: Any, arms: Mapping[str, Experiment], settings: Mapping[str,
     return Members(config.seed, config.num_seeds, swept, settings)
 
 
-def _as_comparison(experiment: Experiment | Comparison) -> Comparison:
+def as_comparison(experiment: Experiment | Comparison) -> Comparison:
     """One model as a comparison of one, whose folder is the run's own."""
     if isinstance(experiment, Comparison):
         return experiment

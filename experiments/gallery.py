@@ -1,0 +1,229 @@
+"""Pictures and numbers of the latent space of a trained model of images, from its run's folder.
+
+Of each latent, the nats it carries, and what it does when it is moved through the quantiles of the aggregate posterior,
+as a grid and as an animation. Prior samples at three temperatures, with the nearest training images. The ways between
+two test images, straight and along a great circle. The plane of the two latents that carry most. Where there are
+classes: a test image pushed along the direction from one class to another. What is written lies in RUN/gallery.
+
+Command: python -m experiments.gallery runs/mnist-0001
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import vaejax
+from experiments import folder, restored
+from experiments.base import About
+from experiments.errors import RunError, UsageError
+from vaejax import latent, plots
+from vaejax.base import VAE, Array, Key, Params
+
+ABOUT = About(
+    what="pictures of the latent space of any run on images",
+    paper="Kingma & Welling 2014",
+    cost="a minute",
+    expected="the latents that carry nats move something, the others nothing",
+)
+
+MASSES = np.linspace(0.02, 0.98, 11)
+TEMPERATURES = (0.5, 0.75, 1.0)
+COLUMNS, CELLS = 10, 12
+MOST_LATENTS = 20  # drawn, of those that carry most
+FRAMES = 24
+NEIGHBOUR_SAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run."""
+    arm: str | None = None
+    """Which of the models that the run compares; by default the first."""
+    member: int = 0
+    """Which of its seeds (and settings, setting after setting), from 0."""
+    out: Path | None = None
+    """Folder to write to; by default RUN/gallery."""
+
+
+class Gallery(NamedTuple):
+    """What was found: `{name: number}`, `{name: Figure}` and `{name.gif: bytes}`."""
+
+    numbers: dict[str, Any]
+    figures: dict[str, Any]
+    animations: dict[str, bytes]
+
+
+def gallery(
+    vae: VAE, params: Params, key: Key, xs: Array, training: Array, labels: np.ndarray | None = None
+) -> Gallery:
+    """Every picture of a model of images.
+
+    Args:
+      vae, params: the model.
+      key: of the samples.
+      xs: test images as the model sees them, `[num, height, width]`, or with channels.
+      training: training images in [0, 1] to find neighbours among, `[more, *image]`.
+      labels: classes of the test images, `[num]`, or None.
+    """
+    keys = jax.random.split(key, 3)
+    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES)))(params, keys[0], xs)
+    order = np.asarray(statistics.order)[:MOST_LATENTS]
+    names = [f"z{j + 1}" for j in order]
+    figures = {"kl": _kl(statistics)}
+    numbers = {
+        "kl": np.asarray(statistics.kl).tolist(),
+        "order": np.asarray(statistics.order).tolist(),
+        "posterior_mean_variance": np.asarray(statistics.activity).tolist(),
+    }
+    grid, animation = _traversals(vae, params, xs[0], statistics.quantiles, order)
+    figures["traversals"] = plots.image_grid(
+        grid,
+        title="Each latent moved through the quantiles of the aggregate posterior, from the most nats to the fewest",
+        row_labels=names,
+        column_labels=[f"{mass:.0%}" for mass in MASSES],
+    )
+    samples, distances, grid = _samples(vae, params, keys[1], training)
+    figures |= {"temperatures": samples, "neighbours": grid}
+    held_out = vaejax.nearest(xs[:NEIGHBOUR_SAMPLES], training).distances[:, 0]
+    numbers["distance_to_nearest_training_image"] = {
+        "samples": float(np.median(distances)),
+        "test images": float(np.median(held_out)),
+    }
+    figures["ways"] = _ways(vae, params, xs)
+    if len(order) > 1:
+        pair = tuple(int(j) for j in order[:2])
+        plane = jax.jit(partial(vaejax.manifold, vae, num=CELLS, dimensions=pair))(params, key=keys[2])
+        title = f"The plane of {names[0]} (across) and {names[1]} (up), through equally spaced quantiles of p(z)"
+        figures["plane"] = plots.image_grid(plane, title=title, cell_inches=0.35)
+    if labels is not None and len(np.unique(labels)) > 1:
+        figures["attributes"] = _attributes(vae, params, xs, labels)
+    return Gallery(numbers, figures, {"traversals.gif": animation})
+
+
+def _kl(statistics: Any) -> Any:
+    order = np.asarray(statistics.order)[: 3 * MOST_LATENTS]
+    kl = np.asarray(statistics.kl)[order]
+    return plots.bars(
+        kl,
+        labels=[f"z{j + 1}" for j in order],
+        xlabel="latent",
+        ylabel="KL (nats)",
+        title=f"What each latent carries, {np.sum(statistics.kl):.1f} nats in all",
+    )
+
+
+def _traversals(vae: VAE, params: Params, x: Array, quantiles: Array, order: np.ndarray) -> tuple[np.ndarray, bytes]:
+    """A grid `[latents, quantiles, *image]`, and the same as an animation whose frames move all latents at once."""
+    traverse = jax.jit(lambda steps: vaejax.traverse(vae, params, x, steps=steps)[order])
+    at = np.linspace(0, len(MASSES) - 1, FRAMES)
+    finer = np.stack([np.interp(at, np.arange(len(MASSES)), row) for row in np.asarray(quantiles)])
+    frames = np.asarray(traverse(jnp.asarray(finer, quantiles.dtype)))
+    columns = min(5, len(order))
+    rows = -(-len(order) // columns)
+    frames = np.concatenate([frames, np.zeros((rows * columns - len(order), *frames.shape[1:]), frames.dtype)])
+    frames = np.moveaxis(frames.reshape(rows, columns, *frames.shape[1:]), 2, 0)
+    return np.asarray(traverse(quantiles)), plots.animation(frames)
+
+
+def _samples(vae: VAE, params: Params, key: Key, training: Array) -> tuple[Any, np.ndarray, Any]:
+    """Samples by temperature; how far those at temperature 1 are from the nearest training images; side by side."""
+    keys = jax.random.split(key, len(TEMPERATURES))
+    rows = []
+    for one, temperature in zip(keys, TEMPERATURES, strict=True):
+        generate = partial(vaejax.sample, vae, num=NEIGHBOUR_SAMPLES, temperature=temperature)
+        rows.append(jax.jit(generate)(params, key=one))
+    found = vaejax.nearest(rows[-1], training)
+    distances = np.asarray(found.distances[:, 0])
+    figure = plots.image_grid(
+        np.stack([np.asarray(images[: 2 * COLUMNS]) for images in rows]),
+        row_labels=[f"temperature {temperature}" for temperature in TEMPERATURES],
+        title="Prior samples, the mean of p(x|z), without choosing",
+    )
+    neighbours = plots.image_grid(
+        np.stack([rows[-1][:COLUMNS], training[found.indices[:COLUMNS, 0]]]),
+        row_labels=["sample", "nearest training image"],
+        column_labels=[f"{distance:.1f}" for distance in distances[:COLUMNS]],
+        title="Is a sample new? Under each the Euclidean distance of pixels",
+    )
+    return figure, distances, neighbours
+
+
+def _ways(vae: VAE, params: Params, xs: Array) -> Any:
+    rows, labels = [], []
+    for name, path in {"straight": latent.linear, "great circle": latent.spherical}.items():
+        way = jax.jit(partial(vaejax.interpolate, vae, num=COLUMNS, path=path))
+        for pair in (0, 1):
+            rows.append(way(params, x0=xs[2 * pair], x1=xs[2 * pair + 1]))
+            labels.append(f"{name}, pair {pair + 1}")
+    order = [0, 2, 1, 3]
+    return plots.image_grid(
+        np.stack([rows[i] for i in order]),
+        row_labels=[labels[i] for i in order],
+        column_labels=[f"t={t:.2f}" for t in np.linspace(0, 1, COLUMNS)],
+        title="Between the codes of two test images",
+    )
+
+
+def _attributes(vae: VAE, params: Params, xs: Array, labels: np.ndarray) -> Any:
+    """The first example of each class, pushed along the direction that tells its class from the next one."""
+    classes, first = np.unique(labels, return_index=True)
+    classes, first = classes[:COLUMNS], first[:COLUMNS]
+    codes = jax.jit(partial(vaejax.embed, vae))(params, xs)
+    steps = jnp.linspace(0.0, 1.5, 7)
+    move = jax.jit(lambda x, direction: vaejax.shift(vae, params, x, direction, steps))
+    rows = []
+    for start, here, there in zip(first, classes, np.roll(classes, -1), strict=True):
+        both = (labels == here) | (labels == there)
+        rows.append(move(xs[start], vaejax.attribute_direction(codes[both], jnp.asarray(labels[both] == there))))
+    return plots.image_grid(
+        np.stack(rows),
+        row_labels=[f"{here} to {there}" for here, there in zip(classes, np.roll(classes, -1), strict=True)],
+        column_labels=[f"{step:.2f}" for step in np.asarray(steps)],
+        title="A test image, and its code plus so many times the difference of two classes' mean codes",
+    )
+
+
+def run(config: Config) -> Mapping[str, Any]:
+    """Writes the gallery of a run; returns its numbers."""
+    model = restored.restore(config.run, arm=config.arm, member=config.member)
+    xs = jnp.asarray(model.experiment.test)
+    if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] > 4):
+        raise UsageError(f"{config.run}: the gallery needs images, and the examples have shape {xs.shape[1:]}.")
+    if len(xs) < 4:
+        raise UsageError(f"{config.run} has {len(xs)} test images; the gallery needs 4.")
+    train = np.asarray(model.experiment.train)
+    training = jnp.asarray(train, jnp.float32) / (255 if train.dtype == np.uint8 else 1)
+    key = jax.random.fold_in(model.state.key, 700)
+    found = gallery(model.experiment.vae, model.state.params, key, xs, training, model.labels)
+    out = config.out or config.run / "gallery"
+    out.mkdir(parents=True, exist_ok=True)
+    folder.write_figures(out, found.figures)
+    folder.write_files(out, found.animations)
+    numbers = {"model": model.description, "units": "nats; Euclidean distance of pixels in [0, 1]"} | found.numbers
+    folder.write_json(out / "numbers.json", numbers)
+    print(f"{model.description}, in {out}: numbers.json")
+    for name in [*(f"figures/{figure}.png" for figure in found.figures), *found.animations]:
+        print(f"  {name}")
+    return numbers
+
+
+def main() -> None:
+    config = tyro.cli(Config, prog="python -m experiments.gallery", description=__doc__)
+    try:
+        run(config)
+    except (UsageError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+if __name__ == "__main__":
+    main()
