@@ -1,0 +1,315 @@
+"""Disentangling: do objectives made for it find the factors of rendered shapes, and does a plain VAE?
+
+White shapes on black whose factors are known (see experiments/sprites.py): shape, scale, orientation, two coordinates.
+The same networks, optimizer, seeds and order of the data for every method and strength: the plain bound; beta-VAE;
+a capacity, the KL pulled to a target that rises over the first half of training; beta-TCVAE with minibatch-weighted
+sampling; DIP-VAE-II; and FactorVAE. Posterior means are scored against the factors. The scores disagree with each other
+and vary more over seeds than over methods (Locatello et al. 2019): read the error bars. Nothing is held out, as is
+usual with these sets: the grid is the whole population.
+
+By default a coarse grid at 32 x 32 pixels and dense networks. --protocol paper is that of Locatello et al. 2019: the
+full grid of dSprites at 64 x 64, convolutions, batches of 64, Adam at 1e-4 and 300,000 steps. It wants an accelerator.
+
+Papers: Higgins et al. 2017, Burgess et al. 2018, Chen et al. 2018, Kumar et al. 2018, Kim & Mnih 2018; of the scores,
+see vaejax/disentanglement.py and its neighbours.
+Command: python -m experiments.disentangle --num-seeds 8
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+import vaejax
+from experiments import evaluation, run, scores, sprites
+from experiments.members import Members
+from vaejax import plots, schedules
+from vaejax.base import VAE, Array, Params, PyTree
+from vaejax.training import TrainState
+
+ABOUT = run.About(
+    what="six objectives and nine scores of disentanglement, on rendered shapes",
+    paper="Chen et al. 2018, Locatello et al. 2019",
+    cost="an hour on 2 cores",
+    expected="not measured yet",
+)
+
+PLAIN = "plain"
+# The capacity's weight; its strength is the target in nats.
+CAPACITY_WEIGHT = 100.0
+STRENGTHS: Mapping[str, tuple[float, ...]] = {
+    PLAIN: (1,),
+    "beta-VAE": (2, 4, 8),
+    "capacity": (5, 10, 20),
+    "beta-TCVAE": (2, 4, 8),
+    "DIP-VAE-II": (2, 10, 50),
+    "FactorVAE": (10, 30),
+}
+Method = Literal["plain", "beta-VAE", "capacity", "beta-TCVAE", "DIP-VAE-II", "FactorVAE"]
+NUM_TEST, TEST_SEED = 5_000, 777
+SCORED, SCORES_SEED = 5_000, 778
+ELBO_SAMPLES, STATISTICS, EVALUATION = 4, 500, 501  # the latter are streams of a run's key
+DIGITS = {"negative_elbo": 2, "kl": 2, "active_units": 1} | {name: 2 for name in scores.NAMES}
+MASSES = np.linspace(0.02, 0.98, 9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(run.Config):
+    data: str = "sprites"
+    """Only the shapes rendered here."""
+    epochs: int = 8
+    """Passes over the grid."""
+    methods: tuple[Method, ...] = tuple(STRENGTHS)
+    """Which objectives; the plain one is always among them."""
+    hidden_size: int = 128
+    """Width of the two hidden layers of encoder and decoder."""
+    latent_size: int = 10
+    """Dimensions of z."""
+    batch_size: int = 64
+    """Examples a step."""
+    learning_rate: float = 1e-3
+    """Adam's."""
+    protocol: Literal["short", "paper"] = "short"
+    """paper: grid, networks, learning rate, batch size and steps of Locatello et al. 2019."""
+
+
+class Setting(NamedTuple):
+    """What of a protocol the models share."""
+
+    grid: sprites.Grid
+    encoder: Any
+    decoder: Any
+    learning_rate: float
+
+
+def setting_of(config: Config) -> Setting:
+    if config.protocol == "paper":
+        grid, channels = sprites.FULL, (32, 32, 64, 64)
+        return Setting(
+            grid,
+            vaejax.ConvolutionalEncoder(channels, (256,)),
+            vaejax.ConvolutionalDecoder((grid.pixels, grid.pixels), channels=channels[::-1], hidden_sizes=(256,)),
+            1e-4,
+        )
+    grid, hidden = sprites.COARSE, (config.hidden_size,) * 2
+    shape = (grid.pixels, grid.pixels)
+    return Setting(grid, vaejax.MLP(hidden), vaejax.MLP(hidden, shape), config.learning_rate)
+
+
+def make_experiment(config: Config) -> run.Comparison:
+    if config.data != "sprites":
+        raise run.UsageError(f"--data is {config.data}; this experiment renders its own, leave it out.")
+    if importlib.util.find_spec("sklearn") is None:
+        raise run.UsageError("the DCI scores need scikit-learn; install the extra: pip install 'vaejax[analysis]'.")
+    setting = setting_of(config)
+    if config.protocol == "paper":
+        steps_per_epoch = setting.grid.num // 64
+        wanted = -(-300_000 // steps_per_epoch)
+        if (config.batch_size, config.epochs) != (64, wanted):
+            raise run.UsageError(f"--protocol paper: give --batch-size 64 --epochs {wanted}, which are 300,000 steps.")
+    render = jax.jit(jax.vmap(partial(sprites.render, setting.grid)))
+    factors = setting.grid.factors()
+    # A coarse grid is kept as images; the full one would fill a device, and is rendered in the step.
+    is_small = setting.grid.num * setting.grid.pixels**2 < 2**28
+    if is_small:
+        rendered = [np.asarray(render(part)).astype(bool) for part in np.array_split(factors, 20)]
+        train = np.concatenate(rendered)
+        as_images: Callable[[Array], Array] = lambda batch: batch.astype(jnp.float32)  # noqa: E731
+    else:
+        train, as_images = factors, jax.vmap(partial(sprites.render, setting.grid))
+    test = render(setting.grid.draw(min(NUM_TEST, setting.grid.num), seed=TEST_SEED))
+    steps = run.steps_per_epoch(train, config.batch_size) * config.epochs
+    arms = {}
+    for method in (PLAIN, *[name for name in STRENGTHS if name in config.methods and name != PLAIN]):
+        for strength in STRENGTHS[method]:
+            name = method if method == PLAIN else f"{method} {strength:g}"
+            vae = vaejax.gaussian_vae(latent_size=config.latent_size, encoder=setting.encoder, decoder=setting.decoder)
+            if method == "FactorVAE":
+                vae = vaejax.with_discriminator(vae, DISCRIMINATOR)
+            arms[name] = run.Experiment(
+                vae=vae,
+                recipe=lambda _, method=method, strength=strength, vae=vae: recipe(
+                    method, strength, vae, as_images, len(train), steps, setting.learning_rate
+                ),
+                hyperparameters={},
+                batch_size=config.batch_size,
+                train=train,
+                test=test,
+                data_checksum=f"rendered: {setting.grid}",
+                binarization="none",
+                figures=lambda params, key, history: {},
+            )
+    return run.Comparison(arms, partial(conclude, setting.grid, arms))
+
+
+DISCRIMINATOR = vaejax.MLP((256, 256, 256), (1,))
+
+
+def recipe(
+    method: str, strength: float, vae: VAE, as_images: Callable, num_examples: int, num_steps: int, learning_rate: float
+) -> run.Recipe:
+    """How a method trains a model of batches that `as_images` makes images of."""
+    optimizer, named = optax.adam(learning_rate), {}
+    if method in (PLAIN, "beta-VAE"):
+        loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae, beta=strength))
+    elif method == "capacity":
+        combine = partial(vaejax.capacity, gamma=CAPACITY_WEIGHT)
+        loss_fn = vaejax.loss_of_means(partial(vaejax.elbo_terms, vae), combine)
+        named = {"target": schedules.warm_up(strength, num_steps // 2)}
+    elif method == "beta-TCVAE":
+        loss_fn = partial(vaejax.beta_tcvae_loss(vae, dataset_size=num_examples), beta=strength)
+    elif method == "DIP-VAE-II":
+        loss_fn = vaejax.dip_vae_loss(vae, covariance=vaejax.covariance_of_aggregate)
+        loss_fn = partial(loss_fn, lambda_off_diagonal=strength, lambda_diagonal=strength)
+    else:
+        loss_fn = partial(vaejax.factor_vae_loss(vae, DISCRIMINATOR), gamma=strength)
+        parts = {"vae": optimizer, "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9)}
+        optimizer = optax.partition(parts, {"vae": "vae", "discriminator": "discriminator"})
+
+    def of_batch(params: Params, key: Array, batch: PyTree, **values: Array) -> tuple[Array, Any]:
+        return loss_fn(params, key, as_images(batch), **values)
+
+    return run.Recipe(of_batch, optimizer, named)
+
+
+def conclude(
+    grid: sprites.Grid,
+    arms: Mapping[str, run.Experiment],
+    members: Members,
+    states: dict[str, TrainState],
+    history: dict[str, list[dict]],
+    check_interrupts: Callable[[], None],
+) -> run.Result:
+    """Every score of every arm over seeds, and beta-TCVAE's MIG beside the plain one's, paired by seed."""
+    factors = grid.draw(min(SCORED, grid.num), seed=SCORES_SEED)
+    images = jax.jit(jax.vmap(partial(sprites.render, grid)))(factors)
+    numbers: dict[str, dict[str, Any]] = {}
+    with tqdm(total=len(arms) * members.num, unit="model", desc="scores", dynamic_ncols=True) as progress:
+        for arm, experiment in arms.items():
+            each = elbo_numbers(experiment, members, states[arm])
+            for index in range(members.num):
+                params = members.member(states[arm], index).params
+                codes = np.asarray(jax.jit(partial(vaejax.embed, experiment.vae))(params, images))
+                if np.isfinite(codes).all():
+                    each[index] |= scores.score(jax.random.key(SCORES_SEED), codes, factors.astype(int))
+                else:
+                    each[index] |= dict.fromkeys(scores.NAMES, np.nan)
+                progress.update()
+                check_interrupts()
+            numbers[arm] = {name: evaluation.over_seeds(np.array([one[name] for one in each])) for name in DIGITS}
+    rivals = {arm: np.array(numbers[arm]["mig"]["values"], float) for arm in arms if arm.startswith("beta-TCVAE")}
+    test = scores.compare(rivals, np.array(numbers[PLAIN]["mig"]["values"], float))
+    first = {arm: members.first(states[arm]) for arm in arms}
+    return run.Result(
+        summary={
+            "grid": {"sizes": grid.sizes, "pixels": grid.pixels},
+            "units": "negative ELBO and KL in nats per example, scores in [0, 1]",
+            "num_scored": len(factors),
+            "mig_of_beta_tcvae_minus_plain": test,
+            "test": numbers,
+        },
+        headline=statement(test),
+        about=f"{grid.num:,} images of {grid.pixels} x {grid.pixels}, scores of the posterior means of "
+        f"{len(factors):,} of them, negative ELBO at beta 1 of {len(next(iter(arms.values())).test):,}; "
+        f"binarisation: none; {members.describe()}. {statement(test)}",
+        header=("method and strength", "negative ELBO", "KL", "active units", *scores.NAMES.values()),
+        rows=[(arm, *evaluation.cells(row, DIGITS)) for arm, row in numbers.items()],
+        figures=partial(figures, arms, numbers, first, sprites.middle(grid), images),
+        captions={
+            "scores": "Every score, mean over seeds. The colours run from 0 to 1.",
+            "mig": "MIG of every method and strength; the bars are one standard deviation over seeds.",
+            "traversals_plain": "The plain VAE: latents from the most nats to the fewest, moved through the quantiles "
+            "of the aggregate posterior.",
+            "traversals_beta_tcvae": "beta-TCVAE, likewise.",
+        },
+    )
+
+
+def statement(test: Mapping[str, Mapping[str, Any]]) -> str:
+    """In words, what the comparison of beta-TCVAE with the plain VAE found."""
+    if not test:
+        return "beta-TCVAE was not among the methods"
+    parts = []
+    for arm, found in test.items():
+        spread = "" if found["std"] is None else f" ± {found['std']:.3f}"
+        p = "untested" if found["p"] is None else f"p = {found['p']:.2g}, times {len(test)}: {found['p_corrected']:.2g}"
+        parts.append(f"{arm} {found['mean']:+.3f}{spread} ({p})" if found["mean"] is not None else f"{arm} diverged")
+    return "MIG minus that of the plain VAE, paired by seed, two-sided t test: " + "; ".join(parts)
+
+
+def elbo_numbers(experiment: run.Experiment, members: Members, states: TrainState) -> list[dict[str, float]]:
+    """Negative ELBO and KL at beta 1, and active units, of every member."""
+
+    def measure(state: TrainState, xs: Array) -> vaejax.ElboTerms:
+        keys = jax.random.split(jax.random.fold_in(state.key, EVALUATION), len(xs))
+
+        def one(arguments: tuple[Array, Array]) -> vaejax.ElboTerms:
+            return vaejax.elbo_terms(experiment.vae, state.params, *arguments, num_samples=ELBO_SAMPLES)
+
+        return jax.tree.map(jnp.mean, jax.lax.map(one, (keys, xs), batch_size=500))
+
+    terms = members.stack(jax.jit(members.lift(measure))(states, experiment.test))
+    active = evaluation.active_units(experiment, members, states, experiment.test)
+    return [
+        {"negative_elbo": float(kl - log_likelihood), "kl": float(kl), "active_units": float(units)}
+        for kl, log_likelihood, units in zip(terms.kl, terms.log_likelihood, active, strict=True)
+    ]
+
+
+def figures(
+    arms: Mapping[str, run.Experiment],
+    numbers: Mapping[str, Mapping[str, Any]],
+    states: Mapping[str, TrainState],
+    x: Array,
+    xs: Array,
+) -> dict[str, Any]:
+    means = np.array([[row[name]["mean"] for name in scores.NAMES] for row in numbers.values()], float)
+    drawn = {
+        "scores": plots.matrix(
+            means,
+            row_labels=list(numbers),
+            column_labels=list(scores.NAMES.values()),
+            label="score",
+            limits=(0, 1),
+        ),
+        "mig": plots.bars(
+            np.array([row["mig"]["values"] for row in numbers.values()], float),
+            labels=list(numbers),
+            xlabel="method and strength",
+            ylabel="MIG",
+        ),
+    }
+    best = max(
+        (arm for arm in arms if arm.startswith("beta-TCVAE")),
+        key=lambda arm: numbers[arm]["mig"]["mean"] or 0,
+        default=None,
+    )
+    shown = {"traversals_plain": PLAIN} | ({"traversals_beta_tcvae": best} if best else {})
+    for name, arm in shown.items():
+        drawn[name] = traversals(arms[arm].vae, states[arm], x, xs, arm)
+    return drawn
+
+
+def traversals(vae: VAE, state: TrainState, x: Array, xs: Array, arm: str) -> Any:
+    """Each latent of one example moved, from the most nats to the fewest."""
+    key = jax.random.fold_in(state.key, STATISTICS)
+    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES)))(state.params, key, xs)
+    order = np.asarray(statistics.order)
+    grid = jax.jit(lambda params: vaejax.traverse(vae, params, x, steps=statistics.quantiles))(state.params)
+    return plots.image_grid(
+        np.asarray(grid)[order],
+        title=f"{arm}, the first seed",
+        row_labels=[f"z{j + 1}, {statistics.kl[j]:.1f} nats" for j in order],
+        column_labels=[f"{mass:.0%}" for mass in MASSES],
+    )
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)

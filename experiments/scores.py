@@ -1,0 +1,79 @@
+"""Every score of a code against known factors, by one call."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+import scipy.stats
+
+from vaejax import disentanglement, informativeness, interventions
+from vaejax.base import Key
+
+# D, C and I are disentanglement, completeness and informativeness.
+NAMES = {
+    "mig": "MIG",
+    "disentanglement": "DCI-D",
+    "completeness": "DCI-C",
+    "informativeness": "DCI-I",
+    "sap": "SAP",
+    "factor_vae": "FactorVAE",
+    "beta_vae": "beta-VAE",
+    "modularity": "modularity",
+    "irs": "IRS",
+}
+NUM_VOTES, NUM_TEST_VOTES = 5_000, 2_500  # of the scores by intervention
+HELD_OUT = 0.2  # of the examples, on which the forest is scored
+
+
+def score(key: Key, codes: np.ndarray, factors: np.ndarray) -> dict[str, float]:
+    """Every score by its name in `NAMES`, of codes `[num, dimensions]` and integer factors `[num, num_factors]`."""
+    dci_key, factor_key, beta_key = jax.random.split(key, 3)
+    num = round((1 - HELD_OUT) * len(codes))
+    dci = informativeness.dci(
+        dci_key,
+        codes[:num],
+        factors[:num],
+        codes[num:],
+        factors[num:],
+        importances=informativeness.random_forest_importances,
+    )
+    fixed = interventions.interventions_of_table(codes, factors)
+    votes = {"num_train": NUM_VOTES, "num_eval": NUM_TEST_VOTES}
+    return {
+        "mig": disentanglement.mutual_information_gap(codes, factors).score,
+        "disentanglement": dci.disentanglement,
+        "completeness": dci.completeness,
+        "informativeness": dci.informativeness,
+        "sap": disentanglement.sap(codes, factors).score,
+        "factor_vae": interventions.factor_vae_score(factor_key, fixed, **votes).score,
+        "beta_vae": interventions.beta_vae_score(beta_key, fixed, **votes).score,
+        "modularity": disentanglement.modularity(codes, factors).score,
+        "irs": interventions.interventional_robustness(codes, factors).score,
+    }
+
+
+def compare(values: Mapping[str, np.ndarray], reference: np.ndarray) -> dict[str, dict[str, float]]:
+    """Whether each of several arms differs from a reference, paired by seed: Student's t test, two-sided.
+
+    Args:
+      values: `[seeds]` of every arm.
+      reference: `[seeds]`, of the same seeds.
+
+    Returns:
+      Of every arm the mean and standard deviation of the differences, p, and p times the number of arms (Bonferroni).
+      p is None where fewer than two seeds, or no spread, leave nothing to test.
+    """
+    found = {}
+    for arm, each in values.items():
+        differences = np.asarray(each) - np.asarray(reference)
+        differences = differences[np.isfinite(differences)]
+        can_tell = len(differences) > 1 and np.ptp(differences) > 0
+        p = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue) if can_tell else None
+        found[arm] = {
+            "mean": float(np.mean(differences)) if len(differences) else None,
+            "std": float(np.std(differences, ddof=1)) if len(differences) > 1 else None,
+            "num_seeds": len(differences),
+            "p": p,
+            "p_corrected": None if p is None else min(1.0, p * len(values)),
+        }
+    return found
