@@ -173,6 +173,7 @@ def run(tmp_path, *options):
     return execute(*SMALL, *options, "--out", tmp_path / "run", module="experiments.own_data")
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_a_table_is_described_and_trained_on(tmp_path):
     table = np.random.default_rng(1).normal([5, -100], [2, 50], (200, 2))

@@ -102,6 +102,7 @@ PEERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_torch_thread")
 @pytest.mark.parametrize("name", PEERS)
 def test_every_peer_learns_the_same_in_as_many_steps(name, small, reference):

@@ -33,7 +33,7 @@ NUM = 6
 
 
 # What the others stand for already is left to the full check.
-LONGER = ("logistic_mixture", "convolutional", "sentences")
+LONGER = ("logistic_mixture", "convolutional", "sentences", "mlp_normal", "shared_variance", "linear_gaussian")
 PARAMS = [pytest.param(case, id=case.name, marks=pytest.mark.slow if case.name in LONGER else ()) for case in CASES]
 
 

@@ -61,6 +61,7 @@ def test_a_full_disk_ends_the_run_with_a_line_and_it_goes_on_from_there(
     assert digest(tmp_path / "run") == digest(path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_is_one_line(finished, tmp_path):
     """A limit on the size of files, which the system enforces as it does a quota."""
     run = shlex.join(command(*SIZES, *finished[1], "--hidden-size", "64", "--out", tmp_path / "run"))

@@ -40,6 +40,7 @@ def test_heads_squash_the_mean_alone():
     np.testing.assert_allclose(fixed.mean, jax.nn.sigmoid(outputs), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_decoder_is_discretised_to_probabilities():
     config = calibrated_decoders.Config(hidden_size=4, latent_size=2)
     levels = jnp.arange(256) / 255

@@ -79,6 +79,7 @@ def test_at_the_optimum_the_elbo_is_the_exact_log_likelihood():
     np.testing.assert_allclose(kl, 0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_closed_forms_are_the_expectations_of_samples():
     vae = linear_vae.linear_vae(6, 2, vaejax.fixed_variance_normal_head(0.7))
     params = vae.init(jax.random.key(0), jnp.zeros(6))

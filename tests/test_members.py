@@ -93,6 +93,7 @@ def test_a_sweep_is_reported_by_setting_with_differences_paired_by_seed(tmp_path
         np.testing.assert_allclose(one["test"]["nll"]["values"], other["test"]["nll"]["values"], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.program
 @pytest.mark.xdist_group("sweeps")
 def test_a_member_that_diverges_is_named_and_disturbs_no_other(tmp_path, capsys):

@@ -65,6 +65,7 @@ def test_early_stopping_keeps_the_best_and_waits_as_long_as_asked():
         stop_at([1], patience=0)
 
 
+@pytest.mark.slow
 def test_a_stopped_member_is_frozen_and_the_others_go_on():
     states = jax.vmap(lambda key: vaejax.init_train_state(VAE, OPTIMIZER, key, BATCH[0]))(
         jax.vmap(jax.random.key)(jnp.arange(2))

@@ -3,24 +3,36 @@
 import re
 from pathlib import Path
 
+import pytest
 from programs import users_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_the_code_runs_from_top_to_bottom():
+def executed(code: list[str]) -> dict:
     namespace: dict = {}
-    code = blocks("python")
-    assert len(code) >= 3
     # As a reader's own settings are, not as the tests'.
     with users_settings():
         for block in code:
             exec(block, namespace)
+    return namespace
+
+
+def test_the_code_of_the_library_runs():
+    code = blocks("python", README.partition("## Your own data")[0])
+    assert len(code) >= 3
+    namespace = executed(code)
+    assert namespace["same"].shape == (64, 28, 28)
+
+
+@pytest.mark.slow
+def test_the_code_runs_from_top_to_bottom():
+    namespace = executed(blocks("python"))
     assert namespace["samples"].shape == (16, 28, 28)
     assert namespace["state"].step == 16
     assert namespace["states"].step.tolist() == [8, 8, 8]

@@ -40,6 +40,7 @@ def checkpoint_folder(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.program
 @pytest.mark.xdist_group("eight devices")
 @pytest.mark.parametrize("name", ["eight", "sharded"])

@@ -245,7 +245,8 @@ def test_what_the_source_raises_is_raised(error, after):
 
 def test_an_interrupt_of_the_caller_ends_the_thread():
     def example(index):
-        if len(source.read) == 7:
+        # Again later, since one that falls into a callback of C++ is lost.
+        if len(source.read) % 1000 == 7:
             _thread.interrupt_main()
         return index
 
