@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
@@ -278,5 +279,37 @@ def histograms(
         axes.set_visible(False)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def scatter(panels: Mapping[str, ArrayLike], labels: ArrayLike, *, title: str = "", size: float = 3.0) -> Figure:
+    """Points `[num, 2]` in a panel each, coloured by their class, which is written at the middle of its points.
+
+    Args:
+      panels: points by the name of their panel.
+      labels: classes, `[num]`, the same for every panel.
+      title: above all.
+      size: of a point, in square points.
+
+    Raises:
+      ValueError: a panel is not `[num, 2]`.
+    """
+    labels = np.asarray(labels)
+    figure = Figure(figsize=(3.6 * len(panels), 3.6), layout="constrained")
+    for axes, (name, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        points = np.asarray(points)
+        if points.shape != (len(labels), 2):
+            raise ValueError(f"scatter: the points of {name} have shape {points.shape}; give [{len(labels)}, 2].")
+        for index, label in enumerate(np.unique(labels)):
+            # More classes than colours take them again with another marker.
+            among, turn = points[labels == label], index // len(COLOURS)
+            colour = COLOURS[index % len(COLOURS)]
+            axes.scatter(*among.T, s=size, color=colour, marker="ox^s"[turn % 4], linewidths=0.3, alpha=0.6)
+            text = axes.text(
+                *np.median(among, axis=0), str(label), ha="center", va="center", fontsize=11, weight="bold"
+            )
+            text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+        axes.set(title=name, xticks=[], yticks=[])
     figure.suptitle(title, fontsize=9)
     return figure

@@ -1,0 +1,233 @@
+"""What a VAE's codes are worth: classes told from few and many labels, and found without any.
+
+The main job's VAE at several latent sizes, and at one size with other weights of the KL. Its posterior means are probed
+with 100, 1,000 and all training labels, by logistic regression and by nearest neighbours, and clustered without labels
+by k-means and by a Gaussian mixture. Beside each latent size stand as many principal components of the same images,
+and the pixels themselves. Every method sees the same binarised images and the same labels.
+
+Papers: Kingma & Welling 2014; probes of codes as in Kingma et al. 2014 (M1).
+Command: python -m experiments.representation --num-seeds 3
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+import vaejax
+from experiments import evaluation, mnist, probes, run
+from experiments.members import Members
+from vaejax import datasets, plots
+from vaejax.training import TrainState
+
+ABOUT = run.About(
+    what="probes and clusters of codes, beside principal components and pixels",
+    paper="Kingma et al. 2014",
+    cost="25 minutes on 2 cores",
+    expected="not measured yet",
+)
+
+BETA_SIZE = 20  # latents of the arms with another weight of the KL, and of the maps
+TRAINING_KEY = 779
+FEW = (100, 1000)
+DRAWS = 5  # of the few labels
+CLUSTERED = 10_000  # training codes that clusters are fitted to
+MAPPED = 3000  # test codes on the maps
+PIXELS = "pixels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(mnist.Config):
+    epochs: int = 10
+    """Passes over the training data; the learning rate decays to zero over them."""
+    latent_sizes: tuple[int, ...] = (2, 5, 10, 20, 50)
+    """Dimensions of z, each with the weight --beta of the KL; 20 is always among them."""
+    betas: tuple[float, ...] = (0.5, 4.0)
+    """Further weights of the KL, with 20 latents."""
+
+
+def make_experiment(config: Config) -> run.Comparison:
+    probes.check_installed()
+    train, test = run.load(config)
+    if train.labels is None or train.labels.ndim != 1 or len(np.unique(test.labels)) < 2:
+        raise run.UsageError(f"--data {config.data} has no classes, which probes need.")
+    sizes = sorted({*config.latent_sizes, BETA_SIZE})
+    too_many = [size for size in sizes if size > min(np.prod(train.images.shape[1:]), len(train.images))]
+    if too_many or sizes[0] < 1:
+        raise run.UsageError(f"--latent-sizes has {(too_many or sizes)[0]}; give 1 to the number of pixels.")
+    options = {f"{size} latents": {"latent_size": size} for size in sizes}
+    options |= {f"beta {beta:g}": {"latent_size": BETA_SIZE, "beta": beta} for beta in config.betas}
+    arms = {name: mnist.make_experiment(dataclasses.replace(config, **option)) for name, option in options.items()}
+    return run.Comparison(arms, partial(conclude, sizes, arms, train, test))
+
+
+def conclude(
+    sizes: list[int],
+    arms: Mapping[str, run.Experiment],
+    train: datasets.Dataset,
+    test: datasets.Dataset,
+    members: Members,
+    states: dict[str, TrainState],
+    history: dict[str, list[dict]],
+    check_interrupts: Callable[[], None],
+) -> run.Result:
+    del history
+    images = [np.asarray(mnist.binarize_once(TRAINING_KEY, train.images)), np.asarray(next(iter(arms.values())).test)]
+    labels = [train.labels, test.labels]
+    flat = [part.reshape(len(part), -1) for part in images]
+    found: dict[str, dict[str, Any]] = {}
+    mapped = np.linspace(0, len(flat[1]) - 1, min(MAPPED, len(flat[1]))).astype(int)
+    shown = {}
+    total = len(arms) * members.num + len(sizes) + 1
+    with tqdm(total=total, unit="code", desc="probes", dynamic_ncols=True) as progress:
+
+        def probed(codes: list[np.ndarray], mixture: bool = True) -> dict[str, float]:
+            check_interrupts()
+            numbers = measure(codes, labels, mixture=mixture)
+            progress.update()
+            return numbers
+
+        for arm, experiment in arms.items():
+            embed = jax.jit(partial(vaejax.embed, experiment.vae))
+            each = []
+            for index in range(members.num):
+                params = members.member(states[arm], index).params
+                codes = [np.asarray(embed(params, part)) for part in images]
+                each.append(probed(codes))
+                if index == 0 and arm == f"{BETA_SIZE} latents":
+                    shown["VAE"] = codes[1][mapped]
+            found[arm] = {name: evaluation.over_seeds(np.array([one[name] for one in each])) for name in each[0]}
+        for size in sizes:
+            codes = list(probes.principal_components(*flat, size))
+            found[f"{size} components"] = _alone(probed(codes))
+            if size == BETA_SIZE:
+                shown["components"] = codes[1][mapped]
+        # A covariance of all pixels for each cluster is of another cost, and singular.
+        found[PIXELS] = _alone(probed(flat, mixture=False))
+    names = columns(len(train.labels))
+    best = f"{BETA_SIZE} latents"
+    return run.Result(
+        summary={
+            "classes": len(np.unique(test.labels)),
+            "neighbours": probes.NEIGHBOURS,
+            "draws_of_few_labels": DRAWS,
+            "test": found,
+        },
+        headline=f"with 100 labels {BETA_SIZE} latents tell "
+        f"{evaluation.text(found[best]['linear, 100 labels'], 3)}, as many components "
+        f"{evaluation.text(found[f'{BETA_SIZE} components']['linear, 100 labels'], 3)}",
+        about=f"test accuracy of {len(test.labels):,} images, all methods of images binarised once; linear: logistic "
+        f"regression; neighbours: {probes.NEIGHBOURS}; of 100 and 1,000 labels the mean over {DRAWS} draws of them; "
+        f"clusters fitted to {min(CLUSTERED, len(train.labels)):,} training codes without labels; {members.describe()}",
+        header=("code", *names),
+        rows=[(name, *[_cell(numbers, column) for column in names]) for name, numbers in found.items()],
+        figures=lambda: figures(sizes, arms, found, shown, test.labels[mapped], len(train.labels)),
+        captions={
+            "labels": "Test accuracy of the linear probe against the number of labels. Bands are one std over seeds.",
+            "latent_size": "Against the size of the code: what 100 labels tell, and what clusters find without any.",
+            "beta": "Against the weight of the KL, at 20 latents.",
+            "maps": "Test images by their codes, in two dimensions, coloured by class.",
+        },
+    )
+
+
+def columns(num_labels: int) -> list[str]:
+    """The names of the numbers, in the order of the table."""
+    counts = [*[f"{num:,} labels" for num in FEW if num < num_labels], "all labels"]
+    kinds = [f"{kind}, {count}" for kind in ("linear", "neighbours") for count in counts]
+    return kinds + [f"{kind} {name}" for kind in ("k-means", "mixture") for name in probes.Clustering._fields]
+
+
+def measure(codes: list[np.ndarray], labels: list[np.ndarray], *, mixture: bool = True) -> dict[str, float]:
+    """Every number of training and test codes; NaN of the mixture where it is left out."""
+    (train, test), (train_labels, test_labels) = codes, labels
+    numbers = {}
+    for kind, probe in {"linear": probes.linear_accuracy, "neighbours": probes.neighbour_accuracy}.items():
+        for num in [num for num in FEW if num < len(train)]:
+            draws = [probes.stratified(seed, train_labels, num) for seed in range(DRAWS)]
+            numbers[f"{kind}, {num:,} labels"] = float(
+                np.mean([probe(train[some], train_labels[some], test, test_labels) for some in draws])
+            )
+        numbers[f"{kind}, all labels"] = probe(train, train_labels, test, test_labels)
+    some = train[np.linspace(0, len(train) - 1, min(CLUSTERED, len(train))).astype(int)]
+    for kind, cluster in {"k-means": probes.k_means, "mixture": probes.gaussian_mixture}.items():
+        if kind == "mixture" and not mixture:
+            agreed = probes.Clustering(np.nan, np.nan, np.nan)
+        else:
+            agreed = cluster(0, some, test, test_labels)
+        numbers |= {f"{kind} {name}": value for name, value in agreed._asdict().items()}
+    return numbers
+
+
+def _alone(numbers: dict[str, float]) -> dict[str, Any]:
+    """Of what has no seeds."""
+    return {name: evaluation.over_seeds(np.array([value])) for name, value in numbers.items()}
+
+
+def _cell(numbers: Mapping[str, Any], name: str) -> str:
+    return "" if numbers[name]["mean"] is None else evaluation.text(numbers[name], 3)
+
+
+def figures(
+    sizes: list[int],
+    arms: Mapping[str, run.Experiment],
+    found: Mapping[str, Mapping[str, Any]],
+    shown: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    num_labels: int,
+) -> dict[str, Any]:
+    counts = [*[num for num in FEW if num < num_labels], num_labels]
+    probe_names = [name for name in columns(num_labels) if name.startswith("linear")]
+
+    def values(rows: list[str], name: str) -> np.ndarray:
+        return np.array([found[row][name]["values"] for row in rows], float)
+
+    latents, components = [f"{size} latents" for size in sizes], [f"{size} components" for size in sizes]
+    codes = {"VAE, 20 latents": latents[sizes.index(BETA_SIZE)], "20 components": components[sizes.index(BETA_SIZE)]}
+    drawn = {
+        "labels": plots.curves(
+            counts,
+            {
+                label: np.array([found[row][name]["values"] for name in probe_names], float)
+                for label, row in (codes | {PIXELS: PIXELS}).items()
+            },
+            xlabel="labels",
+            ylabel="test accuracy of the linear probe",
+            log_x=True,
+        ),
+        "latent_size": plots.curves(
+            sizes,
+            {
+                f"{kind}: {what}": values(rows, name)
+                for what, name in {"100 labels": probe_names[0], "mixture": "mixture accuracy"}.items()
+                for kind, rows in {"VAE": latents, "components": components}.items()
+            },
+            xlabel="dimensions of the code",
+            ylabel="test accuracy",
+            log_x=True,
+        ),
+    }
+    by_beta = {1.0: f"{BETA_SIZE} latents"} | {float(arm.split()[1]): arm for arm in arms if arm.startswith("beta")}
+    if len(by_beta) > 1:
+        rows = [by_beta[beta] for beta in sorted(by_beta)]
+        names = {"100 labels": probe_names[0], "all labels": probe_names[-1], "mixture": "mixture accuracy"}
+        drawn["beta"] = plots.curves(
+            sorted(by_beta),
+            {label: values(rows, name) for label, name in names.items()},
+            xlabel="beta",
+            ylabel="test accuracy",
+            log_x=True,
+        )
+    maps = probes.planar(0, shown["VAE"])
+    panels = {f"{name} of {BETA_SIZE} latents": points for name, points in maps.items()}
+    panels[f"t-SNE of {BETA_SIZE} components"] = probes.planar(0, shown["components"])["t-SNE"]
+    drawn["maps"] = plots.scatter(panels, labels)
+    return drawn
+
+
+if __name__ == "__main__":
+    run.main(Config, make_experiment)
