@@ -1,0 +1,262 @@
+"""An interactive page of a trained model of images: a slider for each latent, a map of the test set, ways between them.
+
+The page is one file that needs no network and no server: it holds the decoder as a list of array operations, which its
+own script evaluates. A model with an operation that the script does not know, or with too many parameters, is served
+from this machine instead (--serve), to browsers on it alone.
+
+Command: python -m experiments.explore runs/mnist-0001
+"""
+
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax.flatten_util import ravel_pytree
+
+import vaejax
+from experiments import in_page, restored
+from experiments.base import About
+from experiments.errors import RunError, UsageError
+from vaejax import latent
+from vaejax.base import VAE, Array, Key, Params
+
+ABOUT = About(
+    what="an interactive page of any run on images",
+    paper="Kingma & Welling 2014",
+    cost="half a minute",
+    expected="a slider answers within milliseconds",
+)
+
+USED = 0.01  # nats; a latent that carries less has no slider
+PRIOR_DRAWS, STATISTICS_EXAMPLES = 200, 5000
+MOST_BYTES = 30 * 2**20  # of constants in a page
+MASSES = jnp.array([0.005, 0.995])
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run."""
+    arm: str | None = None
+    """Which of the models that the run compares; by default the first."""
+    member: int = 0
+    """Which of its seeds (and settings, setting after setting), from 0."""
+    out: Path | None = None
+    """File of the page; by default RUN/explore.html."""
+    num_examples: int = 1000
+    """Test examples on the map."""
+    serve: bool = False
+    """Serve the page and decode here, instead of writing a page that decodes itself."""
+    port: int = 0
+    """Of the server, on 127.0.0.1; 0 takes a free one."""
+
+
+def flat_decoder(vae: VAE, params: Params, like: Any) -> Callable[[Array], Array]:
+    """z as a vector -> the mean of p(x|z) as a vector; `like` is any latent of the model."""
+    _, unravel = ravel_pytree(latent.values(like))
+
+    def decode(z: Array) -> Array:
+        return jnp.ravel(latent.mean(None, vae.decode(params, latent.complete(vae, params, like, unravel(z)))))
+
+    return decode
+
+
+def page_data(
+    vae: VAE,
+    params: Params,
+    key: Key,
+    xs: Array,
+    *,
+    labels: np.ndarray | None = None,
+    num_examples: int = 1000,
+    point: latent.Readout = latent.mean,
+    title: str = "A VAE",
+) -> tuple[dict[str, Any], Callable[[Array], Array]]:
+    """What the page shows, without the decoder, and the decoder `[dimensions] -> [pixels]`.
+
+    Args:
+      vae, params: a model of images.
+      key: of the prior's draws and of posteriors that are no Normal.
+      xs: test images as the model sees them, `[num, height, width]`, or with one or three channels.
+      labels: classes, `[num]`.
+      num_examples: of `xs`, evenly, on the map.
+      point: which latent stands for a posterior.
+      title: of the page.
+    """
+    statistics_key, prior_key, code_key = jax.random.split(key, 3)
+    some = np.linspace(0, len(xs) - 1, min(num_examples, len(xs))).astype(int)
+    many = xs[np.linspace(0, len(xs) - 1, min(STATISTICS_EXAMPLES, len(xs))).astype(int)]
+    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=MASSES))(params, statistics_key, many)
+    keys = jax.random.split(prior_key, PRIOR_DRAWS)
+    latents = jax.jit(jax.vmap(lambda key: latent.draw(key, vae.prior(params))))(keys)
+    prior = _flat(jax.vmap(latent.values)(latents))
+    codes = _flat(jax.jit(partial(vaejax.embed, vae, point=point))(params, xs[some], key=code_key))
+    order, kl = np.asarray(statistics.order), np.asarray(statistics.kl)
+    image = (*xs.shape[1:], 1)[:3]
+    data = {
+        "title": title,
+        "image": image,
+        "latents": [
+            {
+                "index": int(j),
+                "kl": float(kl[j]),
+                # Codes and samples lie within, so that no slider jumps.
+                "low": float(min(statistics.quantiles[j, 0], codes[:, j].min(), prior[:, j].min())),
+                "high": float(max(statistics.quantiles[j, 1], codes[:, j].max(), prior[:, j].max())),
+            }
+            for j in order
+            if kl[j] >= USED or j == order[0]
+        ],
+        "unused": sorted(int(j) for j in order[1:] if kl[j] < USED),
+        "codes": in_page.encode_array(codes),
+        "prior": in_page.encode_array(prior),
+        "originals": in_page.encode_array(np.rint(255 * np.clip(np.asarray(xs[some], np.float32), 0, 1)), "u1"),
+        "indices": some.tolist(),
+        "labels": None if labels is None else np.asarray(labels)[some].tolist(),
+    }
+    like = jax.tree.map(lambda leaf: leaf[0], latents)
+    return data, flat_decoder(vae, params, like)
+
+
+def page(data: dict[str, Any], program: dict[str, Any] | None) -> str:
+    """The HTML; without a program it asks its server to decode."""
+    here = Path(__file__).parent
+    text = (here / "explore.html").read_text()
+    # No text in the data ends the element that holds them.
+    written = json.dumps(data | {"program": program}).replace("<", "\\u003c")
+    escaped = data["title"].replace("&", "&amp;").replace("<", "&lt;")
+    parts = {
+        "TITLE": escaped,
+        "DATA": written,
+        "INTERPRETER": (here / "explore.js").read_text(),
+        "PAGE": (here / "explore_page.js").read_text(),
+    }
+    # In one pass, so that nothing is looked for in what is put in.
+    return re.sub("|".join(parts), lambda found: parts[found.group()], text)
+
+
+def program_of(decode: Callable[[Array], Array], dimensions: int) -> dict[str, Any]:
+    """The decoder for the page; `NotInPage` where it does not fit."""
+    program = in_page.program_of(decode, jnp.zeros(dimensions))
+    size = sum(len(constant["data"]) for constant in program["constants"])
+    if size > MOST_BYTES:
+        raise in_page.NotInPage(
+            f"the decoder has {size / 2**20:.0f} MiB of constants and a page holds {MOST_BYTES / 2**20:.0f}."
+        )
+    return program
+
+
+def server(text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: int, port: int) -> ThreadingHTTPServer:
+    """Serves the page at / and decodes at /decode, on the loopback interface alone."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/":
+                self._answer(404, "text/plain", b"there is only /")
+            else:
+                self._answer(200, "text/html; charset=utf-8", text.encode())
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 2**20))
+            try:
+                z = np.asarray(json.loads(body)["z"], np.float32)
+                if self.path != "/decode" or z.shape != (dimensions,) or not np.isfinite(z).all():
+                    raise ValueError(f"POST {dimensions} finite numbers as z to /decode")
+            except (ValueError, TypeError, KeyError) as error:
+                self._answer(400, "text/plain", str(error).encode())
+                return
+            self._answer(200, "application/json", json.dumps(np.asarray(decode(z)).tolist()).encode())
+
+        def _answer(self, status: int, kind: str, content: bytes) -> None:
+            # A page elsewhere whose name is made to point here is not answered.
+            host, address = self.headers.get("Host", ""), self.server.server_address[1]
+            if host not in (f"127.0.0.1:{address}", f"localhost:{address}"):
+                status, kind, content = 403, "text/plain", b"only for this machine"
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: Any) -> None:
+            """Every slider move is a request: none is told."""
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+def run(config: Config) -> Path | None:
+    """Writes the page of a run, and returns its path, or serves it until it is interrupted."""
+    model = restored.restore(config.run, arm=config.arm, member=config.member)
+    xs = jnp.asarray(model.experiment.test)
+    if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] not in (1, 3)):
+        raise UsageError(f"{config.run}: the page shows grey or RGB images; examples have shape {xs.shape[1:]}.")
+    if not (config.num_examples >= 2 and len(xs) >= 2):
+        raise UsageError("--num-examples: the map needs 2 examples or more.")
+    data, decode = page_data(
+        model.experiment.vae,
+        model.state.params,
+        jax.random.fold_in(model.state.key, 701),
+        xs,
+        labels=model.labels,
+        num_examples=config.num_examples,
+        point=model.experiment.point,
+        title=model.description,
+    )
+    dimensions = len(data["latents"]) + len(data["unused"])
+    program = None
+    if not config.serve:
+        try:
+            program = program_of(decode, dimensions)
+        except in_page.NotInPage as error:
+            print(f"{error} Served instead.", file=sys.stderr)
+    if program is None:
+        _serve(server(page(data, None), jax.jit(decode), dimensions, config.port))
+        return None
+    out = config.out or config.run / "explore.html"
+    temporary = out.with_name(f".{out.name}.tmp")
+    temporary.write_text(page(data, program))
+    os.replace(temporary, out)
+    print(f"{model.description}: open {out.resolve().as_uri()} ({out.stat().st_size / 2**20:.1f} MiB)")
+    return out
+
+
+def _serve(serving: ThreadingHTTPServer) -> None:
+    print(f"open http://127.0.0.1:{serving.server_address[1]}/ ; Ctrl-C ends it", flush=True)
+    try:
+        serving.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        serving.server_close()
+
+
+def _flat(tree: Any) -> np.ndarray:
+    """`[num, dimensions]` of a pytree whose leaves lead with `[num]`, in the order of `ravel_pytree`."""
+    return np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(tree))
+
+
+def main() -> None:
+    config = tyro.cli(Config, prog="python -m experiments.explore", description=__doc__)
+    try:
+        run(config)
+    except (UsageError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        print(f"error: {error.filename or 'the server'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""The page of a model: its operations beside JAX's, in Node and in a browser, and its server."""
+
+import base64
+import json
+import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from browser import CHROMIUM, Browser
+from cases import hierarchical
+from jax.flatten_util import ravel_pytree
+from programs import SMALL, images, status_of, users_settings
+
+import vaejax
+from experiments import explore, in_page
+from vaejax import latent
+
+NODE = shutil.which("node")
+SCRIPT = Path(explore.__file__).with_name("explore.js")
+VAE = vaejax.gaussian_vae(latent_size=3, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (6, 4)))
+PARAMS = VAE.init(jax.random.key(0), jnp.zeros((6, 4)))
+# Weights large enough for a slider to show.
+PARAMS = PARAMS | {"decoder": jax.tree.map(lambda leaf: 4 * leaf, PARAMS["decoder"])}
+XS = jax.random.bernoulli(jax.random.key(1), 0.5, (40, 6, 4)).astype(jnp.float32)
+MATRIX = jax.random.normal(jax.random.key(2), (4, 5))
+
+FUNCTIONS = {
+    "arithmetic": lambda x: (x + 1) * x / (jnp.square(x) + 2) - jnp.maximum(x, 0.5) ** 3 + jnp.minimum(x, 0.1),
+    "transcendental": lambda x: jnp.exp(-x) + jnp.log1p(jnp.abs(x)) * jnp.tanh(x) + jnp.sin(x) * jnp.expm1(x),
+    "sigmoids": lambda x: jax.nn.sigmoid(x) + jax.nn.softplus(x) + jax.nn.relu(x) + jax.nn.silu(x),
+    "roots": lambda x: jnp.sqrt(jnp.abs(x)) + jax.lax.rsqrt(1 + x * x) + jax.lax.erf(x) + jnp.sign(x),
+    "choices": lambda x: jnp.where(x > 0.2, x, -2 * x) + jnp.where(x == x, jnp.floor(x), 0),
+    "vector by matrix": lambda x: x.ravel()[:4] @ MATRIX,
+    "matrix by matrix": lambda x: jnp.tensordot(x, MATRIX, axes=[[0], [0]]),
+    "matrix by its other axis": lambda x: MATRIX.T @ x,
+    "shapes": lambda x: jnp.concatenate([x.T.reshape(4, 3), x.reshape(4, 3)[:, ::-1][::2][:2]])[None, 1:, :2],
+    "broadcasts": lambda x: x[:, None] + jnp.broadcast_to(x[:1, :, None], (4, 3, 3)),
+    "padding": lambda x: jnp.pad(x, ((1, 2), (0, 1)), constant_values=7.0),
+    "sums": lambda x: x.sum(0)[None] + x.max(1)[:, None] * x.min() + jax.nn.softmax(x, axis=0),
+    "parts": lambda x: jnp.stack(jnp.split(x, 2, axis=0)[::-1]),
+    "a call": lambda x: jax.jit(lambda y: jax.nn.gelu(y) + 1)(x),
+    "a stride": lambda x: jax.lax.slice(x, (0, 1), (4, 3), (2, 1)),
+    "integers": lambda x: jnp.argmax(jnp.arange(3)) + (3 * x).astype(jnp.int32).astype(jnp.float32),
+}
+
+
+def in_node(program, x):
+    """What the page's script makes of a program."""
+    code = f"""
+    const {{compile}} = require({json.dumps(str(SCRIPT))});
+    const {{program, x, shape}} = JSON.parse(require("fs").readFileSync(0));
+    const {{shape: found, data}} = compile(program)({{shape, data: Float32Array.from(x)}});
+    console.log(JSON.stringify({{shape: found, data: Array.from(data)}}));
+    """
+    given = json.dumps({"program": program, "x": np.ravel(x).tolist(), "shape": np.shape(x)})
+    done = subprocess.run([NODE, "-e", code], input=given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return np.array(found["data"], float).reshape(found["shape"])
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_operations_are_those_of_jax(name):
+    x = jax.random.normal(jax.random.key(3), (4, 3))
+    with users_settings():
+        expected = FUNCTIONS[name](x)
+        program = in_page.program_of(FUNCTIONS[name], x)
+    np.testing.assert_allclose(in_node(program, x), expected, rtol=2e-6, atol=2e-6)
+
+
+def test_what_does_not_depend_on_the_input_is_computed_at_once():
+    program = in_page.program_of(lambda x: x * jnp.sum(jnp.sort(MATRIX)), jnp.zeros(3))
+    assert [operation["name"] for operation in program["operations"]] == ["mul"]
+    twice = in_page.program_of(lambda x: x @ MATRIX @ MATRIX.T @ MATRIX, jnp.zeros(4))
+    assert sum(constant["shape"] == [4, 5] for constant in twice["constants"]) == 1
+
+
+def test_an_operation_that_the_page_does_not_know_is_named():
+    with pytest.raises(in_page.NotInPage, match="operation sort"):
+        in_page.program_of(jnp.sort, jnp.zeros(3))
+
+
+def test_a_decoder_too_large_for_a_page_is_refused(monkeypatch):
+    monkeypatch.setattr(explore, "MOST_BYTES", 100)
+    with pytest.raises(in_page.NotInPage, match="MiB of constants"):
+        explore.program_of(lambda z: z @ jnp.ones((3, 50)), 3)
+
+
+@pytest.fixture(scope="module")
+def data_and_decoder():
+    with users_settings():
+        return explore.page_data(
+            VAE, PARAMS, jax.random.key(4), XS, labels=np.arange(40) % 3, num_examples=20, title="a <b> & c"
+        )
+
+
+def test_the_page_has_the_codes_and_says_which_latents_are_used(data_and_decoder):
+    data, decode = data_and_decoder
+    codes = np.frombuffer(base64.b64decode(data["codes"]), "<f4").reshape(20, 3)
+    expected = vaejax.embed(VAE, PARAMS, XS[np.array(data["indices"])])
+    np.testing.assert_allclose(codes, expected, rtol=1e-5, atol=1e-6)
+    assert sorted([one["index"] for one in data["latents"]] + data["unused"]) == [0, 1, 2]
+    assert all(one["low"] <= codes[:, one["index"]].min() for one in data["latents"])
+    np.testing.assert_allclose(decode(codes[0]), VAE.decode(PARAMS, codes[0]).mean.ravel(), rtol=1e-5)
+    text = explore.page(data, None)
+    assert "<title>a &lt;b> &amp; c</title>" in text and text.count("<script") == 3
+
+
+def test_a_hierarchy_is_decoded_from_its_flat_values():
+    vae = hierarchical()
+    params = vae.init(jax.random.key(0), jnp.zeros((3, 4)))
+    like = latent.draw(jax.random.key(1), vae.prior(params))
+    decode = explore.flat_decoder(vae, params, like)
+    flat, _ = ravel_pytree(latent.values(like))
+    np.testing.assert_allclose(decode(flat), jnp.ravel(vae.decode(params, like).mean), rtol=1e-5)
+
+
+PICTURE = "Array.from(document.getElementById('decoded').getContext('2d').getImageData(0, 0, 4, 6).data)"
+
+
+def drawn(browser):
+    """The picture's red channel, in [0, 1]."""
+    return np.array(browser.evaluate(PICTURE)).reshape(6, 4, 4)[..., 0] / 255
+
+
+def move(browser, slider, value):
+    number = browser.evaluate("document.body.dataset.drawn")
+    browser.evaluate(
+        f"{{const slider = document.getElementById('{slider}'); slider.value = {value};"
+        "slider.dispatchEvent(new Event('input'))}"
+    )
+    browser.wait(f"document.body.dataset.drawn !== '{number}'")
+
+
+def look(browser, decode):
+    """Everything a reader does; each picture is JAX's, to a grey level."""
+    state = partial(browser.evaluate, "Array.from(state.z)")
+    browser.wait("document.body.dataset.drawn !== undefined")
+
+    def as_jax():
+        expected = np.asarray(decode(jnp.asarray(state(), jnp.float32))).reshape(6, 4)
+        np.testing.assert_allclose(drawn(browser), expected, atol=1 / 255)
+        return expected
+
+    before = as_jax()
+    for slider in ("z0", "z1", "z2"):
+        move(browser, slider, browser.evaluate(f"document.getElementById('{slider}').max"))
+    assert np.max(np.abs(as_jax() - before)) > 0.1
+    assert float(browser.evaluate("document.body.dataset.milliseconds")) < 100
+
+    # Two clicks on the map, then half-way between.
+    codes = []
+    for example in (3, 11):
+        number = browser.evaluate("document.body.dataset.drawn")
+        browser.evaluate(
+            f"""{{const [x, y] = toMap(codeOf({example})), box = $("map").getBoundingClientRect();
+            const scale = box.width / $("map").width, [clientX, clientY] = [box.left + x * scale, box.top + y * scale];
+            $("map").dispatchEvent(new MouseEvent("click", {{clientX, clientY}}))}}"""
+        )
+        browser.wait(f"document.body.dataset.drawn !== '{number}'")
+        assert browser.evaluate("state.example") == example
+        codes.append(np.array(state()))
+        as_jax()
+    move(browser, "t", 0.5)
+    np.testing.assert_allclose(state(), (codes[0] + codes[1]) / 2, atol=1e-6)
+    as_jax()
+    number = browser.evaluate("document.body.dataset.drawn")
+    browser.evaluate("$('prior').click()")
+    browser.wait(f"document.body.dataset.drawn !== '{number}'")
+    assert np.max(np.abs(np.array(state()) - codes[0])) > 1e-3
+    as_jax()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_the_page_decodes_as_jax_does_from_a_file(data_and_decoder, tmp_path):
+    data, decode = data_and_decoder
+    # Every latent has a slider here, used or not.
+    everything = data | {"unused": [], "latents": [{"index": j, "kl": 1.0, "low": -3.0, "high": 3.0} for j in range(3)]}
+    with users_settings():
+        text = explore.page(everything, explore.program_of(decode, 3))
+    (tmp_path / "explore.html").write_text(text)
+    with Browser(tmp_path / "profile") as browser:
+        browser.open((tmp_path / "explore.html").as_uri())
+        look(browser, decode)
+
+
+@pytest.fixture
+def serving(data_and_decoder):
+    data, decode = data_and_decoder
+    everything = data | {"unused": [], "latents": [{"index": j, "kl": 1.0, "low": -3.0, "high": 3.0} for j in range(3)]}
+    served = explore.server(explore.page(everything, None), decode, 3, 0)
+    thread = threading.Thread(target=served.serve_forever)
+    thread.start()
+    yield served.server_address
+    served.shutdown()
+    served.server_close()
+    thread.join()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_the_page_decodes_as_jax_does_from_its_server(serving, data_and_decoder, tmp_path):
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(f"http://127.0.0.1:{serving[1]}/")
+        look(browser, data_and_decoder[1])
+
+
+def ask(address, path, body=None, **headers):
+    request = urllib.request.Request(f"http://127.0.0.1:{address[1]}{path}", body, headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_the_server_answers_this_machine_and_what_makes_sense(serving, data_and_decoder):
+    assert serving[0] == "127.0.0.1"
+    z = [0.5, -1.0, 2.0]
+    status, answer = ask(serving, "/decode", json.dumps({"z": z}).encode())
+    assert status == 200
+    np.testing.assert_allclose(json.loads(answer), data_and_decoder[1](jnp.array(z)), rtol=1e-5)
+    for body in (b"", b"{", b"{}", b'{"z": [1, 2]}', b'{"z": [1, 2, NaN]}', b'{"z": "x"}', b"[]"):
+        status, answer = ask(serving, "/decode", body)
+        assert status == 400, body
+    assert ask(serving, "/other")[0] == 404
+    assert ask(serving, "/", Host="elsewhere.example")[0] == 403
+
+
+@pytest.mark.slow
+def test_the_program_writes_a_page_beside_the_run(tmp_path, capsys, monkeypatch):
+    np.savez(tmp_path / "data.npz", train_images=images(100, 4, 4), test_images=images(20, 4, 4))
+    assert status_of([*SMALL, "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]) == 0
+    with users_settings():
+        path = explore.run(explore.Config(tmp_path / "run"))
+    assert path == tmp_path / "run/explore.html" and path.as_uri() in capsys.readouterr().out
+    assert "mnist, seed 0" in path.read_text()
+    monkeypatch.setattr("sys.argv", ["explore", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as stop:
+        explore.main()
+    assert stop.value.code == 2 and "holds no run" in capsys.readouterr().err
