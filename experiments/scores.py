@@ -67,7 +67,7 @@ def compare(values: Mapping[str, np.ndarray], reference: np.ndarray) -> dict[str
     for arm, each in values.items():
         differences = np.asarray(each) - np.asarray(reference)
         differences = differences[np.isfinite(differences)]
-        can_tell = len(differences) > 1 and np.ptp(differences) > 0
+        can_tell = len(differences) > 1 and np.ptp(differences) > 1e-12  # of more than rounding
         p = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue) if can_tell else None
         found[arm] = {
             "mean": float(np.mean(differences)) if len(differences) else None,

@@ -46,7 +46,10 @@ FULL = Grid((3, 6, 40, 32, 32), 64)
 
 
 def render(grid: Grid, factors: Array) -> Array:
-    """One image of zeros and ones, float32 `[pixels, pixels]`, of the indices `[5]` of its factors' values."""
+    """One image of zeros and ones, float32 `[pixels, pixels]`, of the indices `[5]` of its factors' values.
+
+    Shapes turn counter-clockwise; places run from left to right and from top to bottom.
+    """
     # The last orientation is one step short of the first, which is a whole turn on.
     steps = [1, _steps(grid, 1), grid.sizes[2], _steps(grid, 3), _steps(grid, 4)]
     shape, scale, turn, horizontal, vertical = factors.astype(jnp.float32) / jnp.array(steps, jnp.float32)
