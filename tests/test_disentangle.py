@@ -125,6 +125,7 @@ def test_the_comparison_is_paired_and_corrected():
     assert lost["num_seeds"] == 3 and lost["p"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", disentangle.STRENGTHS)
 def test_every_method_has_a_finite_loss_that_its_strength_changes(method):
     vae = disentangle.vaejax.gaussian_vae(
