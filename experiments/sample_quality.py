@@ -31,8 +31,8 @@ from vaejax.training import TrainState
 ABOUT = run.About(
     what="fidelity and diversity of samples, beside likelihood",
     paper="Naeem et al. 2020, Kynkaanniemi et al. 2019",
-    cost="15 minutes on 2 cores",
-    expected="not measured yet",
+    cost="25 minutes on 2 cores",
+    expected="coverage 0.38 at 94.7 nats with beta 1, 0.70 at 104.9 with beta 4",
 )
 
 # Latent size and weight of the KL.
