@@ -116,7 +116,8 @@ def page_data(
                 "high": float(max(statistics.quantiles[j, 1], codes[:, j].max(), prior[:, j].max())),
             }
             for j in order
-            if kl[j] >= USED or j == order[0]
+            # One that is no number too, so that it is seen.
+            if not kl[j] < USED or j == order[0]
         ],
         "unused": sorted(int(j) for j in order[1:] if kl[j] < USED),
         "codes": in_page.encode_array(codes),
@@ -134,7 +135,7 @@ def page(data: dict[str, Any], program: dict[str, Any] | None) -> str:
     here = Path(__file__).parent
     text = (here / "explore.html").read_text()
     # No text in the data ends the element that holds them.
-    written = json.dumps(data | {"program": program}).replace("<", "\\u003c")
+    written = json.dumps(data | {"program": program}, allow_nan=False).replace("<", "\\u003c")
     escaped = data["title"].replace("&", "&amp;").replace("<", "&lt;")
     parts = {
         "TITLE": escaped,
@@ -213,6 +214,8 @@ def run(config: Config) -> Path | None:
         point=model.experiment.point,
         title=model.description,
     )
+    if not all(np.isfinite([one["kl"], one["low"], one["high"]]).all() for one in data["latents"]):
+        raise UsageError(f"{config.run}: the model's codes are not finite: it has diverged; choose another --member.")
     dimensions = len(data["latents"]) + len(data["unused"])
     program = None
     if not config.serve:
