@@ -12,7 +12,7 @@ Command: python -m experiments.digit_factors --num-seeds 3
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,8 @@ class Config(mnist.Config):
 
 
 def make_experiment(config: Config) -> run.Comparison:
+    if config.sweep:
+        raise run.UsageError("--sweep: this experiment looks at one setting; leave it out.")
     experiment = mnist.make_experiment(config)
     _, test = run.load(config)
     if test.images.ndim != 3:
@@ -113,8 +115,10 @@ def look(vae: VAE, state: TrainState, xs: Array, factors: Mapping[str, np.ndarra
     numbers, images, measured = {}, {}, {}
     for index, (name, values) in enumerate(factors.items()):
         best = int(np.argmax(np.abs(correlations[:, index])))
-        direction, explained, quantiles = regress(codes, values)
-        along = jax.jit(partial(_along, vae))(params, xs[:SHOWN], jnp.asarray(direction), jnp.asarray(quantiles))
+        line = regress(codes, values)
+        along = jax.jit(partial(_along, vae))(
+            params, xs[:SHOWN], *map(jnp.asarray, (line.mean, line.direction, line.quantiles))
+        )
         images[name] = {"traversal": moved[:, best], "direction": np.asarray(along)}
         measured[name] = {what: _measure(FACTORS[name], shown) for what, shown in images[name].items()}
         others = [_span(_measure(FACTORS[name], moved[:, j])) for j in range(moved.shape[1]) if j != best]
@@ -122,7 +126,7 @@ def look(vae: VAE, state: TrainState, xs: Array, factors: Mapping[str, np.ndarra
         numbers[name] = {
             "largest |correlation|": np.abs(correlations[best, index]),
             "second largest |correlation|": second,
-            "R² of the whole code": explained,
+            "R² of the whole code": line.explained,
             "range over the data": np.ptp(np.nanquantile(values, MASSES[[0, -1]])),
             "range decoded, best latent": _span(measured[name]["traversal"]),
             "range decoded, median of the others": float(np.median(others)) if others else 0.0,
@@ -138,21 +142,32 @@ def look(vae: VAE, state: TrainState, xs: Array, factors: Mapping[str, np.ndarra
     }
 
 
-def regress(codes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """Linear regression of a factor on codes: the direction that adds one unit, R², and how far the data go along it.
+class Regression(NamedTuple):
+    """A linear fit of a factor to codes.
 
-    The direction is of least length: codes moved along it gain exactly one unit of the fitted factor a step.
-
-    Returns:
-      `[dimensions]`; a number; `[quantiles]` at `MASSES`, in units of the factor about its mean.
+    Attributes:
+      mean: of the codes, `[dimensions]`.
+      direction: the shortest along which a code gains one unit of the fitted factor, `[dimensions]`.
+      explained: R².
+      quantiles: of the fitted factor over the data at `MASSES`, about its mean.
     """
+
+    mean: np.ndarray
+    direction: np.ndarray
+    explained: float
+    quantiles: np.ndarray
+
+
+def regress(codes: np.ndarray, values: np.ndarray) -> Regression:
+    """Least squares of `values`, `[num]`, on codes, `[num, dimensions]`; values that are not numbers are left out."""
     known = np.isfinite(values)
-    centred = codes[known] - codes[known].mean(axis=0)
+    mean = codes[known].mean(axis=0)
+    centred = codes[known] - mean
     target = values[known] - values[known].mean()
     weights, *_ = np.linalg.lstsq(centred, target, rcond=None)
     fitted = centred @ weights
     explained = 1 - np.sum((target - fitted) ** 2) / np.sum(target**2)
-    return weights / np.sum(weights**2), float(explained), np.quantile(fitted, MASSES)
+    return Regression(mean, weights / np.sum(weights**2), float(explained), np.quantile(fitted, MASSES))
 
 
 def _correlations(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -166,14 +181,13 @@ def _traversals(vae: VAE, params: Params, xs: Array, quantiles: Array) -> Array:
     return jax.vmap(lambda x: vaejax.traverse(vae, params, x, steps=quantiles))(xs)
 
 
-def _along(vae: VAE, params: Params, xs: Array, direction: Array, quantiles: Array) -> Array:
+def _along(vae: VAE, params: Params, xs: Array, mean: Array, direction: Array, quantiles: Array) -> Array:
     """`[examples, quantiles, height, width]`; each code starts where it is."""
     # Along the direction alone: what a digit has of it is replaced, as a traversal replaces a coordinate.
     length = jnp.sum(jnp.square(direction))
-    middle = jnp.mean(vaejax.embed(vae, params, xs), axis=0)
 
     def one(x: Array) -> Array:
-        has = jnp.sum((vae.encode(params, x).mean - middle) * direction) / length
+        has = jnp.sum((vae.encode(params, x).mean - mean) * direction) / length
         return vaejax.shift(vae, params, x, direction, quantiles - has)
 
     return jax.vmap(one)(xs)

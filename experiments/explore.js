@@ -37,7 +37,7 @@ const UNARY = {
   neg: (x) => -x, exp: Math.exp, exp2: (x) => 2 ** x, log: Math.log, log1p: Math.log1p, expm1: Math.expm1,
   tanh: Math.tanh, logistic: (x) => 1 / (1 + Math.exp(-x)), abs: Math.abs, sign: Math.sign, sqrt: Math.sqrt,
   rsqrt: (x) => 1 / Math.sqrt(x), floor: Math.floor, ceil: Math.ceil, sin: Math.sin, cos: Math.cos,
-  square: (x) => x * x, erf, truncate: Math.trunc,
+  square: (x) => x * x, erf, truncate: Math.trunc, truth: (x) => +(x !== 0), not: (x) => 1 - x,
 };
 const BINARY = {
   add: (x, y) => x + y, sub: (x, y) => x - y, mul: (x, y) => x * y, div: (x, y) => x / y, pow: Math.pow,

@@ -1,8 +1,8 @@
 """An interactive page of a trained model of images: a slider for each latent, a map of the test set, ways between them.
 
 The page is one file that needs no network and no server: it holds the decoder as a list of array operations, which its
-own script evaluates. A model with an operation that the script does not know, or with too many parameters, is served
-from this machine instead (--serve), to browsers on it alone.
+own script evaluates. A model with an operation that the script does not know, such as a loop, or with too many
+parameters is served from this machine with --serve, to browsers on it alone.
 
 Command: python -m experiments.explore runs/mnist-0001
 """
@@ -40,6 +40,7 @@ ABOUT = About(
 
 USED = 0.01  # nats; a latent that carries less has no slider
 PRIOR_DRAWS, STATISTICS_EXAMPLES = 200, 5000
+PAGE = 701  # a stream of the run's key
 MOST_BYTES = 30 * 2**20  # of constants in a page
 MASSES = jnp.array([0.005, 0.995])
 
@@ -110,7 +111,8 @@ def page_data(
         "latents": [
             {
                 "index": int(j),
-                "kl": float(kl[j]),
+                # Infinite of a code without noise, which JSON cannot say.
+                "kl": float(kl[j]) if np.isfinite(kl[j]) else None,
                 # Codes and samples lie within, so that no slider jumps.
                 "low": float(min(statistics.quantiles[j, 0], codes[:, j].min(), prior[:, j].min())),
                 "high": float(max(statistics.quantiles[j, 1], codes[:, j].max(), prior[:, j].max())),
@@ -169,20 +171,28 @@ def server(text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: in
                 self._answer(200, "text/html; charset=utf-8", text.encode())
 
         def do_POST(self) -> None:
-            body = self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 2**20))
             try:
-                z = np.asarray(json.loads(body)["z"], np.float32)
+                length = int(self.headers.get("Content-Length") or 0)
+                if not 0 <= length <= 2**20:
+                    raise ValueError(f"Content-Length is {length}; at most a MiB is read")
+                z = np.asarray(json.loads(self.rfile.read(length))["z"], np.float32)
                 if self.path != "/decode" or z.shape != (dimensions,) or not np.isfinite(z).all():
                     raise ValueError(f"POST {dimensions} finite numbers as z to /decode")
-            except (ValueError, TypeError, KeyError) as error:
+                if not self._is_local():
+                    raise ValueError("only for this machine")
+                content = json.dumps(np.asarray(decode(z)).tolist(), allow_nan=False).encode()
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
                 self._answer(400, "text/plain", str(error).encode())
                 return
-            self._answer(200, "application/json", json.dumps(np.asarray(decode(z)).tolist()).encode())
+            self._answer(200, "application/json", content)
+
+        def _is_local(self) -> bool:
+            """A page elsewhere whose name is made to point here is not answered."""
+            address = self.server.server_address[1]
+            return self.headers.get("Host", "") in (f"127.0.0.1:{address}", f"localhost:{address}")
 
         def _answer(self, status: int, kind: str, content: bytes) -> None:
-            # A page elsewhere whose name is made to point here is not answered.
-            host, address = self.headers.get("Host", ""), self.server.server_address[1]
-            if host not in (f"127.0.0.1:{address}", f"localhost:{address}"):
+            if not self._is_local():
                 status, kind, content = 403, "text/plain", b"only for this machine"
             self.send_response(status)
             self.send_header("Content-Type", kind)
@@ -198,34 +208,38 @@ def server(text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: in
 
 def run(config: Config) -> Path | None:
     """Writes the page of a run, and returns its path, or serves it until it is interrupted."""
+    if config.serve and config.out is not None:
+        raise UsageError("--out is of a page in a file, and --serve writes none; leave one of them out.")
+    if config.port and not config.serve:
+        raise UsageError("--port is of the server; give --serve too.")
     model = restored.restore(config.run, arm=config.arm, member=config.member)
     xs = jnp.asarray(model.experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] not in (1, 3)):
         raise UsageError(f"{config.run}: the page shows grey or RGB images; examples have shape {xs.shape[1:]}.")
     if not (config.num_examples >= 2 and len(xs) >= 2):
-        raise UsageError("--num-examples: the map needs 2 examples or more.")
+        raise UsageError(
+            f"--num-examples is {config.num_examples} and there are {len(xs)} test images; the map needs 2 or more."
+        )
     data, decode = page_data(
         model.experiment.vae,
         model.state.params,
-        jax.random.fold_in(model.state.key, 701),
+        jax.random.fold_in(model.state.key, PAGE),
         xs,
         labels=model.labels,
         num_examples=config.num_examples,
         point=model.experiment.point,
         title=model.description,
     )
-    if not all(np.isfinite([one["kl"], one["low"], one["high"]]).all() for one in data["latents"]):
+    if not all(np.isfinite([one["low"], one["high"]]).all() for one in data["latents"]):
         raise UsageError(f"{config.run}: the model's codes are not finite: it has diverged; choose another --member.")
     dimensions = len(data["latents"]) + len(data["unused"])
-    program = None
-    if not config.serve:
-        try:
-            program = program_of(decode, dimensions)
-        except in_page.NotInPage as error:
-            print(f"{error} Served instead.", file=sys.stderr)
-    if program is None:
+    if config.serve:
         _serve(server(page(data, None), jax.jit(decode), dimensions, config.port))
         return None
+    try:
+        program = program_of(decode, dimensions)
+    except in_page.NotInPage as error:
+        raise UsageError(f"{error} Serve it from here with --serve.") from error
     out = config.out or config.run / "explore.html"
     temporary = out.with_name(f".{out.name}.tmp")
     temporary.write_text(page(data, program))

@@ -22,7 +22,7 @@ async function decode(z) {
 
 function paint(canvas, values, scale) {
   canvas.width = width; canvas.height = height;
-  canvas.style.width = `${Math.max(width, 8 * Math.round(160 / 8))}px`;
+  canvas.style.width = `${Math.max(width, 160)}px`;
   const image = new ImageData(width, height);
   for (let pixel = 0; pixel < width * height; pixel++) {
     for (let channel = 0; channel < 3; channel++)
@@ -34,7 +34,13 @@ function paint(canvas, values, scale) {
 
 async function draw() {
   const started = performance.now(), number = ++asked;
-  const values = await decode(Float32Array.from(state.z));
+  let values;
+  try {
+    values = await decode(Float32Array.from(state.z));
+  } catch (error) {
+    $("which").textContent = `not decoded: ${error.message}; is the server still running?`;
+    return;
+  }
   if (number !== asked) return;  // an older answer
   paint($("decoded"), values, 255);
   document.body.dataset.milliseconds = (performance.now() - started).toFixed(2);
@@ -100,7 +106,7 @@ function drawMap() {
 for (const {index, kl, low, high} of DATA.latents) {
   const row = document.createElement("div");
   row.className = "latent";
-  row.innerHTML = `<label for="z${index}">z${index + 1}, ${kl.toFixed(2)} nats</label>
+  row.innerHTML = `<label for="z${index}">z${index + 1}, ${kl === null ? "∞" : kl.toFixed(2)} nats</label>
     <input id="z${index}" type="range" min="${low}" max="${high}" step="any"><output id="value${index}"></output>`;
   row.querySelector("input").addEventListener("input", (event) => {
     state.z[index] = +event.target.value;
@@ -134,6 +140,8 @@ $("next").addEventListener("click", () => take((state.example + 1) % numExamples
 $("reset").addEventListener("click", () => take(state.example));
 $("prior").addEventListener("click", () => {
   const start = (state.draw++ % numDraws) * dimensions;
+  $("original").getContext("2d").clearRect(0, 0, width, height);
+  $("which").textContent = "no example: a draw from the prior";
   set(prior.subarray(start, start + dimensions));
 });
 take(0);

@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 import vaejax
-from experiments import folder, restored
+from experiments import evaluation, folder, restored
 from experiments.base import About
 from experiments.errors import RunError, UsageError
 from vaejax import latent, plots
@@ -40,6 +40,7 @@ COLUMNS, CELLS = 10, 12
 MOST_LATENTS = 20  # drawn, of those that carry most
 FRAMES = 24
 NEIGHBOUR_SAMPLES = 1000
+PICTURES = 700  # a stream of the run's key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,13 @@ class Gallery(NamedTuple):
 
 
 def gallery(
-    vae: VAE, params: Params, key: Key, xs: Array, training: Array, labels: np.ndarray | None = None
+    vae: VAE,
+    params: Params,
+    key: Key,
+    xs: Array,
+    training: Array,
+    labels: np.ndarray | None = None,
+    point: latent.Readout = latent.mean,
 ) -> Gallery:
     """Every picture of a model of images.
 
@@ -73,14 +80,15 @@ def gallery(
       xs: test images as the model sees them, `[num, height, width]`, or with channels.
       training: training images in [0, 1] to find neighbours among, `[more, *image]`.
       labels: classes of the test images, `[num]`, or None.
+      point: which latent stands for a posterior.
     """
-    keys = jax.random.split(key, 3)
+    keys = jax.random.split(key, 4)
     statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES)))(params, keys[0], xs)
     order = np.asarray(statistics.order)[:MOST_LATENTS]
     names = [f"z{j + 1}" for j in order]
     figures = {"kl": _kl(statistics)}
     numbers = {
-        "kl": np.asarray(statistics.kl).tolist(),
+        "kl": evaluation.plain(np.asarray(statistics.kl)),
         "order": np.asarray(statistics.order).tolist(),
         "posterior_mean_variance": np.asarray(statistics.activity).tolist(),
     }
@@ -93,10 +101,12 @@ def gallery(
     )
     samples, distances, grid = _samples(vae, params, keys[1], training)
     figures |= {"temperatures": samples, "neighbours": grid}
-    held_out = vaejax.nearest(xs[:NEIGHBOUR_SAMPLES], training).distances[:, 0]
+    # Decoded means too: smooth images are nearer to all others than sharp ones are.
+    decoded = jax.jit(partial(vaejax.reconstruct, vae))(params, keys[3], xs[:NEIGHBOUR_SAMPLES])
+    held_out = vaejax.nearest(decoded, training).distances[:, 0]
     numbers["distance_to_nearest_training_image"] = {
         "samples": float(np.median(distances)),
-        "test images": float(np.median(held_out)),
+        "reconstructions of test images": float(np.median(held_out)),
     }
     figures["ways"] = _ways(vae, params, xs)
     if len(order) > 1:
@@ -105,7 +115,10 @@ def gallery(
         title = f"The plane of {names[0]} (across) and {names[1]} (up), through equally spaced quantiles of p(z)"
         figures["plane"] = plots.image_grid(plane, title=title, cell_inches=0.35)
     if labels is not None and len(np.unique(labels)) > 1:
-        figures["attributes"] = _attributes(vae, params, xs, labels)
+        codes = jax.jit(partial(vaejax.embed, vae, point=point))(params, xs, key=keys[2])
+        # Of a hierarchy there is no one vector to push.
+        if isinstance(codes, jax.Array) and codes.ndim == 2:
+            figures["attributes"] = _attributes(vae, params, xs, codes, labels)
     return Gallery(numbers, figures, {"traversals.gif": animation})
 
 
@@ -173,11 +186,10 @@ def _ways(vae: VAE, params: Params, xs: Array) -> Any:
     )
 
 
-def _attributes(vae: VAE, params: Params, xs: Array, labels: np.ndarray) -> Any:
+def _attributes(vae: VAE, params: Params, xs: Array, codes: Array, labels: np.ndarray) -> Any:
     """The first example of each class, pushed along the direction that tells its class from the next one."""
     classes, first = np.unique(labels, return_index=True)
     classes, first = classes[:COLUMNS], first[:COLUMNS]
-    codes = jax.jit(partial(vaejax.embed, vae))(params, xs)
     steps = jnp.linspace(0.0, 1.5, 7)
     move = jax.jit(lambda x, direction: vaejax.shift(vae, params, x, direction, steps))
     rows = []
@@ -201,9 +213,11 @@ def run(config: Config) -> Mapping[str, Any]:
     if len(xs) < 4:
         raise UsageError(f"{config.run} has {len(xs)} test images; the gallery needs 4.")
     train = np.asarray(model.experiment.train)
+    if train.shape[1:] != xs.shape[1:]:
+        raise UsageError(f"{config.run}: its training set is no array of images, among which to find neighbours.")
     training = jnp.asarray(train, jnp.float32) / (255 if train.dtype == np.uint8 else 1)
-    key = jax.random.fold_in(model.state.key, 700)
-    found = gallery(model.experiment.vae, model.state.params, key, xs, training, model.labels)
+    key = jax.random.fold_in(model.state.key, PICTURES)
+    found = gallery(model.experiment.vae, model.state.params, key, xs, training, model.labels, model.experiment.point)
     out = config.out or config.run / "gallery"
     out.mkdir(parents=True, exist_ok=True)
     folder.write_figures(out, found.figures)
@@ -223,6 +237,9 @@ def main() -> None:
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ ELEMENTWISE = {
     "select_n",
 }
 # fmt: on
+# Of zeros and ones.
+LOGICAL = {"and": "min", "or": "max", "not": "not"}
+CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat"}
 REDUCTIONS = {"reduce_sum": "sum", "reduce_max": "max", "reduce_min": "min"}
 # Of the same values under another shape or type.
 RENAMED = {"reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient", "convert_element_type"}
@@ -92,13 +95,16 @@ class _Translation:
         return [read(variable) for variable in jaxpr.outvars]
 
     def _apply(self, equation: Any, values: list[Any]) -> list[Any]:
+        if equation.primitive.name in CALLS:
+            # Loops have a jaxpr too, and are no calls.
+            inner = next(
+                equation.params[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in equation.params
+            )
+            jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
+            return self._run(jaxpr, consts, dict(zip(jaxpr.invars, values, strict=True)))
         if not any(isinstance(value, _Id) for value in values):
             found = equation.primitive.bind(*map(jnp.asarray, values), **equation.params)
             return list(found) if equation.primitive.multiple_results else [found]
-        inner = next((equation.params[name] for name in ("jaxpr", "call_jaxpr") if name in equation.params), None)
-        if inner is not None:
-            jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
-            return self._run(jaxpr, consts, dict(zip(jaxpr.invars, values, strict=True)))
         if equation.primitive.name == "stack":
             return [self._stack(equation, values)]
         inputs = [self._id(value) for value in values]
@@ -151,11 +157,15 @@ def _operations(equation: Any) -> list[dict[str, Any]]:
 
 def _operation(equation: Any) -> dict[str, Any]:
     name, options = equation.primitive.name, equation.params
-    if name in ELEMENTWISE:
+    is_integer = jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.integer)
+    if name in ELEMENTWISE and not (is_integer and name in ("div", "pow")):
         return {"name": name}
+    if name in LOGICAL and equation.outvars[0].aval.dtype == jnp.bool_:
+        return {"name": LOGICAL[name]}
+    if name == "convert_element_type" and options["new_dtype"] == jnp.bool_:
+        return {"name": "truth"}
     if name in RENAMED:
-        to_integer = name == "convert_element_type" and jnp.issubdtype(options["new_dtype"], jnp.integer)
-        return {"name": "truncate" if to_integer else "rename"}
+        return {"name": "truncate" if name == "convert_element_type" and is_integer else "rename"}
     if name == "integer_pow":
         return {"name": name, "exponent": options["y"]}
     if name in REDUCTIONS:

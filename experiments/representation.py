@@ -55,6 +55,10 @@ def make_experiment(config: Config) -> run.Comparison:
     train, test = run.load(config)
     if train.labels is None or train.labels.ndim != 1 or len(np.unique(test.labels)) < 2:
         raise run.UsageError(f"--data {config.data} has no classes, which probes need.")
+    if len(train.images) <= FEW[0]:
+        raise run.UsageError(f"--data {config.data} has {len(train.images)} training images; give more than {FEW[0]}.")
+    if config.latent_size != Config.latent_size:
+        raise run.UsageError("--latent-size: this experiment compares several; give --latent-sizes.")
     sizes = sorted({*config.latent_sizes, BETA_SIZE})
     too_many = [size for size in sizes if size > min(np.prod(train.images.shape[1:]), len(train.images))]
     if too_many or sizes[0] < 1:
@@ -62,11 +66,12 @@ def make_experiment(config: Config) -> run.Comparison:
     options = {f"{size} latents": {"latent_size": size} for size in sizes}
     options |= {f"beta {beta:g}": {"latent_size": BETA_SIZE, "beta": beta} for beta in config.betas}
     arms = {name: mnist.make_experiment(dataclasses.replace(config, **option)) for name, option in options.items()}
-    return run.Comparison(arms, partial(conclude, sizes, arms, train, test))
+    return run.Comparison(arms, partial(conclude, sizes, config.beta, arms, train, test))
 
 
 def conclude(
     sizes: list[int],
+    beta: float,
     arms: Mapping[str, run.Experiment],
     train: datasets.Dataset,
     test: datasets.Dataset,
@@ -120,12 +125,13 @@ def conclude(
         headline=f"with 100 labels {BETA_SIZE} latents tell "
         f"{evaluation.text(found[best]['linear, 100 labels'], 3)}, as many components "
         f"{evaluation.text(found[f'{BETA_SIZE} components']['linear, 100 labels'], 3)}",
-        about=f"test accuracy of {len(test.labels):,} images, all methods of images binarised once; linear: logistic "
-        f"regression; neighbours: {probes.NEIGHBOURS}; of 100 and 1,000 labels the mean over {DRAWS} draws of them; "
-        f"clusters fitted to {min(CLUSTERED, len(train.labels)):,} training codes without labels; {members.describe()}",
+        about=f"test accuracy of {len(test.labels):,} images, all methods of images binarised once (in training the "
+        f"VAE sees them binarised afresh); linear: logistic regression; neighbours: {probes.NEIGHBOURS}; of 100 and "
+        f"1,000 labels the mean over {DRAWS} draws of them; clusters fitted to {min(CLUSTERED, len(train.labels)):,} "
+        f"training codes without labels; {members.describe()}",
         header=("code", *names),
         rows=[(name, *[_cell(numbers, column) for column in names]) for name, numbers in found.items()],
-        figures=lambda: figures(sizes, arms, found, shown, test.labels[mapped], len(train.labels)),
+        figures=lambda: figures(sizes, beta, arms, found, shown, test.labels[mapped], len(train.labels)),
         captions={
             "labels": "Test accuracy of the linear probe against the number of labels. Bands are one std over seeds.",
             "latent_size": "Against the size of the code: what 100 labels tell, and what clusters find without any.",
@@ -174,6 +180,7 @@ def _cell(numbers: Mapping[str, Any], name: str) -> str:
 
 def figures(
     sizes: list[int],
+    beta: float,
     arms: Mapping[str, run.Experiment],
     found: Mapping[str, Mapping[str, Any]],
     shown: Mapping[str, np.ndarray],
@@ -211,7 +218,7 @@ def figures(
             log_x=True,
         ),
     }
-    by_beta = {1.0: f"{BETA_SIZE} latents"} | {float(arm.split()[1]): arm for arm in arms if arm.startswith("beta")}
+    by_beta = {beta: f"{BETA_SIZE} latents"} | {float(arm.split()[1]): arm for arm in arms if arm.startswith("beta")}
     if len(by_beta) > 1:
         rows = [by_beta[beta] for beta in sorted(by_beta)]
         names = {"100 labels": probe_names[0], "all labels": probe_names[-1], "mixture": "mixture accuracy"}

@@ -12,7 +12,7 @@ import numpy as np
 import experiments
 from experiments import folder, loop, run
 from experiments.base import Experiment
-from experiments.errors import UsageError
+from experiments.errors import RunError, UsageError
 from vaejax.base import batch_size_of
 from vaejax.training import TrainState
 
@@ -50,6 +50,13 @@ def restore(path: Path, *, arm: str | None = None, member: int = 0) -> Restored:
       RunError: its checkpoint is missing or damaged.
     """
     name = _experiment_of(path)
+    try:
+        return _restore(name, path, arm, member)
+    except (UsageError, RunError) as error:
+        raise type(error)(f"{path} cannot be looked at: {error}") from error
+
+
+def _restore(name: str, path: Path, arm: str | None, member: int) -> Restored:
     module = importlib.import_module(f"experiments.{name}")
     options = dataclasses.replace(module.Config(), resume=True, out=path)
     _, config = folder.find(name, options, lambda defaults: defaults)
@@ -61,7 +68,7 @@ def restore(path: Path, *, arm: str | None = None, member: int = 0) -> Restored:
     if not 0 <= member < members.num:
         raise UsageError(f"--member is {member}; {path} has {members.num}, numbered from 0.")
     folder.check_data(path, experiment.data_checksum)
-    mesh = loop.make_mesh(config.num_devices, experiment.batch_size)
+    mesh = loop.make_mesh(1, experiment.batch_size)
     states = loop.restore(loop.Job(path / arm, config, experiment, members, mesh, arm))
     description = ", ".join(filter(None, [name, arm, members.name(member)]))
     return Restored(name, config, experiment, members.member(states, member), description, _labels(config, experiment))
@@ -72,11 +79,12 @@ def _experiment_of(path: Path) -> str:
     if not file.exists():
         raise UsageError(f"{path} holds no run (no config.json); give the folder of one, such as runs/mnist-0001.")
     try:
-        name = json.loads(file.read_text())["experiment"]
+        name = str(json.loads(file.read_text())["experiment"])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is damaged ({error}); train the model afresh.") from error
-    # A name from a file decides what is imported: only the programs of this package.
-    if name not in {module.name for module in pkgutil.iter_modules(experiments.__path__)}:
+    # A name from a file decides what is imported: only the programs of this package that train.
+    known = {module.name for module in pkgutil.iter_modules(experiments.__path__)}
+    if name not in known or not hasattr(importlib.import_module(f"experiments.{name}"), "make_experiment"):
         raise UsageError(f"{file} names the experiment {name!r}, which this version does not have.")
     return name
 

@@ -50,7 +50,7 @@ class Config(mnist.Config):
     num_samples: int = 100
     """Importance samples an example of the test NLL."""
     num_images: int = 5000
-    """Images of each set; with fewer, every number but precision is worse."""
+    """Images of each set; the fewer, the larger the Frechet distance is by chance."""
 
 
 def make_experiment(config: Config) -> run.Comparison:
@@ -59,6 +59,8 @@ def make_experiment(config: Config) -> run.Comparison:
         raise run.UsageError(f"--data {config.data} has no classes, which the judging classifier needs.")
     if not 10 <= config.num_images <= len(test.images):
         raise run.UsageError(f"--num-images is {config.num_images}; give 10 to {len(test.images)}, the test images.")
+    if (config.latent_size, config.beta) != (Config.latent_size, Config.beta):
+        raise run.UsageError("--latent-size and --beta are those of the arms here; leave them out.")
     arms = {
         name: mnist.make_experiment(dataclasses.replace(config, latent_size=latent_size, beta=beta))
         for name, (latent_size, beta) in ARMS.items()

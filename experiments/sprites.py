@@ -63,7 +63,7 @@ def render(grid: Grid, factors: Array) -> Array:
 
 
 def middle(grid: Grid) -> Array:
-    """The largest heart, upright, in the middle."""
+    """The largest heart, upright, as near to the middle as the grid has it."""
     _, scales, _, columns, rows = grid.sizes
     return render(grid, jnp.array([2, scales - 1, 0, columns // 2, rows // 2]))
 

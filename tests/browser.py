@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -39,9 +40,14 @@ class Browser:
         os.close(read_theirs)
         os.close(write_theirs)
         self._rest, self._number, self._session = b"", 0, None
-        pages = self._ask("Target.getTargets")["targetInfos"]
-        target = next(page["targetId"] for page in pages if page["type"] == "page")
-        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        try:
+            pages = self._ask("Target.getTargets")["targetInfos"]
+            target = next(page["targetId"] for page in pages if page["type"] == "page")
+            self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     def __enter__(self) -> "Browser":
         return self
@@ -85,6 +91,8 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._read], [], [], 60)
+            assert ready, "the browser has said nothing for a minute"
             part = os.read(self._read, 2**16)
             assert part, "the browser has ended"
             self._rest += part

@@ -44,7 +44,8 @@ def test_the_direction_of_a_factor_adds_one_unit_of_it():
     codes, weights = generator.normal(size=(500, 4)), np.array([1.0, -2.0, 0.0, 0.5])
     values = 3 + codes @ weights
     values[:20] = np.nan
-    direction, explained, quantiles = digit_factors.regress(codes, values)
+    mean, direction, explained, quantiles = digit_factors.regress(codes, values)
+    np.testing.assert_allclose(mean, codes[20:].mean(axis=0))
     np.testing.assert_allclose(direction @ weights, 1)
     np.testing.assert_allclose(direction, weights / (weights @ weights), atol=1e-9)
     np.testing.assert_allclose(explained, 1)
@@ -86,6 +87,11 @@ def test_latents_that_are_the_factors_are_found():
         for what in ("best latent", "direction"):
             np.testing.assert_allclose(numbers[f"range decoded, {what}"], 4.1 * scale, rtol=0.15)
         assert numbers["range decoded, median of the others"] < 0.4 * scale
+        # Not its span alone: what is decoded has the factor that the quantile stands for, to what thickness is told by.
+        levels = np.quantile(factors[name], digit_factors.MASSES)
+        np.testing.assert_allclose(
+            found["measured"][name]["direction"].mean(axis=0), levels, rtol=0.15, atol=0.2 * scale
+        )
 
 
 def written(num: int) -> np.ndarray:

@@ -203,8 +203,9 @@ def bars(values: ArrayLike, *, labels: Sequence[str], xlabel: str, ylabel: str, 
     values = np.asarray(values, float).reshape(len(labels), -1)
     figure = Figure(figsize=(max(3.2, 0.3 * len(labels) + 1.2), 2.8), layout="constrained")
     axes = figure.subplots()
-    error = values.std(axis=1, ddof=1) if values.shape[1] > 1 else None
-    axes.bar(range(len(values)), values.mean(axis=1), yerr=error, color=COLOURS[0], capsize=2)
+    # A seed that diverged is not a number.
+    error = np.nanstd(values, axis=1, ddof=1) if values.shape[1] > 1 else None
+    axes.bar(range(len(values)), np.nanmean(values, axis=1), yerr=error, color=COLOURS[0], capsize=2)
     axes.set_xticks(range(len(values)), labels, fontsize=8, rotation=90 if max(map(len, labels)) > 4 else 0)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3, axis="y")
@@ -233,7 +234,10 @@ def animation(frames: ArrayLike, *, seconds: float = 0.08, zoom: int = 2, there_
             f"animation: frames have shape {np.shape(frames)}; give [frames, rows, columns, height, width] or "
             "[..., channels]."
         )
-    tiles = [np.uint8(255 * tile(frame)).repeat(zoom, axis=0).repeat(zoom, axis=1) for frame in frames]
+    tiles = [
+        np.uint8(np.rint(255 * np.clip(tile(frame), 0, 1))).repeat(zoom, axis=0).repeat(zoom, axis=1)
+        for frame in frames
+    ]
     if there_and_back:
         tiles += tiles[-2:0:-1]
     first, *rest = map(Image.fromarray, tiles)

@@ -114,7 +114,12 @@ def expected_coverage(num_real: int, num_generated: int, *, num_neighbours: int 
 
     Source: Naeem et al. 2020, lemma 2.
     """
-    check_count("num_neighbours", num_neighbours)
+    for name, value in {"num_real": num_real, "num_generated": num_generated, "num_neighbours": num_neighbours}.items():
+        check_count(name, value)
+    if num_neighbours >= num_real:
+        raise ValueError(
+            f"expected_coverage: num_neighbours is {num_neighbours} of {num_real} real points; give fewer."
+        )
     i = np.arange(1, num_neighbours + 1)
     return float(1 - np.prod((num_real - i) / (num_real + num_generated - i)))
 
