@@ -48,6 +48,8 @@ class Config(mnist.Config):
 
 
 def make_experiment(config: Config) -> run.Comparison:
+    if config.num_samples != Config.num_samples:
+        raise run.UsageError("--num-samples: this experiment estimates no NLL; leave it out.")
     if config.sweep:
         raise run.UsageError("--sweep: this experiment looks at one setting; leave it out.")
     experiment = mnist.make_experiment(config)

@@ -57,6 +57,8 @@ def make_experiment(config: Config) -> run.Comparison:
         raise run.UsageError(f"--data {config.data} has no classes, which probes need.")
     if len(train.images) <= FEW[0]:
         raise run.UsageError(f"--data {config.data} has {len(train.images)} training images; give more than {FEW[0]}.")
+    if config.num_samples != Config.num_samples:
+        raise run.UsageError("--num-samples: this experiment estimates no NLL; leave it out.")
     if config.latent_size != Config.latent_size:
         raise run.UsageError("--latent-size: this experiment compares several; give --latent-sizes.")
     sizes = sorted({*config.latent_sizes, BETA_SIZE})

@@ -176,6 +176,8 @@ def test_the_program_scores_every_arm_and_tests_the_difference(tmp_path, monkeyp
     [
         (["--data", "mnist"], "--data is mnist"),
         (["--protocol", "paper"], "--batch-size 64 --epochs 27"),
+        (["--protocol", "paper", "--hidden-size", "8"], "has its own networks"),
+        (["--num-validation", "10", "--patience", "2"], "--num-validation and --compute-dtype"),
         (["--methods", "other"], "methods"),
     ],
 )

@@ -108,7 +108,7 @@ def test_the_program_probes_every_code(tmp_path):
     out = tmp_path / "run"
     sizes = ["--latent-sizes", "2", "3", "--betas", "4"]
     data = ["--data", str(tmp_path / "data.npz"), "--out", str(out)]
-    assert status_of([*SMALL[:4], *SMALL[6:], *sizes, *data, "--num-seeds", "2"], representation) == 0
+    assert status_of([*SMALL[:4], *SMALL[6:-2], *sizes, *data, "--num-seeds", "2"], representation) == 0
     numbers = json.loads((out / "summary.json").read_text())["test"]
     codes = {f"{size} {kind}" for size in (2, 3, 20) for kind in ("latents", "components")} | {"beta 4", "pixels"}
     assert set(numbers) == codes
@@ -118,6 +118,22 @@ def test_the_program_probes_every_code(tmp_path):
     )
     assert numbers["pixels"]["mixture accuracy"]["mean"] is None
     assert {path.stem for path in (out / "figures").glob("*.png")} >= {"labels", "latent_size", "beta", "maps"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--latent-size", "3"], "--latent-sizes"),
+        (["--num-samples", "3"], "estimates no NLL"),
+        (["--latent-sizes", "0"], "--latent-sizes has 0"),
+        (["--latent-sizes", "25"], "--latent-sizes has 25"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(arguments, message, tmp_path, capsys):
+    labelled(tmp_path)
+    data = ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
+    assert status_of([*SMALL[:4], *arguments, *data], representation) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_what_cannot_be_probed_is_refused_before_training(tmp_path, capsys, monkeypatch):

@@ -90,10 +90,12 @@ def gradient_boosted_importances(key: Key, codes: np.ndarray, factor: np.ndarray
     return trees.feature_importances_, lambda codes, factor: float(np.mean(trees.predict(codes) == factor))
 
 
-def random_forest_importances(key: Key, codes: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, Informativeness]:
+def random_forest_importances(
+    key: Key, codes: np.ndarray, factor: np.ndarray, *, num_trees: int = 20, min_leaf: int = 5
+) -> tuple[np.ndarray, Informativeness]:
     """Importances by impurity, of sum 1, of scikit-learn's random forest of classifiers, and its accuracy.
 
-    Twenty trees whose leaves hold five examples or more, of the kind that the paper grows and quicker than boosting.
+    The leaves of a tree hold `min_leaf` examples or more. The paper grows such forests; they are quicker than boosting.
     Every split looks at all dimensions: among a few drawn at random, those that know nothing would be split too, and
     count as important. The key decides the trees.
 
@@ -109,7 +111,8 @@ def random_forest_importances(key: Key, codes: np.ndarray, factor: np.ndarray) -
             "random_forest_importances needs scikit-learn: pip install 'vaejax[analysis]', or use lasso_importances."
         ) from error
     seed = int(generator_of("random_forest_importances", key).integers(2**31))
-    trees = RandomForestClassifier(20, min_samples_leaf=5, max_features=None, random_state=seed).fit(codes, factor)
+    trees = RandomForestClassifier(num_trees, min_samples_leaf=min_leaf, max_features=None, random_state=seed)
+    trees = trees.fit(codes, factor)
     return trees.feature_importances_, lambda codes, factor: float(np.mean(trees.predict(codes) == factor))
 
 

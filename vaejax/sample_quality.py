@@ -56,7 +56,7 @@ def frechet_distance(real: ArrayLike, generated: ArrayLike) -> float:
 
     Source: Frechet 1957; of features, Heusel et al. 2017, equation 6.
     """
-    real, generated = _check_sets("frechet_distance", real, generated, at_least=2)
+    real, generated = _check_sets("frechet_distance", real, generated, 2, 2)
     means = [np.mean(points, axis=0) for points in (real, generated)]
     one, other = (np.atleast_2d(np.cov(points, rowvar=False)) for points in (real, generated))
     # (C C')^(1/2) has the eigenvalues of (C^(1/2) C' C^(1/2))^(1/2), which is symmetric: no complex roots.
@@ -81,7 +81,8 @@ def precision_recall(real: ArrayLike, generated: ArrayLike, *, num_neighbours: i
 
     Source: Kynkaanniemi et al. 2019, equations 1 and 2.
     """
-    real, generated = _check_sets("precision_recall", real, generated, num_neighbours)
+    check_count("num_neighbours", num_neighbours)
+    real, generated = _check_sets("precision_recall", real, generated, num_neighbours + 1, num_neighbours + 1)
     return PrecisionRecall(
         float(np.mean(_balls_with(generated, real, _radii(real, num_neighbours)).per_point > 0)),
         float(np.mean(_balls_with(real, generated, _radii(generated, num_neighbours)).per_point > 0)),
@@ -100,7 +101,8 @@ def density_coverage(real: ArrayLike, generated: ArrayLike, *, num_neighbours: i
 
     Source: Naeem et al. 2020, equations 3 and 4.
     """
-    real, generated = _check_sets("density_coverage", real, generated, num_neighbours, second=1)
+    check_count("num_neighbours", num_neighbours)
+    real, generated = _check_sets("density_coverage", real, generated, num_neighbours + 1, 1)
     found = _balls_with(generated, real, _radii(real, num_neighbours))
     return DensityCoverage(
         float(np.sum(found.per_point) / (num_neighbours * len(generated))), float(np.mean(found.is_reached))
@@ -156,11 +158,10 @@ def _squared_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _check_sets(
-    name: str, real: ArrayLike, generated: ArrayLike, num_neighbours: int = 1, *, at_least: int = 0, second: int = 0
+    name: str, real: ArrayLike, generated: ArrayLike, num_real_needed: int, num_generated_needed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    check_count("num_neighbours", num_neighbours)
     arrays = {"real": np.asarray(real, np.float64), "generated": np.asarray(generated, np.float64)}
-    needed = {"real": at_least or num_neighbours + 1, "generated": second or at_least or num_neighbours + 1}
+    needed = {"real": num_real_needed, "generated": num_generated_needed}
     for what, points in arrays.items():
         if points.ndim != 2 or points.shape[1] < 1:
             raise ValueError(f"{name}: the {what} points have shape {points.shape}; give [num, features].")
