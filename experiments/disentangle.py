@@ -5,7 +5,7 @@ The same networks, optimizer, seeds and order of the data for every method and s
 a capacity, the KL pulled to a target that rises over the first half of training; beta-TCVAE with minibatch-weighted
 sampling; DIP-VAE-II; and FactorVAE. Posterior means are scored against the factors. The scores disagree with each other
 and vary more over seeds than over methods (Locatello et al. 2019): read the error bars. Nothing is held out, as is
-usual with these sets: the grid is the whole population.
+usual with these sets: the grid is the whole population. Other sets with known factors are taken by --data.
 
 By default a coarse grid at 32 x 32 pixels and dense networks. --protocol paper is nearer to Locatello et al. 2019: the
 full grid of dSprites at 64 x 64, convolutions, batches of 64, Adam at 1e-4 and 300,000 steps; strengths, the capacity's
@@ -21,7 +21,7 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ import optax
 from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, run, scores, sprites
+from experiments import evaluation, populations, run, scores, sprites
 from experiments.members import Members
 from vaejax import plots, schedules
 from vaejax.base import VAE, Array, Params, PyTree
@@ -55,8 +55,7 @@ STRENGTHS: Mapping[str, tuple[float, ...]] = {
     "FactorVAE": (10, 30),
 }
 Method = Literal["plain", "beta-VAE", "capacity", "beta-TCVAE", "DIP-VAE-II", "FactorVAE"]
-NUM_TEST, TEST_SEED = 5_000, 777
-SCORED, SCORES_SEED = 5_000, 778
+SCORES_SEED = 778
 ELBO_SAMPLES, STATISTICS, EVALUATION = 4, 500, 501  # the latter are streams of a run's key
 DIGITS = {"negative_elbo": 2, "kl": 2, "active_units": 1} | {name: 2 for name in scores.NAMES}
 MASSES = np.linspace(0.02, 0.98, 9)
@@ -65,7 +64,8 @@ MASSES = np.linspace(0.02, 0.98, 9)
 @dataclasses.dataclass(frozen=True)
 class Config(run.Config):
     data: str = "sprites"
-    """Only the shapes rendered here."""
+    """sprites (rendered here), or a set whose labels are several factors: dsprites and others of the catalogue or of
+    TFDS, or an .npz with train_images and train_labels [images, factors]."""
     epochs: int = 8
     """Passes over the grid."""
     methods: tuple[Method, ...] = tuple(STRENGTHS)
@@ -82,79 +82,61 @@ class Config(run.Config):
     """paper: grid, networks, learning rate, batch size and steps of Locatello et al. 2019."""
 
 
-class Setting(NamedTuple):
-    """What of a protocol the models share."""
-
-    grid: sprites.Grid
-    encoder: Any
-    decoder: Any
-    learning_rate: float
+def population_of(config: Config) -> populations.Population:
+    if config.data != "sprites":
+        return populations.loaded(config)
+    return populations.rendered(sprites.FULL if config.protocol == "paper" else sprites.COARSE)
 
 
-def setting_of(config: Config) -> Setting:
+def networks_of(config: Config, image_shape: tuple[int, ...]) -> tuple[Any, Any, float]:
+    """Encoder, decoder and learning rate."""
     if config.protocol == "paper":
-        grid, channels = sprites.FULL, (32, 32, 64, 64)
-        return Setting(
-            grid,
-            vaejax.ConvolutionalEncoder(channels, (256,)),
-            vaejax.ConvolutionalDecoder((grid.pixels, grid.pixels), channels=channels[::-1], hidden_sizes=(256,)),
-            1e-4,
-        )
-    grid, hidden = sprites.COARSE, (config.hidden_size,) * 2
-    shape = (grid.pixels, grid.pixels)
-    return Setting(grid, vaejax.MLP(hidden), vaejax.MLP(hidden, shape), config.learning_rate)
+        channels = (32, 32, 64, 64)
+        encoder = vaejax.ConvolutionalEncoder(channels, (256,))
+        return encoder, vaejax.ConvolutionalDecoder(image_shape, channels=channels[::-1], hidden_sizes=(256,)), 1e-4
+    hidden = (config.hidden_size,) * 2
+    return vaejax.MLP(hidden), vaejax.MLP(hidden, image_shape), config.learning_rate
 
 
 def make_experiment(config: Config) -> run.Comparison:
-    if config.data != "sprites":
-        raise run.UsageError(f"--data is {config.data}; this experiment renders its own, leave it out.")
     if importlib.util.find_spec("sklearn") is None:
         raise run.UsageError("the DCI scores need scikit-learn; install the extra: pip install 'vaejax[analysis]'.")
     if config.num_validation or config.compute_dtype != "float32":
         raise run.UsageError("--num-validation and --compute-dtype are not for this experiment; leave them out.")
-    setting = setting_of(config)
     if config.protocol == "paper":
         given = (config.hidden_size, config.learning_rate)
         if given != (Config.hidden_size, Config.learning_rate):
             raise run.UsageError("--protocol paper has its own networks and rate; leave out what says otherwise.")
+    population = population_of(config)
+    steps_per_epoch = run.steps_per_epoch(population.train, config.batch_size)
     if config.protocol == "paper":
-        steps_per_epoch = setting.grid.num // 64
-        wanted = -(-300_000 // steps_per_epoch)
+        wanted = -(-300_000 // max(len(population.train) // 64, 1))
         if (config.batch_size, config.epochs) != (64, wanted):
             raise run.UsageError(f"--protocol paper: give --batch-size 64 --epochs {wanted}, which are 300,000 steps.")
-    render = jax.jit(jax.vmap(partial(sprites.render, setting.grid)))
-    factors = setting.grid.factors()
-    # A coarse grid is kept as images; the full one would fill a device, and is rendered in the step.
-    is_small = setting.grid.num * setting.grid.pixels**2 < 2**28
-    if is_small:
-        rendered = [np.asarray(render(part)).astype(bool) for part in np.array_split(factors, 20)]
-        train = np.concatenate(rendered)
-        as_images: Callable[[Array], Array] = lambda batch: batch.astype(jnp.float32)  # noqa: E731
-    else:
-        train, as_images = factors, jax.vmap(partial(sprites.render, setting.grid))
-    test = render(setting.grid.draw(min(NUM_TEST, setting.grid.num), seed=TEST_SEED))
-    steps = run.steps_per_epoch(train, config.batch_size) * config.epochs
+    encoder, decoder, learning_rate = networks_of(config, population.image_shape)
+    num_steps = config.epochs * steps_per_epoch
+    digest = hashlib.sha256(np.asarray(population.test).tobytes() + population.factors.tobytes()).hexdigest()
     arms = {}
     for method in (PLAIN, *[name for name in STRENGTHS if name in config.methods and name != PLAIN]):
         for strength in STRENGTHS[method]:
             name = method if method == PLAIN else f"{method} {strength:g}"
-            vae = vaejax.gaussian_vae(latent_size=config.latent_size, encoder=setting.encoder, decoder=setting.decoder)
+            vae = vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder)
             if method == "FactorVAE":
                 vae = vaejax.with_discriminator(vae, DISCRIMINATOR)
             arms[name] = run.Experiment(
                 vae=vae,
                 recipe=lambda _, method=method, strength=strength, vae=vae: recipe(
-                    method, strength, vae, as_images, len(train), steps, setting.learning_rate
+                    method, strength, vae, population.as_images, len(population.train), num_steps, learning_rate
                 ),
                 hyperparameters={},
                 batch_size=config.batch_size,
-                train=train,
-                test=test,
-                data_checksum=hashlib.sha256(np.asarray(test).astype(bool).tobytes()).hexdigest(),
+                train=population.train,
+                test=population.test,
+                data_checksum=digest,
                 binarization="none",
                 figures=lambda params, key, history: {},
             )
-    return run.Comparison(arms, partial(conclude, setting.grid, arms))
+    return run.Comparison(arms, partial(conclude, population, arms))
 
 
 DISCRIMINATOR = vaejax.MLP((256, 256, 256), (1,))
@@ -188,7 +170,7 @@ def recipe(
 
 
 def conclude(
-    grid: sprites.Grid,
+    population: populations.Population,
     arms: Mapping[str, run.Experiment],
     members: Members,
     states: dict[str, TrainState],
@@ -196,8 +178,7 @@ def conclude(
     check_interrupts: Callable[[], None],
 ) -> run.Result:
     """Every score of every arm over seeds, and beta-TCVAE's MIG beside the plain one's, paired by seed."""
-    factors = grid.draw(min(SCORED, grid.num), seed=SCORES_SEED)
-    images = jax.jit(jax.vmap(partial(sprites.render, grid)))(factors)
+    factors, images = population.factors, population.scored
     numbers: dict[str, dict[str, Any]] = {}
     with tqdm(total=len(arms) * members.num, unit="model", desc="scores", dynamic_ncols=True) as progress:
         for arm, experiment in arms.items():
@@ -206,7 +187,7 @@ def conclude(
                 params = members.member(states[arm], index).params
                 codes = np.asarray(jax.jit(partial(vaejax.embed, experiment.vae))(params, images))
                 if np.isfinite(codes).all():
-                    each[index] |= scores.score(jax.random.key(SCORES_SEED), codes, factors.astype(int))
+                    each[index] |= scores.score(jax.random.key(SCORES_SEED), codes, factors)
                 else:
                     each[index] |= dict.fromkeys(scores.NAMES, np.nan)
                 progress.update()
@@ -217,19 +198,19 @@ def conclude(
     first = {arm: members.first(states[arm]) for arm in arms}
     return run.Result(
         summary={
-            "grid": {"sizes": grid.sizes, "pixels": grid.pixels},
+            "data": population.description,
             "units": "negative ELBO and KL in nats per example, scores in [0, 1]",
             "num_scored": len(factors),
             "mig_of_beta_tcvae_minus_plain": test,
             "test": numbers,
         },
         headline=statement(test),
-        about=f"{grid.num:,} images of {grid.pixels} x {grid.pixels}, scores of the posterior means of "
-        f"{len(factors):,} of them, negative ELBO at beta 1 of {len(next(iter(arms.values())).test):,}; "
+        about=f"{len(population.train):,} images of {' x '.join(map(str, population.image_shape))}, scores of the "
+        f"posterior means of {len(factors):,} of them, negative ELBO at beta 1 of {len(next(iter(arms.values())).test):,}; "
         f"binarisation: none; {members.describe()}. {statement(test)}",
         header=("method and strength", "negative ELBO", "KL", "active units", *scores.NAMES.values()),
         rows=[(arm, *evaluation.cells(row, DIGITS)) for arm, row in numbers.items()],
-        figures=partial(figures, arms, numbers, first, sprites.middle(grid), images),
+        figures=partial(figures, arms, numbers, first, population.shown, images),
         captions={
             "scores": "Every score, mean over seeds. The colours run from 0 to 1.",
             "mig": "MIG of every method and strength; the bars are one standard deviation over seeds.",

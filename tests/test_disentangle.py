@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from programs import status_of, users_settings
 
-from experiments import disentangle, scores, sprites
+from experiments import disentangle, populations, scores, sprites
 from vaejax.informativeness import random_forest_importances
 
 GRID = sprites.COARSE
@@ -171,10 +171,39 @@ def test_the_program_scores_every_arm_and_tests_the_difference(tmp_path, monkeyp
     assert {path.stem for path in (out / "figures").glob("*.png")} >= names
 
 
+@pytest.mark.slow
+def test_a_set_of_ones_own_with_factors_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(scores, "NUM_VOTES", 200)
+    monkeypatch.setattr(scores, "NUM_TEST_VOTES", 100)
+    grid = sprites.Grid((3, 2, 4, 4, 4), 16)
+    pictures = np.asarray(jax.vmap(partial(sprites.render, grid))(grid.factors()))
+    # A factor that never varies, as the colour of dSprites, is left out.
+    labels = np.concatenate([np.zeros((grid.num, 1), np.uint8), grid.factors()], axis=1)
+    np.savez(tmp_path / "data.npz", train_images=(255 * pictures).astype(np.uint8), train_labels=labels)
+    data = ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
+    assert status_of(["--epochs", "1", "--hidden-size", "8", "--methods", "plain", *data], disentangle) == 0
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["data"]["loaded"]["factors"] == 5 and set(summary["test"]) == {"plain"}
+
+
+def test_what_is_loaded_is_what_would_be_rendered(tmp_path):
+    grid = sprites.Grid((3, 2, 4, 4, 4), 16)
+    rendered = populations.rendered(grid)
+    pictures = np.asarray(rendered.as_images(rendered.train))
+    np.savez(tmp_path / "data.npz", train_images=(255 * pictures).astype(np.uint8), train_labels=grid.factors())
+    with users_settings():
+        loaded = populations.loaded(disentangle.Config(data=str(tmp_path / "data.npz")))
+    np.testing.assert_array_equal(loaded.as_images(loaded.train), pictures)
+    np.testing.assert_array_equal(loaded.test, rendered.test)
+    np.testing.assert_array_equal(loaded.factors, rendered.factors)
+    np.testing.assert_array_equal(loaded.scored, rendered.scored)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "mnist"], "--data is mnist"),
+        (["--data", "mnist"], "has no factors"),
+        (["--data", "none/such.npz"], "--data:"),
         (["--protocol", "paper"], "--batch-size 64 --epochs 27"),
         (["--protocol", "paper", "--hidden-size", "8"], "has its own networks"),
         (["--num-validation", "10", "--patience", "2"], "--num-validation and --compute-dtype"),
