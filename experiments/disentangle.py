@@ -64,8 +64,8 @@ MASSES = np.linspace(0.02, 0.98, 9)
 @dataclasses.dataclass(frozen=True)
 class Config(run.Config):
     data: str = "sprites"
-    """sprites (rendered here), or a set whose labels are several factors: dsprites and others of the catalogue or of
-    TFDS, or an .npz with train_images and train_labels [images, factors]."""
+    """sprites (rendered here), or a set whose labels are several factors: dsprites of the catalogue, or an .npz with
+    train_images and train_labels [images, factors]."""
     epochs: int = 8
     """Passes over the grid."""
     methods: tuple[Method, ...] = tuple(STRENGTHS)
@@ -206,7 +206,7 @@ def conclude(
         },
         headline=statement(test),
         about=f"{len(population.train):,} images of {' x '.join(map(str, population.image_shape))}, scores of the "
-        f"posterior means of {len(factors):,} of them, negative ELBO at beta 1 of {len(next(iter(arms.values())).test):,}; "
+        f"posterior means of {len(factors):,} of them, negative ELBO at beta 1 of {len(population.test):,}; "
         f"binarisation: none; {members.describe()}. {statement(test)}",
         header=("method and strength", "negative ELBO", "KL", "active units", *scores.NAMES.values()),
         rows=[(arm, *evaluation.cells(row, DIGITS)) for arm, row in numbers.items()],
