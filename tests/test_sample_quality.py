@@ -165,7 +165,16 @@ def test_more_images_of_the_data_score_as_the_data(judging):
 def test_the_program_scores_every_set_of_every_arm(tmp_path):
     parts = {"train": blocks(200, 0), "test": blocks(60, 1)}
     np.savez(tmp_path / "data.npz", **{f"{p}_{k}": v for p, part in parts.items() for k, v in part.items()})
-    arguments = [*SMALL, "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run"), "--num-seeds", "2"]
+    arguments = [
+        *SMALL[:4],
+        *SMALL[6:],
+        "--data",
+        str(tmp_path / "data.npz"),
+        "--out",
+        str(tmp_path / "run"),
+        "--num-seeds",
+        "2",
+    ]
     assert status_of([*arguments, "--num-images", "50"], program) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     sets = {
@@ -190,10 +199,15 @@ def test_the_program_scores_every_set_of_every_arm(tmp_path):
             ["--num-images", "21"],
             "--num-images is 21; give 10 to 20",
         ),
+        (
+            {"train_labels": np.zeros(100, int), "test_labels": np.zeros(20, int)},
+            ["--num-images", "20", "--beta", "2"],
+            "--latent-size and --beta are those of the arms",
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_training(arrays, arguments, message, tmp_path, capsys):
     npz(**arrays)(tmp_path)
     data = ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
-    assert status_of([*SMALL, *data, *arguments], program) == 2
+    assert status_of([*SMALL[:4], *SMALL[6:], *data, *arguments], program) == 2
     assert message in capsys.readouterr().err
