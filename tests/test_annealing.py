@@ -299,7 +299,11 @@ def test_bernoulli_decoder_against_a_grid():
     program = partial(annealed_importance_sampling, model, params, num_chains=300, num_temperatures=100)
     estimate = run(program, jax.random.key(13), x)
     assert abs(estimate.log_marginal - truth) < 5 * estimate.standard_error < 0.2
-    assert abs(estimate.acceptance_rate - 0.65) < 0.05
+    # Step sizes lag behind a posterior that sharpens fast, the less the more temperatures there are.
+    slowly = run(partial(program, num_chains=100, num_temperatures=1000), jax.random.key(13), x)
+    assert 0.5 < estimate.acceptance_rate < slowly.acceptance_rate
+    assert abs(slowly.acceptance_rate - 0.65) < 0.05
+    assert abs(slowly.log_marginal - truth) < 5 * slowly.standard_error < 0.2
 
 
 @pytest.mark.slow

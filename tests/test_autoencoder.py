@@ -9,7 +9,7 @@ import pytest
 from programs import npz, users_settings
 
 import vaejax
-from experiments import autoencoder, run
+from experiments import autoencoder, classifier, run
 
 
 def test_nearest_distance_is_the_smallest_of_all():
@@ -54,7 +54,7 @@ def test_the_program(tmp_path, monkeypatch):
     labels = {"train_labels": np.arange(100, dtype=np.uint8) % 2, "test_labels": np.arange(20, dtype=np.uint8) % 2}
     npz(**labels)(tmp_path)
     monkeypatch.setattr(autoencoder, "DRAWS", 12)
-    monkeypatch.setattr(autoencoder, "CLASSIFIER_BATCH", 50)
+    monkeypatch.setattr(classifier, "BATCH_SIZE", 50)
     sizes = {"epochs": 1, "num_seeds": 2, "hidden_size": 8, "latent_size": 2, "batch_size": 50}
     config = autoencoder.Config(data=str(tmp_path / "data.npz"), out=tmp_path / "run", **sizes)
     with users_settings():

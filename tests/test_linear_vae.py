@@ -117,7 +117,7 @@ def test_mistakes_are_told(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_program_comes_close_to_the_exact_value(tmp_path):
-    options = [*write_data(tmp_path), "--epochs", 300, "--num-seeds", 2, "--batch-size", 100]
+    options = [*write_data(tmp_path), "--epochs", 60, "--num-seeds", 2, "--batch-size", 5]
     done = execute(*options, module="experiments.linear_vae")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -107,8 +107,9 @@ def adapt_step_sizes(
     """A step size for each temperature, shared by the chains, at which about `target_acceptance` is accepted.
 
     A preliminary forward run: after each transition log e grows by 0.1 (acceptance - target), the acceptance
-    probability averaged over chains. Give a run its result and a key other than this one: a step size that depends on
-    the chains which it moves would bias their weights.
+    probability averaged over chains. Where few temperatures sharpen a posterior quickly the steps lag behind, and less
+    is accepted. Give a run its result and a key other than this one: a step size that depends on the chains which it
+    moves would bias their weights.
 
     Args:
       target_acceptance: within (0, 1).
