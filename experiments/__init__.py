@@ -1,1 +1,3 @@
-"""Programs: one file an experiment, read like a lab notebook. `python -m experiments` lists them."""
+"""Programs: one file an experiment, read like a lab notebook. `python -m experiments`
+lists them.
+"""

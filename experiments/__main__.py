@@ -8,9 +8,17 @@ import experiments
 
 def catalogue() -> dict:
     """Every experiment's `ABOUT`, by the name of its module."""
-    names = [module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name != "__main__"]
+    names = [
+        module.name
+        for module in pkgutil.iter_modules(experiments.__path__)
+        if module.name != "__main__"
+    ]
     modules = {name: importlib.import_module(f"experiments.{name}") for name in names}
-    return {name: module.ABOUT for name, module in modules.items() if hasattr(module, "ABOUT")}
+    return {
+        name: module.ABOUT
+        for name, module in modules.items()
+        if hasattr(module, "ABOUT")
+    }
 
 
 def main() -> None:

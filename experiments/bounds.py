@@ -1,14 +1,17 @@
-"""How far each bound is from log p(x): the main job's model judged by ever tighter ones, from below and from above.
+"""How far each bound is from log p(x): the main job's model judged by ever tighter
+ones, from below and from above.
 
-On some test digits: the ELBO; the importance-weighted bound with more and more samples, from q(z|x); the jackknife of
-one of them; annealed importance sampling. On digits drawn from the model itself, where the z that each was drawn with
-is known: annealing from below and, backwards, from above, which enclose log p(x) in expectation. What the ELBO lacks is
-parted into what the family of q cannot fit and what the encoder does not find; and the KL into mutual information,
-total correlation and dimension-wise KL. While the model trains, KL(q(z|x) || p(z|x)) is followed, which is
-log p(x) - ELBO: fitting the model and fitting q to its posterior are one maximisation.
+On some test digits: the ELBO; the importance-weighted bound with more and more samples,
+from q(z|x); the jackknife of one of them; annealed importance sampling. On digits drawn
+from the model itself, where the z that each was drawn with is known: annealing from
+below and, backwards, from above, which enclose log p(x) in expectation. What the ELBO
+lacks is parted into what the family of q cannot fit and what the encoder does not find;
+and the KL into mutual information, total correlation and dimension-wise KL. While the
+model trains, KL(q(z|x) || p(z|x)) is followed, which is log p(x) - ELBO: fitting the
+model and fitting q to its posterior are one maximisation.
 
-Papers: Burda et al. 2016, Nowozin 2018, Wu et al. 2017, Grosse et al. 2015, Cremer et al. 2018, Hoffman & Johnson 2016.
-Command: python -m experiments.bounds
+Papers: Burda et al. 2016, Nowozin 2018, Wu et al. 2017, Grosse et al. 2015, Cremer et
+al. 2018, Hoffman & Johnson 2016. Command: python -m experiments.bounds
 """
 
 import dataclasses
@@ -41,14 +44,19 @@ JACKKNIFE_COUNT = 100
 ELBO_SAMPLES = 1000
 AT_ONCE = 8  # examples mapped together
 ANNEALED = "annealed importance sampling"
-JACKKNIFES = tuple(f"jackknife, order {order}, {JACKKNIFE_COUNT} samples" for order in (1, 2))
+JACKKNIFES = tuple(
+    f"jackknife, order {order}, {JACKKNIFE_COUNT} samples" for order in (1, 2)
+)
 WEIGHTED = tuple(f"IWAE, {count:,} samples" for count in COUNTS)
 GAPS = ("approximation gap", "amortisation gap")
 CHECKS = ("Pareto k of the largest IWAE", "acceptance rate of annealing")
 # In the order of the table.
 NAMES = ("ELBO", *WEIGHTED, *JACKKNIFES, ANNEALED, *GAPS, *CHECKS)
 # While training: few examples, chains from q(z|x), which need few temperatures.
-FOLLOWED, FOLLOWED_OPTIONS = 32, {"num_chains": 8, "num_temperatures": 100, "num_leapfrog": 5}
+FOLLOWED, FOLLOWED_OPTIONS = (
+    32,
+    {"num_chains": 8, "num_temperatures": 100, "num_leapfrog": 5},
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +73,8 @@ def make_experiment(config: Config) -> run.Comparison:
     experiment = mnist.make_experiment(config)
     if not 2 <= config.num_examples <= len(experiment.test):
         raise run.UsageError(
-            f"--num-examples is {config.num_examples}; give at least 2, and no more than the {len(experiment.test)} "
+            f"--num-examples is {config.num_examples}; give at least 2, and no more "
+            f"than the {len(experiment.test)} "
             "test ones."
         )
     follow = partial(kl_to_posterior, experiment.vae, experiment.test[:FOLLOWED])
@@ -74,11 +83,15 @@ def make_experiment(config: Config) -> run.Comparison:
 
 
 def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
-    """Mean over examples of log p(x), by annealing, less the ELBO: KL(q(z|x) || p(z|x)) in nats."""
+    """Mean over examples of log p(x), by annealing, less the ELBO: KL(q(z|x) || p(z|x))
+    in nats.
+    """
     options = FOLLOWED_OPTIONS | {"initial": vaejax.start_at_posterior}
     # Adapted to one example and shared: the posteriors of digits are of one scale.
     adapt_key, keys_key = jax.random.split(jax.random.fold_in(state.key, BOUNDS))
-    step_sizes = vaejax.adapt_step_sizes(vae, state.params, adapt_key, xs[0], num_transitions=100, **options)
+    step_sizes = vaejax.adapt_step_sizes(
+        vae, state.params, adapt_key, xs[0], num_transitions=100, **options
+    )
 
     def one(example: tuple[Key, Array]) -> Array:
         key, x = example
@@ -95,21 +108,37 @@ def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
 def mean_elbo(vae: VAE, params: Params, key: Key, x: Array) -> Array:
     """The ELBO of one example from many samples, a hundred at a time."""
     terms = jax.lax.map(
-        lambda key: vaejax.elbo_terms(vae, params, key, x), jax.random.split(key, ELBO_SAMPLES), batch_size=100
+        lambda key: vaejax.elbo_terms(vae, params, key, x),
+        jax.random.split(key, ELBO_SAMPLES),
+        batch_size=100,
     )
     return jnp.mean(terms.log_likelihood - terms.kl)
 
 
-def test_bounds(config: Config, vae: VAE, params: Params, step_sizes: Array, key: Key, x: Array) -> dict[str, Array]:
+def test_bounds(
+    config: Config, vae: VAE, params: Params, step_sizes: Array, key: Key, x: Array
+) -> dict[str, Array]:
     """Of one test example, in nats."""
-    elbo_key, jackknife_key, annealing_key, gap_key, *keys = jax.random.split(key, 4 + len(COUNTS))
-    weights = vaejax.log_weights(vae, params, jackknife_key, x, num_samples=JACKKNIFE_COUNT)
-    options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
-    annealed = vaejax.annealed_importance_sampling(vae, params, annealing_key, x, step_sizes=step_sizes, **options)
+    elbo_key, jackknife_key, annealing_key, gap_key, *keys = jax.random.split(
+        key, 4 + len(COUNTS)
+    )
+    weights = vaejax.log_weights(
+        vae, params, jackknife_key, x, num_samples=JACKKNIFE_COUNT
+    )
+    options = {
+        "num_chains": config.num_chains,
+        "num_temperatures": config.num_temperatures,
+    }
+    annealed = vaejax.annealed_importance_sampling(
+        vae, params, annealing_key, x, step_sizes=step_sizes, **options
+    )
     estimates = [
-        vaejax.log_marginal(vae, params, key, x, num_samples=count) for count, key in zip(COUNTS, keys, strict=True)
+        vaejax.log_marginal(vae, params, key, x, num_samples=count)
+        for count, key in zip(COUNTS, keys, strict=True)
     ]
-    gap = vaejax.inference_gap(vae, params, gap_key, x, annealed.log_marginal, num_samples=ELBO_SAMPLES)
+    gap = vaejax.inference_gap(
+        vae, params, gap_key, x, annealed.log_marginal, num_samples=ELBO_SAMPLES
+    )
     values = (
         mean_elbo(vae, params, elbo_key, x),
         *(estimate.log_marginal for estimate in estimates),
@@ -124,10 +153,17 @@ def test_bounds(config: Config, vae: VAE, params: Params, step_sizes: Array, key
     return dict(zip(NAMES, values, strict=True))
 
 
-def simulated_bounds(config: Config, vae: VAE, params: Params, step_sizes: Array, key: Key) -> dict[str, Array]:
+def simulated_bounds(
+    config: Config, vae: VAE, params: Params, step_sizes: Array, key: Key
+) -> dict[str, Array]:
     """Of one example drawn from the model, in nats."""
-    options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
-    estimate = vaejax.bidirectional_monte_carlo(vae, params, key, step_sizes=step_sizes, **options)
+    options = {
+        "num_chains": config.num_chains,
+        "num_temperatures": config.num_temperatures,
+    }
+    estimate = vaejax.bidirectional_monte_carlo(
+        vae, params, key, step_sizes=step_sizes, **options
+    )
     return {"below": estimate.lower, "above": estimate.upper, "gap": estimate.gap}
 
 
@@ -145,32 +181,53 @@ def conclude(
         state = members.member(states[""], index)
         bounds_key = jax.random.fold_in(state.key, BOUNDS + 1)
         test_key, simulated_key, parts_key, adapt_key = jax.random.split(bounds_key, 4)
-        options = {"num_chains": config.num_chains, "num_temperatures": config.num_temperatures}
+        options = {
+            "num_chains": config.num_chains,
+            "num_temperatures": config.num_temperatures,
+        }
         adapt = jax.jit(partial(vaejax.adapt_step_sizes, vae, **options))
         step_sizes = adapt(state.params, adapt_key, xs[0])
         keys = jax.random.split(test_key, len(xs))
         one = partial(test_bounds, config, vae, state.params, step_sizes)
-        on_test.append(over_examples(lambda example, one=one: one(*example), (keys, xs), "test", check_interrupts))
+        on_test.append(
+            over_examples(
+                lambda example, one=one: one(*example),
+                (keys, xs),
+                "test",
+                check_interrupts,
+            )
+        )
         keys = jax.random.split(simulated_key, len(xs))
         one = partial(simulated_bounds, config, vae, state.params, step_sizes)
         on_simulated.append(over_examples(one, keys, "simulated", check_interrupts))
         decompose = partial(vaejax.aggregate_decomposition, vae, num_samples=1000)
-        parts.append(jax.device_get(jax.jit(decompose)(state.params, parts_key, experiment.test)))
+        parts.append(
+            jax.device_get(jax.jit(decompose)(state.params, parts_key, experiment.test))
+        )
         check_interrupts()
     return _result(config, members, history[""], on_test, on_simulated, parts)
 
 
 def over_examples(
-    function: Callable[[Any], dict[str, Array]], examples: PyTree, name: str, check_interrupts: Callable[[], None]
+    function: Callable[[Any], dict[str, Array]],
+    examples: PyTree,
+    name: str,
+    check_interrupts: Callable[[], None],
 ) -> dict[str, np.ndarray]:
     """`{name: [examples]}`, a few examples at a time with a progress bar."""
     compiled, found = jax.jit(jax.vmap(function)), []
     num = len(jax.tree.leaves(examples)[0])
     with tqdm(
-        total=num, unit="example", desc=f"bounds, {name}", dynamic_ncols=True, disable=not processes.is_first()
+        total=num,
+        unit="example",
+        desc=f"bounds, {name}",
+        dynamic_ncols=True,
+        disable=not processes.is_first(),
     ) as progress:
         for first in range(0, num, AT_ONCE):
-            part = jax.tree.map(lambda leaf, first=first: leaf[first : first + AT_ONCE], examples)
+            part = jax.tree.map(
+                lambda leaf, first=first: leaf[first : first + AT_ONCE], examples
+            )
             found.append(jax.device_get(compiled(part)))
             progress.update(len(jax.tree.leaves(part)[0]))
             check_interrupts()
@@ -178,7 +235,12 @@ def over_examples(
 
 
 def _result(
-    config: Config, members: Members, history: list[dict], on_test: list, on_simulated: list, parts: list
+    config: Config,
+    members: Members,
+    history: list[dict],
+    on_test: list,
+    on_simulated: list,
+    parts: list,
 ) -> run.Result:
     """Numbers over seeds, and the standard error over examples of the first seed."""
 
@@ -186,7 +248,9 @@ def _result(
         return {
             name: evaluation.over_seeds(
                 np.array([values[name].mean() for values in found]),
-                standard_error_over_examples=float(np.std(found[0][name], ddof=1) / np.sqrt(len(found[0][name]))),
+                standard_error_over_examples=float(
+                    np.std(found[0][name], ddof=1) / np.sqrt(len(found[0][name]))
+                ),
             )
             for name in found[0]
         }
@@ -201,19 +265,38 @@ def _result(
         )
         for name in parts[0]._fields
     }
-    steps = {f"{name} less ELBO": _difference(on_test, name) for name in (*WEIGHTED, *JACKKNIFES, ANNEALED)}
+    steps = {
+        f"{name} less ELBO": _difference(on_test, name)
+        for name in (*WEIGHTED, *JACKKNIFES, ANNEALED)
+    }
     rows = [(name, *_cells(number)) for name, number in (test | steps).items()]
-    rows += [(f"simulated: {name}", *_cells(number)) for name, number in simulated.items()]
-    rows += [(f"{name.replace('_', ' ')} (all test digits)", *_cells(number)) for name, number in aggregate.items()]
+    rows += [
+        (f"simulated: {name}", *_cells(number)) for name, number in simulated.items()
+    ]
+    rows += [
+        (f"{name.replace('_', ' ')} (all test digits)", *_cells(number))
+        for name, number in aggregate.items()
+    ]
     best = test[ANNEALED]
     return run.Result(
-        summary={"units": "nats per example", "test": test, "less_elbo": steps, "simulated": simulated}
-        | {"aggregate": aggregate, "num_examples": config.num_examples, "binarization": "dynamic"},
+        summary={
+            "units": "nats per example",
+            "test": test,
+            "less_elbo": steps,
+            "simulated": simulated,
+        }
+        | {
+            "aggregate": aggregate,
+            "num_examples": config.num_examples,
+            "binarization": "dynamic",
+        },
         headline=f"log p(x) {evaluation.text(best, 2)} nats by annealing, "
         f"{evaluation.text(test['ELBO'], 2)} by the ELBO",
         about=f"{config.num_examples} test digits and as many simulated; {members.describe()}; nats per example; "
-        f"annealing with {config.num_chains} chains of {config.num_temperatures:,} temperatures; ELBO of "
-        f"{ELBO_SAMPLES:,} samples; the last column is the standard error over examples, for the first seed",
+        f"annealing with {config.num_chains} chains of {config.num_temperatures:,} "
+        "temperatures; ELBO of "
+        f"{ELBO_SAMPLES:,} samples; the last column is the standard error over "
+        "examples, for the first seed",
         header=("bound", "log p(x), nats", "over examples"),
         rows=rows,
         figures=partial(_figures, history, test),
@@ -228,7 +311,9 @@ def _result(
 def _difference(found: list[dict[str, np.ndarray]], name: str) -> dict[str, Any]:
     differences = [values[name] - values["ELBO"] for values in found]
     error = float(np.std(differences[0], ddof=1) / np.sqrt(len(differences[0])))
-    return evaluation.over_seeds(np.array([d.mean() for d in differences]), standard_error_over_examples=error)
+    return evaluation.over_seeds(
+        np.array([d.mean() for d in differences]), standard_error_over_examples=error
+    )
 
 
 def _cells(number: dict[str, Any]) -> tuple[str, str]:
@@ -237,7 +322,9 @@ def _cells(number: dict[str, Any]) -> tuple[str, str]:
 
 
 def _figures(history: list[dict], test: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    values = np.asarray([row["diagnostics"]["kl_to_posterior"] for row in history], float)
+    values = np.asarray(
+        [row["diagnostics"]["kl_to_posterior"] for row in history], float
+    )
 
     def less_elbo(name: str) -> np.ndarray:
         return np.asarray(test[name]["values"]) - np.asarray(test["ELBO"]["values"])

@@ -1,10 +1,13 @@
-"""Decoders with a calibrated variance: where the blur of a Gaussian VAE comes from, and its cure.
+"""Decoders with a calibrated variance: where the blur of a Gaussian VAE comes from, and
+its cure.
 
-A Gaussian decoder of unit variance takes errors of a tenth of the grey scale for nothing: the KL outweighs them, the
-latents forget details, and decoded images are blurred. Six decoders of the same networks differ in their likelihood:
-unit variance; one learned variance; the best variance of each batch in closed form; a variance for each pixel;
-the discretised logistic; and Bernoulli, whose cross-entropy on grey values is no density. Grey images in [0, 1], not
-dequantised. Bits a dimension are those of 8-bit pixels: of a Gaussian, the mass within half a level of each value.
+A Gaussian decoder of unit variance takes errors of a tenth of the grey scale for
+nothing: the KL outweighs them, the latents forget details, and decoded images are
+blurred. Six decoders of the same networks differ in their likelihood: unit variance;
+one learned variance; the best variance of each batch in closed form; a variance for
+each pixel; the discretised logistic; and Bernoulli, whose cross-entropy on grey values
+is no density. Grey images in [0, 1], not dequantised. Bits a dimension are those of
+8-bit pixels: of a Gaussian, the mass within half a level of each value.
 
 Paper: Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders".
 Command: python -m experiments.calibrated_decoders
@@ -39,7 +42,14 @@ ABOUT = run.About(
 
 SHOWN = 10
 # Decimals of the table's columns.
-DIGITS = {"negative_elbo": 1, "nll": 1, "kl": 2, "bits_per_dimension": 3, "rmse": 4, "detail": 3}
+DIGITS = {
+    "negative_elbo": 1,
+    "nll": 1,
+    "kl": 2,
+    "bits_per_dimension": 3,
+    "rmse": 4,
+    "detail": 3,
+}
 IMAGE_MEASURES = 200  # a stream of the run's key, apart from those of the evaluation
 MIN_LOG_VARIANCE = -12.0  # The paper's bound of the log standard deviation is -6.
 
@@ -49,7 +59,9 @@ class Config(run.Config):
     epochs: int = 20
     """Passes over the training data; the learning rate decays to zero over them."""
     network: Literal["mlp", "convolutional"] = "mlp"
-    """Networks of every decoder: a hidden layer, or convolutions (several times slower on CPU)."""
+    """Networks of every decoder: a hidden layer, or convolutions (several times slower
+    on CPU).
+    """
     hidden_size: int = 400
     """Width of the hidden layers."""
     latent_size: int = 20
@@ -69,7 +81,9 @@ def with_sigmoid_mean(likelihood: Head | type) -> Head:
     def apply(params: Params, outputs: Array) -> Distribution:
         if head.num_parameters == 1:
             return head.apply(params, jax.nn.sigmoid(outputs))
-        return head.apply(params, outputs.at[..., 0].set(jax.nn.sigmoid(outputs[..., 0])))
+        return head.apply(
+            params, outputs.at[..., 0].set(jax.nn.sigmoid(outputs[..., 0]))
+        )
 
     return head._replace(apply=apply)
 
@@ -82,22 +96,32 @@ BERNOULLI = "Bernoulli"
 def decoders(images: np.ndarray) -> dict[str, Head]:
     """Every likelihood by its name; each mean is sigmoid(first array).
 
-    The one learned variance starts at that of the training images about their mean image.
+    The one learned variance starts at that of the training images about their mean
+    image.
     """
-    log_variance = math.log(max(float(np.mean(np.var(intensities(images[:10_000]), axis=0))), 1e-4))
+    log_variance = math.log(
+        max(float(np.mean(np.var(intensities(images[:10_000]), axis=0))), 1e-4)
+    )
     return {
         "unit variance": with_sigmoid_mean(vaejax.fixed_variance_normal_head(1.0)),
-        SHARED: with_sigmoid_mean(vaejax.shared_variance_normal_head(log_variance, MIN_LOG_VARIANCE)),
-        OPTIMAL: with_sigmoid_mean(vaejax.shared_variance_normal_head(log_variance, -math.inf, math.inf)),
+        SHARED: with_sigmoid_mean(
+            vaejax.shared_variance_normal_head(log_variance, MIN_LOG_VARIANCE)
+        ),
+        OPTIMAL: with_sigmoid_mean(
+            vaejax.shared_variance_normal_head(log_variance, -math.inf, math.inf)
+        ),
         "per-pixel variance": with_sigmoid_mean(vaejax.normal_head(MIN_LOG_VARIANCE)),
-        # Its location is not squashed: beyond black, a black pixel is all but certain, which a sigmoid cannot reach.
+        # Its location is not squashed: beyond black, a black pixel is all but certain,
+        # which a sigmoid cannot reach.
         "discretised logistic": as_head(vaejax.DiscretizedLogistic),
         BERNOULLI: as_head(vaejax.Bernoulli),
     }
 
 
 def make_vae(config: Config, image_shape: tuple[int, ...], head: Head) -> VAE:
-    return networks.make_vae(config, image_shape, head, convolutional=config.network == "convolutional")
+    return networks.make_vae(
+        config, image_shape, head, convolutional=config.network == "convolutional"
+    )
 
 
 def intensities(images: Array) -> Array:
@@ -111,7 +135,8 @@ def make_experiment(config: Config) -> run.Comparison:
     train, validation = run.hold_out(train, config.num_validation)
     if train.images.dtype != np.uint8:
         raise run.UsageError(
-            f"--data {config.data} holds {train.images.dtype} images; bits a dimension are those of 8-bit pixels: give "
+            f"--data {config.data} holds {train.images.dtype} images; bits a dimension "
+            "are those of 8-bit pixels: give "
             "uint8, 0 to 255."
         )
     num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
@@ -122,10 +147,19 @@ def make_experiment(config: Config) -> run.Comparison:
         vae = make_vae(config, train.images.shape[1:], head)
         if name == OPTIMAL:
             loss_fn = on_intensities(vaejax.optimal_variance(vae))
-            labels = {"encoder": "network", "decoder": "network", "posterior": "network", "likelihood": "variance"}
-            optimizer = optax.partition({"network": adam, "variance": optax.sgd(0.1)}, labels)
+            labels = {
+                "encoder": "network",
+                "decoder": "network",
+                "posterior": "network",
+                "likelihood": "variance",
+            }
+            optimizer = optax.partition(
+                {"network": adam, "variance": optax.sgd(0.1)}, labels
+            )
         else:
-            loss_fn = on_intensities(vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae)))
+            loss_fn = on_intensities(
+                vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
+            )
             optimizer = adam
         return run.Experiment(
             vae=vae,
@@ -147,11 +181,15 @@ def make_experiment(config: Config) -> run.Comparison:
 
 def on_intensities(loss_fn: Callable) -> Callable:
     """The loss of uint8 images, scaled in the step."""
-    return lambda params, key, batch, **schedules: loss_fn(params, key, intensities(batch), **schedules)
+    return lambda params, key, batch, **schedules: loss_fn(
+        params, key, intensities(batch), **schedules
+    )
 
 
 def discretized(vae: VAE) -> VAE | None:
-    """The VAE over 8-bit levels: a Normal's mass within half a level of each; None where that means nothing."""
+    """The VAE over 8-bit levels: a Normal's mass within half a level of each; None
+    where that means nothing.
+    """
 
     def decode(params: Params, z: Latent) -> Distribution:
         likelihood = vae.decode(params, z)
@@ -163,19 +201,34 @@ def discretized(vae: VAE) -> VAE | None:
 
 
 def measure(vae: VAE, in_bits: bool, state: TrainState, xs: Array) -> dict[str, Array]:
-    """Over test images: bits a dimension, root mean squared error, and the share of fine detail in reconstructions."""
+    """Over test images: bits a dimension, root mean squared error, and the share of
+    fine detail in reconstructions.
+    """
 
     def one(example: tuple[Key, Array]) -> tuple[Array, ...]:
         key, x = example
         terms_key, z_key = jax.random.split(key)
-        terms = vaejax.elbo_terms(discretized(vae), state.params, terms_key, x) if in_bits else None
-        mean = point_of(vae.decode(state.params, latent.draw(z_key, vae.encode(state.params, x))))
+        terms = (
+            vaejax.elbo_terms(discretized(vae), state.params, terms_key, x)
+            if in_bits
+            else None
+        )
+        mean = point_of(
+            vae.decode(state.params, latent.draw(z_key, vae.encode(state.params, x)))
+        )
         nats = terms.kl - terms.log_likelihood if in_bits else jnp.nan
         missed = jnp.mean(jnp.square(laplacian(mean) - laplacian(x)))
-        return nats, jnp.mean(jnp.square(mean - x)), missed, jnp.mean(jnp.square(laplacian(x)))
+        return (
+            nats,
+            jnp.mean(jnp.square(mean - x)),
+            missed,
+            jnp.mean(jnp.square(laplacian(x))),
+        )
 
     keys = jax.random.split(jax.random.fold_in(state.key, IMAGE_MEASURES), len(xs))
-    nats, errors, missed, detail = jax.tree.map(jnp.mean, jax.lax.map(one, (keys, xs), batch_size=100))
+    nats, errors, missed, detail = jax.tree.map(
+        jnp.mean, jax.lax.map(one, (keys, xs), batch_size=100)
+    )
     return {
         "bits_per_dimension": vaejax.bits_per_dimension(nats, xs[0].size),
         "rmse": jnp.sqrt(errors),
@@ -184,14 +237,28 @@ def measure(vae: VAE, in_bits: bool, state: TrainState, xs: Array) -> dict[str, 
 
 
 def laplacian(image: Array) -> Array:
-    """Each inner pixel's four neighbours less four times itself: what is fine in an image, edges first of all."""
+    """Each inner pixel's four neighbours less four times itself: what is fine in an
+    image, edges first of all.
+    """
     centre = image[1:-1, 1:-1]
-    return image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:] - 4 * centre
+    return (
+        image[:-2, 1:-1]
+        + image[2:, 1:-1]
+        + image[1:-1, :-2]
+        + image[1:-1, 2:]
+        - 4 * centre
+    )
 
 
 def point_of(likelihood: Distribution) -> Array:
-    """The image that stands for a likelihood: its mean, or its location where the mean is a sum over levels."""
-    return jnp.clip(likelihood.location, 0, 1) if hasattr(likelihood, "location") else likelihood.mean
+    """The image that stands for a likelihood: its mean, or its location where the mean
+    is a sum over levels.
+    """
+    return (
+        jnp.clip(likelihood.location, 0, 1)
+        if hasattr(likelihood, "location")
+        else likelihood.mean
+    )
 
 
 def readout(key: Key | None, likelihood: Distribution) -> Array:
@@ -210,17 +277,28 @@ def conclude(
     xs = next(iter(arms.values())).test
     summaries, rows = {}, []
     for name, experiment in arms.items():
-        numbers = evaluation.evaluate(experiment, members, states[name], check_interrupts)
+        numbers = evaluation.evaluate(
+            experiment, members, states[name], check_interrupts
+        )
         of_images = partial(measure, experiment.vae, name != BERNOULLI)
-        compiled = in_pieces(jax.jit(members.lift(of_images)), members.num, evaluation.MEMBERS_AT_ONCE)
-        extra = jax.tree.map(np.asarray, members.stack(jax.device_get(compiled(states[name], xs))))
+        compiled = in_pieces(
+            jax.jit(members.lift(of_images)), members.num, evaluation.MEMBERS_AT_ONCE
+        )
+        extra = jax.tree.map(
+            np.asarray, members.stack(jax.device_get(compiled(states[name], xs)))
+        )
         summaries[name] = evaluation.summarise(numbers, experiment)
-        summaries[name] |= {key: evaluation.over_seeds(values) for key, values in extra.items()}
+        summaries[name] |= {
+            key: evaluation.over_seeds(values) for key, values in extra.items()
+        }
         if name == BERNOULLI:
             del summaries[name]["bits_per_dimension"]
         rows.append((name, *evaluation.cells(summaries[name], DIGITS)))
         check_interrupts()
-    pictures = {name: jax.device_get(draw(e.vae, members.first(states[name]), xs)) for name, e in arms.items()}
+    pictures = {
+        name: jax.device_get(draw(e.vae, members.first(states[name]), xs))
+        for name, e in arms.items()
+    }
     bits = summaries[SHARED]["bits_per_dimension"]
     return run.Result(
         summary={
@@ -230,12 +308,17 @@ def conclude(
             "test": summaries,
         },
         headline=f"{evaluation.text(bits, 2)} bits a dimension with one learned variance, "
-        f"{evaluation.text(summaries['unit variance']['bits_per_dimension'], 2)} with unit variance",
+        f"{evaluation.text(summaries['unit variance']['bits_per_dimension'], 2)} with "
+        "unit variance",
         about=f"{len(xs):,} test images; {members.describe()}; negative ELBO and NLL in nats per image, of a density "
-        "over intensities in [0, 1] (of the logistic: of a probability; of Bernoulli: of a cross-entropy, which is "
-        f"neither); the NLL is importance-weighted with {next(iter(arms.values())).num_samples} samples; bits are an "
-        "upper bound, by the ELBO of one sample; black and white pixels take the tails; RMSE is of reconstructions, "
-        "intensities in [0, 1]; detail is the share of the test images' squared Laplacian that reconstructions explain",
+        "over intensities in [0, 1] (of the logistic: of a probability; of Bernoulli: "
+        "of a cross-entropy, which is "
+        "neither); the NLL is importance-weighted with "
+        f"{next(iter(arms.values())).num_samples} samples; bits are an "
+        "upper bound, by the ELBO of one sample; black and white pixels take the "
+        "tails; RMSE is of reconstructions, "
+        "intensities in [0, 1]; detail is the share of the test images' squared "
+        "Laplacian that reconstructions explain",
         header=("decoder", "negative ELBO", "NLL", "KL", "bits/dim", "RMSE", "detail"),
         rows=rows,
         figures=partial(figures, np.asarray(xs[:SHOWN]), pictures, history),
@@ -249,13 +332,19 @@ def conclude(
 
 
 def draw(vae: VAE, state: TrainState, xs: Array) -> dict[str, PyTree]:
-    """Rows of images: reconstructions of the first test images, prior samples, and the same with noise."""
-    reconstruct_key, sample_key = jax.random.split(jax.random.fold_in(state.key, evaluation.FIGURES))
+    """Rows of images: reconstructions of the first test images, prior samples, and the
+    same with noise.
+    """
+    reconstruct_key, sample_key = jax.random.split(
+        jax.random.fold_in(state.key, evaluation.FIGURES)
+    )
 
     @jax.jit
     def images(params: Params) -> dict[str, Array]:
         return {
-            "reconstructions": vaejax.reconstruct(vae, params, reconstruct_key, xs[:SHOWN], readout=readout),
+            "reconstructions": vaejax.reconstruct(
+                vae, params, reconstruct_key, xs[:SHOWN], readout=readout
+            ),
             "samples": vaejax.sample(vae, params, sample_key, SHOWN, readout=readout),
             "draws": vaejax.sample(vae, params, sample_key, SHOWN, readout=latent.draw),
         }
@@ -263,7 +352,9 @@ def draw(vae: VAE, state: TrainState, xs: Array) -> dict[str, PyTree]:
     return images(state.params)
 
 
-def figures(originals: np.ndarray, pictures: dict[str, PyTree], history: dict[str, list[dict]]) -> Mapping[str, Any]:
+def figures(
+    originals: np.ndarray, pictures: dict[str, PyTree], history: dict[str, list[dict]]
+) -> Mapping[str, Any]:
     titles = {
         "reconstructions": "Reconstructions: the mean of p(x|z) with z ~ q(z|x)",
         "samples": "Prior samples: the mean of p(x|z) with z ~ p(z)",
@@ -273,8 +364,12 @@ def figures(originals: np.ndarray, pictures: dict[str, PyTree], history: dict[st
     for kind, title in titles.items():
         rows = {"x": originals} if kind == "reconstructions" else {}
         rows |= {name: images[kind] for name, images in pictures.items()}
-        grids[kind] = plots.image_grid(np.stack(list(rows.values())), title=title, row_labels=list(rows))
-    return grids | {"kl": over_epochs(history, "kl", ylabel="test KL (nats per example)")}
+        grids[kind] = plots.image_grid(
+            np.stack(list(rows.values())), title=title, row_labels=list(rows)
+        )
+    return grids | {
+        "kl": over_epochs(history, "kl", ylabel="test KL (nats per example)")
+    }
 
 
 if __name__ == "__main__":

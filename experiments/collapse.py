@@ -1,19 +1,24 @@
-"""Posterior collapse: which latents a VAE leaves unused, what wakes them, and what that costs.
+"""Posterior collapse: which latents a VAE leaves unused, what wakes them, and what that
+costs.
 
-One model of the digits (784-200-z, dynamic binarisation) at six latent sizes, each trained in six ways from the same
-first parameters, noise and order of the data: the plain bound; beta rising over the first half of training; beta rising
-and falling back four times; free bits, here a floor under each dimension's KL; a capacity, here a KL pulled to a target
-that rises over the first half; and an aggressive encoder, whose decoder learns at every fifth step only in the first
-half. (The published rule lets the encoder converge before each step of the decoder; a fixed ratio is what fits a
-compiled program and equal numbers of steps.) Learning rate and epochs are the same for all and tuned for none.
+One model of the digits (784-200-z, dynamic binarisation) at six latent sizes, each
+trained in six ways from the same first parameters, noise and order of the data: the
+plain bound; beta rising over the first half of training; beta rising and falling back
+four times; free bits, here a floor under each dimension's KL; a capacity, here a KL
+pulled to a target that rises over the first half; and an aggressive encoder, whose
+decoder learns at every fifth step only in the first half. (The published rule lets the
+encoder converge before each step of the decoder; a fixed ratio is what fits a compiled
+program and equal numbers of steps.) Learning rate and epochs are the same for all and
+tuned for none.
 
-A latent is active if its posterior mean varies over the test set by more than 0.01. A floor makes every latent active
-by decree: read the number of those above 0.2 nats beside it. The mutual information of x and z cannot be told above the
-logarithm of the number of examples, and says something of few latents only.
+A latent is active if its posterior mean varies over the test set by more than 0.01. A
+floor makes every latent active by decree: read the number of those above 0.2 nats
+beside it. The mutual information of x and z cannot be told above the logarithm of the
+number of examples, and says something of few latents only.
 
-Papers: Bowman et al. 2016 (rising beta), Fu et al. 2019 (cycles), Kingma et al. 2016 (free bits), Burgess et al. 2018
-(capacity), He et al. 2019 (aggressive encoder), Burda et al. 2016 (active units).
-Command: python -m experiments.collapse
+Papers: Bowman et al. 2016 (rising beta), Fu et al. 2019 (cycles), Kingma et al. 2016
+(free bits), Burgess et al. 2018 (capacity), He et al. 2019 (aggressive encoder), Burda
+et al. 2016 (active units). Command: python -m experiments.collapse
 """
 
 import dataclasses
@@ -62,7 +67,9 @@ class Cure(NamedTuple):
 
 
 CONSTANT, RISING, CYCLICAL = range(3)
-MUTUAL_INFORMATION = 300  # a stream of the run's key, apart from those of the evaluation
+MUTUAL_INFORMATION = (
+    300  # a stream of the run's key, apart from those of the evaluation
+)
 MUTUAL_INFORMATION_SAMPLES = 1000
 CARRIES = 0.2  # nats, above which a dimension is said to carry some: well above what a floor leaves in an idle one
 CURES = {
@@ -78,7 +85,9 @@ CURES = {
 @dataclasses.dataclass(frozen=True)
 class Config(run.Config):
     num_seeds: int = 3
-    """Train that many seeds of every cure and latent size; numbers are mean and std over them."""
+    """Train that many seeds of every cure and latent size; numbers are mean and std
+    over them.
+    """
     epochs: int = 10
     """Passes over the training data; the learning rate decays to zero over them."""
     latent_sizes: tuple[int, ...] = (2, 5, 10, 20, 40, 100)
@@ -94,8 +103,14 @@ class Config(run.Config):
 
 
 def make_experiment(config: Config) -> run.Comparison:
-    if len(set(config.latent_sizes)) < len(config.latent_sizes) or min(config.latent_sizes, default=0) < 1:
-        raise run.UsageError(f"--latent-sizes are {list(config.latent_sizes)}; give different positive integers.")
+    if (
+        len(set(config.latent_sizes)) < len(config.latent_sizes)
+        or min(config.latent_sizes, default=0) < 1
+    ):
+        raise run.UsageError(
+            f"--latent-sizes are {list(config.latent_sizes)}; give different positive "
+            "integers."
+        )
     train, test = run.load(config)
     train, validation = run.hold_out(train, config.num_validation)
     num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
@@ -119,24 +134,39 @@ def make_experiment(config: Config) -> run.Comparison:
             binarization="dynamic" if mnist.is_grey(train.images) else "static",
             figures=lambda params, key, history: {},
             num_samples=config.num_samples,
-            validation=None if validation is None else mnist.binarize_once(mnist.VALIDATION_KEY, validation.images),
+            validation=None
+            if validation is None
+            else mnist.binarize_once(mnist.VALIDATION_KEY, validation.images),
         )
 
     xs = mnist.binarize_once(mnist.TEST_KEY, test.images)
     arms = {f"{size} latents": arm(size) for size in config.latent_sizes}
-    return run.Comparison(arms, partial(conclude, arms), {name: cure._asdict() for name, cure in CURES.items()})
+    return run.Comparison(
+        arms,
+        partial(conclude, arms),
+        {name: cure._asdict() for name, cure in CURES.items()},
+    )
 
 
-def recipe(vae: vaejax.VAE, learning_rate: float, num_steps: int, cure: Mapping[str, Any]) -> run.Recipe:
+def recipe(
+    vae: vaejax.VAE, learning_rate: float, num_steps: int, cure: Mapping[str, Any]
+) -> run.Recipe:
     """How a model is trained; the numbers of the cure may be traced."""
     half = num_steps // 2
     terms_fn = partial(vaejax.elbo_terms, vae, kl_fn=vaejax.kl_per_dimension)
 
     def combine(means: vaejax.ElboTerms, *, beta: Array, target: Array) -> Array:
         distance = jnp.abs(means.kl - target)
-        return vaejax.free_bits(means, minimum=cure["minimum"], beta=beta) + cure["gamma"] * distance
+        return (
+            vaejax.free_bits(means, minimum=cure["minimum"], beta=beta)
+            + cure["gamma"] * distance
+        )
 
-    shapes = (lambda step: jnp.ones(()), schedules.warm_up(1.0, half), schedules.cyclical(1.0, num_steps))
+    shapes = (
+        lambda step: jnp.ones(()),
+        schedules.warm_up(1.0, half),
+        schedules.cyclical(1.0, num_steps),
+    )
 
     def beta(step: Array) -> Array:
         values = jnp.stack([shape(step) for shape in shapes])
@@ -147,11 +177,24 @@ def recipe(vae: vaejax.VAE, learning_rate: float, num_steps: int, cure: Mapping[
 
     adam = optax.scale_by_adam()
     parts = {"encoder": adam, "decoder": optax.conditionally_mask(adam, decoder_learns)}
-    labels = {"encoder": "encoder", "posterior": "encoder", "decoder": "decoder", "likelihood": "decoder"}
+    labels = {
+        "encoder": "encoder",
+        "posterior": "encoder",
+        "decoder": "decoder",
+        "likelihood": "decoder",
+    }
     decay = optax.cosine_decay_schedule(learning_rate, num_steps)
-    optimizer = optax.chain(optax.partition(parts, labels), optax.scale_by_learning_rate(decay))
-    loss_fn = vaejax.loss_of_means(vaejax.with_transform(terms_fn, vaejax.binarize), combine)
-    return run.Recipe(loss_fn, optimizer, {"beta": beta, "target": schedules.warm_up(cure["target"], half)})
+    optimizer = optax.chain(
+        optax.partition(parts, labels), optax.scale_by_learning_rate(decay)
+    )
+    loss_fn = vaejax.loss_of_means(
+        vaejax.with_transform(terms_fn, vaejax.binarize), combine
+    )
+    return run.Recipe(
+        loss_fn,
+        optimizer,
+        {"beta": beta, "target": schedules.warm_up(cure["target"], half)},
+    )
 
 
 def conclude(
@@ -161,11 +204,17 @@ def conclude(
     history: dict[str, list[dict]],
     check_interrupts: Callable[[], None],
 ) -> run.Result:
-    """Every cure's numbers at every latent size, over seeds, and their distance to the plain bound, paired by seed."""
+    """Every cure's numbers at every latent size, over seeds, and their distance to the
+    plain bound, paired by seed.
+    """
     summaries: dict[str, dict[str, Any]] = {}
     for arm, experiment in arms.items():
-        numbers = evaluation.evaluate(experiment, members, states[arm], check_interrupts)
-        numbers["mutual_information"] = mutual_information(experiment, members, states[arm])
+        numbers = evaluation.evaluate(
+            experiment, members, states[arm], check_interrupts
+        )
+        numbers["mutual_information"] = mutual_information(
+            experiment, members, states[arm]
+        )
         numbers["carrying"] = carrying(members, history[arm])
         summaries[arm] = summarise(experiment, members, numbers)
         check_interrupts()
@@ -181,10 +230,14 @@ def conclude(
         },
         headline=_headline(summaries),
         about=f"{num_test_examples:,} test examples, training binarisation: {experiment.binarization}; of the test "
-        f"set: drawn once; {members.describe()}; nats per example; {evaluation.ELBO_SAMPLES} samples an example, "
-        f"{experiment.num_samples} of the NLL; mutual information between x and z from {MUTUAL_INFORMATION_SAMPLES:,} "
-        f"samples, at most log {num_test_examples:,} = {np.log(num_test_examples):.2f}; differences are paired by "
-        f"seed; above {CARRIES}: dimensions whose KL exceeds that over the last epoch's training batches",
+        f"set: drawn once; {members.describe()}; nats per example; "
+        f"{evaluation.ELBO_SAMPLES} samples an example, "
+        f"{experiment.num_samples} of the NLL; mutual information between x and z from "
+        f"{MUTUAL_INFORMATION_SAMPLES:,} "
+        f"samples, at most log {num_test_examples:,} = "
+        f"{np.log(num_test_examples):.2f}; differences are paired by "
+        f"seed; above {CARRIES}: dimensions whose KL exceeds that over the last "
+        "epoch's training batches",
         header=(
             "latents, cure",
             "NLL",
@@ -196,7 +249,9 @@ def conclude(
             "mutual information",
         ),
         rows=[
-            (f"{arm}, {cure}", *_cells(numbers)) for arm, cures in summaries.items() for cure, numbers in cures.items()
+            (f"{arm}, {cure}", *_cells(numbers))
+            for arm, cures in summaries.items()
+            for cure, numbers in cures.items()
         ],
         figures=partial(figures, summaries, members, history),
         captions={
@@ -209,30 +264,50 @@ def conclude(
     )
 
 
-def mutual_information(experiment: run.Experiment, members: Members, states: TrainState) -> np.ndarray:
-    """Between x and z, of every member, `[members]`; see `vaejax.aggregate_decomposition`."""
+def mutual_information(
+    experiment: run.Experiment, members: Members, states: TrainState
+) -> np.ndarray:
+    """Between x and z, of every member, `[members]`; see
+    `vaejax.aggregate_decomposition`.
+    """
 
     def one(state: TrainState, xs: Array) -> Array:
         key = jax.random.fold_in(state.key, MUTUAL_INFORMATION)
         parts = vaejax.aggregate_decomposition(
-            experiment.vae, state.params, key, xs, num_samples=MUTUAL_INFORMATION_SAMPLES
+            experiment.vae,
+            state.params,
+            key,
+            xs,
+            num_samples=MUTUAL_INFORMATION_SAMPLES,
         )
         return parts.mutual_information.value
 
-    compiled = in_pieces(jax.jit(members.lift(one)), members.num, evaluation.MEMBERS_AT_ONCE)
+    compiled = in_pieces(
+        jax.jit(members.lift(one)), members.num, evaluation.MEMBERS_AT_ONCE
+    )
     return np.asarray(members.stack(compiled(states, experiment.test)))
 
 
 def carrying(members: Members, history: list[dict]) -> np.ndarray:
-    """Dimensions whose KL exceeded `CARRIES` nats over the last epoch's training batches, of every member."""
-    kl_terms = np.asarray(history[-1]["train"]["kl_terms"], float).reshape(members.num, -1)
-    return np.where(np.isfinite(kl_terms).all(axis=1), np.sum(kl_terms > CARRIES, axis=1), np.nan)
+    """Dimensions whose KL exceeded `CARRIES` nats over the last epoch's training
+    batches, of every member.
+    """
+    kl_terms = np.asarray(history[-1]["train"]["kl_terms"], float).reshape(
+        members.num, -1
+    )
+    return np.where(
+        np.isfinite(kl_terms).all(axis=1), np.sum(kl_terms > CARRIES, axis=1), np.nan
+    )
 
 
-def summarise(experiment: run.Experiment, members: Members, numbers: dict[str, np.ndarray]) -> dict[str, Any]:
+def summarise(
+    experiment: run.Experiment, members: Members, numbers: dict[str, np.ndarray]
+) -> dict[str, Any]:
     """Of every cure by its name; `minus_plain` is the difference in NLL."""
     parts = {
-        name: {key: members.of_setting(values, index) for key, values in numbers.items()}
+        name: {
+            key: members.of_setting(values, index) for key, values in numbers.items()
+        }
         for index, name in enumerate(members.setting_names)
     }
     return {
@@ -260,35 +335,49 @@ def _cells(numbers: dict[str, Any]) -> list[str]:
 
 def _headline(summaries: dict[str, dict[str, Any]]) -> str:
     largest = list(summaries)[-1]
-    units = {name: evaluation.text(numbers["active_units"], 1) for name, numbers in summaries[largest].items()}
+    units = {
+        name: evaluation.text(numbers["active_units"], 1)
+        for name, numbers in summaries[largest].items()
+    }
     return f"of {largest}, the plain bound uses {units['plain']}, warm-up {units['warm-up']}"
 
 
 def figures(
-    summaries: dict[str, dict[str, Any]], members: Members, history: dict[str, list[dict]]
+    summaries: dict[str, dict[str, Any]],
+    members: Members,
+    history: dict[str, list[dict]],
 ) -> Mapping[str, Any]:
     sizes = [int(arm.split()[0]) for arm in summaries]
     order = np.argsort(sizes)
 
     def over_sizes(number: str) -> dict[str, np.ndarray]:
-        values = {cure: [summaries[arm][cure][number]["values"] for arm in summaries] for cure in CURES}
+        values = {
+            cure: [summaries[arm][cure][number]["values"] for arm in summaries]
+            for cure in CURES
+        }
         return {cure: np.asarray(rows, float)[order] for cure, rows in values.items()}
 
     sizes_in_order = np.asarray(sizes)[order]
     curves = partial(plots.curves, sizes_in_order, xlabel="latents", log_x=True)
     return {
-        "active_units": curves({**over_sizes("active_units"), "all": sizes_in_order}, ylabel="active units"),
+        "active_units": curves(
+            {**over_sizes("active_units"), "all": sizes_in_order}, ylabel="active units"
+        ),
         "nll": curves(over_sizes("nll"), ylabel="NLL (nats per example)"),
         "kl_per_dimension": kl_per_dimension(members, history),
     }
 
 
 def kl_per_dimension(members: Members, history: dict[str, list[dict]]) -> Any:
-    """Of the first seed, at the latent size nearest to 40: where there is room to collapse."""
+    """Of the first seed, at the latent size nearest to 40: where there is room to
+    collapse.
+    """
     arm = min(history, key=lambda name: abs(int(name.split()[0]) - 40))
     terms = np.asarray([row["train"]["kl_terms"] for row in history[arm]], float)
     terms = terms.reshape(len(terms), members.num, -1)[:, :: members.num_seeds]
-    grids = {name: terms[:, index].T for index, name in enumerate(members.setting_names)}
+    grids = {
+        name: terms[:, index].T for index, name in enumerate(members.setting_names)
+    }
     return plots.heatmaps(
         {name: grid[np.argsort(-grid[:, -1])] for name, grid in grids.items()},
         xlabel="epoch",

@@ -1,9 +1,10 @@
 """Convolutions beside a perceptron: what knowing that pixels have neighbours is worth.
 
-Two VAEs that differ in their networks alone, trained alike on images binarised afresh at each access: one hidden layer
-on either side, and convolutions of stride 2 with transposed ones as their mirror. Digits, Fashion-MNIST (--data
-fashion_mnist), any other images, or --data shapes: coloured shapes of 64 by 64 pixels, rendered here, each colour of a
-pixel taken as a probability.
+Two VAEs that differ in their networks alone, trained alike on images binarised afresh
+at each access: one hidden layer on either side, and convolutions of stride 2 with
+transposed ones as their mirror. Digits, Fashion-MNIST (--data fashion_mnist), any other
+images, or --data shapes: coloured shapes of 64 by 64 pixels, rendered here, each colour
+of a pixel taken as a probability.
 
 Paper: Kingma & Welling 2014, with the convolutions of Radford et al. 2016.
 Command: python -m experiments.convolutional
@@ -39,11 +40,15 @@ SHOWN = 10
 @dataclasses.dataclass(frozen=True)
 class Config(mnist.Config):
     data: str = "mnist"
-    """mnist (bundled), shapes (rendered, in colour), another of the catalogue, or a path: see experiments.mnist."""
+    """mnist (bundled), shapes (rendered, in colour), another of the catalogue, or a
+    path: see experiments.mnist.
+    """
     epochs: int = 5
     """Passes over the training data; the learning rate decays to zero over them."""
     first_channels: int = 32
-    """Channels of the first convolution; the second has twice as many, and images above 40 pixels have a third."""
+    """Channels of the first convolution; the second has twice as many, and images above
+    40 pixels have a third.
+    """
     dense_size: int = 256
     """Width of the dense layer between convolutions and latents."""
     num_samples: int = 100
@@ -60,15 +65,22 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset]:
     )
 
 
-def networks(config: Config, image_shape: tuple[int, ...]) -> dict[str, tuple[Any, Any]]:
+def networks(
+    config: Config, image_shape: tuple[int, ...]
+) -> dict[str, tuple[Any, Any]]:
     """Encoder and decoder of either model."""
     num = 2 if max(image_shape[:2]) <= 40 else 3
     channels = [config.first_channels * 2**index for index in range(num)]
     return {
-        MLP: (vaejax.MLP((config.hidden_size,)), vaejax.MLP((config.hidden_size,), image_shape)),
+        MLP: (
+            vaejax.MLP((config.hidden_size,)),
+            vaejax.MLP((config.hidden_size,), image_shape),
+        ),
         CONVOLUTIONAL: (
             vaejax.ConvolutionalEncoder(channels, (config.dense_size,)),
-            vaejax.ConvolutionalDecoder(image_shape, channels=channels[::-1], hidden_sizes=(config.dense_size,)),
+            vaejax.ConvolutionalDecoder(
+                image_shape, channels=channels[::-1], hidden_sizes=(config.dense_size,)
+            ),
         ),
     }
 
@@ -77,7 +89,9 @@ def make_experiment(config: Config) -> run.Comparison:
     train, test = load(config)
     arms = {}
     for name, (encoder, decoder) in networks(config, train.images.shape[1:]).items():
-        vae = vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder)
+        vae = vaejax.gaussian_vae(
+            latent_size=config.latent_size, encoder=encoder, decoder=decoder
+        )
         arms[name] = mnist.binary_experiment(config, vae, train, test)
     return run.Comparison(arms, partial(conclude, arms))
 
@@ -95,16 +109,28 @@ def conclude(
     check_interrupts: Callable[[], None],
 ) -> run.Result:
     """Both models' numbers, and their difference seed by seed."""
-    numbers = {name: evaluation.evaluate(arms[name], members, states[name], check_interrupts) for name in arms}
+    numbers = {
+        name: evaluation.evaluate(arms[name], members, states[name], check_interrupts)
+        for name in arms
+    }
     summaries, rows = {}, []
     for name, experiment in arms.items():
         summaries[name] = evaluation.summarise(numbers[name], experiment)
         summaries[name]["num_parameters"] = num_parameters(experiment)
-        rows.append((name, f"{summaries[name]['num_parameters']:,}", *evaluation.cells(summaries[name])))
+        rows.append(
+            (
+                name,
+                f"{summaries[name]['num_parameters']:,}",
+                *evaluation.cells(summaries[name]),
+            )
+        )
     differences = {
-        key: evaluation.over_seeds(numbers[CONVOLUTIONAL][key] - numbers[MLP][key]) for key in evaluation.MEANINGS
+        key: evaluation.over_seeds(numbers[CONVOLUTIONAL][key] - numbers[MLP][key])
+        for key in evaluation.MEANINGS
     }
-    rows.append((f"{CONVOLUTIONAL} minus {MLP}", "", *evaluation.cells(differences, sign="+")))
+    rows.append(
+        (f"{CONVOLUTIONAL} minus {MLP}", "", *evaluation.cells(differences, sign="+"))
+    )
     xs, first = arms[MLP].test, {name: members.first(states[name]) for name in arms}
     num_test = len(xs)
     return run.Result(
@@ -117,11 +143,18 @@ def conclude(
         },
         headline=f"negative ELBO {evaluation.text(differences['negative_elbo'], 2, '+')} nats by convolutions",
         about=f"{num_test:,} test examples, training binarisation: {arms[MLP].binarization}; of the test set: drawn "
-        f"once; {members.describe()}; nats per example; {evaluation.ELBO_SAMPLES} samples an example, "
+        f"once; {members.describe()}; nats per example; {evaluation.ELBO_SAMPLES} "
+        "samples an example, "
         f"{arms[MLP].num_samples} of the NLL; differences are paired by seed",
-        header=("networks", "parameters", *(label for label, _ in evaluation.MEANINGS.values())),
+        header=(
+            "networks",
+            "parameters",
+            *(label for label, _ in evaluation.MEANINGS.values()),
+        ),
         rows=rows,
-        figures=partial(_figures, {name: e.vae for name, e in arms.items()}, first, xs, history),
+        figures=partial(
+            _figures, {name: e.vae for name, e in arms.items()}, first, xs, history
+        ),
         captions={
             "reconstructions": "Test images as the models see them, and the mean of p(x|z) with z ~ q(z|x).",
             "samples": "Prior samples: the mean of p(x|z) with z ~ p(z).",
@@ -133,20 +166,31 @@ def conclude(
 
 
 def _figures(
-    vaes: dict[str, vaejax.VAE], states: dict[str, TrainState], xs: Any, history: dict[str, list[dict]]
+    vaes: dict[str, vaejax.VAE],
+    states: dict[str, TrainState],
+    xs: Any,
+    history: dict[str, list[dict]],
 ) -> dict[str, Any]:
     originals = np.asarray(xs[:SHOWN])
     reconstructions, samples = {"x": originals}, {}
     for name, vae in vaes.items():
-        reconstruct_key, sample_key = jax.random.split(jax.random.fold_in(states[name].key, evaluation.FIGURES))
+        reconstruct_key, sample_key = jax.random.split(
+            jax.random.fold_in(states[name].key, evaluation.FIGURES)
+        )
         params = states[name].params
         reconstructions[name] = jax.jit(partial(vaejax.reconstruct, vae))(
             params, reconstruct_key, jnp.asarray(originals)
         )
-        samples[name] = jax.jit(partial(vaejax.sample, vae, num=2 * SHOWN))(params, sample_key)
-    rows = [row for images in samples.values() for row in np.split(np.asarray(images), 2)]
+        samples[name] = jax.jit(partial(vaejax.sample, vae, num=2 * SHOWN))(
+            params, sample_key
+        )
+    rows = [
+        row for images in samples.values() for row in np.split(np.asarray(images), 2)
+    ]
     labels = [label for name in samples for label in (name, "")]
-    between = figures.interpolations(vaes[CONVOLUTIONAL], states[CONVOLUTIONAL].params, jnp.asarray(originals))
+    between = figures.interpolations(
+        vaes[CONVOLUTIONAL], states[CONVOLUTIONAL].params, jnp.asarray(originals)
+    )
     return {
         "learning_curves": figures.over_epochs(
             history, "negative_elbo", ylabel="test negative ELBO (nats per example)"
@@ -157,9 +201,13 @@ def _figures(
             row_labels=list(reconstructions),
         ),
         "samples": plots.image_grid(
-            np.stack(rows), title="Prior samples: the mean of p(x|z) with z ~ p(z)", row_labels=labels
+            np.stack(rows),
+            title="Prior samples: the mean of p(x|z) with z ~ p(z)",
+            row_labels=labels,
         ),
-        "interpolations": plots.image_grid(np.asarray(between), title="Between two test images, by convolutions"),
+        "interpolations": plots.image_grid(
+            np.asarray(between), title="Between two test images, by convolutions"
+        ),
     }
 
 

@@ -1,12 +1,15 @@
-"""Which latent is the stroke's thickness, and which its slant: measured on the digits, and on what latents decode to.
+"""Which latent is the stroke's thickness, and which its slant: measured on the digits,
+and on what latents decode to.
 
-Both factors are measured on the pixels of the grey test digits. Each latent is correlated with them over the test set
-(Spearman, of posterior means), and the whole code by linear regression. Then the other way: the latent that knows a
-factor best is moved through the quantiles of the aggregate posterior, and so is the code along the regression's
-direction, and the factor is measured on the decoded images. A VAE was never told of either.
+Both factors are measured on the pixels of the grey test digits. Each latent is
+correlated with them over the test set (Spearman, of posterior means), and the whole
+code by linear regression. Then the other way: the latent that knows a factor best is
+moved through the quantiles of the aggregate posterior, and so is the code along the
+regression's direction, and the factor is measured on the decoded images. A VAE was
+never told of either.
 
-Papers: Kingma & Welling 2014; the measures in the manner of Castro et al. 2019 (Morpho-MNIST).
-Command: python -m experiments.digit_factors --num-seeds 3
+Papers: Kingma & Welling 2014; the measures in the manner of Castro et al. 2019
+(Morpho-MNIST). Command: python -m experiments.digit_factors --num-seeds 3
 """
 
 import dataclasses
@@ -33,7 +36,10 @@ ABOUT = run.About(
     expected="R² of the whole code 0.60 for thickness, 0.86 for slant",
 )
 
-FACTORS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"thickness": strokes.thickness, "slant": strokes.slant}
+FACTORS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "thickness": strokes.thickness,
+    "slant": strokes.slant,
+}
 UNITS = {"thickness": "pixels", "slant": "degrees"}
 STATISTICS = 500  # a stream of the run's key
 # Quantiles of the aggregate posterior, within which a traversal stays.
@@ -49,18 +55,30 @@ class Config(mnist.Config):
 
 def make_experiment(config: Config) -> run.Comparison:
     if config.num_samples != Config.num_samples:
-        raise run.UsageError("--num-samples: this experiment estimates no NLL; leave it out.")
+        raise run.UsageError(
+            "--num-samples: this experiment estimates no NLL; leave it out."
+        )
     if config.sweep:
-        raise run.UsageError("--sweep: this experiment looks at one setting; leave it out.")
+        raise run.UsageError(
+            "--sweep: this experiment looks at one setting; leave it out."
+        )
     experiment = mnist.make_experiment(config)
     _, test = run.load(config)
     if test.images.ndim != 3:
-        raise run.UsageError(f"--data {config.data} has images of {test.images.shape[1:]}; strokes need grey ones.")
-    images = np.asarray(test.images, np.float32) / (255 if test.images.dtype == np.uint8 else 1)
+        raise run.UsageError(
+            f"--data {config.data} has images of {test.images.shape[1:]}; strokes need "
+            "grey ones."
+        )
+    images = np.asarray(test.images, np.float32) / (
+        255 if test.images.dtype == np.uint8 else 1
+    )
     factors = {name: measure(images) for name, measure in FACTORS.items()}
     for name, values in factors.items():
         if np.isnan(values).mean() > 0.5 or np.nanstd(values) == 0:
-            raise run.UsageError(f"--data {config.data} has no strokes whose {name} varies; give images of writing.")
+            raise run.UsageError(
+                f"--data {config.data} has no strokes whose {name} varies; give images "
+                "of writing."
+            )
     return run.Comparison({"": experiment}, partial(conclude, experiment, factors))
 
 
@@ -75,23 +93,42 @@ def conclude(
     del history
     found = []
     for index in range(members.num):
-        found.append(look(experiment.vae, members.member(states[""], index), experiment.test, factors))
+        found.append(
+            look(
+                experiment.vae,
+                members.member(states[""], index),
+                experiment.test,
+                factors,
+            )
+        )
         check_interrupts()
     numbers = {
-        f"{name}, {what}": evaluation.over_seeds(np.array([one["numbers"][name][what] for one in found]))
+        f"{name}, {what}": evaluation.over_seeds(
+            np.array([one["numbers"][name][what] for one in found])
+        )
         for name in factors
         for what in found[0]["numbers"][name]
     }
     num_latents = len(found[0]["correlations"])
     return run.Result(
-        summary={"test": numbers, "latent_size": num_latents, "num_examples": len(experiment.test)},
+        summary={
+            "test": numbers,
+            "latent_size": num_latents,
+            "num_examples": len(experiment.test),
+        },
         headline=", ".join(
-            f"{name}: |correlation| {evaluation.text(numbers[f'{name}, largest |correlation|'], 2)}" for name in factors
+            f"{name}: |correlation| "
+            f"{evaluation.text(numbers[f'{name}, largest |correlation|'], 2)}"
+            for name in factors
         ),
         about=f"{len(experiment.test):,} test digits, {num_latents} latents; Spearman correlations of posterior means "
-        f"with what is measured on the grey digits; ranges measured on decoded digits, mean over {SHOWN} of them, from "
+        "with what is measured on the grey digits; ranges measured on decoded digits, "
+        f"mean over {SHOWN} of them, from "
         f"the {MASSES[0]:.0%} to the {MASSES[-1]:.0%} quantile; {members.describe()}",
-        rows=[(name, evaluation.text(number, 2), _unit(name)) for name, number in numbers.items()],
+        rows=[
+            (name, evaluation.text(number, 2), _unit(name))
+            for name, number in numbers.items()
+        ],
         figures=partial(_figures, found[0]),
         captions={
             "correlations": "Spearman correlation of each latent with each factor, seed by seed the first; latents "
@@ -99,39 +136,69 @@ def conclude(
             "measured": "The factor measured on decoded digits, as one latent, or the code along one direction, is "
             "moved; mean and std over the digits shown.",
         }
-        | {f"{name}_traversal": f"The latent that knows the {name} best, moved." for name in factors}
-        | {f"{name}_direction": f"The code moved along the regression's direction of {name}." for name in factors},
+        | {
+            f"{name}_traversal": f"The latent that knows the {name} best, moved."
+            for name in factors
+        }
+        | {
+            f"{name}_direction": f"The code moved along the regression's direction of {name}."
+            for name in factors
+        },
         files=partial(_animations, found[0]),
     )
 
 
-def look(vae: VAE, state: TrainState, xs: Array, factors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What one model knows of the factors: correlations, numbers, and moved digits with what is measured on them."""
+def look(
+    vae: VAE, state: TrainState, xs: Array, factors: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """What one model knows of the factors: correlations, numbers, and moved digits with
+    what is measured on them.
+    """
     params = state.params
-    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES)))(
-        params, jax.random.fold_in(state.key, STATISTICS), xs
+    statistics = jax.jit(
+        partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES))
+    )(params, jax.random.fold_in(state.key, STATISTICS), xs)
+    codes = np.asarray(jax.jit(partial(vaejax.embed, vae))(params, xs)).reshape(
+        len(xs), -1
     )
-    codes = np.asarray(jax.jit(partial(vaejax.embed, vae))(params, xs)).reshape(len(xs), -1)
-    moved = np.asarray(jax.jit(partial(_traversals, vae))(params, xs[:SHOWN], statistics.quantiles))
-    correlations = np.stack([_correlations(codes, values) for values in factors.values()], axis=1)
+    moved = np.asarray(
+        jax.jit(partial(_traversals, vae))(params, xs[:SHOWN], statistics.quantiles)
+    )
+    correlations = np.stack(
+        [_correlations(codes, values) for values in factors.values()], axis=1
+    )
     numbers, images, measured = {}, {}, {}
     for index, (name, values) in enumerate(factors.items()):
         best = int(np.argmax(np.abs(correlations[:, index])))
         line = regress(codes, values)
         along = jax.jit(partial(_along, vae))(
-            params, xs[:SHOWN], *map(jnp.asarray, (line.mean, line.direction, line.quantiles))
+            params,
+            xs[:SHOWN],
+            *map(jnp.asarray, (line.mean, line.direction, line.quantiles)),
         )
         images[name] = {"traversal": moved[:, best], "direction": np.asarray(along)}
-        measured[name] = {what: _measure(FACTORS[name], shown) for what, shown in images[name].items()}
-        others = [_span(_measure(FACTORS[name], moved[:, j])) for j in range(moved.shape[1]) if j != best]
-        second = np.sort(np.abs(correlations[:, index]))[-2] if len(correlations) > 1 else 0.0
+        measured[name] = {
+            what: _measure(FACTORS[name], shown) for what, shown in images[name].items()
+        }
+        others = [
+            _span(_measure(FACTORS[name], moved[:, j]))
+            for j in range(moved.shape[1])
+            if j != best
+        ]
+        second = (
+            np.sort(np.abs(correlations[:, index]))[-2]
+            if len(correlations) > 1
+            else 0.0
+        )
         numbers[name] = {
             "largest |correlation|": np.abs(correlations[best, index]),
             "second largest |correlation|": second,
             "R² of the whole code": line.explained,
             "range over the data": np.ptp(np.nanquantile(values, MASSES[[0, -1]])),
             "range decoded, best latent": _span(measured[name]["traversal"]),
-            "range decoded, median of the others": float(np.median(others)) if others else 0.0,
+            "range decoded, median of the others": float(np.median(others))
+            if others
+            else 0.0,
             "range decoded, direction": _span(measured[name]["direction"]),
         }
     return {
@@ -149,7 +216,8 @@ class Regression(NamedTuple):
 
     Attributes:
       mean: of the codes, `[dimensions]`.
-      direction: the shortest along which a code gains one unit of the fitted factor, `[dimensions]`.
+      direction: the shortest along which a code gains one unit of the fitted factor,
+        `[dimensions]`.
       explained: R².
       quantiles: of the fitted factor over the data at `MASSES`, about its mean.
     """
@@ -161,7 +229,9 @@ class Regression(NamedTuple):
 
 
 def regress(codes: np.ndarray, values: np.ndarray) -> Regression:
-    """Least squares of `values`, `[num]`, on codes, `[num, dimensions]`; values that are not numbers are left out."""
+    """Least squares of `values`, `[num]`, on codes, `[num, dimensions]`; values that
+    are not numbers are left out.
+    """
     known = np.isfinite(values)
     mean = codes[known].mean(axis=0)
     centred = codes[known] - mean
@@ -169,12 +239,19 @@ def regress(codes: np.ndarray, values: np.ndarray) -> Regression:
     weights, *_ = np.linalg.lstsq(centred, target, rcond=None)
     fitted = centred @ weights
     explained = 1 - np.sum((target - fitted) ** 2) / np.sum(target**2)
-    return Regression(mean, weights / np.sum(weights**2), float(explained), np.quantile(fitted, MASSES))
+    return Regression(
+        mean,
+        weights / np.sum(weights**2),
+        float(explained),
+        np.quantile(fitted, MASSES),
+    )
 
 
 def _correlations(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values)
-    found = [scipy.stats.spearmanr(code[known], values[known]).statistic for code in codes.T]
+    found = [
+        scipy.stats.spearmanr(code[known], values[known]).statistic for code in codes.T
+    ]
     return np.nan_to_num(np.array(found))
 
 
@@ -183,9 +260,12 @@ def _traversals(vae: VAE, params: Params, xs: Array, quantiles: Array) -> Array:
     return jax.vmap(lambda x: vaejax.traverse(vae, params, x, steps=quantiles))(xs)
 
 
-def _along(vae: VAE, params: Params, xs: Array, mean: Array, direction: Array, quantiles: Array) -> Array:
+def _along(
+    vae: VAE, params: Params, xs: Array, mean: Array, direction: Array, quantiles: Array
+) -> Array:
     """`[examples, quantiles, height, width]`; each code starts where it is."""
-    # Along the direction alone: what a digit has of it is replaced, as a traversal replaces a coordinate.
+    # Along the direction alone: what a digit has of it is replaced, as a traversal
+    # replaces a coordinate.
     length = jnp.sum(jnp.square(direction))
 
     def one(x: Array) -> Array:
@@ -195,19 +275,29 @@ def _along(vae: VAE, params: Params, xs: Array, mean: Array, direction: Array, q
     return jax.vmap(one)(xs)
 
 
-def _measure(factor: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+def _measure(
+    factor: Callable[[np.ndarray], np.ndarray], images: np.ndarray
+) -> np.ndarray:
     """`[examples, steps]` of images `[examples, steps, height, width]`."""
     return factor(images.reshape(-1, *images.shape[2:])).reshape(images.shape[:2])
 
 
 def _span(measured: np.ndarray) -> float:
-    """How far the factor goes from the first to the last step, up or down, in the mean over examples."""
+    """How far the factor goes from the first to the last step, up or down, in the mean
+    over examples.
+    """
     return float(np.abs(np.nanmean(measured[:, -1] - measured[:, 0])))
 
 
 def _unit(name: str) -> str:
     factor, what = name.split(", ", 1)
-    return UNITS[factor] if what.startswith("range") else "of Spearman" if "correlation" in what else "of a regression"
+    return (
+        UNITS[factor]
+        if what.startswith("range")
+        else "of Spearman"
+        if "correlation" in what
+        else "of a regression"
+    )
 
 
 def _figures(found: dict[str, Any]) -> dict[str, Any]:
@@ -231,7 +321,9 @@ def _figures(found: dict[str, Any]) -> dict[str, Any]:
             "direction": f"The code along the regression's direction of {name}, through its quantiles over the data",
         }
         for what, images in found["images"][name].items():
-            figures[f"{name}_{what}"] = plots.image_grid(images, title=titles[what], column_labels=columns)
+            figures[f"{name}_{what}"] = plots.image_grid(
+                images, title=titles[what], column_labels=columns
+            )
         figures[f"{name}_measured"] = plots.curves(
             [100 * mass for mass in MASSES],
             {
@@ -246,7 +338,9 @@ def _figures(found: dict[str, Any]) -> dict[str, Any]:
 
 def _animations(found: dict[str, Any]) -> dict[str, bytes]:
     return {
-        f"animations/{name}.gif": plots.animation(np.swapaxes(images["direction"], 0, 1)[:, None])
+        f"animations/{name}.gif": plots.animation(
+            np.swapaxes(images["direction"], 0, 1)[:, None]
+        )
         for name, images in found["images"].items()
     }
 

@@ -1,18 +1,23 @@
-"""Disentangling: do objectives made for it find the factors of rendered shapes, and does a plain VAE?
+"""Disentangling: do objectives made for it find the factors of rendered shapes, and
+does a plain VAE?
 
-White shapes on black whose factors are known (see experiments/sprites.py): shape, scale, orientation, two coordinates.
-The same networks, optimizer, seeds and order of the data for every method and strength: the plain bound; beta-VAE;
-a capacity, the KL pulled to a target that rises over the first half of training; beta-TCVAE with minibatch-weighted
-sampling; DIP-VAE-II; and FactorVAE. Posterior means are scored against the factors. The scores disagree with each other
-and vary more over seeds than over methods (Locatello et al. 2019): read the error bars. Nothing is held out, as is
-usual with these sets: the grid is the whole population. Other sets with known factors are taken by --data.
+White shapes on black whose factors are known (see experiments/sprites.py): shape,
+scale, orientation, two coordinates. The same networks, optimizer, seeds and order of
+the data for every method and strength: the plain bound; beta-VAE; a capacity, the KL
+pulled to a target that rises over the first half of training; beta-TCVAE with
+minibatch-weighted sampling; DIP-VAE-II; and FactorVAE. Posterior means are scored
+against the factors. The scores disagree with each other and vary more over seeds than
+over methods (Locatello et al. 2019): read the error bars. Nothing is held out, as is
+usual with these sets: the grid is the whole population. Other sets with known factors
+are taken by --data.
 
-By default a coarse grid at 32 x 32 pixels and dense networks. --protocol paper is nearer to Locatello et al. 2019: the
-full grid of dSprites at 64 x 64, convolutions, batches of 64, Adam at 1e-4 and 300,000 steps; strengths, the capacity's
-weight and ramp and FactorVAE's discriminator stay those of the short one. It wants an accelerator.
+By default a coarse grid at 32 x 32 pixels and dense networks. --protocol paper is
+nearer to Locatello et al. 2019: the full grid of dSprites at 64 x 64, convolutions,
+batches of 64, Adam at 1e-4 and 300,000 steps; strengths, the capacity's weight and ramp
+and FactorVAE's discriminator stay those of the short one. It wants an accelerator.
 
-Papers: Higgins et al. 2017, Burgess et al. 2018, Chen et al. 2018, Kumar et al. 2018, Kim & Mnih 2018; of the scores,
-see vaejax/disentanglement.py and its neighbours.
+Papers: Higgins et al. 2017, Burgess et al. 2018, Chen et al. 2018, Kumar et al. 2018,
+Kim & Mnih 2018; of the scores, see vaejax/disentanglement.py and its neighbours.
 Command: python -m experiments.disentangle --num-seeds 8
 """
 
@@ -54,18 +59,27 @@ STRENGTHS: Mapping[str, tuple[float, ...]] = {
     "DIP-VAE-II": (2, 10, 50),
     "FactorVAE": (10, 30),
 }
-Method = Literal["plain", "beta-VAE", "capacity", "beta-TCVAE", "DIP-VAE-II", "FactorVAE"]
+Method = Literal[
+    "plain", "beta-VAE", "capacity", "beta-TCVAE", "DIP-VAE-II", "FactorVAE"
+]
 SCORES_SEED = 778
-ELBO_SAMPLES, STATISTICS, EVALUATION = 4, 500, 501  # the latter are streams of a run's key
-DIGITS = {"negative_elbo": 2, "kl": 2, "active_units": 1} | {name: 2 for name in scores.NAMES}
+ELBO_SAMPLES, STATISTICS, EVALUATION = (
+    4,
+    500,
+    501,
+)  # the latter are streams of a run's key
+DIGITS = {"negative_elbo": 2, "kl": 2, "active_units": 1} | {
+    name: 2 for name in scores.NAMES
+}
 MASSES = np.linspace(0.02, 0.98, 9)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(run.Config):
     data: str = "sprites"
-    """sprites (rendered here), or a set whose labels are several factors: dsprites of the catalogue, or an .npz with
-    train_images and train_labels [images, factors]."""
+    """sprites (rendered here), or a set whose labels are several factors: dsprites of
+    the catalogue, or an .npz with train_images and train_labels [images, factors].
+    """
     epochs: int = 8
     """Passes over the grid."""
     methods: tuple[Method, ...] = tuple(STRENGTHS)
@@ -79,13 +93,17 @@ class Config(run.Config):
     learning_rate: float = 1e-3
     """Adam's."""
     protocol: Literal["short", "paper"] = "short"
-    """paper: grid, networks, learning rate, batch size and steps of Locatello et al. 2019."""
+    """paper: grid, networks, learning rate, batch size and steps of Locatello et al.
+    2019.
+    """
 
 
 def population_of(config: Config) -> populations.Population:
     if config.data != "sprites":
         return populations.loaded(config)
-    return populations.rendered(sprites.FULL if config.protocol == "paper" else sprites.COARSE)
+    return populations.rendered(
+        sprites.FULL if config.protocol == "paper" else sprites.COARSE
+    )
 
 
 def networks_of(config: Config, image_shape: tuple[int, ...]) -> tuple[Any, Any, float]:
@@ -93,40 +111,71 @@ def networks_of(config: Config, image_shape: tuple[int, ...]) -> tuple[Any, Any,
     if config.protocol == "paper":
         channels = (32, 32, 64, 64)
         encoder = vaejax.ConvolutionalEncoder(channels, (256,))
-        return encoder, vaejax.ConvolutionalDecoder(image_shape, channels=channels[::-1], hidden_sizes=(256,)), 1e-4
+        return (
+            encoder,
+            vaejax.ConvolutionalDecoder(
+                image_shape, channels=channels[::-1], hidden_sizes=(256,)
+            ),
+            1e-4,
+        )
     hidden = (config.hidden_size,) * 2
     return vaejax.MLP(hidden), vaejax.MLP(hidden, image_shape), config.learning_rate
 
 
 def make_experiment(config: Config) -> run.Comparison:
     if importlib.util.find_spec("sklearn") is None:
-        raise run.UsageError("the DCI scores need scikit-learn; install the extra: pip install 'vaejax[analysis]'.")
+        raise run.UsageError(
+            "the DCI scores need scikit-learn; install the extra: pip install "
+            "'vaejax[analysis]'."
+        )
     if config.num_validation or config.compute_dtype != "float32":
-        raise run.UsageError("--num-validation and --compute-dtype are not for this experiment; leave them out.")
+        raise run.UsageError(
+            "--num-validation and --compute-dtype are not for this experiment; leave "
+            "them out."
+        )
     if config.protocol == "paper":
         given = (config.hidden_size, config.learning_rate)
         if given != (Config.hidden_size, Config.learning_rate):
-            raise run.UsageError("--protocol paper has its own networks and rate; leave out what says otherwise.")
+            raise run.UsageError(
+                "--protocol paper has its own networks and rate; leave out what says "
+                "otherwise."
+            )
     population = population_of(config)
     steps_per_epoch = run.steps_per_epoch(population.train, config.batch_size)
     if config.protocol == "paper":
         wanted = -(-300_000 // max(len(population.train) // 64, 1))
         if (config.batch_size, config.epochs) != (64, wanted):
-            raise run.UsageError(f"--protocol paper: give --batch-size 64 --epochs {wanted}, which are 300,000 steps.")
+            raise run.UsageError(
+                f"--protocol paper: give --batch-size 64 --epochs {wanted}, which are "
+                "300,000 steps."
+            )
     encoder, decoder, learning_rate = networks_of(config, population.image_shape)
     num_steps = config.epochs * steps_per_epoch
-    digest = hashlib.sha256(np.asarray(population.test).tobytes() + population.factors.tobytes()).hexdigest()
+    digest = hashlib.sha256(
+        np.asarray(population.test).tobytes() + population.factors.tobytes()
+    ).hexdigest()
     arms = {}
-    for method in (PLAIN, *[name for name in STRENGTHS if name in config.methods and name != PLAIN]):
+    for method in (
+        PLAIN,
+        *[name for name in STRENGTHS if name in config.methods and name != PLAIN],
+    ):
         for strength in STRENGTHS[method]:
             name = method if method == PLAIN else f"{method} {strength:g}"
-            vae = vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder)
+            vae = vaejax.gaussian_vae(
+                latent_size=config.latent_size, encoder=encoder, decoder=decoder
+            )
             if method == "FactorVAE":
                 vae = vaejax.with_discriminator(vae, DISCRIMINATOR)
             arms[name] = run.Experiment(
                 vae=vae,
                 recipe=lambda _, method=method, strength=strength, vae=vae: recipe(
-                    method, strength, vae, population.as_images, len(population.train), num_steps, learning_rate
+                    method,
+                    strength,
+                    vae,
+                    population.as_images,
+                    len(population.train),
+                    num_steps,
+                    learning_rate,
                 ),
                 hyperparameters={},
                 batch_size=config.batch_size,
@@ -143,27 +192,43 @@ DISCRIMINATOR = vaejax.MLP((256, 256, 256), (1,))
 
 
 def recipe(
-    method: str, strength: float, vae: VAE, as_images: Callable, num_examples: int, num_steps: int, learning_rate: float
+    method: str,
+    strength: float,
+    vae: VAE,
+    as_images: Callable,
+    num_examples: int,
+    num_steps: int,
+    learning_rate: float,
 ) -> run.Recipe:
     """How a method trains a model of batches that `as_images` makes images of."""
     optimizer, named = optax.adam(learning_rate), {}
     if method in (PLAIN, "beta-VAE"):
-        loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae, beta=strength))
+        loss_fn = vaejax.mean_over_batch(
+            partial(vaejax.negative_elbo, vae, beta=strength)
+        )
     elif method == "capacity":
         combine = partial(vaejax.capacity, gamma=CAPACITY_WEIGHT)
         loss_fn = vaejax.loss_of_means(partial(vaejax.elbo_terms, vae), combine)
         named = {"target": schedules.warm_up(strength, num_steps // 2)}
     elif method == "beta-TCVAE":
-        loss_fn = partial(vaejax.beta_tcvae_loss(vae, dataset_size=num_examples), beta=strength)
+        loss_fn = partial(
+            vaejax.beta_tcvae_loss(vae, dataset_size=num_examples), beta=strength
+        )
     elif method == "DIP-VAE-II":
         loss_fn = vaejax.dip_vae_loss(vae, covariance=vaejax.covariance_of_aggregate)
-        loss_fn = partial(loss_fn, lambda_off_diagonal=strength, lambda_diagonal=strength)
+        loss_fn = partial(
+            loss_fn, lambda_off_diagonal=strength, lambda_diagonal=strength
+        )
     else:
         loss_fn = partial(vaejax.factor_vae_loss(vae, DISCRIMINATOR), gamma=strength)
         parts = {"vae": optimizer, "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9)}
-        optimizer = optax.partition(parts, {"vae": "vae", "discriminator": "discriminator"})
+        optimizer = optax.partition(
+            parts, {"vae": "vae", "discriminator": "discriminator"}
+        )
 
-    def of_batch(params: Params, key: Array, batch: PyTree, **values: Array) -> tuple[Array, Any]:
+    def of_batch(
+        params: Params, key: Array, batch: PyTree, **values: Array
+    ) -> tuple[Array, Any]:
         return loss_fn(params, key, as_images(batch), **values)
 
     return run.Recipe(of_batch, optimizer, named)
@@ -177,23 +242,38 @@ def conclude(
     history: dict[str, list[dict]],
     check_interrupts: Callable[[], None],
 ) -> run.Result:
-    """Every score of every arm over seeds, and beta-TCVAE's MIG beside the plain one's, paired by seed."""
+    """Every score of every arm over seeds, and beta-TCVAE's MIG beside the plain one's,
+    paired by seed.
+    """
     factors, images = population.factors, population.scored
     numbers: dict[str, dict[str, Any]] = {}
-    with tqdm(total=len(arms) * members.num, unit="model", desc="scores", dynamic_ncols=True) as progress:
+    with tqdm(
+        total=len(arms) * members.num, unit="model", desc="scores", dynamic_ncols=True
+    ) as progress:
         for arm, experiment in arms.items():
             each = elbo_numbers(experiment, members, states[arm])
             for index in range(members.num):
                 params = members.member(states[arm], index).params
-                codes = np.asarray(jax.jit(partial(vaejax.embed, experiment.vae))(params, images))
+                codes = np.asarray(
+                    jax.jit(partial(vaejax.embed, experiment.vae))(params, images)
+                )
                 if np.isfinite(codes).all():
-                    each[index] |= scores.score(jax.random.key(SCORES_SEED), codes, factors)
+                    each[index] |= scores.score(
+                        jax.random.key(SCORES_SEED), codes, factors
+                    )
                 else:
                     each[index] |= dict.fromkeys(scores.NAMES, np.nan)
                 progress.update()
                 check_interrupts()
-            numbers[arm] = {name: evaluation.over_seeds(np.array([one[name] for one in each])) for name in DIGITS}
-    rivals = {arm: np.array(numbers[arm]["mig"]["values"], float) for arm in arms if arm.startswith("beta-TCVAE")}
+            numbers[arm] = {
+                name: evaluation.over_seeds(np.array([one[name] for one in each]))
+                for name in DIGITS
+            }
+    rivals = {
+        arm: np.array(numbers[arm]["mig"]["values"], float)
+        for arm in arms
+        if arm.startswith("beta-TCVAE")
+    }
     test = scores.compare(rivals, np.array(numbers[PLAIN]["mig"]["values"], float))
     first = {arm: members.first(states[arm]) for arm in arms}
     return run.Result(
@@ -206,9 +286,16 @@ def conclude(
         },
         headline=statement(test),
         about=f"{len(population.train):,} images of {' x '.join(map(str, population.image_shape))}, scores of the "
-        f"posterior means of {len(factors):,} of them, negative ELBO at beta 1 of {len(population.test):,}; "
+        f"posterior means of {len(factors):,} of them, negative ELBO at beta 1 of "
+        f"{len(population.test):,}; "
         f"binarisation: none; {members.describe()}. {statement(test)}",
-        header=("method and strength", "negative ELBO", "KL", "active units", *scores.NAMES.values()),
+        header=(
+            "method and strength",
+            "negative ELBO",
+            "KL",
+            "active units",
+            *scores.NAMES.values(),
+        ),
         rows=[(arm, *evaluation.cells(row, DIGITS)) for arm, row in numbers.items()],
         figures=partial(figures, arms, numbers, first, population.shown, images),
         captions={
@@ -228,27 +315,48 @@ def statement(test: Mapping[str, Mapping[str, Any]]) -> str:
     parts = []
     for arm, found in test.items():
         spread = "" if found["std"] is None else f" ± {found['std']:.3f}"
-        p = "untested" if found["p"] is None else f"p = {found['p']:.2g}, times {len(test)}: {found['p_corrected']:.2g}"
-        parts.append(f"{arm} {found['mean']:+.3f}{spread} ({p})" if found["mean"] is not None else f"{arm} diverged")
-    return "MIG minus that of the plain VAE, paired by seed, two-sided t test: " + "; ".join(parts)
+        p = (
+            "untested"
+            if found["p"] is None
+            else f"p = {found['p']:.2g}, times {len(test)}: {found['p_corrected']:.2g}"
+        )
+        parts.append(
+            f"{arm} {found['mean']:+.3f}{spread} ({p})"
+            if found["mean"] is not None
+            else f"{arm} diverged"
+        )
+    return (
+        "MIG minus that of the plain VAE, paired by seed, two-sided t test: "
+        + "; ".join(parts)
+    )
 
 
-def elbo_numbers(experiment: run.Experiment, members: Members, states: TrainState) -> list[dict[str, float]]:
+def elbo_numbers(
+    experiment: run.Experiment, members: Members, states: TrainState
+) -> list[dict[str, float]]:
     """Negative ELBO and KL at beta 1, and active units, of every member."""
 
     def measure(state: TrainState, xs: Array) -> vaejax.ElboTerms:
         keys = jax.random.split(jax.random.fold_in(state.key, EVALUATION), len(xs))
 
         def one(arguments: tuple[Array, Array]) -> vaejax.ElboTerms:
-            return vaejax.elbo_terms(experiment.vae, state.params, *arguments, num_samples=ELBO_SAMPLES)
+            return vaejax.elbo_terms(
+                experiment.vae, state.params, *arguments, num_samples=ELBO_SAMPLES
+            )
 
         return jax.tree.map(jnp.mean, jax.lax.map(one, (keys, xs), batch_size=500))
 
     terms = members.stack(jax.jit(members.lift(measure))(states, experiment.test))
     active = evaluation.active_units(experiment, members, states, experiment.test)
     return [
-        {"negative_elbo": float(kl - log_likelihood), "kl": float(kl), "active_units": float(units)}
-        for kl, log_likelihood, units in zip(terms.kl, terms.log_likelihood, active, strict=True)
+        {
+            "negative_elbo": float(kl - log_likelihood),
+            "kl": float(kl),
+            "active_units": float(units),
+        }
+        for kl, log_likelihood, units in zip(
+            terms.kl, terms.log_likelihood, active, strict=True
+        )
     ]
 
 
@@ -259,7 +367,10 @@ def figures(
     x: Array,
     xs: Array,
 ) -> dict[str, Any]:
-    means = np.array([[row[name]["mean"] for name in scores.NAMES] for row in numbers.values()], float)
+    means = np.array(
+        [[row[name]["mean"] for name in scores.NAMES] for row in numbers.values()],
+        float,
+    )
     drawn = {
         "scores": plots.matrix(
             means,
@@ -280,7 +391,9 @@ def figures(
         key=lambda arm: numbers[arm]["mig"]["mean"] or 0,
         default=None,
     )
-    shown = {"traversals_plain": PLAIN} | ({"traversals_beta_tcvae": best} if best else {})
+    shown = {"traversals_plain": PLAIN} | (
+        {"traversals_beta_tcvae": best} if best else {}
+    )
     for name, arm in shown.items():
         drawn[name] = traversals(arms[arm].vae, states[arm], x, xs, arm)
     return drawn
@@ -289,9 +402,13 @@ def figures(
 def traversals(vae: VAE, state: TrainState, x: Array, xs: Array, arm: str) -> Any:
     """Each latent of one example moved, from the most nats to the fewest."""
     key = jax.random.fold_in(state.key, STATISTICS)
-    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES)))(state.params, key, xs)
+    statistics = jax.jit(
+        partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES))
+    )(state.params, key, xs)
     order = np.asarray(statistics.order)
-    grid = jax.jit(lambda params: vaejax.traverse(vae, params, x, steps=statistics.quantiles))(state.params)
+    grid = jax.jit(
+        lambda params: vaejax.traverse(vae, params, x, steps=statistics.quantiles)
+    )(state.params)
     return plots.image_grid(
         np.asarray(grid)[order],
         title=f"{arm}, the first seed",

@@ -1,8 +1,10 @@
-"""An interactive page of a trained model of images: a slider for each latent, a map of the test set, ways between them.
+"""An interactive page of a trained model of images: a slider for each latent, a map of
+the test set, ways between them.
 
-The page is one file that needs no network and no server: it holds the decoder as a list of array operations, which its
-own script evaluates. A model with an operation that the script does not know, such as a loop, or with too many
-parameters is served from this machine with --serve, to browsers on it alone.
+The page is one file that needs no network and no server: it holds the decoder as a list
+of array operations, which its own script evaluates. A model with an operation that the
+script does not know, such as a loop, or with too many parameters is served from this
+machine with --serve, to browsers on it alone.
 
 Command: python -m experiments.explore runs/mnist-0001
 """
@@ -64,11 +66,17 @@ class Config:
 
 
 def flat_decoder(vae: VAE, params: Params, like: Any) -> Callable[[Array], Array]:
-    """z as a vector -> the mean of p(x|z) as a vector; `like` is any latent of the model."""
+    """z as a vector -> the mean of p(x|z) as a vector; `like` is any latent of the
+    model.
+    """
     _, unravel = ravel_pytree(latent.values(like))
 
     def decode(z: Array) -> Array:
-        return jnp.ravel(latent.mean(None, vae.decode(params, latent.complete(vae, params, like, unravel(z)))))
+        return jnp.ravel(
+            latent.mean(
+                None, vae.decode(params, latent.complete(vae, params, like, unravel(z)))
+            )
+        )
 
     return decode
 
@@ -84,12 +92,14 @@ def page_data(
     point: latent.Readout = latent.mean,
     title: str = "A VAE",
 ) -> tuple[dict[str, Any], Callable[[Array], Array]]:
-    """What the page shows, without the decoder, and the decoder `[dimensions] -> [pixels]`.
+    """What the page shows, without the decoder, and the decoder `[dimensions] ->
+    [pixels]`.
 
     Args:
       vae, params: a model of images.
       key: of the prior's draws and of posteriors that are no Normal.
-      xs: test images as the model sees them, `[num, height, width]`, or with one or three channels.
+      xs: test images as the model sees them, `[num, height, width]`, or with one or
+        three channels.
       labels: classes, `[num]`.
       num_examples: of `xs`, evenly, on the map.
       point: which latent stands for a posterior.
@@ -97,12 +107,18 @@ def page_data(
     """
     statistics_key, prior_key, code_key = jax.random.split(key, 3)
     some = np.linspace(0, len(xs) - 1, min(num_examples, len(xs))).astype(int)
-    many = xs[np.linspace(0, len(xs) - 1, min(STATISTICS_EXAMPLES, len(xs))).astype(int)]
-    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=MASSES))(params, statistics_key, many)
+    many = xs[
+        np.linspace(0, len(xs) - 1, min(STATISTICS_EXAMPLES, len(xs))).astype(int)
+    ]
+    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=MASSES))(
+        params, statistics_key, many
+    )
     keys = jax.random.split(prior_key, PRIOR_DRAWS)
     latents = jax.jit(jax.vmap(lambda key: latent.draw(key, vae.prior(params))))(keys)
     prior = _flat(jax.vmap(latent.values)(latents))
-    codes = _flat(jax.jit(partial(vaejax.embed, vae, point=point))(params, xs[some], key=code_key))
+    codes = _flat(
+        jax.jit(partial(vaejax.embed, vae, point=point))(params, xs[some], key=code_key)
+    )
     order, kl = np.asarray(statistics.order), np.asarray(statistics.kl)
     image = (*xs.shape[1:], 1)[:3]
     data = {
@@ -114,8 +130,16 @@ def page_data(
                 # Infinite of a code without noise, which JSON cannot say.
                 "kl": float(kl[j]) if np.isfinite(kl[j]) else None,
                 # Codes and samples lie within, so that no slider jumps.
-                "low": float(min(statistics.quantiles[j, 0], codes[:, j].min(), prior[:, j].min())),
-                "high": float(max(statistics.quantiles[j, 1], codes[:, j].max(), prior[:, j].max())),
+                "low": float(
+                    min(
+                        statistics.quantiles[j, 0], codes[:, j].min(), prior[:, j].min()
+                    )
+                ),
+                "high": float(
+                    max(
+                        statistics.quantiles[j, 1], codes[:, j].max(), prior[:, j].max()
+                    )
+                ),
             }
             for j in order
             # One that is no number too, so that it is seen.
@@ -124,7 +148,9 @@ def page_data(
         "unused": sorted(int(j) for j in order[1:] if kl[j] < USED),
         "codes": in_page.encode_array(codes),
         "prior": in_page.encode_array(prior),
-        "originals": in_page.encode_array(np.rint(255 * np.clip(np.asarray(xs[some], np.float32), 0, 1)), "u1"),
+        "originals": in_page.encode_array(
+            np.rint(255 * np.clip(np.asarray(xs[some], np.float32), 0, 1)), "u1"
+        ),
         "indices": some.tolist(),
         "labels": None if labels is None else np.asarray(labels)[some].tolist(),
     }
@@ -137,7 +163,9 @@ def page(data: dict[str, Any], program: dict[str, Any] | None) -> str:
     here = Path(__file__).parent
     text = (here / "explore.html").read_text()
     # No text in the data ends the element that holds them.
-    written = json.dumps(data | {"program": program}, allow_nan=False).replace("<", "\\u003c")
+    written = json.dumps(data | {"program": program}, allow_nan=False).replace(
+        "<", "\\u003c"
+    )
     escaped = data["title"].replace("&", "&amp;").replace("<", "&lt;")
     parts = {
         "TITLE": escaped,
@@ -155,12 +183,15 @@ def program_of(decode: Callable[[Array], Array], dimensions: int) -> dict[str, A
     size = sum(len(constant["data"]) for constant in program["constants"])
     if size > MOST_BYTES:
         raise in_page.NotInPage(
-            f"the decoder has {size / 2**20:.0f} MiB of constants and a page holds {MOST_BYTES / 2**20:.0f}."
+            f"the decoder has {size / 2**20:.0f} MiB of constants and a page holds "
+            f"{MOST_BYTES / 2**20:.0f}."
         )
     return program
 
 
-def server(text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: int, port: int) -> ThreadingHTTPServer:
+def server(
+    text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: int, port: int
+) -> ThreadingHTTPServer:
     """Serves the page at / and decodes at /decode, on the loopback interface alone."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -174,13 +205,23 @@ def server(text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: in
             try:
                 length = int(self.headers.get("Content-Length") or 0)
                 if not 0 <= length <= 2**20:
-                    raise ValueError(f"Content-Length is {length}; at most a MiB is read")
+                    raise ValueError(
+                        f"Content-Length is {length}; at most a MiB is read"
+                    )
                 z = np.asarray(json.loads(self.rfile.read(length))["z"], np.float32)
-                if self.path != "/decode" or z.shape != (dimensions,) or not np.isfinite(z).all():
-                    raise ValueError(f"POST {dimensions} finite numbers as z to /decode")
+                if (
+                    self.path != "/decode"
+                    or z.shape != (dimensions,)
+                    or not np.isfinite(z).all()
+                ):
+                    raise ValueError(
+                        f"POST {dimensions} finite numbers as z to /decode"
+                    )
                 if not self._is_local():
                     raise ValueError("only for this machine")
-                content = json.dumps(np.asarray(decode(z)).tolist(), allow_nan=False).encode()
+                content = json.dumps(
+                    np.asarray(decode(z)).tolist(), allow_nan=False
+                ).encode()
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 self._answer(400, "text/plain", str(error).encode())
                 return
@@ -189,7 +230,10 @@ def server(text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: in
         def _is_local(self) -> bool:
             """A page elsewhere whose name is made to point here is not answered."""
             address = self.server.server_address[1]
-            return self.headers.get("Host", "") in (f"127.0.0.1:{address}", f"localhost:{address}")
+            return self.headers.get("Host", "") in (
+                f"127.0.0.1:{address}",
+                f"localhost:{address}",
+            )
 
         def _answer(self, status: int, kind: str, content: bytes) -> None:
             if not self._is_local():
@@ -207,18 +251,27 @@ def server(text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: in
 
 
 def run(config: Config) -> Path | None:
-    """Writes the page of a run, and returns its path, or serves it until it is interrupted."""
+    """Writes the page of a run, and returns its path, or serves it until it is
+    interrupted.
+    """
     if config.serve and config.out is not None:
-        raise UsageError("--out is of a page in a file, and --serve writes none; leave one of them out.")
+        raise UsageError(
+            "--out is of a page in a file, and --serve writes none; leave one of them "
+            "out."
+        )
     if config.port and not config.serve:
         raise UsageError("--port is of the server; give --serve too.")
     model = restored.restore(config.run, arm=config.arm, member=config.member)
     xs = jnp.asarray(model.experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] not in (1, 3)):
-        raise UsageError(f"{config.run}: the page shows grey or RGB images; examples have shape {xs.shape[1:]}.")
+        raise UsageError(
+            f"{config.run}: the page shows grey or RGB images; examples have shape "
+            f"{xs.shape[1:]}."
+        )
     if not (config.num_examples >= 2 and len(xs) >= 2):
         raise UsageError(
-            f"--num-examples is {config.num_examples} and there are {len(xs)} test images; the map needs 2 or more."
+            f"--num-examples is {config.num_examples} and there are {len(xs)} test "
+            "images; the map needs 2 or more."
         )
     data, decode = page_data(
         model.experiment.vae,
@@ -231,7 +284,10 @@ def run(config: Config) -> Path | None:
         title=model.description,
     )
     if not all(np.isfinite([one["low"], one["high"]]).all() for one in data["latents"]):
-        raise UsageError(f"{config.run}: the model's codes are not finite: it has diverged; choose another --member.")
+        raise UsageError(
+            f"{config.run}: the model's codes are not finite: it has diverged; choose "
+            "another --member."
+        )
     dimensions = len(data["latents"]) + len(data["unused"])
     if config.serve:
         _serve(server(page(data, None), jax.jit(decode), dimensions, config.port))
@@ -244,12 +300,18 @@ def run(config: Config) -> Path | None:
     temporary = out.with_name(f".{out.name}.tmp")
     temporary.write_text(page(data, program))
     os.replace(temporary, out)
-    print(f"{model.description}: open {out.resolve().as_uri()} ({out.stat().st_size / 2**20:.1f} MiB)")
+    print(
+        f"{model.description}: open {out.resolve().as_uri()} "
+        f"({out.stat().st_size / 2**20:.1f} MiB)"
+    )
     return out
 
 
 def _serve(serving: ThreadingHTTPServer) -> None:
-    print(f"open http://127.0.0.1:{serving.server_address[1]}/ ; Ctrl-C ends it", flush=True)
+    print(
+        f"open http://127.0.0.1:{serving.server_address[1]}/ ; Ctrl-C ends it",
+        flush=True,
+    )
     try:
         serving.serve_forever()
     except KeyboardInterrupt:
@@ -259,7 +321,9 @@ def _serve(serving: ThreadingHTTPServer) -> None:
 
 
 def _flat(tree: Any) -> np.ndarray:
-    """`[num, dimensions]` of a pytree whose leaves lead with `[num]`, in the order of `ravel_pytree`."""
+    """`[num, dimensions]` of a pytree whose leaves lead with `[num]`, in the order of
+    `ravel_pytree`.
+    """
     return np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(tree))
 
 
@@ -271,7 +335,10 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
-        print(f"error: {error.filename or 'the server'}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'the server'}: {error.strerror or error}",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 

@@ -1,9 +1,12 @@
-"""Pictures and numbers of the latent space of a trained model of images, from its run's folder.
+"""Pictures and numbers of the latent space of a trained model of images, from its run's
+folder.
 
-Of each latent, the nats it carries, and what it does when it is moved through the quantiles of the aggregate posterior,
-as a grid and as an animation. Prior samples at three temperatures, with the nearest training images. The ways between
-two test images, straight and along a great circle. The plane of the two latents that carry most. Where there are
-classes: a test image pushed along the direction from one class to another. What is written lies in RUN/gallery.
+Of each latent, the nats it carries, and what it does when it is moved through the
+quantiles of the aggregate posterior, as a grid and as an animation. Prior samples at
+three temperatures, with the nearest training images. The ways between two test images,
+straight and along a great circle. The plane of the two latents that carry most. Where
+there are classes: a test image pushed along the direction from one class to another.
+What is written lies in RUN/gallery.
 
 Command: python -m experiments.gallery runs/mnist-0001
 """
@@ -83,7 +86,9 @@ def gallery(
       point: which latent stands for a posterior.
     """
     keys = jax.random.split(key, 4)
-    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES)))(params, keys[0], xs)
+    statistics = jax.jit(
+        partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES))
+    )(params, keys[0], xs)
     order = np.asarray(statistics.order)[:MOST_LATENTS]
     names = [f"z{j + 1}" for j in order]
     figures = {"kl": _kl(statistics)}
@@ -102,7 +107,9 @@ def gallery(
     samples, distances, grid = _samples(vae, params, keys[1], training)
     figures |= {"temperatures": samples, "neighbours": grid}
     # Decoded means too: smooth images are nearer to all others than sharp ones are.
-    decoded = jax.jit(partial(vaejax.reconstruct, vae))(params, keys[3], xs[:NEIGHBOUR_SAMPLES])
+    decoded = jax.jit(partial(vaejax.reconstruct, vae))(
+        params, keys[3], xs[:NEIGHBOUR_SAMPLES]
+    )
     held_out = vaejax.nearest(decoded, training).distances[:, 0]
     numbers["distance_to_nearest_training_image"] = {
         "samples": float(np.median(distances)),
@@ -111,11 +118,15 @@ def gallery(
     figures["ways"] = _ways(vae, params, xs)
     if len(order) > 1:
         pair = tuple(int(j) for j in order[:2])
-        plane = jax.jit(partial(vaejax.manifold, vae, num=CELLS, dimensions=pair))(params, key=keys[2])
+        plane = jax.jit(partial(vaejax.manifold, vae, num=CELLS, dimensions=pair))(
+            params, key=keys[2]
+        )
         title = f"The plane of {names[0]} (across) and {names[1]} (up), through equally spaced quantiles of p(z)"
         figures["plane"] = plots.image_grid(plane, title=title, cell_inches=0.35)
     if labels is not None and len(np.unique(labels)) > 1:
-        codes = jax.jit(partial(vaejax.embed, vae, point=point))(params, xs, key=keys[2])
+        codes = jax.jit(partial(vaejax.embed, vae, point=point))(
+            params, xs, key=keys[2]
+        )
         # Of a hierarchy there is no one vector to push.
         if isinstance(codes, jax.Array) and codes.ndim == 2:
             figures["attributes"] = _attributes(vae, params, xs, codes, labels)
@@ -134,25 +145,44 @@ def _kl(statistics: Any) -> Any:
     )
 
 
-def _traversals(vae: VAE, params: Params, x: Array, quantiles: Array, order: np.ndarray) -> tuple[np.ndarray, bytes]:
-    """A grid `[latents, quantiles, *image]`, and the same as an animation whose frames move all latents at once."""
-    traverse = jax.jit(lambda steps: vaejax.traverse(vae, params, x, steps=steps)[order])
+def _traversals(
+    vae: VAE, params: Params, x: Array, quantiles: Array, order: np.ndarray
+) -> tuple[np.ndarray, bytes]:
+    """A grid `[latents, quantiles, *image]`, and the same as an animation whose frames
+    move all latents at once.
+    """
+    traverse = jax.jit(
+        lambda steps: vaejax.traverse(vae, params, x, steps=steps)[order]
+    )
     at = np.linspace(0, len(MASSES) - 1, FRAMES)
-    finer = np.stack([np.interp(at, np.arange(len(MASSES)), row) for row in np.asarray(quantiles)])
+    finer = np.stack(
+        [np.interp(at, np.arange(len(MASSES)), row) for row in np.asarray(quantiles)]
+    )
     frames = np.asarray(traverse(jnp.asarray(finer, quantiles.dtype)))
     columns = min(5, len(order))
     rows = -(-len(order) // columns)
-    frames = np.concatenate([frames, np.zeros((rows * columns - len(order), *frames.shape[1:]), frames.dtype)])
+    frames = np.concatenate(
+        [
+            frames,
+            np.zeros((rows * columns - len(order), *frames.shape[1:]), frames.dtype),
+        ]
+    )
     frames = np.moveaxis(frames.reshape(rows, columns, *frames.shape[1:]), 2, 0)
     return np.asarray(traverse(quantiles)), plots.animation(frames)
 
 
-def _samples(vae: VAE, params: Params, key: Key, training: Array) -> tuple[Any, np.ndarray, Any]:
-    """Samples by temperature; how far those at temperature 1 are from the nearest training images; side by side."""
+def _samples(
+    vae: VAE, params: Params, key: Key, training: Array
+) -> tuple[Any, np.ndarray, Any]:
+    """Samples by temperature; how far those at temperature 1 are from the nearest
+    training images; side by side.
+    """
     keys = jax.random.split(key, len(TEMPERATURES))
     rows = []
     for one, temperature in zip(keys, TEMPERATURES, strict=True):
-        generate = partial(vaejax.sample, vae, num=NEIGHBOUR_SAMPLES, temperature=temperature)
+        generate = partial(
+            vaejax.sample, vae, num=NEIGHBOUR_SAMPLES, temperature=temperature
+        )
         rows.append(jax.jit(generate)(params, key=one))
     found = vaejax.nearest(rows[-1], training)
     distances = np.asarray(found.distances[:, 0])
@@ -172,7 +202,10 @@ def _samples(vae: VAE, params: Params, key: Key, training: Array) -> tuple[Any, 
 
 def _ways(vae: VAE, params: Params, xs: Array) -> Any:
     rows, labels = [], []
-    for name, path in {"straight": latent.linear, "great circle": latent.spherical}.items():
+    for name, path in {
+        "straight": latent.linear,
+        "great circle": latent.spherical,
+    }.items():
         way = jax.jit(partial(vaejax.interpolate, vae, num=COLUMNS, path=path))
         for pair in (0, 1):
             rows.append(way(params, x0=xs[2 * pair], x1=xs[2 * pair + 1]))
@@ -186,8 +219,12 @@ def _ways(vae: VAE, params: Params, xs: Array) -> Any:
     )
 
 
-def _attributes(vae: VAE, params: Params, xs: Array, codes: Array, labels: np.ndarray) -> Any:
-    """The first example of each class, pushed along the direction that tells its class from the next one."""
+def _attributes(
+    vae: VAE, params: Params, xs: Array, codes: Array, labels: np.ndarray
+) -> Any:
+    """The first example of each class, pushed along the direction that tells its class
+    from the next one.
+    """
     classes, first = np.unique(labels, return_index=True)
     classes, first = classes[:COLUMNS], first[:COLUMNS]
     steps = jnp.linspace(0.0, 1.5, 7)
@@ -195,10 +232,20 @@ def _attributes(vae: VAE, params: Params, xs: Array, codes: Array, labels: np.nd
     rows = []
     for start, here, there in zip(first, classes, np.roll(classes, -1), strict=True):
         both = (labels == here) | (labels == there)
-        rows.append(move(xs[start], vaejax.attribute_direction(codes[both], jnp.asarray(labels[both] == there))))
+        rows.append(
+            move(
+                xs[start],
+                vaejax.attribute_direction(
+                    codes[both], jnp.asarray(labels[both] == there)
+                ),
+            )
+        )
     return plots.image_grid(
         np.stack(rows),
-        row_labels=[f"{here} to {there}" for here, there in zip(classes, np.roll(classes, -1), strict=True)],
+        row_labels=[
+            f"{here} to {there}"
+            for here, there in zip(classes, np.roll(classes, -1), strict=True)
+        ],
         column_labels=[f"{step:.2f}" for step in np.asarray(steps)],
         title="A test image, and its code plus so many times the difference of two classes' mean codes",
     )
@@ -209,23 +256,45 @@ def run(config: Config) -> Mapping[str, Any]:
     model = restored.restore(config.run, arm=config.arm, member=config.member)
     xs = jnp.asarray(model.experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] > 4):
-        raise UsageError(f"{config.run}: the gallery needs images, and the examples have shape {xs.shape[1:]}.")
+        raise UsageError(
+            f"{config.run}: the gallery needs images, and the examples have shape "
+            f"{xs.shape[1:]}."
+        )
     if len(xs) < 4:
-        raise UsageError(f"{config.run} has {len(xs)} test images; the gallery needs 4.")
+        raise UsageError(
+            f"{config.run} has {len(xs)} test images; the gallery needs 4."
+        )
     train = np.asarray(model.experiment.train)
     if train.shape[1:] != xs.shape[1:]:
-        raise UsageError(f"{config.run}: its training set is no array of images, among which to find neighbours.")
+        raise UsageError(
+            f"{config.run}: its training set is no array of images, among which to "
+            "find neighbours."
+        )
     training = jnp.asarray(train, jnp.float32) / (255 if train.dtype == np.uint8 else 1)
     key = jax.random.fold_in(model.state.key, PICTURES)
-    found = gallery(model.experiment.vae, model.state.params, key, xs, training, model.labels, model.experiment.point)
+    found = gallery(
+        model.experiment.vae,
+        model.state.params,
+        key,
+        xs,
+        training,
+        model.labels,
+        model.experiment.point,
+    )
     out = config.out or config.run / "gallery"
     out.mkdir(parents=True, exist_ok=True)
     folder.write_figures(out, found.figures)
     folder.write_files(out, found.animations)
-    numbers = {"model": model.description, "units": "nats; Euclidean distance of pixels in [0, 1]"} | found.numbers
+    numbers = {
+        "model": model.description,
+        "units": "nats; Euclidean distance of pixels in [0, 1]",
+    } | found.numbers
     folder.write_json(out / "numbers.json", numbers)
     print(f"{model.description}, in {out}: numbers.json")
-    for name in [*(f"figures/{figure}.png" for figure in found.figures), *found.animations]:
+    for name in [
+        *(f"figures/{figure}.png" for figure in found.figures),
+        *found.animations,
+    ]:
         print(f"  {name}")
     return numbers
 
@@ -238,7 +307,10 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'a file'}: {error.strerror or error}",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 

@@ -1,17 +1,20 @@
 """The signal-to-noise ratio of gradients against the number of importance samples.
 
-A Gaussian model of known posterior: z ~ N(mu, I), x|z ~ N(z, I) and q(z|x) = N(A x + b, 2/3 I) in 20 dimensions, with
-parameters off their optimum by N(0, 0.01^2) each. For every objective the gradient to b (encoder) and to mu (decoder,
-here the prior) is drawn many times for each of some examples. The ratio of one number is |mean| / standard deviation
-over draws; its squares, less the part of noise alone, are averaged over dimensions and examples. Where noise would
-drown the mean, it is taken from DReG, whose gradient has the same mean and far less noise.
-In theory the encoder's ratio falls as K^(-1/2) for the IWAE, and for MIWAE and PIWAE with the samples of a group; it
-grows as K^(1/2) for the doubly reparameterised gradients, and for sticking the landing, which is biased; the decoder's
-grows as K^(1/2) for all. The exponent s is fitted as log ratio = a + s log K + c / K from 16 samples on: the theory is
-of many samples, and c takes up the next order.
+A Gaussian model of known posterior: z ~ N(mu, I), x|z ~ N(z, I) and q(z|x) = N(A x + b,
+2/3 I) in 20 dimensions, with parameters off their optimum by N(0, 0.01^2) each. For
+every objective the gradient to b (encoder) and to mu (decoder, here the prior) is drawn
+many times for each of some examples. The ratio of one number is |mean| / standard
+deviation over draws; its squares, less the part of noise alone, are averaged over
+dimensions and examples. Where noise would drown the mean, it is taken from DReG, whose
+gradient has the same mean and far less noise. In theory the encoder's ratio falls as
+K^(-1/2) for the IWAE, and for MIWAE and PIWAE with the samples of a group; it grows as
+K^(1/2) for the doubly reparameterised gradients, and for sticking the landing, which is
+biased; the decoder's grows as K^(1/2) for all. The exponent s is fitted as log ratio =
+a + s log K + c / K from 16 samples on: the theory is of many samples, and c takes up
+the next order.
 
-Papers: Rainforth et al. 2018, "Tighter variational bounds are not necessarily better"; Tucker et al. 2019.
-Command: python -m experiments.gradient_snr
+Papers: Rainforth et al. 2018, "Tighter variational bounds are not necessarily better";
+Tucker et al. 2019. Command: python -m experiments.gradient_snr
 """
 
 import dataclasses
@@ -46,7 +49,9 @@ DRAWS_AT_ONCE = 10
 @dataclasses.dataclass(frozen=True)
 class Config(measurement.Config):
     num_seeds: int = 3
-    """Repetitions, each with its own offsets, examples and noise; slopes are mean and std over them."""
+    """Repetitions, each with its own offsets, examples and noise; slopes are mean and
+    std over them.
+    """
     num_draws: int = 500
     """Gradients drawn of each objective, example and number of samples."""
     num_examples: int = 32
@@ -59,11 +64,14 @@ class Config(measurement.Config):
     def check(self) -> None:
         if self.max_samples < 16 * FITTED_FROM or self.max_samples.bit_count() > 1:
             raise run.UsageError(
-                f"--max-samples is {self.max_samples}; give a power of two, at least {16 * FITTED_FROM}: exponents are "
+                f"--max-samples is {self.max_samples}; give a power of two, at least "
+                f"{16 * FITTED_FROM}: exponents are "
                 f"fitted from {FITTED_FROM} on."
             )
         if self.num_draws % DRAWS_AT_ONCE:
-            raise run.UsageError(f"--num-draws is {self.num_draws}; give a multiple of {DRAWS_AT_ONCE}.")
+            raise run.UsageError(
+                f"--num-draws is {self.num_draws}; give a multiple of {DRAWS_AT_ONCE}."
+            )
 
 
 class Params(NamedTuple):
@@ -75,12 +83,14 @@ class Params(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What is differentiated, and the exponents of K that theory gives for encoder and decoder.
+    """What is differentiated, and the exponents of K that theory gives for encoder and
+    decoder.
 
     Attributes:
       make: `(num_samples, num_groups) -> objective`.
       slopes: of the encoder's and of the decoder's ratio.
-      encoder_mean_from: the objective whose encoder gradient has the same mean, and less noise; None for itself.
+      encoder_mean_from: the objective whose encoder gradient has the same mean, and
+        less noise; None for itself.
     """
 
     make: Callable[[int, int], Callable]
@@ -89,17 +99,32 @@ class Objective(NamedTuple):
 
 
 OBJECTIVES = {
-    "IWAE": Objective(lambda k, m: partial(vaejax.negative_iwae, num_samples=k), (-0.5, 0.5), "IWAE-DReG"),
-    "STL": Objective(
-        lambda k, m: partial(vaejax.negative_iwae, num_samples=k, kl_fn=vaejax.kl_sticking_the_landing), (0.5, 0.5)
+    "IWAE": Objective(
+        lambda k, m: partial(vaejax.negative_iwae, num_samples=k),
+        (-0.5, 0.5),
+        "IWAE-DReG",
     ),
-    "IWAE-DReG": Objective(lambda k, m: partial(vaejax.negative_dreg, num_samples=k), (0.5, 0.5)),
-    "RWS-DReG": Objective(lambda k, m: partial(vaejax.negative_dreg, num_samples=k, alpha=1.0), (0.5, 0.5)),
+    "STL": Objective(
+        lambda k, m: partial(
+            vaejax.negative_iwae, num_samples=k, kl_fn=vaejax.kl_sticking_the_landing
+        ),
+        (0.5, 0.5),
+    ),
+    "IWAE-DReG": Objective(
+        lambda k, m: partial(vaejax.negative_dreg, num_samples=k), (0.5, 0.5)
+    ),
+    "RWS-DReG": Objective(
+        lambda k, m: partial(vaejax.negative_dreg, num_samples=k, alpha=1.0), (0.5, 0.5)
+    ),
     "MIWAE": Objective(
-        lambda k, m: partial(vaejax.negative_miwae, num_groups=m, num_samples=k), (-0.5, 0.5), "IWAE-DReG"
+        lambda k, m: partial(vaejax.negative_miwae, num_groups=m, num_samples=k),
+        (-0.5, 0.5),
+        "IWAE-DReG",
     ),
     "PIWAE": Objective(
-        lambda k, m: partial(vaejax.negative_piwae, num_groups=m, num_samples=k), (-0.5, 0.5), "IWAE-DReG"
+        lambda k, m: partial(vaejax.negative_piwae, num_groups=m, num_samples=k),
+        (-0.5, 0.5),
+        "IWAE-DReG",
     ),
 }
 PARTS = ("encoder", "decoder")
@@ -109,13 +134,18 @@ def make_params(key: Key) -> Params:
     """The optimum for mu = 0 and the family's variance, with every number moved."""
     keys = jax.random.split(key, 3)
     best = Params(jnp.zeros(DIMENSIONS), jnp.eye(DIMENSIONS) / 2, jnp.zeros(DIMENSIONS))
-    moved = [leaf + OFFSET * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, best, strict=True)]
+    moved = [
+        leaf + OFFSET * jax.random.normal(key, leaf.shape)
+        for key, leaf in zip(keys, best, strict=True)
+    ]
     return Params(*moved)
 
 
 VAE = vaejax.VAE(
     init=lambda key, x: make_params(key),
-    encode=lambda params, x: vaejax.Normal(params.gain @ x + params.offset, jnp.full(DIMENSIONS, np.log(VARIANCE))),
+    encode=lambda params, x: vaejax.Normal(
+        params.gain @ x + params.offset, jnp.full(DIMENSIONS, np.log(VARIANCE))
+    ),
     prior=lambda params: vaejax.Normal(params.mean, jnp.zeros(DIMENSIONS)),
     decode=lambda params, z: vaejax.Normal(z, jnp.zeros(DIMENSIONS)),
 )
@@ -133,19 +163,30 @@ class Moments(NamedTuple):
     variance: Array
 
 
-def moments(objective: Callable, num_draws: int, params: Params, key: Key, xs: Array) -> Moments:
+def moments(
+    objective: Callable, num_draws: int, params: Params, key: Key, xs: Array
+) -> Moments:
 
     def gradient(key: Key, x: Array) -> Array:
         whole = jax.grad(lambda params: objective(VAE, params, key, x)[0])(params)
         return jnp.stack([whole.offset, whole.mean])
 
-    def add(sums: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
-        keys = jax.random.split(jax.random.fold_in(key, number), (DRAWS_AT_ONCE, len(xs)))
+    def add(
+        sums: tuple[Array, Array], number: Array
+    ) -> tuple[tuple[Array, Array], None]:
+        keys = jax.random.split(
+            jax.random.fold_in(key, number), (DRAWS_AT_ONCE, len(xs))
+        )
         gradients = jax.vmap(jax.vmap(gradient), in_axes=(0, None))(keys, xs)
-        return (sums[0] + jnp.sum(gradients, axis=0), sums[1] + jnp.sum(jnp.square(gradients), axis=0)), None
+        return (
+            sums[0] + jnp.sum(gradients, axis=0),
+            sums[1] + jnp.sum(jnp.square(gradients), axis=0),
+        ), None
 
     zeros = jnp.zeros((len(xs), 2, DIMENSIONS))
-    (total, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(num_draws // DRAWS_AT_ONCE, dtype=jnp.uint32))
+    (total, squares), _ = jax.lax.scan(
+        add, (zeros, zeros), jnp.arange(num_draws // DRAWS_AT_ONCE, dtype=jnp.uint32)
+    )
     mean = total / num_draws
     variance = (squares - num_draws * jnp.square(mean)) / (num_draws - 1)
     return Moments(jnp.square(mean) - variance / num_draws, variance)
@@ -156,7 +197,9 @@ def squared_ratios(found: Mapping[str, Moments], name: str) -> np.ndarray:
     squared_mean, variance = (np.asarray(part) for part in found[name])
     source = OBJECTIVES[name].encoder_mean_from
     if source is not None:
-        squared_mean = np.stack([np.asarray(found[source].squared_mean)[:, 0], squared_mean[:, 1]], axis=1)
+        squared_mean = np.stack(
+            [np.asarray(found[source].squared_mean)[:, 0], squared_mean[:, 1]], axis=1
+        )
     with np.errstate(invalid="ignore"):  # RWS-DReG of one sample is 0 throughout
         return np.mean(squared_mean / variance, axis=(0, 2))
 
@@ -166,16 +209,31 @@ def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
     counts = [2**power for power in range(config.max_samples.bit_length())]
     ratios = {name: np.zeros((2, config.num_seeds, len(counts))) for name in OBJECTIVES}
     cost = sum(counts) * config.num_seeds
-    with tqdm(total=cost * len(OBJECTIVES), unit="sample", desc="gradients", dynamic_ncols=True) as progress:
+    with tqdm(
+        total=cost * len(OBJECTIVES),
+        unit="sample",
+        desc="gradients",
+        dynamic_ncols=True,
+    ) as progress:
         for column, count in enumerate(counts):
             programs = {
-                name: jax.jit(partial(moments, objective.make(count, config.num_groups), config.num_draws))
+                name: jax.jit(
+                    partial(
+                        moments,
+                        objective.make(count, config.num_groups),
+                        config.num_draws,
+                    )
+                )
                 for name, objective in OBJECTIVES.items()
             }
             for row, seed in enumerate(config.seeds):
-                params_key, data_key, noise_key = jax.random.split(jax.random.key(seed), 3)
+                params_key, data_key, noise_key = jax.random.split(
+                    jax.random.key(seed), 3
+                )
                 params = make_params(params_key)
-                xs = params.mean + np.sqrt(2) * jax.random.normal(data_key, (config.num_examples, DIMENSIONS))
+                xs = params.mean + np.sqrt(2) * jax.random.normal(
+                    data_key, (config.num_examples, DIMENSIONS)
+                )
                 found = {}
                 for name, program in programs.items():
                     found[name] = jax.block_until_ready(program(params, noise_key, xs))
@@ -186,14 +244,21 @@ def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
     return _conclude(config, np.asarray(counts), ratios)
 
 
-def _conclude(config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarray]) -> run.Result:
+def _conclude(
+    config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarray]
+) -> run.Result:
     with np.errstate(invalid="ignore"):
         ratios = {name: np.sqrt(values) for name, values in squares.items()}
-    slopes = {name: [slope(counts, of_part) for of_part in values] for name, values in ratios.items()}
+    slopes = {
+        name: [slope(counts, of_part) for of_part in values]
+        for name, values in ratios.items()
+    }
     rows, summary = [], {}
     for name, objective in OBJECTIVES.items():
         cells = []
-        for part, (found, errors), expected in zip(PARTS, slopes[name], objective.slopes, strict=True):
+        for part, (found, errors), expected in zip(
+            PARTS, slopes[name], objective.slopes, strict=True
+        ):
             number = evaluation.over_seeds(found, fitted_error=float(np.mean(errors)))
             summary.setdefault(part, {})[name] = number | {"theory": expected}
             cells += [evaluation.text(number, 3, "+"), f"{expected:+.1f}"]
@@ -202,28 +267,37 @@ def _conclude(config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarr
     return run.Result(
         summary={
             "num_samples": counts.tolist(),
-            "ratios": {name: evaluation.plain(values) for name, values in ratios.items()},
+            "ratios": {
+                name: evaluation.plain(values) for name, values in ratios.items()
+            },
             "slopes": summary,
         },
         headline=f"the encoder's ratio goes as K^({encoder['IWAE']['mean']:+.2f}) for the IWAE, "
         f"K^({encoder['IWAE-DReG']['mean']:+.2f}) for DReG",
         about=f"Exponent of the signal-to-noise ratio in K, fitted from {FITTED_FROM} to {counts[-1]} samples; "
-        f"{config.num_draws:,} draws of {config.num_examples} examples; {config.num_groups} groups of MIWAE and PIWAE; "
+        f"{config.num_draws:,} draws of {config.num_examples} examples; "
+        f"{config.num_groups} groups of MIWAE and PIWAE; "
         f"mean ± std over {config.num_seeds} repetitions",
         header=("objective", "encoder", "theory", "decoder", "theory"),
         rows=rows,
         figures=partial(_figures, counts, ratios),
-        captions={part: f"Signal-to-noise ratio of the {part}'s gradient; MIWAE lies under PIWAE." for part in PARTS},
+        captions={
+            part: f"Signal-to-noise ratio of the {part}'s gradient; MIWAE lies under PIWAE."
+            for part in PARTS
+        },
     )
 
 
 def slope(counts: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """s in log ratio = a + s log K + c / K by least squares, and its standard error by the residuals, `[seeds]` each.
+    """s in log ratio = a + s log K + c / K by least squares, and its standard error by
+    the residuals, `[seeds]` each.
 
     NaN where a ratio was lost in noise.
     """
     fitted = counts >= FITTED_FROM
-    design = np.stack([np.ones(fitted.sum()), np.log(counts[fitted]), 1 / counts[fitted]], axis=1)
+    design = np.stack(
+        [np.ones(fitted.sum()), np.log(counts[fitted]), 1 / counts[fitted]], axis=1
+    )
     covariance = np.linalg.inv(design.T @ design)
     logarithms = np.log(ratios[:, fitted])
     coefficients = logarithms @ design @ covariance

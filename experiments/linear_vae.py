@@ -1,13 +1,16 @@
-"""A linear VAE against exact probabilistic PCA: does maximising the ELBO find what can be computed from eigenvalues?
+"""A linear VAE against exact probabilistic PCA: does maximising the ELBO find what can
+be computed from eigenvalues?
 
-p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I), q(z|x) = N(A x + c, diag d) with d the same for every x. With s^2 learned,
-the best ELBO equals the largest log-likelihood of probabilistic PCA; with s^2 held fixed, exactly the latents whose
-eigenvalue of the data's covariance is below s^2 collapse. The digits are grey, in [0, 1] and not dequantised, so that
-log-likelihoods are of a density: averaged down by blocks of four, and whole. The ELBO of a linear model has a closed
-form, which is what is reported; training draws its noise as any VAE's does.
+p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I), q(z|x) = N(A x + c, diag d) with d the same
+for every x. With s^2 learned, the best ELBO equals the largest log-likelihood of
+probabilistic PCA; with s^2 held fixed, exactly the latents whose eigenvalue of the
+data's covariance is below s^2 collapse. The digits are grey, in [0, 1] and not
+dequantised, so that log-likelihoods are of a density: averaged down by blocks of four,
+and whole. The ELBO of a linear model has a closed form, which is what is reported;
+training draws its noise as any VAE's does.
 
-Papers: Lucas et al. 2019, "Don't blame the ELBO!"; Tipping & Bishop 1999 (probabilistic PCA).
-Command: python -m experiments.linear_vae
+Papers: Lucas et al. 2019, "Don't blame the ELBO!"; Tipping & Bishop 1999 (probabilistic
+PCA). Command: python -m experiments.linear_vae
 """
 
 import dataclasses
@@ -84,32 +87,55 @@ def spectrum(xs: np.ndarray) -> Spectrum:
     mean = xs.mean(axis=0)
     covariance = (xs - mean).T @ (xs - mean) / len(xs)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    return Spectrum(mean, covariance, np.maximum(eigenvalues[::-1], 0), eigenvectors[:, ::-1])
+    return Spectrum(
+        mean, covariance, np.maximum(eigenvalues[::-1], 0), eigenvectors[:, ::-1]
+    )
 
 
-def best_model(data: Spectrum, latent_size: int, variance: float | None = None) -> Model:
-    """The one of largest likelihood: with `variance` given, latents whose eigenvalue is below it are left out.
+def best_model(
+    data: Spectrum, latent_size: int, variance: float | None = None
+) -> Model:
+    """The one of largest likelihood: with `variance` given, latents whose eigenvalue is
+    below it are left out.
 
     W = U_k (diag(lambda_k) - s^2 I)^(1/2) and s^2 the mean of the other eigenvalues.
 
     Source: Tipping & Bishop 1999, equations 7 and 8.
     """
-    variance = float(data.eigenvalues[latent_size:].mean()) if variance is None else variance
+    variance = (
+        float(data.eigenvalues[latent_size:].mean()) if variance is None else variance
+    )
     scales = np.sqrt(np.maximum(data.eigenvalues[:latent_size] - variance, 0))
     return Model(data.eigenvectors[:, :latent_size] * scales, data.mean, variance)
 
 
 def mean_log_likelihood(model: Model, data: Spectrum) -> float:
-    """Mean of log p(x) over the data, in nats per example: -1/2 [D log 2 pi + log|C| + tr(C^-1 S)]."""
-    covariance = model.loadings @ model.loadings.T + model.variance * np.eye(len(data.mean))
-    moments = data.covariance + np.outer(data.mean - model.offset, data.mean - model.offset)
+    """Mean of log p(x) over the data, in nats per example: -1/2 [D log 2 pi + log|C| +
+    tr(C^-1 S)].
+    """
+    covariance = model.loadings @ model.loadings.T + model.variance * np.eye(
+        len(data.mean)
+    )
+    moments = data.covariance + np.outer(
+        data.mean - model.offset, data.mean - model.offset
+    )
     log_determinant = np.linalg.slogdet(covariance)[1]
-    return -0.5 * float(len(data.mean) * LOG_2_PI + log_determinant + np.trace(np.linalg.solve(covariance, moments)))
+    return -0.5 * float(
+        len(data.mean) * LOG_2_PI
+        + log_determinant
+        + np.trace(np.linalg.solve(covariance, moments))
+    )
 
 
 def linear_vae(num_pixels: int, latent_size: int, likelihood: Head) -> vaejax.VAE:
-    """Encoder and decoder without hidden layers; the posterior's log-variance is a parameter for each latent."""
-    own_variance = Head(1, lambda key: jnp.zeros(latent_size), lambda params, outputs: vaejax.Normal(outputs, params))
+    """Encoder and decoder without hidden layers; the posterior's log-variance is a
+    parameter for each latent.
+    """
+    own_variance = Head(
+        1,
+        lambda key: jnp.zeros(latent_size),
+        lambda params, outputs: vaejax.Normal(outputs, params),
+    )
     return vaejax.gaussian_vae(
         latent_size=latent_size,
         encoder=vaejax.MLP(()),
@@ -120,9 +146,13 @@ def linear_vae(num_pixels: int, latent_size: int, likelihood: Head) -> vaejax.VA
 
 
 def affine_decoder(vae: vaejax.VAE, params: Params) -> tuple[Array, vaejax.Normal]:
-    """W, `[x, z]`, and p(x|z = 0); they depend on no x, so that they are computed once for many."""
+    """W, `[x, z]`, and p(x|z = 0); they depend on no x, so that they are computed once
+    for many.
+    """
     zero = jnp.zeros_like(vae.prior(params).mean)
-    return jax.jacfwd(lambda z: vae.decode(params, z).mean)(zero), vae.decode(params, zero)
+    return jax.jacfwd(lambda z: vae.decode(params, z).mean)(zero), vae.decode(
+        params, zero
+    )
 
 
 def expected_elbo(vae: vaejax.VAE, params: Params, x: Array) -> Array:
@@ -133,8 +163,12 @@ def expected_elbo(vae: vaejax.VAE, params: Params, x: Array) -> Array:
     posterior = vae.encode(params, x)
     likelihood = vae.decode(params, posterior.mean)
     loadings, _ = affine_decoder(vae, params)
-    spread = jnp.sum(jnp.exp(posterior.log_variance) * jnp.sum(jnp.square(loadings), axis=0))
-    log_likelihood = likelihood.log_prob(x) - spread / (2 * jnp.exp(likelihood.log_variance))
+    spread = jnp.sum(
+        jnp.exp(posterior.log_variance) * jnp.sum(jnp.square(loadings), axis=0)
+    )
+    log_likelihood = likelihood.log_prob(x) - spread / (
+        2 * jnp.exp(likelihood.log_variance)
+    )
     return log_likelihood - vaejax.kl_divergence(posterior, vae.prior(params))
 
 
@@ -142,13 +176,16 @@ def model_of(vae: vaejax.VAE, params: Params) -> Model:
     """What a trained VAE says p(x) is."""
     loadings, likelihood = affine_decoder(vae, params)
     parts = jax.tree.map(
-        lambda leaf: np.asarray(leaf, np.float64), (loadings, likelihood.mean, likelihood.log_variance)
+        lambda leaf: np.asarray(leaf, np.float64),
+        (loadings, likelihood.mean, likelihood.log_variance),
     )
     return Model(parts[0], parts[1], float(np.exp(parts[2])))
 
 
 def kl_to_posterior(vae: vaejax.VAE, xs: Array, state: TrainState) -> dict[str, Array]:
-    """Mean KL(q(z|x) || p(z|x)) = log p(x) - ELBO over examples, in nats, both in closed form."""
+    """Mean KL(q(z|x) || p(z|x)) = log p(x) - ELBO over examples, in nats, both in
+    closed form.
+    """
     loadings, likelihood = affine_decoder(vae, state.params)
     variance = jnp.exp(likelihood.log_variance)
     # By the matrix inversion and determinant lemmas, in the dimensions of z.
@@ -165,11 +202,18 @@ def kl_to_posterior(vae: vaejax.VAE, xs: Array, state: TrainState) -> dict[str, 
 
 
 def averaged(images: np.ndarray) -> np.ndarray:
-    """Blocks of 4 x 4 pixels averaged; UsageError where the sides are no multiples of 4."""
+    """Blocks of 4 x 4 pixels averaged; UsageError where the sides are no multiples of
+    4.
+    """
     num, height, width = images.shape[:3]
     if images.ndim != 3 or height % BLOCK or width % BLOCK:
-        raise run.UsageError(f"--data has images of {images.shape[1:]}; give grey ones whose sides divide by {BLOCK}.")
-    return images.reshape(num, height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean(axis=(2, 4))
+        raise run.UsageError(
+            f"--data has images of {images.shape[1:]}; give grey ones whose sides "
+            f"divide by {BLOCK}."
+        )
+    return images.reshape(num, height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean(
+        axis=(2, 4)
+    )
 
 
 class Arm(NamedTuple):
@@ -191,12 +235,21 @@ def make_experiment(config: Config) -> run.Comparison:
     whole = [np.asarray(intensities(part.images)) for part in (train, test)]
     small = [averaged(images) for images in whole]
     height, width = whole[0].shape[1:]
-    small, whole = ([images.reshape(len(images), -1) for images in images_of] for images_of in (small, whole))
+    small, whole = (
+        [images.reshape(len(images), -1) for images in images_of]
+        for images_of in (small, whole)
+    )
     if config.latent_size + 2 > small[0].shape[1]:
-        raise run.UsageError(f"--latent-size is {config.latent_size}; give less than {small[0].shape[1] - 1}.")
+        raise run.UsageError(
+            f"--latent-size is {config.latent_size}; give less than "
+            f"{small[0].shape[1] - 1}."
+        )
     sizes = f"{height // BLOCK}x{width // BLOCK}", f"{height}x{width}"
     arms = {sizes[0]: Arm(*small), sizes[1]: Arm(*whole)}
-    arms |= {f"{sizes[0]}, variance {v:.4f}": Arm(*small, v) for v in fixed_variances(small[0], config.latent_size)}
+    arms |= {
+        f"{sizes[0]}, variance {v:.4f}": Arm(*small, v)
+        for v in fixed_variances(small[0], config.latent_size)
+    }
     num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
 
@@ -218,7 +271,9 @@ def make_experiment(config: Config) -> run.Comparison:
             data_checksum=datasets.checksum(train, test),
             binarization="none",
             figures=lambda params, key, history: {},
-            diagnostics=partial(kl_to_posterior, vae, jnp.asarray(arm.test[:DIAGNOSED])),
+            diagnostics=partial(
+                kl_to_posterior, vae, jnp.asarray(arm.test[:DIAGNOSED])
+            ),
         )
 
     experiments = {name: experiment(arm) for name, arm in arms.items()}
@@ -226,9 +281,14 @@ def make_experiment(config: Config) -> run.Comparison:
 
 
 def fixed_variances(xs: np.ndarray, latent_size: int) -> list[float]:
-    """Between the eigenvalues 2 and 3, 4 and 5, ...: at the first, two latents are worth their KL."""
+    """Between the eigenvalues 2 and 3, 4 and 5, ...: at the first, two latents are
+    worth their KL.
+    """
     eigenvalues = spectrum(xs).eigenvalues
-    return [float(np.sqrt(eigenvalues[kept - 1] * eigenvalues[kept])) for kept in range(2, latent_size, 2)]
+    return [
+        float(np.sqrt(eigenvalues[kept - 1] * eigenvalues[kept]))
+        for kept in range(2, latent_size, 2)
+    ]
 
 
 def conclude(
@@ -243,23 +303,41 @@ def conclude(
     """Every model beside what eigenvalues say of it."""
     summaries = {}
     for name, arm in arms.items():
-        summaries[name] = compare(config, arm, experiments[name].vae, members, states[name])
+        summaries[name] = compare(
+            config, arm, experiments[name].vae, members, states[name]
+        )
         check_interrupts()
     small, whole, *fixed = summaries
     return run.Result(
-        summary={"binarization": "none", "units": "nats per example, of a density over intensities in [0, 1]"}
+        summary={
+            "binarization": "none",
+            "units": "nats per example, of a density over intensities in [0, 1]",
+        }
         | {"models": summaries},
         headline=f"ELBO {evaluation.text(summaries[small]['gap'], 3)} nats below exact probabilistic PCA at {small}",
         about=f"{len(arms[small].train):,} training examples; {members.describe()}; mean log-likelihoods in nats per "
-        "example, of a density over intensities in [0, 1], not dequantised; exact: the largest log-likelihood of "
-        "probabilistic PCA (with the same s^2 where that is fixed); a latent is used if its posterior mean has a "
+        "example, of a density over intensities in [0, 1], not dequantised; exact: the "
+        "largest log-likelihood of "
+        "probabilistic PCA (with the same s^2 where that is fixed); a latent is used "
+        "if its posterior mean has a "
         "variance above 0.01 over the training data",
-        header=("model", "exact", "ELBO", "gap", "log p(x)", "exact, test", "ELBO, test", "used", "predicted"),
+        header=(
+            "model",
+            "exact",
+            "ELBO",
+            "gap",
+            "log p(x)",
+            "exact, test",
+            "ELBO, test",
+            "used",
+            "predicted",
+        ),
         rows=[(name, *_cells(numbers)) for name, numbers in summaries.items()],
         figures=partial(figures, summaries, history, (small, whole), fixed, arms),
         captions={
             "kl_to_posterior": f"KL(q(z|x) || p(z|x)) of {DIAGNOSED:,} test examples after every epoch, in closed "
-            "form: maximising the ELBO fits the model and, at the same time, brings q to the posterior.",
+            "form: maximising the ELBO fits the model and, at the same time, brings q "
+            "to the posterior.",
             "gap": "Exact log-likelihood less ELBO on the training data, the latter from the epoch's batches, with "
             "their noise.",
             "used_latents": "Latents in use against the fixed variance s^2: found, and the number of eigenvalues above "
@@ -269,24 +347,33 @@ def conclude(
     )
 
 
-def compare(config: Config, arm: Arm, vae: vaejax.VAE, members: Members, states: TrainState) -> dict[str, Any]:
+def compare(
+    config: Config, arm: Arm, vae: vaejax.VAE, members: Members, states: TrainState
+) -> dict[str, Any]:
     """One model's numbers over seeds."""
     train, test = spectrum(arm.train), spectrum(arm.test)
     best = best_model(train, config.latent_size, arm.variance)
     exact = mean_log_likelihood(best, train)
-    predicted = np.maximum(0.5 * np.log(train.eigenvalues[: config.latent_size] / best.variance), 0)
+    predicted = np.maximum(
+        0.5 * np.log(train.eigenvalues[: config.latent_size] / best.variance), 0
+    )
 
     def measure(state: TrainState, train: Array, test: Array) -> dict[str, Array]:
         def elbos(xs: Array) -> Array:
-            return jax.lax.map(partial(expected_elbo, vae, state.params), xs, batch_size=1000)
+            return jax.lax.map(
+                partial(expected_elbo, vae, state.params), xs, batch_size=1000
+            )
 
         def kl_terms(x: Array) -> Array:
             posterior, prior = vae.encode(state.params, x), vae.prior(state.params)
-            return vaejax.kl_per_dimension(posterior, prior, posterior.mean, jnp.zeros(()))
+            return vaejax.kl_per_dimension(
+                posterior, prior, posterior.mean, jnp.zeros(())
+            )
 
         means = vaejax.embed(vae, state.params, train)
         kls = jnp.mean(jax.lax.map(kl_terms, train, batch_size=1000), axis=0)
-        # A mean of many numbers about a hundred: summed after their centre is taken out.
+        # A mean of many numbers about a hundred: summed after their centre is taken
+        # out.
         centre = elbos(train[:1])[0]
         return {
             "elbo": centre + jnp.mean(elbos(train) - centre),
@@ -296,19 +383,27 @@ def compare(config: Config, arm: Arm, vae: vaejax.VAE, members: Members, states:
         }
 
     compiled = in_pieces(jax.jit(members.lift(measure)), members.num, members.num)
-    found = jax.tree.map(np.asarray, members.stack(compiled(states, jnp.asarray(arm.train), jnp.asarray(arm.test))))
-    models = [model_of(vae, members.member(states, i).params) for i in range(members.num)]
+    found = jax.tree.map(
+        np.asarray,
+        members.stack(compiled(states, jnp.asarray(arm.train), jnp.asarray(arm.test))),
+    )
+    models = [
+        model_of(vae, members.member(states, i).params) for i in range(members.num)
+    ]
     over = evaluation.over_seeds
     return {
         "exact": exact,
         "elbo": over(found["elbo"]),
         "gap": over(exact - found["elbo"].astype(np.float64)),
-        "log_marginal": over(np.array([mean_log_likelihood(model, train) for model in models])),
+        "log_marginal": over(
+            np.array([mean_log_likelihood(model, train) for model in models])
+        ),
         "exact_test": mean_log_likelihood(best, test),
         "test_elbo": over(found["test_elbo"]),
         "used": over(found["used"]),
         "predicted_used": int(np.sum(predicted > 0)),
-        "variance": over(np.array([model.variance for model in models])) | {"exact": best.variance},
+        "variance": over(np.array([model.variance for model in models]))
+        | {"exact": best.variance},
         "kl_terms": evaluation.plain(found["kl_terms"]),
         "predicted_kl_terms": evaluation.plain(predicted),
     }
@@ -336,7 +431,8 @@ def figures(
 ) -> Mapping[str, Any]:
     epochs = [row["epoch"] for row in history[learned[0]]]
     gaps = {
-        name: np.asarray([row["train"]["loss"] for row in history[name]], float) + summaries[name]["exact"]
+        name: np.asarray([row["train"]["loss"] for row in history[name]], float)
+        + summaries[name]["exact"]
         for name in learned
     }
     variances = [arms[name].variance for name in fixed][::-1]
@@ -346,17 +442,41 @@ def figures(
     }
     smallest = summaries[fixed[-1]]
     latents = np.arange(1, len(smallest["predicted_kl_terms"]) + 1)
-    kls = {"found": np.asarray(smallest["kl_terms"], float).T, "predicted": smallest["predicted_kl_terms"]}
+    kls = {
+        "found": np.asarray(smallest["kl_terms"], float).T,
+        "predicted": smallest["predicted_kl_terms"],
+    }
     to_posterior = {
-        name: np.asarray([row["diagnostics"]["kl_to_posterior"] for row in history[name]], float) for name in learned
+        name: np.asarray(
+            [row["diagnostics"]["kl_to_posterior"] for row in history[name]], float
+        )
+        for name in learned
     }
     return {
         "kl_to_posterior": plots.curves(
-            epochs, to_posterior, xlabel="epoch", ylabel="KL(q(z|x) || p(z|x)) (nats per example)", log_y=True
+            epochs,
+            to_posterior,
+            xlabel="epoch",
+            ylabel="KL(q(z|x) || p(z|x)) (nats per example)",
+            log_y=True,
         ),
-        "gap": plots.curves(epochs, gaps, xlabel="epoch", ylabel="exact less ELBO (nats per example)", log_y=True),
-        "used_latents": plots.curves(variances, used, xlabel="fixed variance s^2", ylabel="latents in use", log_x=True),
-        "kl_of_latents": plots.curves(latents, kls, xlabel="latent", ylabel="KL (nats per example)"),
+        "gap": plots.curves(
+            epochs,
+            gaps,
+            xlabel="epoch",
+            ylabel="exact less ELBO (nats per example)",
+            log_y=True,
+        ),
+        "used_latents": plots.curves(
+            variances,
+            used,
+            xlabel="fixed variance s^2",
+            ylabel="latents in use",
+            log_x=True,
+        ),
+        "kl_of_latents": plots.curves(
+            latents, kls, xlabel="latent", ylabel="KL (nats per example)"
+        ),
     }
 
 

@@ -1,7 +1,8 @@
-"""A variational autoencoder of one hidden layer on the digits, binarised afresh at each access.
+"""A variational autoencoder of one hidden layer on the digits, binarised afresh at each
+access.
 
-Paper: Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; the binarisation is that of Burda et al. 2016.
-Command: python -m experiments.mnist
+Paper: Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; the binarisation is
+that of Burda et al. 2016. Command: python -m experiments.mnist
 """
 
 import dataclasses
@@ -26,8 +27,8 @@ ABOUT = run.About(
     expected="negative ELBO 98.8 ± 0.1, NLL 94.2 ± 0.1 nats",
 )
 
-# The test set is drawn once, with this key, whatever the seed of the run: every model is judged on the same pixels.
-# Likewise the validation images.
+# The test set is drawn once, with this key, whatever the seed of the run: every model
+# is judged on the same pixels. Likewise the validation images.
 TEST_KEY, VALIDATION_KEY = 777, 778
 
 
@@ -44,7 +45,9 @@ class Config(run.Config):
     learning_rate: float = 3e-3
     """Adam's, at the start of the cosine decay; may be swept."""
     beta: float = 1.0
-    """Weight of the KL in the loss: 1 is the bound, another value beta-VAE; may be swept."""
+    """Weight of the KL in the loss: 1 is the bound, another value beta-VAE; may be
+    swept.
+    """
     warm_up_epochs: int = 0
     """Epochs over which beta rises from 0 in a straight line."""
     num_samples: int = 500
@@ -52,7 +55,9 @@ class Config(run.Config):
 
 
 def is_grey(images: np.ndarray) -> bool:
-    """Whether any pixel lies between black and white; if none does, a fresh binarisation changes nothing."""
+    """Whether any pixel lies between black and white; if none does, a fresh
+    binarisation changes nothing.
+    """
     white = 255 if images.dtype == np.uint8 else 1
     return any(np.any((part > 0) & (part < white)) for part in own_data.chunks(images))
 
@@ -80,18 +85,28 @@ def binary_experiment(
     """A VAE of binary images, trained as this file says."""
     train, validation = run.hold_out(train, config.num_validation)
     vae = networks.in_compute_dtype(config, vae)
-    objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), vaejax.binarize)
+    objective = vaejax.with_transform(
+        partial(vaejax.negative_elbo, vae), vaejax.binarize
+    )
     steps_per_epoch = run.steps_per_epoch(train.images, config.batch_size)
     num_steps = config.epochs * steps_per_epoch
     if config.warm_up_epochs >= config.epochs:
         warnings.warn(
-            f"beta rises over {config.warm_up_epochs} epochs and training ends after {config.epochs}", stacklevel=1
+            f"beta rises over {config.warm_up_epochs} epochs and training ends after "
+            f"{config.epochs}",
+            stacklevel=1,
         )
 
     def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
-        learning_rate = optax.cosine_decay_schedule(hyperparameters["learning_rate"], num_steps)
-        beta = schedules.warm_up(hyperparameters["beta"], config.warm_up_epochs * steps_per_epoch)
-        return run.Recipe(vaejax.mean_over_batch(objective), optax.adam(learning_rate), {"beta": beta})
+        learning_rate = optax.cosine_decay_schedule(
+            hyperparameters["learning_rate"], num_steps
+        )
+        beta = schedules.warm_up(
+            hyperparameters["beta"], config.warm_up_epochs * steps_per_epoch
+        )
+        return run.Recipe(
+            vaejax.mean_over_batch(objective), optax.adam(learning_rate), {"beta": beta}
+        )
 
     xs = binarize_once(TEST_KEY, test.images)
     return run.Experiment(
@@ -105,7 +120,9 @@ def binary_experiment(
         binarization="dynamic" if is_grey(train.images) else "static",
         figures=partial(figures.image_figures, vae, xs, test.labels),
         num_samples=config.num_samples,
-        validation=None if validation is None else binarize_once(VALIDATION_KEY, validation.images),
+        validation=None
+        if validation is None
+        else binarize_once(VALIDATION_KEY, validation.images),
     )
 
 

@@ -1,8 +1,9 @@
 """A VAE of one's own data: images, tables, spectrograms, any array of numbers.
 
-What the file holds is looked at and printed: shape, type, range and the likelihood that suits them, which is taken
-unless another is asked for. Real values are standardised (a table column by column) and their nats are of the
-standardised values; 8-bit pixels are scaled to [0, 1].
+What the file holds is looked at and printed: shape, type, range and the likelihood that
+suits them, which is taken unless another is asked for. Real values are standardised (a
+table column by column) and their nats are of the standardised values; 8-bit pixels are
+scaled to [0, 1].
 
 Paper: Kingma & Welling 2014.
 Command: python -m experiments.own_data --data table.csv
@@ -32,7 +33,13 @@ ABOUT = run.About(
     expected="depends on the data",
 )
 
-STANDARDISED = ("normal", "shared_variance_normal", "fixed_variance_normal", "laplace", "student_t")
+STANDARDISED = (
+    "normal",
+    "shared_variance_normal",
+    "fixed_variance_normal",
+    "laplace",
+    "student_t",
+)
 COUNTS = ("poisson", "negative_binomial")
 Likelihood = Literal[
     "auto",
@@ -55,8 +62,10 @@ SHOWN_COLUMNS = 9
 @dataclasses.dataclass(frozen=True)
 class Config(run.Config):
     data: str = "mnist"
-    """A .csv, .npy or .npz with one array, of which one example in ten is held out for test; or whatever the other
-    experiments take: a folder of images, an .npz with train_images and test_images, a name of the catalogue."""
+    """A .csv, .npy or .npz with one array, of which one example in ten is held out for
+    test; or whatever the other experiments take: a folder of images, an .npz with
+    train_images and test_images, a name of the catalogue.
+    """
     likelihood: Likelihood = "auto"
     """Of the decoder; auto takes the one that suits the values."""
     network: Literal["auto", "mlp", "convolutional"] = "auto"
@@ -102,18 +111,29 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
             array = arrays.load_array(path)
             train, test = arrays.split(len(array))
             note = f"{len(test):,} examples, drawn with a fixed seed, are held out for test"
-            return datasets.Dataset(array[train], None), datasets.Dataset(array[test], None), [note]
+            return (
+                datasets.Dataset(array[train], None),
+                datasets.Dataset(array[test], None),
+                [note],
+            )
     except arrays.NotOneArrayError:
         pass
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
     if path.suffix.lower() == ".txt":
-        raise run.UsageError(f"--data: {config.data} is text; run python -m experiments.text --data {config.data}.")
+        raise run.UsageError(
+            f"--data: {config.data} is text; run python -m experiments.text --data "
+            f"{config.data}."
+        )
     return *run.load(config), []
 
 
-def prepare(train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, likelihood: str) -> Data:
-    """The values as the likelihood takes them: scaled, standardised, binarised or as they are."""
+def prepare(
+    train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, likelihood: str
+) -> Data:
+    """The values as the likelihood takes them: scaled, standardised, binarised or as
+    they are.
+    """
     is_8_bit = train.dtype == np.uint8 and max(train.max(), test.max()) > 1
     scale = 255.0 if is_8_bit and likelihood not in COUNTS else 1.0
     if likelihood == "bernoulli" and scale > 1:
@@ -122,29 +142,48 @@ def prepare(train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, like
     mean, stddev, notes = 0.0, scale, ["divided by 255"] if scale > 1 else []
     if likelihood in STANDARDISED:
         axis = 0 if train.ndim == 2 else None
-        mean, stddev = (getattr(train, name)(axis=axis, dtype=np.float64) for name in ("mean", "std"))
+        mean, stddev = (
+            getattr(train, name)(axis=axis, dtype=np.float64)
+            for name in ("mean", "std")
+        )
         constant = np.atleast_1d(train.max(axis=axis) == train.min(axis=axis))
         if constant.any():
             raise ValueError(
-                f"column {int(np.argmax(constant)) + 1} is {np.ravel(train)[int(np.argmax(constant))]:g} in every "
-                "training example; leave it out, since a density of what never varies has no bound."
+                f"column {int(np.argmax(constant)) + 1} is "
+                f"{np.ravel(train)[int(np.argmax(constant))]:g} in every "
+                "training example; leave it out, since a density of what never varies "
+                "has no bound."
             )
         log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
         notes = [
-            f"standardised{' column by column' if axis == 0 else ''}; in the data's own units add {log_scale:.2f} nats "
+            f"standardised{' column by column' if axis == 0 else ''}; in the data's "
+            f"own units add {log_scale:.2f} nats "
             "to the negative ELBO and the NLL"
         ]
     # Once, on the host: the step then only copies.
-    scaled = [np.asarray((np.asarray(x, np.float64) - mean) / stddev, np.float32) for x in (train, test)]
-    return Data(*scaled, labels, lambda key, x: x, lambda seed, examples: jnp.asarray(examples), notes)
+    scaled = [
+        np.asarray((np.asarray(x, np.float64) - mean) / stddev, np.float32)
+        for x in (train, test)
+    ]
+    return Data(
+        *scaled,
+        labels,
+        lambda key, x: x,
+        lambda seed, examples: jnp.asarray(examples),
+        notes,
+    )
 
 
 def initial_outputs(likelihood: str, head: Head, xs: np.ndarray) -> Array:
-    """What the decoder puts out at first: the data's log-odds, or the logarithm of their mean, else nothing."""
+    """What the decoder puts out at first: the data's log-odds, or the logarithm of
+    their mean, else nothing.
+    """
     mean = xs[:10_000].mean(axis=0, dtype=np.float64)
     first = np.zeros(mean.shape)
     if likelihood == "bernoulli":
-        scaled = np.clip(mean / (255 if xs.dtype == np.uint8 and xs.max() > 1 else 1), 0.001, 0.999)
+        scaled = np.clip(
+            mean / (255 if xs.dtype == np.uint8 and xs.max() > 1 else 1), 0.001, 0.999
+        )
         first = np.log(scaled) - np.log1p(-scaled)
     elif likelihood in COUNTS:
         first = np.log(np.maximum(mean, 1e-3))
@@ -162,9 +201,12 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
     is_image = len(shape) in (2, 3) and min(shape[:2]) >= 16
     if config.network == "convolutional" and len(shape) not in (2, 3):
         raise run.UsageError(
-            f"--network convolutional: an example has shape {list(shape)}, which is no image; take mlp."
+            f"--network convolutional: an example has shape {list(shape)}, which is no "
+            "image; take mlp."
         )
-    convolutional = config.network == "convolutional" or (config.network == "auto" and is_image)
+    convolutional = config.network == "convolutional" or (
+        config.network == "auto" and is_image
+    )
     return networks.make_vae(config, shape, head, convolutional=convolutional)
 
 
@@ -172,30 +214,55 @@ def make_experiment(config: Config) -> run.Experiment:
     train, test, notes = load(config)
     try:
         description = arrays.describe_array(train.images, config.data)
-        likelihood = description.likelihood if config.likelihood == "auto" else config.likelihood
-        data = prepare(np.asarray(train.images), np.asarray(test.images), test.labels, likelihood)
+        likelihood = (
+            description.likelihood if config.likelihood == "auto" else config.likelihood
+        )
+        data = prepare(
+            np.asarray(train.images), np.asarray(test.images), test.labels, likelihood
+        )
         if data.transform is not vaejax.binarize:
             arrays.check_suits(data.train, likelihood, config.data)
             arrays.check_suits(data.test, likelihood, config.data)
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
-    for line in [*description.text().splitlines(), *notes, f"taken: {likelihood}", *data.notes]:
+    for line in [
+        *description.text().splitlines(),
+        *notes,
+        f"taken: {likelihood}",
+        *data.notes,
+    ]:
         print(f"{config.data}: {line}")
-    kept, validation = run.hold_out(datasets.Dataset(data.train, None), config.num_validation)
+    kept, validation = run.hold_out(
+        datasets.Dataset(data.train, None), config.num_validation
+    )
     head = likelihoods.HEADS[likelihood]
-    head = vaejax.with_initial_outputs(head, initial_outputs(likelihood, head, kept.images))
+    head = vaejax.with_initial_outputs(
+        head, initial_outputs(likelihood, head, kept.images)
+    )
     vae = make_vae(config, data.train.shape[1:], head)
-    objective = vaejax.with_transform(partial(vaejax.negative_elbo, vae), data.transform)
+    objective = vaejax.with_transform(
+        partial(vaejax.negative_elbo, vae), data.transform
+    )
     num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
 
     def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
-        learning_rate = optax.cosine_decay_schedule(hyperparameters["learning_rate"], num_steps)
+        learning_rate = optax.cosine_decay_schedule(
+            hyperparameters["learning_rate"], num_steps
+        )
         return run.Recipe(vaejax.mean_over_batch(objective), optax.adam(learning_rate))
 
     xs = data.once(TEST_KEY, data.test)
     # Standardised pixels lie outside what an image shows.
-    is_shown = xs.ndim in (3, 4) and xs.shape[3:] in ((), (1,), (3,)) and likelihood not in STANDARDISED + COUNTS
-    draw = partial(figures.image_figures, vae, xs, data.labels) if is_shown else partial(array_figures, vae, xs)
+    is_shown = (
+        xs.ndim in (3, 4)
+        and xs.shape[3:] in ((), (1,), (3,))
+        and likelihood not in STANDARDISED + COUNTS
+    )
+    draw = (
+        partial(figures.image_figures, vae, xs, data.labels)
+        if is_shown
+        else partial(array_figures, vae, xs)
+    )
     return run.Experiment(
         vae=vae,
         recipe=recipe,
@@ -207,16 +274,28 @@ def make_experiment(config: Config) -> run.Experiment:
         binarization="dynamic" if data.transform is vaejax.binarize else "none",
         figures=draw,
         num_samples=config.num_samples,
-        validation=None if validation is None else data.once(VALIDATION_KEY, validation.images),
+        validation=None
+        if validation is None
+        else data.once(VALIDATION_KEY, validation.images),
     )
 
 
-def array_figures(vae: vaejax.VAE, xs: Array, params: Params, key: Key, history: list[dict]) -> Mapping[str, Any]:
-    """Learning curves, and how the values of the first columns are distributed in the data and in what is generated."""
+def array_figures(
+    vae: vaejax.VAE, xs: Array, params: Params, key: Key, history: list[dict]
+) -> Mapping[str, Any]:
+    """Learning curves, and how the values of the first columns are distributed in the
+    data and in what is generated.
+    """
     num = min(len(xs), 2000)
-    samples = jax.jit(lambda params, key: vaejax.sample(vae, params, key, num, readout=latent.draw))(params, key)
-    data, drawn = (np.asarray(values).reshape(len(values), -1) for values in (xs, samples))
-    columns = np.linspace(0, data.shape[1] - 1, min(SHOWN_COLUMNS, data.shape[1])).astype(int)
+    samples = jax.jit(
+        lambda params, key: vaejax.sample(vae, params, key, num, readout=latent.draw)
+    )(params, key)
+    data, drawn = (
+        np.asarray(values).reshape(len(values), -1) for values in (xs, samples)
+    )
+    columns = np.linspace(
+        0, data.shape[1] - 1, min(SHOWN_COLUMNS, data.shape[1])
+    ).astype(int)
     titles = [f"dimension {column + 1}" for column in columns]
     marginals = plots.histograms(
         {"test data": data[:, columns], "samples": drawn[:, columns]},

@@ -1,9 +1,12 @@
-"""What a VAE's codes are worth: classes told from few and many labels, and found without any.
+"""What a VAE's codes are worth: classes told from few and many labels, and found
+without any.
 
-The main job's VAE at several latent sizes, and at one size with other weights of the KL. Its posterior means are probed
-with 100, 1,000 and all training labels, by logistic regression and by nearest neighbours, and clustered without labels
-by k-means and by a Gaussian mixture. Beside each latent size stand as many principal components of the same images,
-and the pixels themselves. Every method sees the same binarised images and the same labels.
+The main job's VAE at several latent sizes, and at one size with other weights of the
+KL. Its posterior means are probed with 100, 1,000 and all training labels, by logistic
+regression and by nearest neighbours, and clustered without labels by k-means and by a
+Gaussian mixture. Beside each latent size stand as many principal components of the same
+images, and the pixels themselves. Every method sees the same binarised images and the
+same labels.
 
 Papers: Kingma & Welling 2014; probes of codes as in Kingma et al. 2014 (M1).
 Command: python -m experiments.representation --num-seeds 3
@@ -45,7 +48,8 @@ class Config(mnist.Config):
     epochs: int = 10
     """Passes over the training data; the learning rate decays to zero over them."""
     latent_sizes: tuple[int, ...] = (2, 5, 10, 20, 50)
-    """Dimensions of z, each with the weight --beta of the KL; 20 is always among them."""
+    """Dimensions of z, each with the weight --beta of the KL; 20 is always among them.
+    """
     betas: tuple[float, ...] = (0.5, 4.0)
     """Further weights of the KL, with 20 latents."""
 
@@ -53,22 +57,48 @@ class Config(mnist.Config):
 def make_experiment(config: Config) -> run.Comparison:
     probes.check_installed()
     train, test = run.load(config)
-    if train.labels is None or train.labels.ndim != 1 or len(np.unique(test.labels)) < 2:
+    if (
+        train.labels is None
+        or train.labels.ndim != 1
+        or len(np.unique(test.labels)) < 2
+    ):
         raise run.UsageError(f"--data {config.data} has no classes, which probes need.")
     if len(train.images) <= FEW[0]:
-        raise run.UsageError(f"--data {config.data} has {len(train.images)} training images; give more than {FEW[0]}.")
+        raise run.UsageError(
+            f"--data {config.data} has {len(train.images)} training images; give more "
+            f"than {FEW[0]}."
+        )
     if config.num_samples != Config.num_samples:
-        raise run.UsageError("--num-samples: this experiment estimates no NLL; leave it out.")
+        raise run.UsageError(
+            "--num-samples: this experiment estimates no NLL; leave it out."
+        )
     if config.latent_size != Config.latent_size:
-        raise run.UsageError("--latent-size: this experiment compares several; give --latent-sizes.")
+        raise run.UsageError(
+            "--latent-size: this experiment compares several; give --latent-sizes."
+        )
     sizes = sorted({*config.latent_sizes, BETA_SIZE})
-    too_many = [size for size in sizes if size > min(np.prod(train.images.shape[1:]), len(train.images))]
+    too_many = [
+        size
+        for size in sizes
+        if size > min(np.prod(train.images.shape[1:]), len(train.images))
+    ]
     if too_many or sizes[0] < 1:
-        raise run.UsageError(f"--latent-sizes has {(too_many or sizes)[0]}; give 1 to the number of pixels.")
+        raise run.UsageError(
+            f"--latent-sizes has {(too_many or sizes)[0]}; give 1 to the number of "
+            "pixels."
+        )
     options = {f"{size} latents": {"latent_size": size} for size in sizes}
-    options |= {f"beta {beta:g}": {"latent_size": BETA_SIZE, "beta": beta} for beta in config.betas}
-    arms = {name: mnist.make_experiment(dataclasses.replace(config, **option)) for name, option in options.items()}
-    return run.Comparison(arms, partial(conclude, sizes, config.beta, arms, train, test))
+    options |= {
+        f"beta {beta:g}": {"latent_size": BETA_SIZE, "beta": beta}
+        for beta in config.betas
+    }
+    arms = {
+        name: mnist.make_experiment(dataclasses.replace(config, **option))
+        for name, option in options.items()
+    }
+    return run.Comparison(
+        arms, partial(conclude, sizes, config.beta, arms, train, test)
+    )
 
 
 def conclude(
@@ -83,7 +113,10 @@ def conclude(
     check_interrupts: Callable[[], None],
 ) -> run.Result:
     del history
-    images = [np.asarray(mnist.binarize_once(TRAINING_KEY, train.images)), np.asarray(next(iter(arms.values())).test)]
+    images = [
+        np.asarray(mnist.binarize_once(TRAINING_KEY, train.images)),
+        np.asarray(next(iter(arms.values())).test),
+    ]
     labels = [train.labels, test.labels]
     flat = [part.reshape(len(part), -1) for part in images]
     found: dict[str, dict[str, Any]] = {}
@@ -107,7 +140,10 @@ def conclude(
                 each.append(probed(codes))
                 if index == 0 and arm == f"{BETA_SIZE} latents":
                     shown["VAE"] = codes[1][mapped]
-            found[arm] = {name: evaluation.over_seeds(np.array([one[name] for one in each])) for name in each[0]}
+            found[arm] = {
+                name: evaluation.over_seeds(np.array([one[name] for one in each]))
+                for name in each[0]
+            }
         for size in sizes:
             codes = list(probes.principal_components(*flat, size))
             found[f"{size} components"] = _alone(probed(codes))
@@ -128,12 +164,19 @@ def conclude(
         f"{evaluation.text(found[best]['linear, 100 labels'], 3)}, as many components "
         f"{evaluation.text(found[f'{BETA_SIZE} components']['linear, 100 labels'], 3)}",
         about=f"test accuracy of {len(test.labels):,} images, all methods of images binarised once (in training the "
-        f"VAE sees them binarised afresh); linear: logistic regression; neighbours: {probes.NEIGHBOURS}; of 100 and "
-        f"1,000 labels the mean over {DRAWS} draws of them; clusters fitted to {min(CLUSTERED, len(train.labels)):,} "
+        "VAE sees them binarised afresh); linear: logistic regression; neighbours: "
+        f"{probes.NEIGHBOURS}; of 100 and "
+        f"1,000 labels the mean over {DRAWS} draws of them; clusters fitted to "
+        f"{min(CLUSTERED, len(train.labels)):,} "
         f"training codes without labels; {members.describe()}",
         header=("code", *names),
-        rows=[(name, *[_cell(numbers, column) for column in names]) for name, numbers in found.items()],
-        figures=lambda: figures(sizes, beta, arms, found, shown, test.labels[mapped], len(train.labels)),
+        rows=[
+            (name, *[_cell(numbers, column) for column in names])
+            for name, numbers in found.items()
+        ],
+        figures=lambda: figures(
+            sizes, beta, arms, found, shown, test.labels[mapped], len(train.labels)
+        ),
         captions={
             "labels": "Test accuracy of the linear probe against the number of labels. Bands are one std over seeds.",
             "latent_size": "Against the size of the code: what 100 labels tell, and what clusters find without any.",
@@ -146,23 +189,44 @@ def conclude(
 def columns(num_labels: int) -> list[str]:
     """The names of the numbers, in the order of the table."""
     counts = [*[f"{num:,} labels" for num in FEW if num < num_labels], "all labels"]
-    kinds = [f"{kind}, {count}" for kind in ("linear", "neighbours") for count in counts]
-    return kinds + [f"{kind} {name}" for kind in ("k-means", "mixture") for name in probes.Clustering._fields]
+    kinds = [
+        f"{kind}, {count}" for kind in ("linear", "neighbours") for count in counts
+    ]
+    return kinds + [
+        f"{kind} {name}"
+        for kind in ("k-means", "mixture")
+        for name in probes.Clustering._fields
+    ]
 
 
-def measure(codes: list[np.ndarray], labels: list[np.ndarray], *, mixture: bool = True) -> dict[str, float]:
+def measure(
+    codes: list[np.ndarray], labels: list[np.ndarray], *, mixture: bool = True
+) -> dict[str, float]:
     """Every number of training and test codes; NaN of the mixture where it is left out."""
     (train, test), (train_labels, test_labels) = codes, labels
     numbers = {}
-    for kind, probe in {"linear": probes.linear_accuracy, "neighbours": probes.neighbour_accuracy}.items():
+    for kind, probe in {
+        "linear": probes.linear_accuracy,
+        "neighbours": probes.neighbour_accuracy,
+    }.items():
         for num in [num for num in FEW if num < len(train)]:
-            draws = [probes.stratified(seed, train_labels, num) for seed in range(DRAWS)]
+            draws = [
+                probes.stratified(seed, train_labels, num) for seed in range(DRAWS)
+            ]
             numbers[f"{kind}, {num:,} labels"] = float(
-                np.mean([probe(train[some], train_labels[some], test, test_labels) for some in draws])
+                np.mean(
+                    [
+                        probe(train[some], train_labels[some], test, test_labels)
+                        for some in draws
+                    ]
+                )
             )
         numbers[f"{kind}, all labels"] = probe(train, train_labels, test, test_labels)
     some = train[np.linspace(0, len(train) - 1, min(CLUSTERED, len(train))).astype(int)]
-    for kind, cluster in {"k-means": probes.k_means, "mixture": probes.gaussian_mixture}.items():
+    for kind, cluster in {
+        "k-means": probes.k_means,
+        "mixture": probes.gaussian_mixture,
+    }.items():
         if kind == "mixture" and not mixture:
             agreed = probes.Clustering(np.nan, np.nan, np.nan)
         else:
@@ -173,7 +237,10 @@ def measure(codes: list[np.ndarray], labels: list[np.ndarray], *, mixture: bool 
 
 def _alone(numbers: dict[str, float]) -> dict[str, Any]:
     """Of what has no seeds."""
-    return {name: evaluation.over_seeds(np.array([value])) for name, value in numbers.items()}
+    return {
+        name: evaluation.over_seeds(np.array([value]))
+        for name, value in numbers.items()
+    }
 
 
 def _cell(numbers: Mapping[str, Any], name: str) -> str:
@@ -195,13 +262,21 @@ def figures(
     def values(rows: list[str], name: str) -> np.ndarray:
         return np.array([found[row][name]["values"] for row in rows], float)
 
-    latents, components = [f"{size} latents" for size in sizes], [f"{size} components" for size in sizes]
-    codes = {"VAE, 20 latents": latents[sizes.index(BETA_SIZE)], "20 components": components[sizes.index(BETA_SIZE)]}
+    latents, components = (
+        [f"{size} latents" for size in sizes],
+        [f"{size} components" for size in sizes],
+    )
+    codes = {
+        "VAE, 20 latents": latents[sizes.index(BETA_SIZE)],
+        "20 components": components[sizes.index(BETA_SIZE)],
+    }
     drawn = {
         "labels": plots.curves(
             counts,
             {
-                label: np.array([found[row][name]["values"] for name in probe_names], float)
+                label: np.array(
+                    [found[row][name]["values"] for name in probe_names], float
+                )
                 for label, row in (codes | {PIXELS: PIXELS}).items()
             },
             xlabel="labels",
@@ -212,7 +287,10 @@ def figures(
             sizes,
             {
                 f"{kind}: {what}": values(rows, name)
-                for what, name in {"100 labels": probe_names[0], "mixture": "mixture accuracy"}.items()
+                for what, name in {
+                    "100 labels": probe_names[0],
+                    "mixture": "mixture accuracy",
+                }.items()
                 for kind, rows in {"VAE": latents, "components": components}.items()
             },
             xlabel="dimensions of the code",
@@ -220,10 +298,16 @@ def figures(
             log_x=True,
         ),
     }
-    by_beta = {beta: f"{BETA_SIZE} latents"} | {float(arm.split()[1]): arm for arm in arms if arm.startswith("beta")}
+    by_beta = {beta: f"{BETA_SIZE} latents"} | {
+        float(arm.split()[1]): arm for arm in arms if arm.startswith("beta")
+    }
     if len(by_beta) > 1:
         rows = [by_beta[beta] for beta in sorted(by_beta)]
-        names = {"100 labels": probe_names[0], "all labels": probe_names[-1], "mixture": "mixture accuracy"}
+        names = {
+            "100 labels": probe_names[0],
+            "all labels": probe_names[-1],
+            "mixture": "mixture accuracy",
+        }
         drawn["beta"] = plots.curves(
             sorted(by_beta),
             {label: values(rows, name) for label, name in names.items()},
@@ -233,7 +317,9 @@ def figures(
         )
     maps = probes.planar(0, shown["VAE"])
     panels = {f"{name} of {BETA_SIZE} latents": points for name, points in maps.items()}
-    panels[f"t-SNE of {BETA_SIZE} components"] = probes.planar(0, shown["components"])["t-SNE"]
+    panels[f"t-SNE of {BETA_SIZE} components"] = probes.planar(0, shown["components"])[
+        "t-SNE"
+    ]
     drawn["maps"] = plots.scatter(panels, labels)
     return drawn
 

@@ -1,16 +1,21 @@
-"""How good samples are, beside how likely the data: fidelity and diversity of prior draws, in a classifier's features.
+"""How good samples are, beside how likely the data: fidelity and diversity of prior
+draws, in a classifier's features.
 
-The main job's VAE at two latent sizes and three weights of the KL. Of each: the test NLL; and of images decoded from
-the prior, at the prior's own temperature and a lower one, and of reconstructions, how far their set is from the set of
-real test images. The space is the last hidden layer of a classifier trained here on grey training images. Decoded means
-are held against grey test images, draws of binary pixels against the test images binarised once. A row of real training
-images, treated likewise, says what a perfect model would have.
+The main job's VAE at two latent sizes and three weights of the KL. Of each: the test
+NLL; and of images decoded from the prior, at the prior's own temperature and a lower
+one, and of reconstructions, how far their set is from the set of real test images. The
+space is the last hidden layer of a classifier trained here on grey training images.
+Decoded means are held against grey test images, draws of binary pixels against the test
+images binarised once. A row of real training images, treated likewise, says what a
+perfect model would have.
 
-A likelihood and these numbers answer different questions: a blurred decode costs little likelihood.
+A likelihood and these numbers answer different questions: a blurred decode costs little
+likelihood.
 
-Papers: Kynkaanniemi et al. 2019 (precision, recall), Naeem et al. 2020 (density, coverage), Heusel et al. 2017 (the
-Frechet distance, there in the features of another network, so that no figure of it compares with one here).
-Command: python -m experiments.sample_quality --num-seeds 3
+Papers: Kynkaanniemi et al. 2019 (precision, recall), Naeem et al. 2020 (density,
+coverage), Heusel et al. 2017 (the Frechet distance, there in the features of another
+network, so that no figure of it compares with one here). Command: python -m
+experiments.sample_quality --num-seeds 3
 """
 
 import dataclasses
@@ -36,13 +41,26 @@ ABOUT = run.About(
 )
 
 # Latent size and weight of the KL.
-ARMS = {"2 latents": (2, 1.0), "20 latents": (20, 1.0), "beta 0.5": (20, 0.5), "beta 4": (20, 4.0)}
+ARMS = {
+    "2 latents": (2, 1.0),
+    "20 latents": (20, 1.0),
+    "beta 0.5": (20, 0.5),
+    "beta 4": (20, 4.0),
+}
 TEMPERATURE = 0.7
-SAMPLES, TRAINING_KEY = 600, 779  # a stream of the run's key; of the binarised training images
+SAMPLES, TRAINING_KEY = (
+    600,
+    779,
+)  # a stream of the run's key; of the binarised training images
 SHOWN = 12
 DIGITS = {"precision": 3, "recall": 3, "density": 3, "coverage": 3, "frechet": 2}
 HEADER = ("images", "precision", "recall", "density", "coverage", "Fréchet distance")
-MEANS, COOL, RECONSTRUCTED, DRAWN = "prior, means", f"prior at {TEMPERATURE}, means", "reconstructions", "prior, draws"
+MEANS, COOL, RECONSTRUCTED, DRAWN = (
+    "prior, means",
+    f"prior at {TEMPERATURE}, means",
+    "reconstructions",
+    "prior, draws",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +74,22 @@ class Config(mnist.Config):
 def make_experiment(config: Config) -> run.Comparison:
     train, test = run.load(config)
     if train.labels is None or train.labels.ndim != 1:
-        raise run.UsageError(f"--data {config.data} has no classes, which the judging classifier needs.")
+        raise run.UsageError(
+            f"--data {config.data} has no classes, which the judging classifier needs."
+        )
     if not 10 <= config.num_images <= len(test.images):
-        raise run.UsageError(f"--num-images is {config.num_images}; give 10 to {len(test.images)}, the test images.")
+        raise run.UsageError(
+            f"--num-images is {config.num_images}; give 10 to {len(test.images)}, the "
+            "test images."
+        )
     if (config.latent_size, config.beta) != (Config.latent_size, Config.beta):
-        raise run.UsageError("--latent-size and --beta are those of the arms here; leave them out.")
+        raise run.UsageError(
+            "--latent-size and --beta are those of the arms here; leave them out."
+        )
     arms = {
-        name: mnist.make_experiment(dataclasses.replace(config, latent_size=latent_size, beta=beta))
+        name: mnist.make_experiment(
+            dataclasses.replace(config, latent_size=latent_size, beta=beta)
+        )
         for name, (latent_size, beta) in ARMS.items()
     }
     return run.Comparison(arms, partial(conclude, config.num_images, arms, train, test))
@@ -81,32 +108,56 @@ def conclude(
     del history
     judging = classifier.train(train)
     check_interrupts()
-    # Evenly from the whole set: the halves of the digits' test set are of different writers.
+    # Evenly from the whole set: the halves of the digits' test set are of different
+    # writers.
     real, others = (_evenly(part, num_images) for part in (test, train))
     binary = mnist.binarize_once(mnist.TEST_KEY, real.images)
-    targets = {False: np.asarray(classifier.intensities(real.images)), True: np.asarray(binary)}
-    features = {is_drawn: np.asarray(judging.features(images)) for is_drawn, images in targets.items()}
+    targets = {
+        False: np.asarray(classifier.intensities(real.images)),
+        True: np.asarray(binary),
+    }
+    features = {
+        is_drawn: np.asarray(judging.features(images))
+        for is_drawn, images in targets.items()
+    }
     held_out = {
         "training images, grey": (False, classifier.intensities(others.images)),
-        "training images, binarised": (True, mnist.binarize_once(TRAINING_KEY, others.images)),
+        "training images, binarised": (
+            True,
+            mnist.binarize_once(TRAINING_KEY, others.images),
+        ),
     }
     numbers = {
-        name: {what: evaluation.over_seeds([value]) for what, value in scores(features[drawn], judging, images).items()}
+        name: {
+            what: evaluation.over_seeds([value])
+            for what, value in scores(features[drawn], judging, images).items()
+        }
         for name, (drawn, images) in held_out.items()
     }
     nll, shown = {}, {}
     for arm, experiment in arms.items():
-        nll[arm] = evaluation.over_seeds(evaluation.evaluate(experiment, members, states[arm], check_interrupts)["nll"])
+        nll[arm] = evaluation.over_seeds(
+            evaluation.evaluate(experiment, members, states[arm], check_interrupts)[
+                "nll"
+            ]
+        )
         found: dict[str, list[dict[str, float]]] = {}
         for index in range(members.num):
             sets = decoded(experiment.vae, members.member(states[arm], index), binary)
             for what, images in sets.items():
-                found.setdefault(what, []).append(scores(features[what == DRAWN], judging, images))
+                found.setdefault(what, []).append(
+                    scores(features[what == DRAWN], judging, images)
+                )
             if index == 0:
-                shown[arm] = {what: np.asarray(images[:SHOWN]) for what, images in sets.items()}
+                shown[arm] = {
+                    what: np.asarray(images[:SHOWN]) for what, images in sets.items()
+                }
             check_interrupts()
         for what, each in found.items():
-            numbers[f"{arm}: {what}"] = {name: evaluation.over_seeds([one[name] for one in each]) for name in each[0]}
+            numbers[f"{arm}: {what}"] = {
+                name: evaluation.over_seeds([one[name] for one in each])
+                for name in each[0]
+            }
     accuracies = {
         "grey": judging.accuracy(test),
         "binarised": judging.accuracy(real._replace(images=np.asarray(binary))),
@@ -122,11 +173,15 @@ def conclude(
             "test": numbers,
         },
         headline=", ".join(
-            f"{arm}: coverage {evaluation.text(numbers[f'{arm}: {MEANS}']['coverage'], 2)}" for arm in arms
+            f"{arm}: coverage "
+            f"{evaluation.text(numbers[f'{arm}: {MEANS}']['coverage'], 2)}"
+            for arm in arms
         ),
         about=f"{num_images:,} images a set; {classifier.WIDTH} features of a classifier with a test accuracy of "
-        f"{accuracies['grey']:.2%} ({accuracies['binarised']:.2%} of binarised images); means against grey test "
-        f"images, draws against binarised ones; a perfect model has a coverage of {expected:.3f}; "
+        f"{accuracies['grey']:.2%} ({accuracies['binarised']:.2%} of binarised "
+        "images); means against grey test "
+        "images, draws against binarised ones; a perfect model has a coverage of "
+        f"{expected:.3f}; "
         f"{members.describe()}. NLL in nats per example, dynamic binarisation, "
         f"{next(iter(arms.values())).num_samples} samples: "
         + "; ".join(f"{arm} {evaluation.text(value, 2)}" for arm, value in nll.items()),
@@ -145,7 +200,9 @@ def conclude(
 
 
 def decoded(vae: VAE, state: TrainState, xs: Array) -> dict[str, Array]:
-    """The sets of images of one model, as many as there are `xs`, `[num, height, width]` each."""
+    """The sets of images of one model, as many as there are `xs`, `[num, height,
+    width]` each.
+    """
     key = jax.random.fold_in(state.key, SAMPLES)
 
     @jax.jit
@@ -163,7 +220,9 @@ def decoded(vae: VAE, state: TrainState, xs: Array) -> dict[str, Array]:
     return {what: sets[what] for what in (MEANS, COOL, DRAWN, RECONSTRUCTED)}
 
 
-def scores(real_features: np.ndarray, judging: classifier.Classifier, images: Array) -> dict[str, float]:
+def scores(
+    real_features: np.ndarray, judging: classifier.Classifier, images: Array
+) -> dict[str, float]:
     """Every number of a set of images against the features of real ones."""
     features = np.asarray(judging.features(images))
     return {
@@ -178,10 +237,16 @@ def _evenly(data: datasets.Dataset, num: int) -> datasets.Dataset:
     return datasets.Dataset(data.images[indices], data.labels[indices])
 
 
-def samples_figure(shown: Mapping[str, Mapping[str, np.ndarray]], real: Mapping[bool, np.ndarray]) -> Any:
+def samples_figure(
+    shown: Mapping[str, Mapping[str, np.ndarray]], real: Mapping[bool, np.ndarray]
+) -> Any:
     """Rows of real images, then those of every model."""
     rows = {"real, grey": real[False][:SHOWN], "real, binarised": real[True][:SHOWN]}
-    rows |= {f"{arm}: {what}": images for arm, sets in shown.items() for what, images in sets.items()}
+    rows |= {
+        f"{arm}: {what}": images
+        for arm, sets in shown.items()
+        for what, images in sets.items()
+    }
     return plots.image_grid(np.stack(list(rows.values())), row_labels=list(rows))
 
 
@@ -191,7 +256,9 @@ def neighbours_figure(images: np.ndarray, train: datasets.Dataset) -> Any:
     found = vaejax.nearest(images, training)
     pairs = np.stack([images, np.asarray(training[found.indices[:, 0]])])
     labels = [f"{distance:.1f}" for distance in np.asarray(found.distances[:, 0])]
-    return plots.image_grid(pairs, row_labels=["sample", "nearest training image"], column_labels=labels)
+    return plots.image_grid(
+        pairs, row_labels=["sample", "nearest training image"], column_labels=labels
+    )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""A variational autoencoder of sound: log-mel patches of short clips, and the way back to what one can hear.
+"""A variational autoencoder of sound: log-mel patches of short clips, and the way back
+to what one can hear.
 
-A clip becomes the logarithm of its spectrum's magnitudes in mel bands, over time, each band standardised by its mean
-and standard deviation over the training clips. The decoder is a Normal whose mean and variance are both learned, the
-variance bounded below. Nats are of the standardised values and of a density: they may be negative, and are comparable
-only among runs with the same clips, bands and bound. Sounds are made of patches by least squares and the phases of
-Griffin and Lim; the run's folder has them in sounds/, all with the same peak, beside real ones that went that way
-without the model.
+A clip becomes the logarithm of its spectrum's magnitudes in mel bands, over time, each
+band standardised by its mean and standard deviation over the training clips. The
+decoder is a Normal whose mean and variance are both learned, the variance bounded
+below. Nats are of the standardised values and of a density: they may be negative, and
+are comparable only among runs with the same clips, bands and bound. Sounds are made of
+patches by least squares and the phases of Griffin and Lim; the run's folder has them in
+sounds/, all with the same peak, beside real ones that went that way without the model.
 
-The clips are synthesised (plucked strings, tones with harmonics, chirps, bursts of noise), or cut from WAV files.
+The clips are synthesised (plucked strings, tones with harmonics, chirps, bursts of
+noise), or cut from WAV files.
 
-Papers: Kingma & Welling 2014; Griffin & Lim 1984 (phases); Karplus & Strong 1983 (plucked strings).
-Command: python -m experiments.sound
+Papers: Kingma & Welling 2014; Griffin & Lim 1984 (phases); Karplus & Strong 1983
+(plucked strings). Command: python -m experiments.sound
 """
 
 import dataclasses
@@ -60,8 +63,10 @@ CAPTIONS = {
 @dataclasses.dataclass(frozen=True)
 class Config(run.Config):
     data: str = SYNTHESISED
-    """synthesised, or a folder of .wav files, which are mixed down to mono and resampled to 8 kHz. A tenth is the
-    test set: every tenth file by name, of fewer than ten the last one; of a single file, its last clips."""
+    """synthesised, or a folder of .wav files, which are mixed down to mono and
+    resampled to 8 kHz. A tenth is the test set: every tenth file by name, of fewer than
+    ten the last one; of a single file, its last clips.
+    """
     num_clips: int = 4000
     """Clips that are synthesised, the last tenth of them for the test."""
     seconds: float = 0.64
@@ -73,7 +78,9 @@ class Config(run.Config):
     latent_size: int = 32
     """Dimensions of z."""
     hidden_size: int = 256
-    """Width of the dense layers of encoder and decoder; each has two convolutions besides."""
+    """Width of the dense layers of encoder and decoder; each has two convolutions
+    besides.
+    """
     batch_size: int = 64
     """Clips a step."""
     learning_rate: float = 2e-3
@@ -99,23 +106,33 @@ class Clips(NamedTuple):
 
 
 def _tone(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """Harmonics that fall off as a power of their number, all or the odd ones; a vibrato of up to 2%, an attack."""
-    phase = pitch * time + random.uniform(0, 0.02) * pitch * np.sin(12 * np.pi * time) / (12 * np.pi)
+    """Harmonics that fall off as a power of their number, all or the odd ones; a
+    vibrato of up to 2%, an attack.
+    """
+    phase = pitch * time + random.uniform(0, 0.02) * pitch * np.sin(
+        12 * np.pi * time
+    ) / (12 * np.pi)
     slope, odd_only = random.uniform(0.7, 2.5), random.integers(2)
     numbers = np.arange(1, int(audio.RATE / 2 / pitch), 1 + odd_only)[:, None]
-    harmonics = numbers**-slope * np.sin(2 * np.pi * numbers * phase + random.uniform(0, 2 * np.pi, numbers.shape))
+    harmonics = numbers**-slope * np.sin(
+        2 * np.pi * numbers * phase + random.uniform(0, 2 * np.pi, numbers.shape)
+    )
     attack, release = np.exp(random.uniform(np.log([0.01, 0.1]), np.log([0.1, 1.0])))
-    return harmonics.sum(axis=0) * (1 - np.exp(-time / attack)) * np.exp(-time / release)
+    return (
+        harmonics.sum(axis=0) * (1 - np.exp(-time / attack)) * np.exp(-time / release)
+    )
 
 
 def _pluck(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """A burst of noise that goes round a string, neighbours averaged at each turn with the weights that tune it.
+    """A burst of noise that goes round a string, neighbours averaged at each turn with
+    the weights that tune it.
 
     Source: Karplus & Strong 1983; unequal weights: Jaffe & Smith 1983.
     """
     whole, fraction = divmod(audio.RATE / pitch, 1)
     whole = int(whole)
-    # The lowest harmonics fall by 60 dB in that many seconds; the others faster, by the average.
+    # The lowest harmonics fall by 60 dB in that many seconds; the others faster, by the
+    # average.
     seconds = np.exp(random.uniform(np.log(0.3), np.log(3.0)))
     feedback = 10 ** (-3 / (pitch * seconds)) * np.array([1 - fraction, fraction])
     burst = np.zeros(len(time))
@@ -123,11 +140,15 @@ def _pluck(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.nd
     burst[:whole] -= np.mean(burst[:whole])
     brightness = random.uniform(0, 0.8)
     burst = signal.lfilter([1 - brightness], [1, -brightness], burst)
-    return signal.lfilter([1.0], np.concatenate([[1], np.zeros(whole - 1), -feedback]), burst)
+    return signal.lfilter(
+        [1.0], np.concatenate([[1], np.zeros(whole - 1), -feedback]), burst
+    )
 
 
 def _chirp(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """A sine whose frequency moves to another one, by a constant factor each second; the pitch is the first."""
+    """A sine whose frequency moves to another one, by a constant factor each second;
+    the pitch is the first.
+    """
     end = np.exp(random.uniform(np.log(150), np.log(3500)))
     sweep = signal.chirp(time, pitch, time[-1], end, method="logarithmic")
     return sweep * (1 - np.exp(-time / 0.01)) * np.exp(-time / random.uniform(0.2, 2.0))
@@ -144,14 +165,19 @@ KINDS = {"tone": _tone, "pluck": _pluck, "chirp": _chirp, "noise": _noise}
 
 
 def synthesise(num_clips: int, num_samples: int) -> tuple[Clips, np.ndarray]:
-    """The same clips at every call, kind after kind, and their pitches in hertz `[clips]`, log-uniform in 110 to 880.
+    """The same clips at every call, kind after kind, and their pitches in hertz
+    `[clips]`, log-uniform in 110 to 880.
 
-    Clip i depends on its index and `num_samples` alone. Rounded to 16 bits, as a file would have it.
+    Clip i depends on its index and `num_samples` alone. Rounded to 16 bits, as a file
+    would have it.
     """
     kinds, sounds, pitches = list(KINDS.items()), [], []
     for index in range(num_clips):
         random = np.random.default_rng([2, index])
-        pitch, onset = np.exp(random.uniform(np.log(110), np.log(880))), random.integers(0, num_samples // 6)
+        pitch, onset = (
+            np.exp(random.uniform(np.log(110), np.log(880))),
+            random.integers(0, num_samples // 6),
+        )
         time = np.arange(num_samples - onset) / audio.RATE
         sound = kinds[index % len(kinds)][1](random, time, pitch)
         sound = np.pad(sound / np.max(np.abs(sound)), (onset, 0))
@@ -159,7 +185,10 @@ def synthesise(num_clips: int, num_samples: int) -> tuple[Clips, np.ndarray]:
         sounds.append(np.round(sound / np.max(np.abs(sound)) * 32767) / 32767)
         pitches.append(pitch)
     numbers = np.arange(num_clips) % len(kinds)
-    names = [f"{kinds[number][0]}, {pitch:.0f} Hz" for number, pitch in zip(numbers, pitches, strict=True)]
+    names = [
+        f"{kinds[number][0]}, {pitch:.0f} Hz"
+        for number, pitch in zip(numbers, pitches, strict=True)
+    ]
     return Clips(np.asarray(sounds, np.float32), numbers, names), np.asarray(pitches)
 
 
@@ -167,16 +196,22 @@ def load(config: Config) -> tuple[Clips, Clips]:
     """Training and test clips; UsageError where there are too few."""
     num_samples = round(config.seconds * audio.RATE / audio.HOP) * audio.HOP
     if num_samples < audio.WINDOW:
-        raise run.UsageError(f"--seconds is {config.seconds}; give at least {audio.WINDOW / audio.RATE}.")
+        raise run.UsageError(
+            f"--seconds is {config.seconds}; give at least {audio.WINDOW / audio.RATE}."
+        )
     if config.data == SYNTHESISED:
         clips, _ = synthesise(config.num_clips, num_samples)
-        is_test = np.arange(config.num_clips) >= config.num_clips - config.num_clips // 10
+        is_test = (
+            np.arange(config.num_clips) >= config.num_clips - config.num_clips // 10
+        )
     else:
         clips, is_test = _load_folder(Path(config.data), num_samples)
     if np.sum(is_test) < 2 or np.all(is_test):
         raise run.UsageError(
-            f"--data {config.data}: {np.sum(~is_test)} training and {np.sum(is_test)} test clips of "
-            f"{config.seconds} s, and 1 and 2 are the least; give more sound (--num-clips of {SYNTHESISED}), or a "
+            f"--data {config.data}: {np.sum(~is_test)} training and {np.sum(is_test)} "
+            "test clips of "
+            f"{config.seconds} s, and 1 and 2 are the least; give more sound "
+            f"(--num-clips of {SYNTHESISED}), or a "
             "smaller --seconds."
         )
     return _part(clips, ~is_test), _part(clips, is_test)
@@ -184,13 +219,17 @@ def load(config: Config) -> tuple[Clips, Clips]:
 
 def _load_folder(folder: Path, num_samples: int) -> tuple[Clips, np.ndarray]:
     if not folder.is_dir():
-        raise run.UsageError(f"--data is {folder}; give {SYNTHESISED}, or a folder of .wav files.")
+        raise run.UsageError(
+            f"--data is {folder}; give {SYNTHESISED}, or a folder of .wav files."
+        )
     try:
         files = audio.load_folder(folder, num_samples)
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
     kinds = np.repeat(np.arange(len(files)), [len(clips) for _, clips in files])
-    names = [f"{name} ({index + 1})" for name, clips in files for index in range(len(clips))]
+    names = [
+        f"{name} ({index + 1})" for name, clips in files for index in range(len(clips))
+    ]
     if len(files) == 1:
         is_test = np.arange(len(names)) >= len(names) - len(names) // 10
     else:
@@ -199,7 +238,9 @@ def _load_folder(folder: Path, num_samples: int) -> tuple[Clips, np.ndarray]:
 
 
 def _part(clips: Clips, chosen: np.ndarray) -> Clips:
-    names = [name for name, is_chosen in zip(clips.names, chosen, strict=True) if is_chosen]
+    names = [
+        name for name, is_chosen in zip(clips.names, chosen, strict=True) if is_chosen
+    ]
     return Clips(clips.sounds[chosen], clips.kinds[chosen], names)
 
 
@@ -217,11 +258,17 @@ class Scale(NamedTuple):
 
 
 def make_vae(config: Config, shape: tuple[int, int]) -> vaejax.VAE:
-    """Convolutions over time and frequency; the decoder's mean and log-variance of each value are learned."""
+    """Convolutions over time and frequency; the decoder's mean and log-variance of each
+    value are learned.
+    """
     vae = vaejax.gaussian_vae(
         latent_size=config.latent_size,
-        encoder=vaejax.ConvolutionalEncoder(CHANNELS, hidden_sizes=(config.hidden_size,)),
-        decoder=vaejax.ConvolutionalDecoder(shape, 2, CHANNELS[::-1], (config.hidden_size,)),
+        encoder=vaejax.ConvolutionalEncoder(
+            CHANNELS, hidden_sizes=(config.hidden_size,)
+        ),
+        decoder=vaejax.ConvolutionalDecoder(
+            shape, 2, CHANNELS[::-1], (config.hidden_size,)
+        ),
         likelihood=vaejax.normal_head(min_log_variance=MIN_LOG_VARIANCE),
     )
     return networks.in_compute_dtype(config, vae)
@@ -230,21 +277,30 @@ def make_vae(config: Config, shape: tuple[int, int]) -> vaejax.VAE:
 def make_experiment(config: Config) -> run.Experiment:
     train_clips, test_clips = load(config)
     try:
-        train, test = (audio.log_mel(clips.sounds, config.num_bands) for clips in (train_clips, test_clips))
+        train, test = (
+            audio.log_mel(clips.sounds, config.num_bands)
+            for clips in (train_clips, test_clips)
+        )
     except ValueError as error:
         raise run.UsageError(f"--num-bands: {error}") from error
     # A band that never changes, as above a low-pass, has no scale of its own.
     scale = Scale(train.mean(axis=(0, 1)), np.maximum(train.std(axis=(0, 1)), 1e-3))
     train, test = scale.standardise(train), scale.standardise(test)
-    kept, validation = run.hold_out(datasets.Dataset(train, None), config.num_validation)
+    kept, validation = run.hold_out(
+        datasets.Dataset(train, None), config.num_validation
+    )
     vae = make_vae(config, test.shape[1:])
     num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
 
     def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
-        learning_rate = optax.cosine_decay_schedule(hyperparameters["learning_rate"], num_steps)
+        learning_rate = optax.cosine_decay_schedule(
+            hyperparameters["learning_rate"], num_steps
+        )
         loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
         return run.Recipe(
-            loss_fn, optax.adam(learning_rate), {"beta": optax.constant_schedule(hyperparameters["beta"])}
+            loss_fn,
+            optax.adam(learning_rate),
+            {"beta": optax.constant_schedule(hyperparameters["beta"])},
         )
 
     shown = _first_of_each(test_clips.kinds)
@@ -256,9 +312,16 @@ def make_experiment(config: Config) -> run.Experiment:
         batch_size=config.batch_size,
         train=kept.images,
         test=test,
-        data_checksum=datasets.checksum(*(datasets.Dataset(clips.sounds, None) for clips in (train_clips, test_clips))),
+        data_checksum=datasets.checksum(
+            *(
+                datasets.Dataset(clips.sounds, None)
+                for clips in (train_clips, test_clips)
+            )
+        ),
         binarization="none",
-        figures=partial(make_figures, patches, [test_clips.names[index] for index in shown]),
+        figures=partial(
+            make_figures, patches, [test_clips.names[index] for index in shown]
+        ),
         num_samples=config.num_samples,
         validation=None if validation is None else validation.images,
         files=partial(make_sounds, patches, test_clips.sounds[shown]),
@@ -276,7 +339,9 @@ Patches = Callable[[Params, Key], dict[str, np.ndarray]]
 
 
 def remembered(patches: Patches) -> Patches:
-    """The same, computed once for figures and sounds, which ask with the same parameters and key."""
+    """The same, computed once for figures and sounds, which ask with the same
+    parameters and key.
+    """
     last: list[Any] = []
 
     def patches_of(params: Params, key: Key) -> dict[str, np.ndarray]:
@@ -290,7 +355,9 @@ def remembered(patches: Patches) -> Patches:
 def make_patches(
     vae: vaejax.VAE, scale: Scale, originals: np.ndarray, params: Params, key: Key
 ) -> dict[str, np.ndarray]:
-    """What figures show and sounds are made of, log-mel: `[num, frames, bands]`, interpolations `[pairs, ...]`."""
+    """What figures show and sounds are made of, log-mel: `[num, frames, bands]`,
+    interpolations `[pairs, ...]`.
+    """
     pairs = min(2, len(originals) // 2)
     reconstruct_key, sample_key = jax.random.split(key)
 
@@ -298,16 +365,22 @@ def make_patches(
     def decode(params: Params, originals: Array) -> dict[str, Array]:
         starts, ends = originals[0 : 2 * pairs : 2], originals[1 : 2 * pairs : 2]
         return {
-            "reconstructions": vaejax.reconstruct(vae, params, reconstruct_key, originals),
+            "reconstructions": vaejax.reconstruct(
+                vae, params, reconstruct_key, originals
+            ),
             "samples": vaejax.sample(vae, params, sample_key, 2 * SHOWN),
-            "interpolations": jax.vmap(lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, STEPS))(starts, ends),
+            "interpolations": jax.vmap(
+                lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, STEPS)
+            )(starts, ends),
         }
 
     made = {"real": originals} | jax.device_get(decode(params, jnp.asarray(originals)))
     return {name: scale.restore(patch) for name, patch in made.items()}
 
 
-def make_sounds(patches: Patches, real: np.ndarray, params: Params, key: Key) -> dict[str, bytes]:
+def make_sounds(
+    patches: Patches, real: np.ndarray, params: Params, key: Key
+) -> dict[str, bytes]:
     """A file of each kind of patch, and of the real clips as they are."""
     made = patches(params, key)
     again = partial(audio.resynthesise, num_samples=real.shape[1])
@@ -326,7 +399,10 @@ def make_figures(
 ) -> Mapping[str, Any]:
     made = patches(params, key)
     steps = [f"t = {step:.1f}" for step in np.linspace(0, 1, STEPS)]
-    ends = [f"{names[2 * row]}\nto {names[2 * row + 1]}" for row in range(len(made["interpolations"]))]
+    ends = [
+        f"{names[2 * row]}\nto {names[2 * row + 1]}"
+        for row in range(len(made["interpolations"]))
+    ]
     return {
         "learning_curves": figures.learning_curves(history),
         "reconstructions": spectrograms(
@@ -334,17 +410,32 @@ def make_figures(
             row_labels=("real", "reconstruction"),
             column_labels=names,
         ),
-        "samples": spectrograms(made["samples"].reshape(2, SHOWN, *made["samples"].shape[1:])),
-        "interpolations": spectrograms(made["interpolations"], row_labels=ends, column_labels=steps),
+        "samples": spectrograms(
+            made["samples"].reshape(2, SHOWN, *made["samples"].shape[1:])
+        ),
+        "interpolations": spectrograms(
+            made["interpolations"], row_labels=ends, column_labels=steps
+        ),
     }
 
 
-def spectrograms(patches: np.ndarray, *, row_labels: Sequence[str] = (), column_labels: Sequence[str] = ()) -> Figure:
-    """Log-mel patches `[rows, columns, frames, bands]` in decibels of one scale, over time and frequency."""
+def spectrograms(
+    patches: np.ndarray,
+    *,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+) -> Figure:
+    """Log-mel patches `[rows, columns, frames, bands]` in decibels of one scale, over
+    time and frequency.
+    """
     decibels = 20 / np.log(10) * patches
     num_rows, num_columns, frames, bands = decibels.shape
-    figure = Figure(figsize=(1.45 * num_columns + 1.6, 1.5 * num_rows + 0.7), layout="constrained")
-    grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
+    figure = Figure(
+        figsize=(1.45 * num_columns + 1.6, 1.5 * num_rows + 0.7), layout="constrained"
+    )
+    grid = figure.subplots(
+        num_rows, num_columns, sharex=True, sharey=True, squeeze=False
+    )
     top = decibels.max()
     # Bands are where their peaks are: band b covers b to b + 1.
     hertz = np.array([125, 250, 500, 1000, 2000, 3500])

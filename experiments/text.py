@@ -1,12 +1,15 @@
-"""A variational autoencoder of sentences, its collapse, and the cure; beside the same decoder without a latent.
+"""A variational autoencoder of sentences, its collapse, and the cure; beside the same
+decoder without a latent.
 
-Three models with one decoder, trained and stopped alike: the VAE with the cure (free bits and, if asked for, warm-up
-and word dropout); the plain VAE, whose decoder learns to do without z (posterior collapse: its KL falls to nothing);
-and the language model, which never had one. Beside them an interpolated trigram. Sentences are the verses of the King
-James Bible in subwords, those of fewer than --length tokens; likelihoods are of whole sentences, their end included.
+Three models with one decoder, trained and stopped alike: the VAE with the cure (free
+bits and, if asked for, warm-up and word dropout); the plain VAE, whose decoder learns
+to do without z (posterior collapse: its KL falls to nothing); and the language model,
+which never had one. Beside them an interpolated trigram. Sentences are the verses of
+the King James Bible in subwords, those of fewer than --length tokens; likelihoods are
+of whole sentences, their end included.
 
-Papers: Bowman et al. 2016, "Generating sentences from a continuous space"; free bits: Kingma et al. 2016.
-Command: python -m experiments.text
+Papers: Bowman et al. 2016, "Generating sentences from a continuous space"; free bits:
+Kingma et al. 2016. Command: python -m experiments.text
 """
 
 import dataclasses
@@ -46,13 +49,18 @@ class Config(run.Config):
     data: str = "king_james"
     """king_james (bundled), or a text file of one sentence a line."""
     epochs: int = 8
-    """Passes over the training sentences; the learning rate decays to zero over them."""
+    """Passes over the training sentences; the learning rate decays to zero over them.
+    """
     num_validation: int = 1000
     """Sentences, of those held out for it, on which training is stopped early."""
     patience: int | None = 3
-    """Stop after that many epochs without a smaller validation loss, and take the best parameters."""
+    """Stop after that many epochs without a smaller validation loss, and take the best
+    parameters.
+    """
     vocabulary: Literal["subwords", "bytes"] = "subwords"
-    """Subwords are learned from the training sentences; bytes need nothing and make long sentences."""
+    """Subwords are learned from the training sentences; bytes need nothing and make
+    long sentences.
+    """
     vocabulary_size: int = 1000
     """Of subwords."""
     length: int = 48
@@ -76,13 +84,17 @@ class Config(run.Config):
     warm_up_epochs: int = 0
     """Epochs over which beta rises from 0 in a straight line, in the cured VAE."""
     word_dropout: float = 0.0
-    """Probability that a token is hidden from the decoder of the cured VAE while it trains; below 1."""
+    """Probability that a token is hidden from the decoder of the cured VAE while it
+    trains; below 1.
+    """
     num_samples: int = 100
     """Importance samples a sentence of the test NLL."""
 
 
 def language_model(*, latent_size: int, length: int, decoder: Any) -> vaejax.VAE:
-    """The decoder of a `sequence_vae` with z held at zero: its ELBO is log p(x), its KL nothing."""
+    """The decoder of a `sequence_vae` with z held at zero: its ELBO is log p(x), its KL
+    nothing.
+    """
     network = vaejax.as_network(decoder)
     zero = jnp.zeros(latent_size)
 
@@ -96,14 +108,18 @@ def language_model(*, latent_size: int, length: int, decoder: Any) -> vaejax.VAE
 
     def decode(params: Params, z: Latent) -> vaejax.Autoregressive:
         del z
-        return vaejax.Autoregressive(jax.tree_util.Partial(network.apply, params, zero), length)
+        return vaejax.Autoregressive(
+            jax.tree_util.Partial(network.apply, params, zero), length
+        )
 
     return vaejax.VAE(init, lambda params, x: standard(params), standard, decode)
 
 
 def make_decoder(config: Config, vocabulary_size: int) -> Any:
     if config.decoder == "recurrent":
-        return vaejax.RecurrentDecoder(vocabulary_size, config.hidden_size // 2, config.hidden_size)
+        return vaejax.RecurrentDecoder(
+            vocabulary_size, config.hidden_size // 2, config.hidden_size
+        )
     return vaejax.CausalConvolutionDecoder(vocabulary_size, config.hidden_size)
 
 
@@ -111,20 +127,30 @@ def cured_loss(config: Config, vae: vaejax.VAE, vocabulary_size: int) -> Callabl
     """Free bits on the whole of z, and word dropout."""
     terms = partial(vaejax.elbo_terms, vae)
     if config.word_dropout:
-        terms = vaejax.with_transform(terms, vaejax.drop_words(config.word_dropout, vocabulary_size))
-    return vaejax.loss_of_means(terms, partial(vaejax.free_bits, minimum=config.free_bits))
+        terms = vaejax.with_transform(
+            terms, vaejax.drop_words(config.word_dropout, vocabulary_size)
+        )
+    return vaejax.loss_of_means(
+        terms, partial(vaejax.free_bits, minimum=config.free_bits)
+    )
 
 
 def load_tokens(config: Config) -> tuple[text.Vocabulary, dict[str, text.Tokens]]:
     """The vocabulary, learned from the training sentences, and every split in it."""
     try:
-        sentences = {split: text.load(config.data, split=split) for split in ("train", "validation", "test")}
+        sentences = {
+            split: text.load(config.data, split=split)
+            for split in ("train", "validation", "test")
+        }
         if config.vocabulary == "bytes":
             vocabulary = text.byte_vocabulary()
         else:
-            vocabulary = text.subword_vocabulary(sentences["train"], config.vocabulary_size)
+            vocabulary = text.subword_vocabulary(
+                sentences["train"], config.vocabulary_size
+            )
         return vocabulary, {
-            split: text.tokenize(lines, vocabulary, config.length) for split, lines in sentences.items()
+            split: text.tokenize(lines, vocabulary, config.length)
+            for split, lines in sentences.items()
         }
     except ValueError as error:
         raise run.UsageError(f"--data {config.data}: {error}") from error
@@ -133,26 +159,40 @@ def load_tokens(config: Config) -> tuple[text.Vocabulary, dict[str, text.Tokens]
 def make_experiment(config: Config) -> run.Comparison:
     _check(config)
     vocabulary, splits = load_tokens(config)
-    train, validation, test = (splits[split].tokens for split in ("train", "validation", "test"))
+    train, validation, test = (
+        splits[split].tokens for split in ("train", "validation", "test")
+    )
     if not config.num_validation or len(test) < 2:
         raise run.UsageError(
-            f"--data {config.data}: {len(test)} test sentences and --num-validation {config.num_validation}; the "
+            f"--data {config.data}: {len(test)} test sentences and --num-validation "
+            f"{config.num_validation}; the "
             "former must be at least 2, the latter at least 1."
         )
     validation = validation[: config.num_validation]
     for split, tokens in splits.items():
-        print(f"{split}: {len(tokens.tokens):,} sentences; {tokens.num_left_out:,} longer ones are left out")
+        print(
+            f"{split}: {len(tokens.tokens):,} sentences; {tokens.num_left_out:,} "
+            "longer ones are left out"
+        )
     num_steps = config.epochs * run.steps_per_epoch(train, config.batch_size)
     decoder = make_decoder(config, vocabulary.size)
-    encoder = vaejax.RecurrentEncoder(vocabulary.size, config.hidden_size // 2, config.hidden_size)
+    encoder = vaejax.RecurrentEncoder(
+        vocabulary.size, config.hidden_size // 2, config.hidden_size
+    )
     sizes = {"latent_size": config.latent_size, "length": config.length}
     vae = vaejax.sequence_vae(**sizes, encoder=encoder, decoder=decoder)
-    beta = schedules.warm_up(config.beta, config.warm_up_epochs * (num_steps // config.epochs))
+    beta = schedules.warm_up(
+        config.beta, config.warm_up_epochs * (num_steps // config.epochs)
+    )
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
 
-    checksum = datasets.checksum(*(datasets.Dataset(tokens, None) for tokens in (train, validation, test)))
+    checksum = datasets.checksum(
+        *(datasets.Dataset(tokens, None) for tokens in (train, validation, test))
+    )
 
-    def experiment(vae: vaejax.VAE, recipe: run.Recipe, num_samples: int) -> run.Experiment:
+    def experiment(
+        vae: vaejax.VAE, recipe: run.Recipe, num_samples: int
+    ) -> run.Experiment:
         return run.Experiment(
             vae=vae,
             recipe=lambda hyperparameters: recipe,
@@ -168,13 +208,20 @@ def make_experiment(config: Config) -> run.Comparison:
         )
 
     plain, without = vae, language_model(**sizes, decoder=decoder)
-    recipe = run.Recipe(cured_loss(config, vae, vocabulary.size), optimizer, {"beta": beta})
+    recipe = run.Recipe(
+        cured_loss(config, vae, vocabulary.size), optimizer, {"beta": beta}
+    )
     arms = {CURED: experiment(vae, recipe, config.num_samples)}
-    for name, model, num_samples in ((PLAIN, plain, config.num_samples), (LANGUAGE_MODEL, without, 1)):
+    for name, model, num_samples in (
+        (PLAIN, plain, config.num_samples),
+        (LANGUAGE_MODEL, without, 1),
+    ):
         loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, model))
         arms[name] = experiment(model, run.Recipe(loss_fn, optimizer), num_samples)
     baseline = trigram.fit(train, validation, vocabulary.size).negative_log_probs(test)
-    return run.Comparison(arms, partial(conclude, arms, vocabulary, float(baseline.mean())))
+    return run.Comparison(
+        arms, partial(conclude, arms, vocabulary, float(baseline.mean()))
+    )
 
 
 def conclude(
@@ -186,11 +233,16 @@ def conclude(
     history: dict[str, list[dict]],
     check_interrupts: Callable[[], None],
 ) -> run.Result:
-    """Every model's numbers, the differences to the language model seed by seed, and what the VAE writes."""
+    """Every model's numbers, the differences to the language model seed by seed, and
+    what the VAE writes.
+    """
     test = arms[CURED].test
-    tokens_a_sentence = float(np.mean([np.sum(sequences.inside(jnp.asarray(row))) for row in test]))
+    tokens_a_sentence = float(
+        np.mean([np.sum(sequences.inside(jnp.asarray(row))) for row in test])
+    )
     numbers = {
-        arm: evaluation.evaluate(experiment, members, states[arm], check_interrupts) for arm, experiment in arms.items()
+        arm: evaluation.evaluate(experiment, members, states[arm], check_interrupts)
+        for arm, experiment in arms.items()
     }
     summaries, rows = {}, []
     for arm, experiment in arms.items():
@@ -200,13 +252,25 @@ def conclude(
         rows.append((arm, *evaluation.cells(summaries[arm], DIGITS)))
     blank = ("",) * 3
     rows.append(
-        ("interpolated trigram", f"{trigram_nll:.2f}", f"{np.exp(trigram_nll / tokens_a_sentence):.2f}", *blank)
+        (
+            "interpolated trigram",
+            f"{trigram_nll:.2f}",
+            f"{np.exp(trigram_nll / tokens_a_sentence):.2f}",
+            *blank,
+        )
     )
     differences = {}
     for arm in (CURED, PLAIN):
         paired = numbers[arm]["nll"] - numbers[LANGUAGE_MODEL]["nll"]
         differences[arm] = evaluation.over_seeds(paired)
-        rows.append((f"{arm} minus {LANGUAGE_MODEL}", evaluation.text(differences[arm], 2, "+"), "", *blank))
+        rows.append(
+            (
+                f"{arm} minus {LANGUAGE_MODEL}",
+                evaluation.text(differences[arm], 2, "+"),
+                "",
+                *blank,
+            )
+        )
     kl = {arm: evaluation.text(summary["kl"], 1) for arm, summary in summaries.items()}
     state = members.first(states[CURED])
     listings = write(arms[CURED].vae, state, test, vocabulary)
@@ -224,7 +288,8 @@ def conclude(
         },
         headline=f"KL {kl[CURED]} nats, and {kl[PLAIN]} without the cure",
         about=f"{len(test):,} test sentences of {tokens_a_sentence:.1f} tokens; {members.describe()}; nats per "
-        f"sentence; the NLL of the VAEs is importance-weighted with {arms[CURED].num_samples} samples, an upper bound; "
+        "sentence; the NLL of the VAEs is importance-weighted with "
+        f"{arms[CURED].num_samples} samples, an upper bound; "
         "perplexity is per token; differences are paired by seed",
         header=("model", "NLL", "perplexity", "KL", "active units", "negative ELBO"),
         rows=rows,
@@ -238,31 +303,55 @@ def conclude(
     )
 
 
-def write(vae: vaejax.VAE, state: TrainState, test: np.ndarray, vocabulary: text.Vocabulary) -> dict[str, list[str]]:
-    """Sentences by the first seed: drawn from the prior, reconstructed, and between two test sentences."""
-    sample_key, first_key, second_key = jax.random.split(jax.random.fold_in(state.key, evaluation.FIGURES), 3)
+def write(
+    vae: vaejax.VAE, state: TrainState, test: np.ndarray, vocabulary: text.Vocabulary
+) -> dict[str, list[str]]:
+    """Sentences by the first seed: drawn from the prior, reconstructed, and between two
+    test sentences.
+    """
+    sample_key, first_key, second_key = jax.random.split(
+        jax.random.fold_in(state.key, evaluation.FIGURES), 3
+    )
     shown = jnp.asarray(test[:SHOWN])
 
     @jax.jit
     def tokens(params: Params) -> dict[str, Array]:
         greedy = {"point": latent.mean, "readout": latent.mode}
         samples = vaejax.sample(vae, params, sample_key, SHOWN, readout=latent.draw)
-        greedy_samples = vaejax.sample(vae, params, first_key, SHOWN, readout=latent.mode)
+        greedy_samples = vaejax.sample(
+            vae, params, first_key, SHOWN, readout=latent.mode
+        )
         reconstructions = vaejax.reconstruct(vae, params, second_key, shown, **greedy)
         pairs = jnp.stack([shown[0::2], shown[1::2]], axis=1)
-        between = jax.vmap(lambda pair: vaejax.interpolate(vae, params, pair[0], pair[1], STEPS, **greedy))(pairs)
-        return {"samples": samples, "greedy": greedy_samples, "reconstructions": reconstructions, "between": between}
+        between = jax.vmap(
+            lambda pair: vaejax.interpolate(
+                vae, params, pair[0], pair[1], STEPS, **greedy
+            )
+        )(pairs)
+        return {
+            "samples": samples,
+            "greedy": greedy_samples,
+            "reconstructions": reconstructions,
+            "between": between,
+        }
 
     written = jax.device_get(tokens(state.params))
-    lines = {name: [text.detokenize(row, vocabulary) for row in written[name]] for name in ("samples", "greedy")}
+    lines = {
+        name: [text.detokenize(row, vocabulary) for row in written[name]]
+        for name in ("samples", "greedy")
+    }
     originals = [text.detokenize(row, vocabulary) for row in test[:SHOWN]]
     listings = {
         "Drawn from the prior, token by token": lines["samples"],
         "Drawn from the prior, the likeliest token at each step": lines["greedy"],
-        "Test sentences, each followed by its reconstruction (the likeliest tokens at the posterior's mean)": [
+        "Test sentences, each followed by its reconstruction (the likeliest tokens at "
+        "the posterior's mean)": [
             line
             for original, row in zip(originals, written["reconstructions"], strict=True)
-            for line in (original, "\N{RIGHTWARDS ARROW} " + text.detokenize(row, vocabulary))
+            for line in (
+                original,
+                "\N{RIGHTWARDS ARROW} " + text.detokenize(row, vocabulary),
+            )
         ],
     }
     for index, path in enumerate(written["between"]):
@@ -276,19 +365,28 @@ def figures(history: dict[str, list[dict]]) -> Mapping[str, Any]:
     with_latents = {arm: history[arm] for arm in (CURED, PLAIN)}
     label = "test negative ELBO (nats per sentence)"
     return {
-        "learning_curves": over_epochs(history, "negative_elbo", ylabel=label, scale_from=1),
+        "learning_curves": over_epochs(
+            history, "negative_elbo", ylabel=label, scale_from=1
+        ),
         "kl": over_epochs(with_latents, "kl", ylabel="test KL (nats per sentence)"),
     }
 
 
 def _check(config: Config) -> None:
     if config.compute_dtype != "float32":
-        raise run.UsageError(f"--compute-dtype {config.compute_dtype}: a decoder of sentences computes in float32.")
+        raise run.UsageError(
+            f"--compute-dtype {config.compute_dtype}: a decoder of sentences computes "
+            "in float32."
+        )
     if config.word_dropout >= 1:
-        raise run.UsageError(f"--word-dropout is {config.word_dropout}; give a probability below 1.")
+        raise run.UsageError(
+            f"--word-dropout is {config.word_dropout}; give a probability below 1."
+        )
     if config.warm_up_epochs >= config.epochs:
         warnings.warn(
-            f"beta rises over {config.warm_up_epochs} epochs and training ends after {config.epochs}", stacklevel=2
+            f"beta rises over {config.warm_up_epochs} epochs and training ends after "
+            f"{config.epochs}",
+            stacklevel=2,
         )
 
 

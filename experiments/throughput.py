@@ -1,11 +1,14 @@
-"""Speed of training on data that stay on disk: streamed from a memory map, beside an epoch of arrays on the device.
+"""Speed of training on data that stay on disk: streamed from a memory map, beside an
+epoch of arrays on the device.
 
-Both run in one process, in turn, round after round, since a shared machine's speed drifts; the ratio of each round is
-what counts. Same model (784-400-20, ReLU, Bernoulli), Adam, a fresh binarisation at each access. The memory map holds
-the bundled digits again and again, shifted and darkened at random; it is written once. A streamed round is the end of
-an epoch, and the drawing of its order is in its time. What was written lately is in the system's page cache, where
-there is room. A set prepared by tensorflow-datasets, where that is installed, stands beside them.
-Command: python -m experiments.throughput --directory DIR
+Both run in one process, in turn, round after round, since a shared machine's speed
+drifts; the ratio of each round is what counts. Same model (784-400-20, ReLU,
+Bernoulli), Adam, a fresh binarisation at each access. The memory map holds the bundled
+digits again and again, shifted and darkened at random; it is written once. A streamed
+round is the end of an epoch, and the drawing of its order is in its time. What was
+written lately is in the system's page cache, where there is room. A set prepared by
+tensorflow-datasets, where that is installed, stands beside them. Command: python -m
+experiments.throughput --directory DIR
 """
 
 import dataclasses
@@ -70,16 +73,24 @@ def write_images(path: Path, num_examples: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     digits = datasets.load("mnist").images
-    images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(num_examples, 28, 28))
-    for start in tqdm(range(0, num_examples, CHUNK), unit="chunk", desc=path.name, dynamic_ncols=True):
+    images = np.lib.format.open_memmap(
+        temporary, mode="w+", dtype=np.uint8, shape=(num_examples, 28, 28)
+    )
+    for start in tqdm(
+        range(0, num_examples, CHUNK), unit="chunk", desc=path.name, dynamic_ncols=True
+    ):
         chosen = np.arange(start, min(start + CHUNK, num_examples))
-        images[chosen[0] : chosen[-1] + 1] = altered(digits[chosen % len(digits)], np.random.default_rng(start))
+        images[chosen[0] : chosen[-1] + 1] = altered(
+            digits[chosen % len(digits)], np.random.default_rng(start)
+        )
     images.flush()
     os.replace(temporary, path)
 
 
 def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each image shifted by up to two pixels, its pixels darkened by up to an eighth; black stays black."""
+    """Each image shifted by up to two pixels, its pixels darkened by up to an eighth;
+    black stays black.
+    """
     shifts = rng.integers(-2, 3, (len(images), 2))
     shifted = np.empty_like(images)
     for shift in np.unique(shifts, axis=0):
@@ -89,18 +100,25 @@ def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def memory_mapped(config: Config) -> np.memmap:
-    """The images in the folder, written if there are none; ValueError where there are others."""
+    """The images in the folder, written if there are none; ValueError where there are
+    others.
+    """
     path = config.directory / "train.npy"
     if not path.exists():
         write_images(path, config.examples)
     images = np.load(path, mmap_mode="r")
     if images.shape != (config.examples, 28, 28) or images.dtype != np.uint8:
-        raise ValueError(f"{path} is {images.dtype} {list(images.shape)}; give --examples {len(images)} or remove it.")
+        raise ValueError(
+            f"{path} is {images.dtype} {list(images.shape)}; give --examples "
+            f"{len(images)} or remove it."
+        )
     return images
 
 
 def prepared_source(config: Config) -> Any:
-    """A data source of tensorflow-datasets over the bundled digits; prepared in the folder if it is not."""
+    """A data source of tensorflow-datasets over the bundled digits; prepared in the
+    folder if it is not.
+    """
     import tensorflow_datasets as tfds
 
     class StreamedDigits(tfds.core.GeneratorBasedBuilder):
@@ -109,10 +127,16 @@ def prepared_source(config: Config) -> Any:
         VERSION = tfds.core.Version(f"1.0.{config.prepared_examples}")
 
         def _info(self) -> tfds.core.DatasetInfo:
-            features = tfds.features.FeaturesDict({"image": tfds.features.Tensor(shape=(28, 28), dtype=np.uint8)})
-            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+            features = tfds.features.FeaturesDict(
+                {"image": tfds.features.Tensor(shape=(28, 28), dtype=np.uint8)}
+            )
+            return tfds.core.DatasetInfo(
+                builder=self, features=features, disable_shuffling=True
+            )
 
-        def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        def _split_generators(
+            self, dl_manager: tfds.download.DownloadManager
+        ) -> dict[str, Iterator]:
             return {"train": self._generate_examples()}
 
         def _generate_examples(self) -> Iterator[tuple[int, dict]]:
@@ -124,23 +148,37 @@ def prepared_source(config: Config) -> Any:
     return builder.as_data_source(split="train")
 
 
-def make_step(pixels_of: Callable[[PyTree], Array] = lambda x: x) -> tuple[PyTree, Callable]:
-    """A state and the step of the main job's model, on examples that hold the pixels somewhere."""
-    vae = vaejax.gaussian_vae(latent_size=20, encoder=vaejax.MLP((400,)), decoder=vaejax.MLP((400,), (28, 28)))
+def make_step(
+    pixels_of: Callable[[PyTree], Array] = lambda x: x,
+) -> tuple[PyTree, Callable]:
+    """A state and the step of the main job's model, on examples that hold the pixels
+    somewhere.
+    """
+    vae = vaejax.gaussian_vae(
+        latent_size=20, encoder=vaejax.MLP((400,)), decoder=vaejax.MLP((400,), (28, 28))
+    )
     objective = vaejax.with_transform(
-        partial(vaejax.negative_elbo, vae), lambda key, x: vaejax.binarize(key, pixels_of(x))
+        partial(vaejax.negative_elbo, vae),
+        lambda key, x: vaejax.binarize(key, pixels_of(x)),
     )
     optimizer = optax.adam(1e-3)
     step = vaejax.make_train_step(vaejax.mean_over_batch(objective), optimizer)
-    return vaejax.init_train_state(vae, optimizer, jax.random.key(0), jnp.zeros((28, 28))), step
+    return vaejax.init_train_state(
+        vae, optimizer, jax.random.key(0), jnp.zeros((28, 28))
+    ), step
 
 
 def make_rows(config: Config) -> tuple[dict[str, Program], dict[str, int]]:
     """The program of each row, and the images of a round."""
     state, step = make_step()
     size = config.batch_size
-    resident, images = jax.device_put(datasets.load("mnist").images), memory_mapped(config)
-    streamed = make_streamed_epoch(step, size, steps_per_dispatch=config.steps_per_dispatch)
+    resident, images = (
+        jax.device_put(datasets.load("mnist").images),
+        memory_mapped(config),
+    )
+    streamed = make_streamed_epoch(
+        step, size, steps_per_dispatch=config.steps_per_dispatch
+    )
     num_steps = min(config.steps, len(images) // size)
     first = len(images) // size - num_steps
 
@@ -151,12 +189,19 @@ def make_rows(config: Config) -> tuple[dict[str, Program], dict[str, int]]:
     epoch = jax.jit(vaejax.make_train_epoch(step, size), donate_argnums=0)
     rows = {
         "resident": Program(state, lambda state: epoch(state, resident)),
-        "memory map": Program(make_step()[0], lambda state: end_of_epoch(state, images)),
+        "memory map": Program(
+            make_step()[0], lambda state: end_of_epoch(state, images)
+        ),
     }
     counts = {"resident": len(resident) // size * size, "memory map": num_steps * size}
-    if config.prepared_examples and importlib.util.find_spec("tensorflow_datasets") is not None:
+    if (
+        config.prepared_examples
+        and importlib.util.find_spec("tensorflow_datasets") is not None
+    ):
         state, step = make_step(lambda x: x["image"])
-        prepared = make_streamed_epoch(step, size, steps_per_dispatch=config.steps_per_dispatch)
+        prepared = make_streamed_epoch(
+            step, size, steps_per_dispatch=config.steps_per_dispatch
+        )
         source = prepared_source(config)
         rows["TFDS"] = Program(state, lambda state: prepared(state, source))
         counts["TFDS"] = config.prepared_examples // size * size
@@ -165,12 +210,18 @@ def make_rows(config: Config) -> tuple[dict[str, Program], dict[str, int]]:
 
 @contextmanager
 def peak_anonymous_memory() -> Iterator[Callable[[], int | None]]:
-    """Yields `peak()`, the most bytes of RssAnon seen so far; None where the system does not tell."""
+    """Yields `peak()`, the most bytes of RssAnon seen so far; None where the system
+    does not tell.
+    """
     status, done, seen = Path("/proc/self/status"), threading.Event(), [0]
 
     def watch() -> None:
         while not done.wait(0.02):
-            sizes = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("RssAnon:")]
+            sizes = [
+                line.split()[1]
+                for line in status.read_text().splitlines()
+                if line.startswith("RssAnon:")
+            ]
             seen[0] = max(seen[0], *(int(size) * 1024 for size in sizes), 0)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -189,13 +240,25 @@ def main(config: Config) -> dict[str, Any]:
         rows, counts = make_rows(config)
         seconds = measure(rows, config.rounds).seconds
         memory = peak()
-    speeds = {name: [counts[name] / value for value in values] for name, values in seconds.items()}
-    print(f"784-400-20 Bernoulli VAE, batch {config.batch_size}, {config.rounds} rounds; images per second, and ratio")
+    speeds = {
+        name: [counts[name] / value for value in values]
+        for name, values in seconds.items()
+    }
+    print(
+        f"784-400-20 Bernoulli VAE, batch {config.batch_size}, {config.rounds} rounds; "
+        "images per second, and ratio"
+    )
     resident = speeds["resident"]
-    ratios = {name: [a / b for a, b in zip(values, resident, strict=True)] for name, values in speeds.items()}
+    ratios = {
+        name: [a / b for a, b in zip(values, resident, strict=True)]
+        for name, values in speeds.items()
+    }
     for name, values in speeds.items():
         print(f"  {name:12s}{spread(values, ',.0f'):32s}{spread(ratios[name], '.2f')}")
-    print(f"  peak anonymous memory: {'not measured' if memory is None else f'{memory / 2**30:.2f} GiB'}")
+    print(
+        "  peak anonymous memory: "
+        f"{'not measured' if memory is None else f'{memory / 2**30:.2f} GiB'}"
+    )
     result = {
         "images_per_second": speeds,
         "ratios": ratios,
@@ -213,7 +276,11 @@ def spread(values: list[float], form: str) -> str:
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Config, prog="python -m experiments.throughput", description=__doc__))
+        main(
+            tyro.cli(
+                Config, prog="python -m experiments.throughput", description=__doc__
+            )
+        )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,6 @@
-"""What a tool can check, a tool checks: silent promotions of rank or dtype, and keys used twice, are errors."""
+"""What a tool can check, a tool checks: silent promotions of rank or dtype, and keys
+used twice, are errors.
+"""
 
 import atexit
 import os
@@ -11,12 +13,16 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
-# Nearly all of the tests' time is compilation, and what is compiled here runs for milliseconds.
+# Nearly all of the tests' time is compilation, and what is compiled here runs for
+# milliseconds.
 jax.config.update("jax_disable_most_optimizations", True)
-# Many tests compile what another has compiled: the processes of a session, which inherit its environment, share it.
+# Many tests compile what another has compiled: the processes of a session, which
+# inherit its environment, share it.
 if "VAEJAX_TESTS_COMPILED" not in os.environ:
     os.environ["VAEJAX_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="vaejax-tests-")
-    atexit.register(shutil.rmtree, os.environ["VAEJAX_TESTS_COMPILED"], ignore_errors=True)
+    atexit.register(
+        shutil.rmtree, os.environ["VAEJAX_TESTS_COMPILED"], ignore_errors=True
+    )
 jax.config.update("jax_compilation_cache_dir", os.environ["VAEJAX_TESTS_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

@@ -1,4 +1,6 @@
-"""Checkpoints: bitwise round trips, refusal of what does not fit, and survival of damage."""
+"""Checkpoints: bitwise round trips, refusal of what does not fit, and survival of
+damage.
+"""
 
 import gc
 import shutil
@@ -13,14 +15,25 @@ import pytest
 from vaejax import TrainState, checkpoints
 from vaejax.checkpoints import CheckpointMismatchError
 
-# When one read of a damaged checkpoint fails, orbax abandons the others, and Python reports them so.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# When one read of a damaged checkpoint fails, orbax abandons the others, and Python
+# reports them so.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 
 def make_state(step=0, *, seed=0, impl=None, shape=(30, 40), dtype=np.float32):
     normal = np.random.default_rng([step, seed]).normal
-    params = {"kernel": jnp.asarray(normal(size=shape), dtype), "bias": jnp.asarray(normal(size=40), dtype)}
-    return TrainState(params, optax.adam(1e-3).init(params), jax.random.key(seed, impl=impl), jnp.int32(step))
+    params = {
+        "kernel": jnp.asarray(normal(size=shape), dtype),
+        "bias": jnp.asarray(normal(size=40), dtype),
+    }
+    return TrainState(
+        params,
+        optax.adam(1e-3).init(params),
+        jax.random.key(seed, impl=impl),
+        jnp.int32(step),
+    )
 
 
 @pytest.fixture
@@ -58,15 +71,26 @@ def test_a_state_comes_back_bitwise(tmp_path):
     state = make_state(7)
     checkpoints.save(tmp_path, state, step=7)
     restored = checkpoints.restore(tmp_path, make_state(seed=1))
-    assert checkpoints.digest(restored) == checkpoints.digest(state) != checkpoints.digest(make_state(seed=1))
-    assert type(restored) is TrainState and jax.tree.structure(restored) == jax.tree.structure(state)
+    assert (
+        checkpoints.digest(restored)
+        == checkpoints.digest(state)
+        != checkpoints.digest(make_state(seed=1))
+    )
+    assert type(restored) is TrainState and jax.tree.structure(
+        restored
+    ) == jax.tree.structure(state)
     assert restored.key == jax.random.key(0) and restored.step == 7
-    np.testing.assert_array_equal(jax.random.normal(restored.key), jax.random.normal(state.key))
+    np.testing.assert_array_equal(
+        jax.random.normal(restored.key), jax.random.normal(state.key)
+    )
 
 
 def test_stacked_states_come_back_bitwise(tmp_path):
     def stacked(seeds):
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make_state(seed=seed) for seed in seeds))
+        return jax.tree.map(
+            lambda *leaves: jnp.stack(leaves),
+            *(make_state(seed=seed) for seed in seeds),
+        )
 
     states = stacked(range(3))
     checkpoints.save(tmp_path, states, step=1)
@@ -98,7 +122,9 @@ def test_digest_tells_states_apart():
         {"a": jax.random.key(0, impl="rbg")},
     ]
     assert len({checkpoints.digest(tree) for tree in [state, *others]}) == 7
-    assert checkpoints.digest(jax.tree.map(jnp.asarray, state)) == checkpoints.digest(state)
+    assert checkpoints.digest(jax.tree.map(jnp.asarray, state)) == checkpoints.digest(
+        state
+    )
 
 
 # steps
@@ -108,7 +134,9 @@ def test_the_newest_stay(tmp_path):
     assert checkpoints.steps(tmp_path) == [] and checkpoints.latest(tmp_path) is None
     for step in (5, 10, 15):
         checkpoints.save(tmp_path, make_state(step), step=step)
-    assert checkpoints.steps(tmp_path) == [10, 15] and checkpoints.latest(tmp_path) == 15
+    assert (
+        checkpoints.steps(tmp_path) == [10, 15] and checkpoints.latest(tmp_path) == 15
+    )
     checkpoints.save(tmp_path, make_state(20), step=20, keep=3)
     assert checkpoints.steps(tmp_path) == [10, 15, 20]
     assert checkpoints.restore(tmp_path, make_state()).step == 20
@@ -118,11 +146,16 @@ def test_the_newest_stay(tmp_path):
 def test_a_step_may_be_saved_again(two):
     checkpoints.save(two, make_state(2, seed=9), step=2)
     assert checkpoints.steps(two) == [1, 2]
-    assert checkpoints.digest(checkpoints.restore(two, make_state())) == checkpoints.digest(make_state(2, seed=9))
+    assert checkpoints.digest(
+        checkpoints.restore(two, make_state())
+    ) == checkpoints.digest(make_state(2, seed=9))
 
 
 def test_no_checkpoint_is_a_file_not_found(two, tmp_path_factory):
-    assert checkpoints.steps(two / "absent") == [] and checkpoints.latest(two / "absent") is None
+    assert (
+        checkpoints.steps(two / "absent") == []
+        and checkpoints.latest(two / "absent") is None
+    )
     for directory in (two / "absent", tmp_path_factory.mktemp("empty")):
         with pytest.raises(FileNotFoundError, match="no checkpoint in"):
             checkpoints.restore(directory, make_state())
@@ -154,14 +187,19 @@ def test_whichever_byte_is_damaged_what_comes_back_was_saved(two, tmp_path_facto
     shutil.copytree(two / "2", spare)
     for path in files_of(two, 2):
         flip_a_byte(path)
-        assert checkpoints.digest(checkpoints.restore(two, make_state())) in saved, path.name
+        assert checkpoints.digest(checkpoints.restore(two, make_state())) in saved, (
+            path.name
+        )
         shutil.copy(spare / path.relative_to(two / "2"), path)
 
 
 def test_all_damaged_is_an_error_that_lists_them(two):
     for step in (1, 2):
         flip_a_byte(array_file_of(two, step))
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"can be read: step 2: .*; step 1: ") as error:
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match=r"can be read: step 2: .*; step 1: ") as error,
+    ):
         checkpoints.restore(two, make_state())
     assert not isinstance(error.value, CheckpointMismatchError)
 
@@ -188,14 +226,34 @@ def test_a_half_written_checkpoint_is_not_there(two):
 @pytest.mark.parametrize(
     ("other", "leaf", "there", "here"),
     [
-        (make_state(shape=(31, 40)), r"kernel", r"float32 \[30, 40\]", r"float32 \[31, 40\]"),
+        (
+            make_state(shape=(31, 40)),
+            r"kernel",
+            r"float32 \[30, 40\]",
+            r"float32 \[31, 40\]",
+        ),
         (make_state(dtype=jnp.bfloat16), r"bias", "float32", "bfloat16"),
         (make_state(impl="rbg"), r"\.key", "key<threefry2x32>", "key<rbg>"),
-        (make_state()._replace(extra={"ema": jnp.zeros(2)}), r"\.extra\['ema'\]", "absent", "float32"),
-        (make_state()._replace(opt_state=()), r"\.opt_state", "float32|int32", "absent"),
+        (
+            make_state()._replace(extra={"ema": jnp.zeros(2)}),
+            r"\.extra\['ema'\]",
+            "absent",
+            "float32",
+        ),
+        (
+            make_state()._replace(opt_state=()),
+            r"\.opt_state",
+            "float32|int32",
+            "absent",
+        ),
     ],
     ids=["shape", "dtype", "prng", "more", "less"],
 )
-def test_another_state_is_refused_by_the_name_of_its_leaf(two, other, leaf, there, here):
-    with pytest.raises(CheckpointMismatchError, match=rf"{leaf}.* is ({there}).* there and {here}.* here"):
+def test_another_state_is_refused_by_the_name_of_its_leaf(
+    two, other, leaf, there, here
+):
+    with pytest.raises(
+        CheckpointMismatchError,
+        match=rf"{leaf}.* is ({there}).* there and {here}.* here",
+    ):
         checkpoints.restore(two, other)

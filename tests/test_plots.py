@@ -29,23 +29,42 @@ def test_a_tile_shows_every_channel(channels):
         np.testing.assert_allclose(np.moveaxis(panels, 1, -1), images[0, 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 3, 4, 6, 1), (2, 3, 4, 6, 3), (2, 3, 4, 6, 4)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 4, 6), (2, 3, 4, 6, 1), (2, 3, 4, 6, 3), (2, 3, 4, 6, 4)]
+)
 def test_labels_of_a_grid_stand_at_the_middle_of_their_row_and_column(shape):
-    figure = plots.image_grid(np.zeros(shape), row_labels=["a", "b"], column_labels=["1", "2", "3"], title="grid")
+    figure = plots.image_grid(
+        np.zeros(shape),
+        row_labels=["a", "b"],
+        column_labels=["1", "2", "3"],
+        title="grid",
+    )
     (axes,) = figure.axes
     height, width = 4, 6 * (4 if shape[-1] == 4 and len(shape) == 5 else 1)
-    np.testing.assert_allclose(axes.get_yticks(), [(height - 1) / 2, height + 1 + (height - 1) / 2])
-    np.testing.assert_allclose(axes.get_xticks(), [(width - 1) / 2 + i * (width + 1) for i in range(3)])
+    np.testing.assert_allclose(
+        axes.get_yticks(), [(height - 1) / 2, height + 1 + (height - 1) / 2]
+    )
+    np.testing.assert_allclose(
+        axes.get_xticks(), [(width - 1) / 2 + i * (width + 1) for i in range(3)]
+    )
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "3"]
     assert axes.get_title() == "grid"
 
 
 def test_a_matrix_writes_each_number_in_its_cell():
     values = np.array([[0.123, -0.9], [1.0, 0.0], [-0.5, 0.25]])
-    figure = plots.matrix(values, row_labels="abc", column_labels="xy", label="correlation", title="matrix")
+    figure = plots.matrix(
+        values,
+        row_labels="abc",
+        column_labels="xy",
+        label="correlation",
+        title="matrix",
+    )
     axes = figure.axes[0]
     assert {text.get_position(): text.get_text() for text in axes.texts} == {
-        (column, row): f"{values[row, column]:.2f}" for row in range(3) for column in range(2)
+        (column, row): f"{values[row, column]:.2f}"
+        for row in range(3)
+        for column in range(2)
     }
     np.testing.assert_array_equal(axes.images[0].get_array(), values)
     assert axes.images[0].get_clim() == (-1, 1)
@@ -58,16 +77,26 @@ def test_bars_of_seeds_are_their_mean_with_an_error_of_one_std():
     (axes,) = figure.axes
     assert [bar.get_height() for bar in axes.containers[1]] == [2.0, 4.0]
     segments = axes.containers[0].lines[2][0].get_segments()
-    np.testing.assert_allclose([np.ptp(segment[:, 1]) / 2 for segment in segments], [np.sqrt(2), 0])
-    alone = plots.bars([1.0, 2.0], labels=["a", "b"], xlabel="latent", ylabel="KL (nats)").axes[0]
+    np.testing.assert_allclose(
+        [np.ptp(segment[:, 1]) / 2 for segment in segments], [np.sqrt(2), 0]
+    )
+    alone = plots.bars(
+        [1.0, 2.0], labels=["a", "b"], xlabel="latent", ylabel="KL (nats)"
+    ).axes[0]
     assert [bar.get_height() for bar in alone.patches] == [1.0, 2.0] and not alone.lines
 
 
 @pytest.mark.parametrize("channels", [(), (3,)])
 def test_an_animation_is_a_gif_that_goes_there_and_back(channels):
-    frames = np.stack([np.full((1, 2, 3, 4, *channels), grey) for grey in (-0.1, 0.4, 1.1)])
+    frames = np.stack(
+        [np.full((1, 2, 3, 4, *channels), grey) for grey in (-0.1, 0.4, 1.1)]
+    )
     gif = Image.open(io.BytesIO(plots.animation(frames, seconds=0.2, zoom=3)))
-    assert gif.format == "GIF" and gif.n_frames == 4 and gif.size == (3 * (2 * 4 + 1), 3 * 3)
+    assert (
+        gif.format == "GIF"
+        and gif.n_frames == 4
+        and gif.size == (3 * (2 * 4 + 1), 3 * 3)
+    )
     assert gif.info["duration"] == 200 and gif.info["loop"] == 0
     shades = []
     for frame in range(4):

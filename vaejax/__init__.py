@@ -29,8 +29,18 @@ from vaejax.codes import (
     nearest,
     posterior_moments,
 )
-from vaejax.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, ResidualDecoder, ResidualEncoder
-from vaejax.counts import NegativeBinomial, Poisson, negative_binomial_head, poisson_head
+from vaejax.convolutions import (
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    ResidualDecoder,
+    ResidualEncoder,
+)
+from vaejax.counts import (
+    NegativeBinomial,
+    Poisson,
+    negative_binomial_head,
+    poisson_head,
+)
 from vaejax.datasets import binarize
 from vaejax.discrepancies import (
     CovarianceTerms,
@@ -43,7 +53,12 @@ from vaejax.discrepancies import (
     inverse_multiquadratic_kernel,
     maximum_mean_discrepancy,
 )
-from vaejax.discriminators import DiscriminatorTerms, factor_vae_loss, permute_dimensions, with_discriminator
+from vaejax.discriminators import (
+    DiscriminatorTerms,
+    factor_vae_loss,
+    permute_dimensions,
+    with_discriminator,
+)
 from vaejax.distributions import (
     Bernoulli,
     Categorical,
@@ -67,8 +82,21 @@ from vaejax.estimators import (
 )
 from vaejax.exporting import Exported, export, load_exported
 from vaejax.hamiltonian import hamiltonian_transition
-from vaejax.importance import negative_dreg, negative_miwae, negative_piwae, negative_renyi
-from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, shift, traverse
+from vaejax.importance import (
+    negative_dreg,
+    negative_miwae,
+    negative_piwae,
+    negative_renyi,
+)
+from vaejax.latent import (
+    embed,
+    interpolate,
+    manifold,
+    reconstruct,
+    sample,
+    shift,
+    traverse,
+)
 from vaejax.likelihoods import (
     ContinuousBernoulli,
     Laplace,
@@ -126,7 +154,13 @@ from vaejax.tempering import (
     start_at_posterior,
     start_at_prior,
 )
-from vaejax.training import StepMetrics, TrainState, init_train_state, make_train_epoch, make_train_step
+from vaejax.training import (
+    StepMetrics,
+    TrainState,
+    init_train_state,
+    make_train_epoch,
+    make_train_step,
+)
 from vaejax.weights import jackknife, pareto_k
 
 __version__ = "0.1.0"

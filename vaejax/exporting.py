@@ -1,8 +1,10 @@
-"""A trained VAE as one file that needs none of the code that made it: encode, decode and sample as StableHLO.
+"""A trained VAE as one file that needs none of the code that made it: encode, decode
+and sample as StableHLO.
 
-The file is a zip archive of three programs, as `jax.export` serialises them, and of `description.json`. The parameters
-are in the programs, the batch size is not. Reading it takes jax alone, on any platform it was lowered for; nothing in
-it is Python, and a program that asks to call back into Python, or into anything unknown, is refused.
+The file is a zip archive of three programs, as `jax.export` serialises them, and of
+`description.json`. The parameters are in the programs, the batch size is not. Reading
+it takes jax alone, on any platform it was lowered for; nothing in it is Python, and a
+program that asks to call back into Python, or into anything unknown, is refused.
 """
 
 import hashlib
@@ -26,7 +28,8 @@ from vaejax.latent import Readout, complete, draw, mean, values
 FORMAT = "vaejax export, 1"
 PROGRAMS = ("encode", "decode", "sample")
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-# What programs of JAX call outside XLA: linear algebra, random bits, checks of shapes. No call into Python is of them.
+# What programs of JAX call outside XLA: linear algebra, random bits, checks of shapes.
+# No call into Python is of them.
 _STABLE_CALLS = re.compile(
     r"(lapack|cu|cusolver|cublas|cudnn|hip|hipsolver|hipblas)_\w+|shape_assertion|Sharding|(mhlo|stablehlo)\.\w+"
 )
@@ -35,12 +38,15 @@ _STABLE_CALLS = re.compile(
 class Exported(NamedTuple):
     """The programs of a file.
 
-    Examples are what the model was trained on; one of several arrays is given as any pytree of them and comes back as a
-    tuple. A code is `[dimensions]`, the latent values flattened.
+    Examples are what the model was trained on; one of several arrays is given as any
+    pytree of them and comes back as a tuple. A code is `[dimensions]`, the latent
+    values flattened.
 
     Attributes:
-      encode: `(key, xs [num, *x]) -> codes [num, dimensions]`. The key matters where the point of q(z|x) is a draw.
-      decode: `(key, codes [num, dimensions]) -> xs [num, *x]`. Likewise for the readout of p(x|z).
+      encode: `(key, xs [num, *x]) -> codes [num, dimensions]`. The key matters where
+        the point of q(z|x) is a draw.
+      decode: `(key, codes [num, dimensions]) -> xs [num, *x]`. Likewise for the readout
+        of p(x|z).
       sample: `(key, num) -> xs [num, *x]`, from the prior.
       description: versions, platforms, shapes and dtypes.
     """
@@ -61,13 +67,15 @@ def export(
     readout: Readout = mean,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
-    """Writes encode, decode and sample of a trained model to `path`; `load_exported` reads them.
+    """Writes encode, decode and sample of a trained model to `path`; `load_exported`
+    reads them.
 
     Args:
       vae, params: the model.
       x: one example, for its shapes and dtypes.
       path: of the file; one that exists is replaced, at once or not at all.
-      point, readout: which latent and which example stand for their distributions, as in `vaejax.latent`.
+      point, readout: which latent and which example stand for their distributions, as
+        in `vaejax.latent`.
       platforms: what to lower for.
 
     Raises:
@@ -77,15 +85,30 @@ def export(
     try:
         import flatbuffers  # noqa: F401
     except ImportError as error:
-        raise ImportError("export needs flatbuffers; pip install 'vaejax[export]'.") from error
+        raise ImportError(
+            "export needs flatbuffers; pip install 'vaejax[export]'."
+        ) from error
     (batch,) = jax.export.symbolic_shape("batch")
     functions = _programs(vae, params, x, point, readout)
-    x_leaves = [jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype) for leaf in map(jnp.asarray, jax.tree.leaves(x))]
-    keys = jax.ShapeDtypeStruct((batch, *jax.random.key_data(jax.random.key(0)).shape), jnp.uint32)
+    x_leaves = [
+        jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype)
+        for leaf in map(jnp.asarray, jax.tree.leaves(x))
+    ]
+    keys = jax.ShapeDtypeStruct(
+        (batch, *jax.random.key_data(jax.random.key(0)).shape), jnp.uint32
+    )
     codes = jax.eval_shape(functions["encode"], keys, *x_leaves)
-    arguments = {"encode": (keys, *x_leaves), "decode": (keys, codes), "sample": (keys,)}
+    arguments = {
+        "encode": (keys, *x_leaves),
+        "decode": (keys, codes),
+        "sample": (keys,),
+    }
     programs = {
-        name: bytes(jax.export.export(jax.jit(functions[name]), platforms=platforms)(*arguments[name]).serialize())
+        name: bytes(
+            jax.export.export(jax.jit(functions[name]), platforms=platforms)(
+                *arguments[name]
+            ).serialize()
+        )
         for name in PROGRAMS
     }
     description = {
@@ -95,51 +118,77 @@ def export(
         "key": str(jax.random.key_impl(jax.random.key(0))),
         "dimensions": codes.shape[1],
         "x": [
-            {"path": jax.tree_util.keystr(path), "shape": list(jnp.shape(leaf)), "dtype": str(jnp.asarray(leaf).dtype)}
+            {
+                "path": jax.tree_util.keystr(path),
+                "shape": list(jnp.shape(leaf)),
+                "dtype": str(jnp.asarray(leaf).dtype),
+            }
             for path, leaf in jax.tree.leaves_with_path(x)
         ],
-        "sha256": {name: hashlib.sha256(program).hexdigest() for name, program in programs.items()},
+        "sha256": {
+            name: hashlib.sha256(program).hexdigest()
+            for name, program in programs.items()
+        },
     }
     _write(Path(path), programs, description)
 
 
 def load_exported(path: str | Path) -> Exported:
-    """The programs that `export` wrote. Nothing of the file is run until one of them is called.
+    """The programs that `export` wrote. Nothing of the file is run until one of them is
+    called.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no export, is damaged, or has a program that calls what it must not.
+      ValueError: it is no export, is damaged, or has a program that calls what it must
+        not.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             description = json.loads(archive.read("description.json"))
             programs = {name: archive.read(name) for name in PROGRAMS}
-        form, digests, dimensions = (description[name] for name in ("format", "sha256", "dimensions"))
+        form, digests, dimensions = (
+            description[name] for name in ("format", "sha256", "dimensions")
+        )
         shapes = [(tuple(leaf["shape"]), leaf["dtype"]) for leaf in description["x"]]
     except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is no export of a VAE, or is damaged ({error}); write it again with export."
+            f"{path} is no export of a VAE, or is damaged ({error}); write it again "
+            "with export."
         ) from error
     if form != FORMAT:
-        raise ValueError(f"{path} is of the format {form!r}; write it again with this version, which reads {FORMAT!r}.")
-    exported = {name: _read(path, name, program, digests.get(name)) for name, program in programs.items()}
+        raise ValueError(
+            f"{path} is of the format {form!r}; write it again with this version, "
+            f"which reads {FORMAT!r}."
+        )
+    exported = {
+        name: _read(path, name, program, digests.get(name))
+        for name, program in programs.items()
+    }
 
     def key_data(key: Key, num: int) -> Array:
         if str(jax.random.key_impl(key)) != description["key"]:
-            raise ValueError(f"key is of {jax.random.key_impl(key)}; the export draws with {description['key']}.")
+            raise ValueError(
+                f"key is of {jax.random.key_impl(key)}; the export draws with "
+                f"{description['key']}."
+            )
         return jax.random.key_data(jax.random.split(key, num))
 
     def encode(key: Key, xs: Example) -> Array:
         leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(xs)]
         if [(leaf.shape[1:], str(leaf.dtype)) for leaf in leaves] != shapes:
             given = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
-            raise ValueError(f"encode: xs has {given}; give arrays of {shapes} after one leading axis.")
+            raise ValueError(
+                f"encode: xs has {given}; give arrays of {shapes} after one leading "
+                "axis."
+            )
         return exported["encode"].call(key_data(key, len(leaves[0])), *leaves)
 
     def decode(key: Key, codes: Array) -> Any:
         codes = jnp.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != dimensions:
-            raise ValueError(f"decode: codes has shape {codes.shape}; give [num, {dimensions}].")
+            raise ValueError(
+                f"decode: codes has shape {codes.shape}; give [num, {dimensions}]."
+            )
         return _alone(exported["decode"].call(key_data(key, len(codes)), codes))
 
     def sample(key: Key, num: int) -> Any:
@@ -149,8 +198,12 @@ def load_exported(path: str | Path) -> Exported:
     return Exported(encode, decode, sample, description)
 
 
-def _programs(vae: VAE, params: Params, x: Example, point: Readout, readout: Readout) -> dict[str, Callable]:
-    """Functions of arrays alone: examples as their leaves, codes flattened, keys as their data."""
+def _programs(
+    vae: VAE, params: Params, x: Example, point: Readout, readout: Readout
+) -> dict[str, Callable]:
+    """Functions of arrays alone: examples as their leaves, codes flattened, keys as
+    their data.
+    """
     structure = jax.tree.structure(x)
     wrap = jax.random.wrap_key_data
 
@@ -168,16 +221,25 @@ def _programs(vae: VAE, params: Params, x: Example, point: Readout, readout: Rea
 
     def sample_one(key_data: Array) -> list[Array]:
         z_key, x_key = jax.random.split(wrap(key_data))
-        return jax.tree.leaves(readout(x_key, vae.decode(params, draw(z_key, vae.prior(params)))))
+        return jax.tree.leaves(
+            readout(x_key, vae.decode(params, draw(z_key, vae.prior(params))))
+        )
 
-    return {"encode": jax.vmap(encode_one), "decode": jax.vmap(decode_one), "sample": jax.vmap(sample_one)}
+    return {
+        "encode": jax.vmap(encode_one),
+        "decode": jax.vmap(decode_one),
+        "sample": jax.vmap(sample_one),
+    }
 
 
 def _write(path: Path, programs: dict[str, bytes], description: dict[str, Any]) -> None:
     # In the same folder, so that it can take the place of the old one in a single step.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with (
+            os.fdopen(handle, "wb") as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
             archive.writestr("description.json", json.dumps(description, indent=2))
             for name, program in programs.items():
                 archive.writestr(name, program)
@@ -187,14 +249,22 @@ def _write(path: Path, programs: dict[str, bytes], description: dict[str, Any]) 
         raise
 
 
-def _read(path: str | Path, name: str, program: bytes, digest: str | None) -> jax.export.Exported:
+def _read(
+    path: str | Path, name: str, program: bytes, digest: str | None
+) -> jax.export.Exported:
     if hashlib.sha256(program).hexdigest() != digest:
-        raise ValueError(f"{path} is damaged: {name} is not what was written; write it again with export.")
+        raise ValueError(
+            f"{path} is damaged: {name} is not what was written; write it again with "
+            "export."
+        )
     exported = jax.export.deserialize(bytearray(program))
     called = set(re.findall(r"custom_call @\"?([\w.$-]+)", exported.mlir_module()))
     refused = sorted(call for call in called if not _STABLE_CALLS.fullmatch(call))
     if refused:
-        raise ValueError(f"{path}: {name} calls {', '.join(refused)}, which an export has no need of; do not trust it.")
+        raise ValueError(
+            f"{path}: {name} calls {', '.join(refused)}, which an export has no need "
+            "of; do not trust it."
+        )
     return exported
 
 

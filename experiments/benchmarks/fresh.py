@@ -1,8 +1,10 @@
-"""What the benchmark measures in processes of their own: the start of a program, and devices that share the host.
+"""What the benchmark measures in processes of their own: the start of a program, and
+devices that share the host.
 
-`python -m experiments.fresh first-step DATA STARTED` prints seconds by stage as JSON, and ends. `python -m
-experiments.fresh epochs DATA DEVICES BATCH_SIZE` says "ready", then runs an epoch for every line of its
-input and says "done". Nothing heavy is imported above the functions: importing is part of what is measured.
+`python -m experiments.fresh first-step DATA STARTED` prints seconds by stage as JSON,
+and ends. `python -m experiments.fresh epochs DATA DEVICES BATCH_SIZE` says "ready",
+then runs an epoch for every line of its input and says "done". Nothing heavy is
+imported above the functions: importing is part of what is measured.
 """
 
 import json
@@ -16,11 +18,21 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("start Python", "import", "data and model", "initial state", "trace and lower", "compile", "first step")
+STAGES = (
+    "start Python",
+    "import",
+    "data and model",
+    "initial state",
+    "trace and lower",
+    "compile",
+    "first step",
+)
 
 
 def first_step(data: str, started: float) -> dict[str, float]:
-    """Seconds of each of `STAGES`, from `started` (as `time.time` gives it) to the first finished training step."""
+    """Seconds of each of `STAGES`, from `started` (as `time.time` gives it) to the
+    first finished training step.
+    """
     times = [started, time.time()]
 
     import jax
@@ -32,7 +44,11 @@ def first_step(data: str, started: float) -> dict[str, float]:
     experiment = mnist.make_experiment(mnist.Config(data=data))
     images = jax.device_put(experiment.train[: experiment.batch_size])
     times.append(time.time())
-    init = jax.jit(partial(vaejax.init_train_state, experiment.vae, experiment.own_recipe.optimizer))
+    init = jax.jit(
+        partial(
+            vaejax.init_train_state, experiment.vae, experiment.own_recipe.optimizer
+        )
+    )
     state = jax.block_until_ready(init(jax.random.key(0), experiment.example))
     times.append(time.time())
     step = jax.jit(vaejax.make_train_step(*experiment.own_recipe), donate_argnums=0)
@@ -46,19 +62,26 @@ def first_step(data: str, started: float) -> dict[str, float]:
 
 
 def make_epoch(data: str, num_devices: int, batch_size: int) -> Callable[[], None]:
-    """Runs an epoch at each call, compiled already, its batches laid out over devices that share the host's cores."""
+    """Runs an epoch at each call, compiled already, its batches laid out over devices
+    that share the host's cores.
+    """
     import jax
 
     from experiments import mnist, peers
 
     jax.config.update("jax_num_cpu_devices", num_devices)
-    mesh = jax.make_mesh((num_devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = jax.make_mesh(
+        (num_devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     experiment = mnist.make_experiment(mnist.Config(data=data, batch_size=batch_size))
     state, run_epoch = peers.vaejax_epoch(experiment, batch_sharding=sharding)
     state, losses = jax.block_until_ready(run_epoch(state))
     if len(losses.sharding.device_set) != num_devices:
-        raise RuntimeError(f"the epoch ran on {len(losses.sharding.device_set)} devices, not on {num_devices}.")
+        raise RuntimeError(
+            f"the epoch ran on {len(losses.sharding.device_set)} devices, not on "
+            f"{num_devices}."
+        )
 
     def epoch() -> None:
         nonlocal state
@@ -73,13 +96,18 @@ def command(*arguments: object) -> list[str]:
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's, without a compilation cache unless one is given."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION_CACHE")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("JAX_COMPILATION_CACHE")
+    }
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return inherited | {"PYTHONPATH": path} | variables
 
 
 def run_first_step(data: str, cache: Path | None) -> dict[str, float]:
-    """`first_step` in a fresh process, with JAX's persistent compilation cache where a folder for it is given.
+    """`first_step` in a fresh process, with JAX's persistent compilation cache where a
+    folder for it is given.
 
     Raises:
       RuntimeError: the process failed.
@@ -92,15 +120,22 @@ def run_first_step(data: str, cache: Path | None) -> dict[str, float]:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
     process = subprocess.run(
-        command("first-step", data, time.time()), env=environment(**variables), stdout=subprocess.PIPE, text=True
+        command("first-step", data, time.time()),
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     if process.returncode:
-        raise RuntimeError(f"{' '.join(process.args)} ended with status {process.returncode}.")
+        raise RuntimeError(
+            f"{' '.join(process.args)} ended with status {process.returncode}."
+        )
     return json.loads(process.stdout)
 
 
 @contextmanager
-def workers(data: str, device_counts: Sequence[int], batch_size: int) -> Iterator[Mapping[int, subprocess.Popen]]:
+def workers(
+    data: str, device_counts: Sequence[int], batch_size: int
+) -> Iterator[Mapping[int, subprocess.Popen]]:
     """A process for each count of devices, each compiled and waiting for `run_epoch`."""
     processes: dict[int, subprocess.Popen] = {}
     try:
@@ -130,7 +165,9 @@ def run_epoch(process: subprocess.Popen) -> None:
 
 def _answer(process: subprocess.Popen) -> None:
     if not process.stdout.readline():
-        raise RuntimeError(f"{' '.join(process.args)} ended with status {process.wait()}.")
+        raise RuntimeError(
+            f"{' '.join(process.args)} ended with status {process.wait()}."
+        )
 
 
 def main(what: str, data: str, *arguments: str) -> None:

@@ -1,4 +1,6 @@
-"""A training step in parts: programs that each do one thing more than the one before, from products to the epoch."""
+"""A training step in parts: programs that each do one thing more than the one before,
+from products to the epoch.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,28 +15,40 @@ from vaejax.base import Array, Example, Key, Params, PyTree
 
 
 def programs(config: mnist.Config, experiment: run.Experiment) -> dict[str, Program]:
-    """One epoch each, named after what it adds to the one before; the first is the matrix products alone."""
+    """One epoch each, named after what it adds to the one before; the first is the
+    matrix products alone.
+    """
     vae, images = experiment.vae, peers.in_batches(experiment)
-    binary = jax.jit(jax.vmap(jax.vmap(lambda image: jnp.round(peers.intensities(image[None])[0]))))(images)
+    binary = jax.jit(
+        jax.vmap(jax.vmap(lambda image: jnp.round(peers.intensities(image[None])[0])))
+    )(images)
     binary = binary.reshape(images.shape)
     state = peers.init_state(experiment)
     kept = state._replace(extra=jax.tree.map(jnp.zeros_like, state.params))
-    train_step = partial(vaejax.make_train_step, optimizer=experiment.own_recipe.optimizer)
+    train_step = partial(
+        vaejax.make_train_step, optimizer=experiment.own_recipe.optimizer
+    )
     at_mean = vaejax.mean_over_batch(partial(negative_elbo_at_mean, vae))
     with_noise = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
     return {
         "matrix products": products_alone(peers.layers(config, experiment), binary),
-        "activations, likelihood, KL": over_batches(gradient_step(at_mean), kept, binary),
+        "activations, likelihood, KL": over_batches(
+            gradient_step(at_mean), kept, binary
+        ),
         "optimizer": over_batches(train_step(at_mean), state, binary),
         "posterior noise": over_batches(train_step(with_noise), state, binary),
-        "binarisation": over_batches(train_step(experiment.own_recipe.loss_fn), state, images),
+        "binarisation": over_batches(
+            train_step(experiment.own_recipe.loss_fn), state, images
+        ),
         "shuffle and gather": peers.vaejax_epoch(experiment),
     }
 
 
 def over_batches(step: Callable, state: vaejax.TrainState, batches: Array) -> Program:
     """The step in a `lax.scan` over batches in a fixed order, `[steps, batch, ...]`."""
-    epoch = jax.jit(lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0)
+    epoch = jax.jit(
+        lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0
+    )
 
     def run_epoch(state: PyTree) -> tuple[PyTree, Array]:
         state, metrics = epoch(state, batches)
@@ -45,10 +59,21 @@ def over_batches(step: Callable, state: vaejax.TrainState, batches: Array) -> Pr
 
 
 def products_alone(layers: Sequence[tuple[int, int]], batches: Array) -> Program:
-    """Exactly the matrix products of a step, as the gradient of a network without anything between its layers."""
+    """Exactly the matrix products of a step, as the gradient of a network without
+    anything between its layers.
+    """
     keys = jax.random.split(jax.random.key(0), len(layers))
-    params = [jax.random.normal(key, size) / jnp.sqrt(size[0]) for key, size in zip(keys, layers, strict=True)]
-    state = vaejax.TrainState(params, (), jax.random.key(0), jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
+    params = [
+        jax.random.normal(key, size) / jnp.sqrt(size[0])
+        for key, size in zip(keys, layers, strict=True)
+    ]
+    state = vaejax.TrainState(
+        params,
+        (),
+        jax.random.key(0),
+        jnp.zeros((), jnp.int32),
+        jax.tree.map(jnp.copy, params),
+    )
     return over_batches(gradient_step(linear_loss), state, batches)
 
 
@@ -62,16 +87,26 @@ def linear_loss(params: Params, key: Key, images: Array) -> tuple[Array, tuple]:
 
 
 def gradient_step(loss_fn: Callable) -> Callable:
-    """A step that keeps its gradient in `extra` and changes no parameter: kept, so that it is computed."""
+    """A step that keeps its gradient in `extra` and changes no parameter: kept, so that
+    it is computed.
+    """
 
-    def step(state: vaejax.TrainState, batch: PyTree) -> tuple[vaejax.TrainState, vaejax.StepMetrics]:
-        (loss, terms), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params, state.key, batch)
-        return state._replace(extra=gradient, step=state.step + 1), vaejax.StepMetrics(loss, terms)
+    def step(
+        state: vaejax.TrainState, batch: PyTree
+    ) -> tuple[vaejax.TrainState, vaejax.StepMetrics]:
+        (loss, terms), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, state.key, batch
+        )
+        return state._replace(extra=gradient, step=state.step + 1), vaejax.StepMetrics(
+            loss, terms
+        )
 
     return step
 
 
-def negative_elbo_at_mean(vae: vaejax.VAE, params: Params, key: Key, x: Example) -> tuple[Array, vaejax.ElboTerms]:
+def negative_elbo_at_mean(
+    vae: vaejax.VAE, params: Params, key: Key, x: Example
+) -> tuple[Array, vaejax.ElboTerms]:
     """`negative_elbo` with z the posterior's mean: all of it but the noise."""
     del key
     posterior = vae.encode(params, x)

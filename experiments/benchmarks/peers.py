@@ -1,9 +1,11 @@
-"""The same epoch in other hands: JAX without this library, JAX from a Python loop, NumPyro, PyTorch.
+"""The same epoch in other hands: JAX without this library, JAX from a Python loop,
+NumPyro, PyTorch.
 
-Same model (one hidden layer of ReLU on either side, a Gaussian z, Bernoulli pixels), batch size, images, initial scale,
-Adam with a cosine schedule, and a fresh binarisation at each access, each in its own library's usual way; the loss is
-the negative ELBO in nats, averaged over the batch. NumPyro and PyTorch are the extra `bench`, and are imported where
-they are used.
+Same model (one hidden layer of ReLU on either side, a Gaussian z, Bernoulli pixels),
+batch size, images, initial scale, Adam with a cosine schedule, and a fresh binarisation
+at each access, each in its own library's usual way; the loss is the negative ELBO in
+nats, averaged over the batch. NumPyro and PyTorch are the extra `bench`, and are
+imported where they are used.
 """
 
 import importlib.util
@@ -29,7 +31,9 @@ ONE = Members(seed=0, num_seeds=1)
 NO_ACCELERATOR = "not measured: PyTorch is compared on the CPU only"
 
 
-def programs(config: mnist.Config, experiment: run.Experiment) -> dict[str, Program | str]:
+def programs(
+    config: mnist.Config, experiment: run.Experiment
+) -> dict[str, Program | str]:
     """This library's epoch first, then its peers; in place of one that cannot run, why."""
     rows: dict[str, Program | str] = {
         "vaejax, one program an epoch": vaejax_epoch(experiment),
@@ -42,9 +46,16 @@ def programs(config: mnist.Config, experiment: run.Experiment) -> dict[str, Prog
     if importlib.util.find_spec("numpyro"):
         rows["NumPyro, SVI in a lax.scan"] = numpyro_svi(config, experiment)
     on_cpu = jax.default_backend() == "cpu"
-    for name, loader in (("PyTorch eager, tensors preloaded", False), ("PyTorch eager, DataLoader", True)):
+    for name, loader in (
+        ("PyTorch eager, tensors preloaded", False),
+        ("PyTorch eager, DataLoader", True),
+    ):
         if importlib.util.find_spec("torch"):
-            rows[name] = torch_eager(config, experiment, loader=loader) if on_cpu else NO_ACCELERATOR
+            rows[name] = (
+                torch_eager(config, experiment, loader=loader)
+                if on_cpu
+                else NO_ACCELERATOR
+            )
     return rows
 
 
@@ -54,7 +65,9 @@ def sizes(config: mnist.Config, experiment: run.Experiment) -> tuple[int, int, i
 
 
 def layers(config: mnist.Config, experiment: run.Experiment) -> list[tuple[int, int]]:
-    """`(fan_in, fan_out)` of the four dense layers: two of the encoder, two of the decoder."""
+    """`(fan_in, fan_out)` of the four dense layers: two of the encoder, two of the
+    decoder.
+    """
     pixels, hidden, latent = sizes(config, experiment)
     return [(pixels, hidden), (hidden, 2 * latent), (latent, hidden), (hidden, pixels)]
 
@@ -67,7 +80,10 @@ def intensities(images: Any) -> Any:
 
 def init_state(experiment: run.Experiment) -> vaejax.TrainState:
     return vaejax.init_train_state(
-        experiment.vae, experiment.own_recipe.optimizer, jax.random.key(0), experiment.example
+        experiment.vae,
+        experiment.own_recipe.optimizer,
+        jax.random.key(0),
+        experiment.example,
     )
 
 
@@ -78,15 +94,22 @@ def vaejax_epoch(
     images: PyTree = None,
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> Program:
-    """What the main job runs: a whole epoch, shuffling included, as one program; over all images unless some are given.
+    """What the main job runs: a whole epoch, shuffling included, as one program; over
+    all images unless some are given.
 
     Members train together, as in the main job; batches may be laid out over devices.
     """
     step = vaejax.make_train_step(*experiment.own_recipe)
-    epoch = vaejax.make_train_epoch(step, experiment.batch_size, batch_sharding=batch_sharding)
+    epoch = vaejax.make_train_epoch(
+        step, experiment.batch_size, batch_sharding=batch_sharding
+    )
     compiled = jax.jit(members.lift(epoch), donate_argnums=0)
     images = jax.device_put(experiment.train if images is None else images)
-    init = members.lift(partial(vaejax.init_train_state, experiment.vae, experiment.own_recipe.optimizer))
+    init = members.lift(
+        partial(
+            vaejax.init_train_state, experiment.vae, experiment.own_recipe.optimizer
+        )
+    )
 
     def run_epoch(state: PyTree) -> tuple[PyTree, Array]:
         state, metrics = compiled(state, images)
@@ -96,7 +119,9 @@ def vaejax_epoch(
 
 
 def jitted_steps(experiment: run.Experiment) -> Program:
-    """The usual JAX loop: batches shuffled on the host and put on the device, one jitted step each."""
+    """The usual JAX loop: batches shuffled on the host and put on the device, one
+    jitted step each.
+    """
     step = jax.jit(vaejax.make_train_step(*experiment.own_recipe), donate_argnums=0)
     used = experiment.steps_per_epoch * experiment.batch_size
 
@@ -105,7 +130,9 @@ def jitted_steps(experiment: run.Experiment) -> Program:
         order = np.random.default_rng(number).permutation(len(experiment.train))[:used]
         losses = []
         for indices in order.reshape(-1, experiment.batch_size):
-            train_state, metrics = step(train_state, jax.device_put(experiment.train[indices]))
+            train_state, metrics = step(
+                train_state, jax.device_put(experiment.train[indices])
+            )
             losses.append(metrics.loss)
         return (train_state, number + 1), losses
 
@@ -113,10 +140,14 @@ def jitted_steps(experiment: run.Experiment) -> Program:
 
 
 def plain_scan(config: mnist.Config, experiment: run.Experiment) -> Program:
-    """What one would write without a library: batched products, JAX's own Bernoulli draws, batches in a fixed order."""
+    """What one would write without a library: batched products, JAX's own Bernoulli
+    draws, batches in a fixed order.
+    """
 
     def dense(key: Key, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-        return jax.random.normal(key, (fan_in, fan_out)) / jnp.sqrt(fan_in), jnp.zeros((1, fan_out))
+        return jax.random.normal(key, (fan_in, fan_out)) / jnp.sqrt(fan_in), jnp.zeros(
+            (1, fan_out)
+        )
 
     def negative_elbo(params: PyTree, key: Key, images: Array) -> Array:
         pixel_key, noise_key = jax.random.split(key)
@@ -131,14 +162,26 @@ def plain_scan(config: mnist.Config, experiment: run.Experiment) -> Program:
 
     def step(state: PyTree, images: Array) -> tuple[PyTree, Array]:
         params, opt_state, key, count = state
-        loss, gradient = jax.value_and_grad(negative_elbo)(params, jax.random.fold_in(key, count), images)
+        loss, gradient = jax.value_and_grad(negative_elbo)(
+            params, jax.random.fold_in(key, count), images
+        )
         updates, opt_state = experiment.own_recipe.optimizer.update(gradient, opt_state)
         return (optax.apply_updates(params, updates), opt_state, key, count + 1), loss
 
     keys = jax.random.split(jax.random.key(0), 4)
-    params = [dense(key, *size) for key, size in zip(keys, layers(config, experiment), strict=True)]
-    state = (params, experiment.own_recipe.optimizer.init(params), jax.random.key(1), jnp.zeros((), jnp.int32))
-    epoch = jax.jit(lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0)
+    params = [
+        dense(key, *size)
+        for key, size in zip(keys, layers(config, experiment), strict=True)
+    ]
+    state = (
+        params,
+        experiment.own_recipe.optimizer.init(params),
+        jax.random.key(1),
+        jnp.zeros((), jnp.int32),
+    )
+    epoch = jax.jit(
+        lambda state, batches: jax.lax.scan(step, state, batches), donate_argnums=0
+    )
     batches = in_batches(experiment)
     return Program(state, lambda state: epoch(state, batches))
 
@@ -147,18 +190,26 @@ def in_batches(experiment: run.Experiment) -> Array:
     """The training images in a fixed order, `[steps, batch, ...]`."""
     used = experiment.steps_per_epoch * experiment.batch_size
     images = jax.device_put(experiment.train)[:used]
-    return images.reshape(experiment.steps_per_epoch, experiment.batch_size, *images.shape[1:])
+    return images.reshape(
+        experiment.steps_per_epoch, experiment.batch_size, *images.shape[1:]
+    )
 
 
-def numpyro_model(config: mnist.Config, experiment: run.Experiment) -> tuple[Callable, Callable]:
-    """Model and guide of a batch x, `[batch, pixels]`, after NumPyro's own example of a VAE."""
+def numpyro_model(
+    config: mnist.Config, experiment: run.Experiment
+) -> tuple[Callable, Callable]:
+    """Model and guide of a batch x, `[batch, pixels]`, after NumPyro's own example of a
+    VAE.
+    """
     import numpyro
     from numpyro import distributions as dist
 
     pixels, hidden, latent = sizes(config, experiment)
 
     def dense(size: int) -> tuple[Callable, Callable]:
-        return stax.Dense(size, jax.nn.initializers.lecun_normal(), jax.nn.initializers.zeros)
+        return stax.Dense(
+            size, jax.nn.initializers.lecun_normal(), jax.nn.initializers.zeros
+        )
 
     encoder = stax.serial(dense(hidden), stax.Relu, dense(2 * latent))
     decoder = stax.serial(dense(hidden), stax.Relu, dense(pixels))
@@ -174,30 +225,47 @@ def numpyro_model(config: mnist.Config, experiment: run.Experiment) -> tuple[Cal
         encode = numpyro.module("encoder", encoder, (pixels,))
         mean, log_variance = jnp.split(encode(x), 2, axis=-1)
         with numpyro.handlers.scale(scale=1 / len(x)), numpyro.plate("batch", len(x)):
-            numpyro.sample("z", dist.Normal(mean, jnp.exp(log_variance / 2)).to_event(1))
+            numpyro.sample(
+                "z", dist.Normal(mean, jnp.exp(log_variance / 2)).to_event(1)
+            )
 
     return model, guide
 
 
-def numpyro_svi(config: mnist.Config, experiment: run.Experiment, elbo: str = "TraceMeanField_ELBO") -> Program:
-    """SVI's update in a `lax.scan` over an epoch, the data on the device, batches shuffled there."""
+def numpyro_svi(
+    config: mnist.Config, experiment: run.Experiment, elbo: str = "TraceMeanField_ELBO"
+) -> Program:
+    """SVI's update in a `lax.scan` over an epoch, the data on the device, batches
+    shuffled there.
+    """
     from numpyro import infer
 
     model, guide = numpyro_model(config, experiment)
-    svi = infer.SVI(model, guide, experiment.own_recipe.optimizer, getattr(infer, elbo)())
-    images, used = jax.device_put(experiment.train), experiment.steps_per_epoch * experiment.batch_size
+    svi = infer.SVI(
+        model, guide, experiment.own_recipe.optimizer, getattr(infer, elbo)()
+    )
+    images, used = (
+        jax.device_put(experiment.train),
+        experiment.steps_per_epoch * experiment.batch_size,
+    )
 
     def epoch(state: PyTree, images: Array) -> tuple[PyTree, Array]:
         svi_state, key = state
         key, order_key, pixel_key = jax.random.split(key, 3)
-        order = jax.random.permutation(order_key, len(images))[:used].reshape(-1, experiment.batch_size)
+        order = jax.random.permutation(order_key, len(images))[:used].reshape(
+            -1, experiment.batch_size
+        )
 
         def update(svi_state: PyTree, batch: tuple[Key, Array]) -> tuple[PyTree, Array]:
             key, indices = batch
-            x = jax.random.bernoulli(key, intensities(images[indices])).astype(jnp.float32)
+            x = jax.random.bernoulli(key, intensities(images[indices])).astype(
+                jnp.float32
+            )
             return svi.update(svi_state, x)
 
-        svi_state, losses = jax.lax.scan(update, svi_state, (jax.random.split(pixel_key, len(order)), order))
+        svi_state, losses = jax.lax.scan(
+            update, svi_state, (jax.random.split(pixel_key, len(order)), order)
+        )
         return (svi_state, key), losses
 
     compiled = jax.jit(epoch, donate_argnums=0)
@@ -215,7 +283,12 @@ def torch_networks(config: mnist.Config, experiment: run.Experiment) -> Any:
         nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
         nn.init.zeros_(linear.bias)
     first, second, third, fourth = linears
-    return nn.ModuleList([nn.Sequential(first, nn.ReLU(), second), nn.Sequential(third, nn.ReLU(), fourth)])
+    return nn.ModuleList(
+        [
+            nn.Sequential(first, nn.ReLU(), second),
+            nn.Sequential(third, nn.ReLU(), fourth),
+        ]
+    )
 
 
 def torch_negative_elbo(networks: Any, x: Any) -> Any:
@@ -226,18 +299,26 @@ def torch_negative_elbo(networks: Any, x: Any) -> Any:
     encoder, decoder = networks
     mean, log_variance = encoder(x).chunk(2, dim=1)
     z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
-    cross_entropy = functional.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
+    cross_entropy = functional.binary_cross_entropy_with_logits(
+        decoder(z), x, reduction="sum"
+    )
     kl = 0.5 * torch.sum(mean**2 + log_variance.exp() - log_variance - 1)
     return (cross_entropy + kl) / len(x)
 
 
-def torch_eager(config: mnist.Config, experiment: run.Experiment, *, loader: bool) -> Program:
-    """The usual eager loop with as many threads as PyTorch takes; its state is updated in place."""
+def torch_eager(
+    config: mnist.Config, experiment: run.Experiment, *, loader: bool
+) -> Program:
+    """The usual eager loop with as many threads as PyTorch takes; its state is updated
+    in place.
+    """
     import torch
 
     torch.manual_seed(0)
     networks = torch_networks(config, experiment)
-    optimizer = torch.optim.Adam(networks.parameters(), lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(
+        networks.parameters(), lr=config.learning_rate, fused=True
+    )
     num_steps = config.epochs * experiment.steps_per_epoch
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     images = torch.from_numpy(intensities(experiment.train))
@@ -271,7 +352,9 @@ def _torch_preloaded(images: Any, batch_size: int) -> Callable:
 
 
 def _torch_loader(images: Any, batch_size: int) -> Callable:
-    """A DataLoader in this process over a data set that binarises one image at each access."""
+    """A DataLoader in this process over a data set that binarises one image at each
+    access.
+    """
     import torch
     from torch.utils.data import DataLoader, Dataset
 
@@ -282,5 +365,7 @@ def _torch_loader(images: Any, batch_size: int) -> Callable:
         def __getitem__(self, index: int) -> Any:
             return torch.bernoulli(images[index])
 
-    loader = DataLoader(Binarized(), batch_size=batch_size, shuffle=True, drop_last=True)
+    loader = DataLoader(
+        Binarized(), batch_size=batch_size, shuffle=True, drop_last=True
+    )
     return lambda: iter(loader)

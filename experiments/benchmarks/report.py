@@ -17,7 +17,10 @@ FLOOR = "floor: matrix products alone"
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned, the first to the left."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (header, *rows)]
+    lines = [
+        [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        for row in (header, *rows)
+    ]
     return "\n".join("  " + "  ".join(line).rstrip() for line in lines)
 
 
@@ -28,19 +31,44 @@ def interval(values: Sequence[float], digits: int = 2) -> str:
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    return [f"{row['seconds_median']:.3f}", f"{row['microseconds_a_step']:.0f}", interval(row["ratios"])]
+    return [
+        f"{row['seconds_median']:.3f}",
+        f"{row['microseconds_a_step']:.0f}",
+        interval(row["ratios"]),
+    ]
 
 
 def print_products(products: Sequence[Product], times: Times) -> None:
     """The floor's two ingredients."""
     lines = [
-        [p.name, p.shape, "1", f"{p.flops / 1e6:.1f}", f"{statistics.median(times.rates[p.shape]) / 1e9:.0f}"]
+        [
+            p.name,
+            p.shape,
+            "1",
+            f"{p.flops / 1e6:.1f}",
+            f"{statistics.median(times.rates[p.shape]) / 1e9:.0f}",
+        ]
         for p in products
     ]
-    lines.append(["together", "", str(len(products)), f"{sum(p.flops for p in products) / 1e6:.1f}", ""])
-    print("\nFloor: the matrix products of a step; the rate of each shape by itself is the median over rounds")
+    lines.append(
+        [
+            "together",
+            "",
+            str(len(products)),
+            f"{sum(p.flops for p in products) / 1e6:.1f}",
+            "",
+        ]
+    )
+    print(
+        "\nFloor: the matrix products of a step; the rate of each shape by itself is "
+        "the median over rounds"
+    )
     print(table(["", "rows x inner x columns", "a step", "MFLOP", "GFLOP/s"], lines))
-    large = {shape: rates for shape, rates in times.rates.items() if shape not in {p.shape for p in products}}
+    large = {
+        shape: rates
+        for shape, rates in times.rates.items()
+        if shape not in {p.shape for p in products}
+    }
     for shape, rates in large.items():
         print(f"  {shape}: {statistics.median(rates) / 1e9:.0f} GFLOP/s")
     best = interval([rate / 1e9 for rate in times.best_rates], 0)
@@ -52,23 +80,57 @@ def print_parts(rows: Mapping[str, Mapping[str, Any]]) -> None:
     lines = [[FLOOR, "", "", "", f"{rows[FLOOR]['fastest_microseconds']:.0f}", ""]]
     for name, row in rows.items():
         if name != FLOOR:
-            part = [f"{row['added_microseconds']:.0f}", f"{row['added_microseconds'] / total:.0%}"]
+            part = [
+                f"{row['added_microseconds']:.0f}",
+                f"{row['added_microseconds'] / total:.0%}",
+            ]
             so_far = [f"{row['fastest_microseconds']:.0f}", interval(row["ratios"])]
-            lines.append([f"+ {name}", *part, interval(row["added_by_round"], 0), *so_far])
+            lines.append(
+                [f"+ {name}", *part, interval(row["added_by_round"], 0), *so_far]
+            )
     lines.append(["our epoch", f"{total:.0f}", "100%", "", f"{total:.0f}", ""])
-    print("\nParts of a step, in us: each program does one thing more than the one before; the part is the difference")
-    print("of their fastest rounds, since other work on the machine only adds; noise may leave it below zero")
-    print(table(["", "us", "share", "difference by round", "us so far", "of the floor, by round"], lines))
+    print(
+        "\nParts of a step, in us: each program does one thing more than the one "
+        "before; the part is the difference"
+    )
+    print(
+        "of their fastest rounds, since other work on the machine only adds; noise may "
+        "leave it below zero"
+    )
+    print(
+        table(
+            [
+                "",
+                "us",
+                "share",
+                "difference by round",
+                "us so far",
+                "of the floor, by round",
+            ],
+            lines,
+        )
+    )
 
 
 def print_throughput(what: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    lines = [[name, *cells(row), f"{row['images_a_second']:,.0f}"] for name, row in rows.items()]
-    print(table([what, "seconds", "us a step", "relative, by round", "images/s"], lines))
+    lines = [
+        [name, *cells(row), f"{row['images_a_second']:,.0f}"]
+        for name, row in rows.items()
+    ]
+    print(
+        table([what, "seconds", "us a step", "relative, by round", "images/s"], lines)
+    )
 
 
 def figure(sections: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """The epoch's rows as bars relative to ours, and the parts of a step, whichever were measured."""
-    draws = {name: draw for name, draw in (("epoch", draw_epoch), ("parts", draw_parts)) if name in sections}
+    """The epoch's rows as bars relative to ours, and the parts of a step, whichever
+    were measured.
+    """
+    draws = {
+        name: draw
+        for name, draw in (("epoch", draw_epoch), ("parts", draw_parts))
+        if name in sections
+    }
     heights = [{"epoch": 3.2, "parts": 2.2}[name] for name in draws]
     result = Figure(figsize=(7.2, sum(heights)), layout="constrained")
     axes = result.subplots(len(draws), squeeze=False, height_ratios=heights)[:, 0]
@@ -81,31 +143,64 @@ def figure(sections: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 def draw_epoch(axes: Any, section: Mapping[str, Any]) -> None:
     rows = section["rows"]
-    medians, lows, highs = (np.array([row["ratio"][key] for row in rows.values()]) for key in ("median", "min", "max"))
-    colours = [plots.COLOURS[1 if name == FLOOR else 0 if name.startswith("vaejax") else 5] for name in rows]
+    medians, lows, highs = (
+        np.array([row["ratio"][key] for row in rows.values()])
+        for key in ("median", "min", "max")
+    )
+    colours = [
+        plots.COLOURS[1 if name == FLOOR else 0 if name.startswith("vaejax") else 5]
+        for name in rows
+    ]
     places = np.arange(len(rows))
     axes.barh(places, medians, color=colours, height=0.65)
     axes.errorbar(
-        medians, places, xerr=[medians - lows, highs - medians], fmt="none", ecolor="black", elinewidth=0.8, capsize=2
+        medians,
+        places,
+        xerr=[medians - lows, highs - medians],
+        fmt="none",
+        ecolor="black",
+        elinewidth=0.8,
+        capsize=2,
     )
     for place, row in zip(places, rows.values(), strict=True):
-        axes.text(1.02, place, interval(row["ratios"]), transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+        axes.text(
+            1.02,
+            place,
+            interval(row["ratios"]),
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
     axes.axvline(1, color="black", linewidth=0.6, linestyle=":")
     axes.set_yticks(places, list(rows))
     axes.invert_yaxis()
-    # A single disturbed round would dwarf every bar; the numbers beside them have its length.
+    # A single disturbed round would dwarf every bar; the numbers beside them have its
+    # length.
     axes.set_xlim(0, min(1.05 * highs.max(), 1.5 * medians.max()))
-    axes.set_xlabel("time of an epoch relative to ours: median over rounds, whiskers from min to max", fontsize=8)
+    axes.set_xlabel(
+        "time of an epoch relative to ours: median over rounds, whiskers from min to "
+        "max",
+        fontsize=8,
+    )
     axes.set_title("The same epoch in several hands", fontsize=9)
 
 
 def draw_parts(axes: Any, section: Mapping[str, Any]) -> None:
-    """One stacked bar; a part that noise made negative has no width, and its label says what it was."""
+    """One stacked bar; a part that noise made negative has no width, and its label says
+    what it was.
+    """
     rows = {name: row for name, row in section["rows"].items() if name != FLOOR}
     left = 0.0
     for colour, (name, row) in zip(plots.COLOURS, rows.items(), strict=False):
         added = row["added_microseconds"]
-        axes.barh(0, max(added, 0), left=left, color=colour, label=f"{name}: {added:.0f}", height=0.5)
+        axes.barh(
+            0,
+            max(added, 0),
+            left=left,
+            color=colour,
+            label=f"{name}: {added:.0f}",
+            height=0.5,
+        )
         left += max(added, 0)
     floor = section["rows"][FLOOR]["fastest_microseconds"]
     axes.axvline(floor, color="black", linestyle="--", label=f"floor: {floor:.0f}")
@@ -113,7 +208,13 @@ def draw_parts(axes: Any, section: Mapping[str, Any]) -> None:
     axes.set_ylim(-0.4, 0.4)
     axes.set_xlabel("microseconds a step, of the fastest rounds", fontsize=8)
     axes.set_title("The parts of our step", fontsize=9)
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.35))
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        ncols=2,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.35),
+    )
 
 
 def write_figure(path: Path, drawn: Figure) -> None:

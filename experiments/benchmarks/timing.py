@@ -1,7 +1,8 @@
-"""Times of programs that run in turn, round after round, and what rate of matrix products the machine had meanwhile.
+"""Times of programs that run in turn, round after round, and what rate of matrix
+products the machine had meanwhile.
 
-A shared machine's speed drifts several-fold within minutes. What is compared therefore runs in the same round, and the
-ratios of each round are what counts.
+A shared machine's speed drifts several-fold within minutes. What is compared therefore
+runs in the same round, and the ratios of each round are what counts.
 """
 
 import statistics
@@ -22,7 +23,8 @@ class Program(NamedTuple):
 
     Attributes:
       state: what the first call takes.
-      run: `state -> (state, output)`; of a program that trains, the output is the loss of every step, in nats.
+      run: `state -> (state, output)`; of a program that trains, the output is the loss
+        of every step, in nats.
     """
 
     state: PyTree
@@ -50,7 +52,10 @@ class Times(NamedTuple):
     @property
     def last_losses(self) -> dict[str, float]:
         """The mean loss over the last run's steps, of each program."""
-        return {name: float(np.mean(jax.device_get(output))) for name, output in self.outputs.items()}
+        return {
+            name: float(np.mean(jax.device_get(output)))
+            for name, output in self.outputs.items()
+        }
 
 
 class Product(NamedTuple):
@@ -71,14 +76,24 @@ class Product(NamedTuple):
         return f"{self.rows} x {self.inner} x {self.columns}"
 
 
-def measure(programs: Mapping[str, Program], rounds: int, probe: Callable[[], dict[str, float]] = dict) -> Times:
-    """Every program once a round, in turn, after one round that is not counted; and the probe's rates beside them."""
+def measure(
+    programs: Mapping[str, Program],
+    rounds: int,
+    probe: Callable[[], dict[str, float]] = dict,
+) -> Times:
+    """Every program once a round, in turn, after one round that is not counted; and the
+    probe's rates beside them.
+    """
     states = {name: program.state for name, program in programs.items()}
     times = Times({name: [] for name in programs}, {}, {})
-    for number in tqdm(range(rounds + 1), unit="round", dynamic_ncols=True, leave=False):
+    for number in tqdm(
+        range(rounds + 1), unit="round", dynamic_ncols=True, leave=False
+    ):
         for name, program in programs.items():
             started = time.perf_counter()
-            states[name], times.outputs[name] = jax.block_until_ready(program.run(states[name]))
+            states[name], times.outputs[name] = jax.block_until_ready(
+                program.run(states[name])
+            )
             if number:
                 times.seconds[name].append(time.perf_counter() - started)
         for shape, rate in probe().items():
@@ -88,30 +103,49 @@ def measure(programs: Mapping[str, Program], rounds: int, probe: Callable[[], di
 
 
 def step_products(layers: Sequence[tuple[int, int]], batch_size: int) -> list[Product]:
-    """The matrix products of a training step, for dense layers `(fan_in, fan_out)` of which the first takes the data.
+    """The matrix products of a training step, for dense layers `(fan_in, fan_out)` of
+    which the first takes the data.
 
-    y = x W forward; dW = x^T dy and dx = dy W^T backward, the latter not where x is data.
+    y = x W forward; dW = x^T dy and dx = dy W^T backward, the latter not where x is
+    data.
     """
     products = [Product(f"forward {i} -> {o}", batch_size, i, o) for i, o in layers]
-    products += [Product(f"gradient to the weights {i} -> {o}", i, batch_size, o) for i, o in layers]
-    return products + [Product(f"gradient to the input of {i} -> {o}", batch_size, o, i) for i, o in layers[1:]]
+    products += [
+        Product(f"gradient to the weights {i} -> {o}", i, batch_size, o)
+        for i, o in layers
+    ]
+    return products + [
+        Product(f"gradient to the input of {i} -> {o}", batch_size, o, i)
+        for i, o in layers[1:]
+    ]
 
 
-def make_probe(products: Sequence[Product], calls: int = 3) -> Callable[[], dict[str, float]]:
-    """`probe() -> {shape: FLOP/s}`: the best of a few calls, for large products and for those given."""
+def make_probe(
+    products: Sequence[Product], calls: int = 3
+) -> Callable[[], dict[str, float]]:
+    """`probe() -> {shape: FLOP/s}`: the best of a few calls, for large products and for
+    those given.
+    """
     large = [(1024, 1024, 1024), (2048, 2048, 2048), (512, 1024, 1024)]
     if jax.default_backend() != "cpu":
         large.append((8192, 8192, 8192))
-    shapes = {product.shape: product for product in [*(Product("large", *shape) for shape in large), *products]}
+    shapes = {
+        product.shape: product
+        for product in [*(Product("large", *shape) for shape in large), *products]
+    }
     operands = {
-        shape: (jnp.ones((product.rows, product.inner)), jnp.ones((product.inner, product.columns)))
+        shape: (
+            jnp.ones((product.rows, product.inner)),
+            jnp.ones((product.inner, product.columns)),
+        )
         for shape, product in shapes.items()
     }
     multiply = jax.jit(jnp.matmul)
 
     def probe() -> dict[str, float]:
         return {
-            shape: product.flops / min(seconds_of(multiply, *operands[shape]) for _ in range(calls))
+            shape: product.flops
+            / min(seconds_of(multiply, *operands[shape]) for _ in range(calls))
             for shape, product in shapes.items()
         }
 

@@ -1,6 +1,8 @@
-"""Sound as log-mel patches and back: WAV files, short-time spectra, mel bands, and phases found by Griffin and Lim.
+"""Sound as log-mel patches and back: WAV files, short-time spectra, mel bands, and
+phases found by Griffin and Lim.
 
-Sounds are floating point in [-1, 1] at `RATE`; spectra are scaled so that a sine of amplitude a has magnitude a / 2.
+Sounds are floating point in [-1, 1] at `RATE`; spectra are scaled so that a sine of
+amplitude a has magnitude a / 2.
 """
 
 import io
@@ -17,7 +19,8 @@ from scipy.io import wavfile
 
 RATE = 8000  # samples a second
 WINDOW, HOP = 512, 128  # samples: 64 ms, every 16 ms
-# Of a mel magnitude: 94 dB below the peak of a sine of full scale, and above the rounding noise of 16 bits.
+# Of a mel magnitude: 94 dB below the peak of a sine of full scale, and above the
+# rounding noise of 16 bits.
 FLOOR = 1e-5
 # A clip that never exceeds this share of its file's peak is silence: -40 dB.
 SILENCE = 0.01
@@ -25,7 +28,9 @@ _PAUSE = RATE // 5
 
 
 def hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray:
-    """m = 2595 log10(1 + f / 700). Source: O'Shaughnessy 1987, as the HTK book has it (equation 5.13)."""
+    """m = 2595 log10(1 + f / 700). Source: O'Shaughnessy 1987, as the HTK book has it
+    (equation 5.13).
+    """
     return 2595 * np.log10(1 + np.asarray(hertz) / 700)
 
 
@@ -34,18 +39,23 @@ def mel_to_hertz(mel: np.ndarray | float) -> np.ndarray:
 
 
 def centres(num_bands: int) -> np.ndarray:
-    """The frequencies at which the bands peak, in hertz, `[num_bands]`: equally far apart in mel."""
+    """The frequencies at which the bands peak, in hertz, `[num_bands]`: equally far
+    apart in mel.
+    """
     return mel_to_hertz(np.linspace(0, hertz_to_mel(RATE / 2), num_bands + 2)[1:-1])
 
 
 @cache
 def mel_filterbank(num_bands: int) -> np.ndarray:
-    """Triangles in mel, each of height one and zero at its neighbours' peaks, `[num_bands, frequencies]`.
+    """Triangles in mel, each of height one and zero at its neighbours' peaks,
+    `[num_bands, frequencies]`.
 
-    From 0 Hz to half of `RATE`. Between the first peak and the last, the weights of a frequency sum to one.
+    From 0 Hz to half of `RATE`. Between the first peak and the last, the weights of a
+    frequency sum to one.
 
     Raises:
-      ValueError: there are so many bands that one of them holds no frequency of the spectrum.
+      ValueError: there are so many bands that one of them holds no frequency of the
+        spectrum.
 
     Source: Young et al., The HTK Book, section 5.4.
     """
@@ -53,41 +63,59 @@ def mel_filterbank(num_bands: int) -> np.ndarray:
     edges = np.linspace(0, hertz_to_mel(RATE / 2), num_bands + 2)
     filters = np.maximum(0, 1 - np.abs(mel - edges[1:-1, None]) / (edges[1] - edges[0]))
     if not np.all(np.any(filters > 0, axis=1)):
-        raise ValueError(f"{num_bands} mel bands are more than the spectrum's {len(mel)} frequencies fill; give fewer.")
+        raise ValueError(
+            f"{num_bands} mel bands are more than the spectrum's {len(mel)} "
+            "frequencies fill; give fewer."
+        )
     return filters
 
 
 def frame_times(num_frames: int) -> np.ndarray:
-    """The middles of a patch's frames in seconds, `[num_frames]`; the first lies before the clip."""
+    """The middles of a patch's frames in seconds, `[num_frames]`; the first lies before
+    the clip.
+    """
     return (_transform().p_min + np.arange(num_frames)) * HOP / RATE
 
 
 def log_mel(sounds: np.ndarray, num_bands: int) -> np.ndarray:
     """log max(mel magnitude, FLOOR) of `[..., samples]`: `[..., frames, num_bands]`."""
     magnitudes = np.abs(_transform().stft(sounds))
-    return np.log(np.maximum(mel_filterbank(num_bands) @ magnitudes, FLOOR)).swapaxes(-1, -2)
+    return np.log(np.maximum(mel_filterbank(num_bands) @ magnitudes, FLOOR)).swapaxes(
+        -1, -2
+    )
 
 
 def magnitudes_from_log_mel(patches: np.ndarray, iterations: int = 100) -> np.ndarray:
-    """Non-negative magnitudes m whose mel bands B m are nearest in squares: `[..., frequencies, frames]`.
+    """Non-negative magnitudes m whose mel bands B m are nearest in squares: `[...,
+    frequencies, frames]`.
 
-    By m <- m * (B^T y) / (B^T B m), which starts smooth and stays so, where an active-set method leaves a few spikes
-    a band. Source: Lee & Seung 2001, theorem 1.
+    By m <- m * (B^T y) / (B^T B m), which starts smooth and stays so, where an
+    active-set method leaves a few spikes a band. Source: Lee & Seung 2001, theorem 1.
     """
     mel = np.exp(patches).swapaxes(-1, -2)
     filters = mel_filterbank(mel.shape[-2])
     target = filters.T @ mel
-    magnitudes = target / np.maximum(filters.sum(axis=0), FLOOR)[:, None] / filters.sum(axis=1).mean()
+    magnitudes = (
+        target
+        / np.maximum(filters.sum(axis=0), FLOOR)[:, None]
+        / filters.sum(axis=1).mean()
+    )
     for _ in range(iterations):
-        magnitudes = magnitudes * target / np.maximum(filters.T @ (filters @ magnitudes), 1e-12)
+        magnitudes = (
+            magnitudes * target / np.maximum(filters.T @ (filters @ magnitudes), 1e-12)
+        )
     return magnitudes
 
 
-def griffin_lim(magnitudes: np.ndarray, num_samples: int, iterations: int = 60) -> np.ndarray:
-    """Sounds `[..., num_samples]` whose spectra have about these magnitudes `[..., frequencies, frames]`.
+def griffin_lim(
+    magnitudes: np.ndarray, num_samples: int, iterations: int = 60
+) -> np.ndarray:
+    """Sounds `[..., num_samples]` whose spectra have about these magnitudes `[...,
+    frequencies, frames]`.
 
-    In turn, the sound nearest to a spectrum, and that sound's phases with the magnitudes asked for; from random phases.
-    Source: Griffin & Lim 1984, "Signal estimation from modified short-time Fourier transform", equation 6.
+    In turn, the sound nearest to a spectrum, and that sound's phases with the
+    magnitudes asked for; from random phases. Source: Griffin & Lim 1984, "Signal
+    estimation from modified short-time Fourier transform", equation 6.
     """
     transform = _transform()
     phases = np.random.default_rng(0).uniform(-np.pi, np.pi, magnitudes.shape)
@@ -104,7 +132,9 @@ def resynthesise(patches: np.ndarray, num_samples: int) -> np.ndarray:
 
 
 def wav(sounds: np.ndarray) -> bytes:
-    """Sounds `[num, samples]`, one after another with pauses, as a 16-bit file, all with the same peak."""
+    """Sounds `[num, samples]`, one after another with pauses, as a 16-bit file, all
+    with the same peak.
+    """
     peaks = np.max(np.abs(sounds), axis=1, keepdims=True)
     scaled = np.pad(0.9 * sounds / np.maximum(peaks, FLOOR), ((0, 0), (0, _PAUSE)))
     buffer = io.BytesIO()
@@ -113,22 +143,30 @@ def wav(sounds: np.ndarray) -> bytes:
 
 
 def read_wav(path: Path) -> np.ndarray:
-    """The sound in a file, mixed down to mono, resampled to `RATE`, scaled to a peak of one: float32 `[samples]`.
+    """The sound in a file, mixed down to mono, resampled to `RATE`, scaled to a peak of
+    one: float32 `[samples]`.
 
     Raises:
-      ValueError: the file is no WAV file that SciPy reads, or empty, not finite, or silent; it is named.
+      ValueError: the file is no WAV file that SciPy reads, or empty, not finite, or
+        silent; it is named.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks beside the sound
+            warnings.simplefilter(
+                "ignore", wavfile.WavFileWarning
+            )  # of chunks beside the sound
             rate, samples = wavfile.read(path)
     except (ValueError, OSError, EOFError, struct.error, ZeroDivisionError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); convert it to 16-bit PCM, or remove it.") from error
+        raise ValueError(
+            f"{path} cannot be read ({error}); convert it to 16-bit PCM, or remove it."
+        ) from error
     if samples.dtype == np.uint8:  # whose zero is 128
         samples = samples.astype(np.float64) - 128
     samples = samples.astype(np.float64).reshape(len(samples), -1).mean(axis=1)
     if not np.all(np.isfinite(samples)):
-        raise ValueError(f"{path} holds a sample that is not finite; mend it, or remove it.")
+        raise ValueError(
+            f"{path} holds a sample that is not finite; mend it, or remove it."
+        )
     peak = np.max(np.abs(samples), initial=0)
     if peak == 0:
         raise ValueError(f"{path} is silent; remove it.")
@@ -138,25 +176,33 @@ def read_wav(path: Path) -> np.ndarray:
 
 
 def cut(sound: np.ndarray, num_samples: int) -> np.ndarray:
-    """Whole clips of a sound, one after another and faded, `[clips, num_samples]`, without those that are silent."""
+    """Whole clips of a sound, one after another and faded, `[clips, num_samples]`,
+    without those that are silent.
+    """
     clips = sound[: len(sound) // num_samples * num_samples].reshape(-1, num_samples)
     return fade(clips[np.max(np.abs(clips), axis=1) > SILENCE])
 
 
 def fade(sounds: np.ndarray) -> np.ndarray:
-    """`[..., samples]` that begin and end in silence, within 16 ms: an end that is cut off is heard as a click."""
+    """`[..., samples]` that begin and end in silence, within 16 ms: an end that is cut
+    off is heard as a click.
+    """
     rise = np.sin(np.pi / 2 * np.arange(1, HOP + 1) / (HOP + 1)) ** 2
     window = np.concatenate([rise, np.ones(sounds.shape[-1] - 2 * HOP), rise[::-1]])
     return sounds * window.astype(sounds.dtype)
 
 
 def load_folder(folder: Path, num_samples: int) -> list[tuple[str, np.ndarray]]:
-    """Every `.wav` in a folder and those within it, by name, as (name, clips `[clips, num_samples]`).
+    """Every `.wav` in a folder and those within it, by name, as (name, clips `[clips,
+    num_samples]`).
 
     Raises:
-      ValueError: there is none; or one of them cannot be read, is silent, or is shorter than a clip.
+      ValueError: there is none; or one of them cannot be read, is silent, or is shorter
+        than a clip.
     """
-    files: Sequence[Path] = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".wav")
+    files: Sequence[Path] = sorted(
+        file for file in folder.rglob("*") if file.suffix.lower() == ".wav"
+    )
     if not files:
         raise ValueError(f"{folder} holds no .wav file; give a folder of them.")
     clips = []
@@ -164,13 +210,21 @@ def load_folder(folder: Path, num_samples: int) -> list[tuple[str, np.ndarray]]:
         sound = read_wav(file)
         if len(sound) < num_samples:
             raise ValueError(
-                f"{file} lasts {len(sound) / RATE:.3f} s and a clip {num_samples / RATE:.3f} s; "
+                f"{file} lasts {len(sound) / RATE:.3f} s and a clip "
+                f"{num_samples / RATE:.3f} s; "
                 "give a smaller --seconds, or remove it."
             )
-        clips.append((file.relative_to(folder).with_suffix("").as_posix(), cut(sound, num_samples)))
+        clips.append(
+            (
+                file.relative_to(folder).with_suffix("").as_posix(),
+                cut(sound, num_samples),
+            )
+        )
     return clips
 
 
 @cache
 def _transform() -> signal.ShortTimeFFT:
-    return signal.ShortTimeFFT(signal.windows.hann(WINDOW, sym=False), HOP, RATE, scale_to="magnitude")
+    return signal.ShortTimeFFT(
+        signal.windows.hann(WINDOW, sym=False), HOP, RATE, scale_to="magnitude"
+    )

@@ -1,4 +1,6 @@
-"""Images whose factors of variation are known, all that there are: rendered here, or loaded."""
+"""Images whose factors of variation are known, all that there are: rendered here, or
+loaded.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -47,9 +49,15 @@ def rendered(grid: sprites.Grid) -> Population:
     render = jax.jit(jax.vmap(partial(sprites.render, grid)))
     train: np.ndarray = grid.factors()
     as_images: Callable[[Array], Array] = jax.vmap(partial(sprites.render, grid))
-    # A coarse grid is kept as images; the full one would fill a device, and is rendered in the step.
+    # A coarse grid is kept as images; the full one would fill a device, and is rendered
+    # in the step.
     if grid.num * grid.pixels**2 < 2**28:
-        train = np.concatenate([np.asarray(render(part)).astype(bool) for part in np.array_split(train, 20)])
+        train = np.concatenate(
+            [
+                np.asarray(render(part)).astype(bool)
+                for part in np.array_split(train, 20)
+            ]
+        )
         as_images = partial(jnp.asarray, dtype=jnp.float32)
     factors = grid.draw(min(NUM_SCORED, grid.num), seed=SCORED_SEED)
     return Population(
@@ -59,28 +67,44 @@ def rendered(grid: sprites.Grid) -> Population:
         render(factors),
         factors.astype(int),
         sprites.middle(grid),
-        {"rendered": {"factors": sprites.FACTORS, "sizes": grid.sizes, "pixels": grid.pixels}},
+        {
+            "rendered": {
+                "factors": sprites.FACTORS,
+                "sizes": grid.sizes,
+                "pixels": grid.pixels,
+            }
+        },
     )
 
 
 def loaded(config: run.Config) -> Population:
-    """The training part of --data, whose labels are several factors; UsageError where it is not such a set."""
+    """The training part of --data, whose labels are several factors; UsageError where
+    it is not such a set.
+    """
     try:
         data = datasets.load(config.data, split="train", directory=config.data_dir)
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
     if data.labels is None or data.labels.ndim != 2:
-        raise run.UsageError(f"--data {config.data} has no factors: give a set with several labels an image.")
+        raise run.UsageError(
+            f"--data {config.data} has no factors: give a set with several labels an "
+            "image."
+        )
     varied = np.ptp(data.labels, axis=0) > 0
     if np.sum(varied) < 2:
-        raise run.UsageError(f"--data {config.data} has {np.sum(varied)} factors that vary; give two or more.")
+        raise run.UsageError(
+            f"--data {config.data} has {np.sum(varied)} factors that vary; give two or "
+            "more."
+        )
     scale = 255 if data.images.dtype == np.uint8 else 1
 
     def as_images(batch: Array) -> Array:
         return jnp.asarray(batch, jnp.float32) / scale
 
     def draw(num: int, seed: int) -> np.ndarray:
-        return np.random.default_rng(seed).choice(len(data.images), min(num, len(data.images)), replace=False)
+        return np.random.default_rng(seed).choice(
+            len(data.images), min(num, len(data.images)), replace=False
+        )
 
     scored = draw(NUM_SCORED, SCORED_SEED)
     return Population(
@@ -90,5 +114,11 @@ def loaded(config: run.Config) -> Population:
         as_images(data.images[scored]),
         data.labels[scored][:, varied].astype(int),
         as_images(data.images[len(data.images) // 2]),
-        {"loaded": {"data": config.data, "factors": int(np.sum(varied)), "shape": list(data.images.shape[1:])}},
+        {
+            "loaded": {
+                "data": config.data,
+                "factors": int(np.sum(varied)),
+                "shape": list(data.images.shape[1:]),
+            }
+        },
     )

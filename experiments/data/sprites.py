@@ -1,11 +1,14 @@
-"""White shapes on black, rendered from their factors: shape, scale, orientation, horizontal and vertical place.
+"""White shapes on black, rendered from their factors: shape, scale, orientation,
+horizontal and vertical place.
 
-The factors are those of dSprites (Matthey et al. 2017), in whose full grid every combination of them occurs once, in
-737,280 images of 64 x 64 pixels; a coarser grid of smaller images is the usual one here. Drawing is ours: a pixel is
-white where its centre lies in the shape. Nothing is random and nothing is stored.
+The factors are those of dSprites (Matthey et al. 2017), in whose full grid every
+combination of them occurs once, in 737,280 images of 64 x 64 pixels; a coarser grid of
+smaller images is the usual one here. Drawing is ours: a pixel is white where its centre
+lies in the shape. Nothing is random and nothing is stored.
 
-Orientations run once around. The square looks the same after a quarter of a turn and the ellipse after half of one, as
-in dSprites: of these shapes no code can tell all orientations apart.
+Orientations run once around. The square looks the same after a quarter of a turn and
+the ellipse after half of one, as in dSprites: of these shapes no code can tell all
+orientations apart.
 """
 
 import math
@@ -23,7 +26,9 @@ FARTHEST = 0.5  # of a centre from the middle, along each axis: nothing is cut o
 
 
 class Grid(NamedTuple):
-    """How many values each factor takes, in the order of `FACTORS`, and the pixels a side."""
+    """How many values each factor takes, in the order of `FACTORS`, and the pixels a
+    side.
+    """
 
     sizes: tuple[int, ...] = (3, 6, 20, 12, 12)
     pixels: int = 32
@@ -34,11 +39,15 @@ class Grid(NamedTuple):
 
     def factors(self) -> np.ndarray:
         """Every combination once, the last factor fastest, `uint8 [num, 5]`."""
-        return np.stack(np.unravel_index(np.arange(self.num), self.sizes), axis=1).astype(np.uint8)
+        return np.stack(
+            np.unravel_index(np.arange(self.num), self.sizes), axis=1
+        ).astype(np.uint8)
 
     def draw(self, num: int, *, seed: int) -> np.ndarray:
         """Combinations drawn without replacement, `uint8 [num, 5]`."""
-        return self.factors()[np.random.default_rng(seed).choice(self.num, num, replace=False)]
+        return self.factors()[
+            np.random.default_rng(seed).choice(self.num, num, replace=False)
+        ]
 
 
 COARSE = Grid()
@@ -46,20 +55,28 @@ FULL = Grid((3, 6, 40, 32, 32), 64)
 
 
 def render(grid: Grid, factors: Array) -> Array:
-    """One image of zeros and ones, float32 `[pixels, pixels]`, of the indices `[5]` of its factors' values.
+    """One image of zeros and ones, float32 `[pixels, pixels]`, of the indices `[5]` of
+    its factors' values.
 
     Shapes turn counter-clockwise; places run from left to right and from top to bottom.
     """
     # The last orientation is one step short of the first, which is a whole turn on.
     steps = [1, _steps(grid, 1), grid.sizes[2], _steps(grid, 3), _steps(grid, 4)]
-    shape, scale, turn, horizontal, vertical = factors.astype(jnp.float32) / jnp.array(steps, jnp.float32)
+    shape, scale, turn, horizontal, vertical = factors.astype(jnp.float32) / jnp.array(
+        steps, jnp.float32
+    )
     radius = SMALLEST + (LARGEST - SMALLEST) * scale
     axis = (jnp.arange(grid.pixels, dtype=jnp.float32) + 0.5) / grid.pixels * 2 - 1
     across = axis[None, :] - FARTHEST * (2 * horizontal - 1)
     up = -(axis[:, None] - FARTHEST * (2 * vertical - 1))
     cosine, sine = jnp.cos(2 * jnp.pi * turn), jnp.sin(2 * jnp.pi * turn)
-    x, y = (cosine * across + sine * up) / radius, (cosine * up - sine * across) / radius
-    return jnp.select([shape == 0, shape == 1], [_square(x, y), _ellipse(x, y)], _heart(x, y)).astype(jnp.float32)
+    x, y = (
+        (cosine * across + sine * up) / radius,
+        (cosine * up - sine * across) / radius,
+    )
+    return jnp.select(
+        [shape == 0, shape == 1], [_square(x, y), _ellipse(x, y)], _heart(x, y)
+    ).astype(jnp.float32)
 
 
 def middle(grid: Grid) -> Array:
@@ -81,6 +98,7 @@ def _ellipse(x: Array, y: Array) -> Array:
 
 
 def _heart(x: Array, y: Array) -> Array:
-    # (x^2 + y^2 - 1)^3 <= x^2 y^3, which reaches from -1.14 to 1.14 across and from -1 to 1.24 up.
+    # (x^2 + y^2 - 1)^3 <= x^2 y^3, which reaches from -1.14 to 1.14 across and from -1
+    # to 1.24 up.
     x, y = 1.2 * x, 1.2 * y + 0.1
     return jnp.square(x) + jnp.square(y) - 1 <= jnp.cbrt(jnp.square(x)) * y

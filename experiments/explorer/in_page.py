@@ -1,7 +1,9 @@
-"""A JAX function as data that a page's own script evaluates: a list of array operations and their constants.
+"""A JAX function as data that a page's own script evaluates: a list of array operations
+and their constants.
 
-What does not depend on the inputs is computed here. What is left must be of the operations that `explore.js` knows;
-calls of functions are opened up. Arrays are float32 in the page, where booleans and integers are numbers too.
+What does not depend on the inputs is computed here. What is left must be of the
+operations that `explore.js` knows; calls of functions are opened up. Arrays are float32
+in the page, where booleans and integers are numbers too.
 """
 
 import base64
@@ -23,10 +25,27 @@ ELEMENTWISE = {
 # fmt: on
 # Of zeros and ones.
 LOGICAL = {"and": "min", "or": "max", "not": "not"}
-CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat"}
+CALLS = {
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "checkpoint",
+    "remat",
+}
 REDUCTIONS = {"reduce_sum": "sum", "reduce_max": "max", "reduce_min": "min"}
 # Of the same values under another shape or type.
-RENAMED = {"reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient", "convert_element_type"}
+RENAMED = {
+    "reshape",
+    "squeeze",
+    "expand_dims",
+    "copy",
+    "copy_p",
+    "stop_gradient",
+    "convert_element_type",
+}
 
 
 class NotInPage(ValueError):
@@ -41,7 +60,8 @@ def program_of(function: Callable[..., Any], *examples: Any) -> dict[str, Any]:
       examples: arrays, whose shapes and dtypes count.
 
     Returns:
-      `{"inputs", "output", "constants": [{"id", "shape", "data"}], "operations": [{"name", "inputs", "id", "shape"}]}`
+      `{"inputs", "output", "constants": [{"id", "shape", "data"}], "operations":
+      [{"name", "inputs", "id", "shape"}]}`
       with data in base64 of little-endian float32.
 
     Raises:
@@ -53,7 +73,9 @@ def program_of(function: Callable[..., Any], *examples: Any) -> dict[str, Any]:
 
 def encode_array(values: Any, dtype: str = "<f4") -> str:
     """Base64 of an array's bytes, row-major."""
-    return base64.b64encode(np.ascontiguousarray(np.asarray(values, dtype)).tobytes()).decode()
+    return base64.b64encode(
+        np.ascontiguousarray(np.asarray(values, dtype)).tobytes()
+    ).decode()
 
 
 class _Id:
@@ -64,7 +86,9 @@ class _Id:
 
 
 class _Translation:
-    """One pass over a jaxpr: every variable is an identifier of the page, or a value known here."""
+    """One pass over a jaxpr: every variable is an identifier of the page, or a value
+    known here.
+    """
 
     def __init__(self):
         self.operations: list[dict[str, Any]] = []
@@ -87,43 +111,72 @@ class _Translation:
         environment |= dict(zip(jaxpr.constvars, consts, strict=True))
 
         def read(variable: Any) -> Any:
-            return variable.val if isinstance(variable, jax.extend.core.Literal) else environment[variable]
+            return (
+                variable.val
+                if isinstance(variable, jax.extend.core.Literal)
+                else environment[variable]
+            )
 
         for equation in jaxpr.eqns:
             values = [read(variable) for variable in equation.invars]
-            environment |= dict(zip(equation.outvars, self._apply(equation, values), strict=True))
+            environment |= dict(
+                zip(equation.outvars, self._apply(equation, values), strict=True)
+            )
         return [read(variable) for variable in jaxpr.outvars]
 
     def _apply(self, equation: Any, values: list[Any]) -> list[Any]:
         if equation.primitive.name in CALLS:
             # Loops have a jaxpr too, and are no calls.
             inner = next(
-                equation.params[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in equation.params
+                equation.params[name]
+                for name in ("jaxpr", "call_jaxpr", "fun_jaxpr")
+                if name in equation.params
             )
-            jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
-            return self._run(jaxpr, consts, dict(zip(jaxpr.invars, values, strict=True)))
+            jaxpr, consts = (
+                (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
+            )
+            return self._run(
+                jaxpr, consts, dict(zip(jaxpr.invars, values, strict=True))
+            )
         if not any(isinstance(value, _Id) for value in values):
-            found = equation.primitive.bind(*map(jnp.asarray, values), **equation.params)
+            found = equation.primitive.bind(
+                *map(jnp.asarray, values), **equation.params
+            )
             return list(found) if equation.primitive.multiple_results else [found]
         if equation.primitive.name == "stack":
             return [self._stack(equation, values)]
         inputs = [self._id(value) for value in values]
         results = [_Id(self._new()) for _ in equation.outvars]
         self.operations += [
-            {"inputs": inputs, "id": result.number, "shape": list(variable.aval.shape)} | options
-            for result, variable, options in zip(results, equation.outvars, _operations(equation), strict=True)
+            {"inputs": inputs, "id": result.number, "shape": list(variable.aval.shape)}
+            | options
+            for result, variable, options in zip(
+                results, equation.outvars, _operations(equation), strict=True
+            )
         ]
         return results
 
     def _stack(self, equation: Any, values: list[Any]) -> _Id:
         """Each part with an axis of its own, side by side."""
         axis, shape = equation.params["axis"], list(equation.outvars[0].aval.shape)
-        part, parts = [*shape[:axis], 1, *shape[axis + 1 :]], [self._new() for _ in values]
+        part, parts = (
+            [*shape[:axis], 1, *shape[axis + 1 :]],
+            [self._new() for _ in values],
+        )
         for number, value in zip(parts, values, strict=True):
-            self.operations.append({"inputs": [self._id(value)], "id": number, "shape": part, "name": "rename"})
+            self.operations.append(
+                {
+                    "inputs": [self._id(value)],
+                    "id": number,
+                    "shape": part,
+                    "name": "rename",
+                }
+            )
         result = _Id(self._new())
         options = {"name": "concatenate", "dimension": axis}
-        self.operations.append({"inputs": parts, "id": result.number, "shape": shape} | options)
+        self.operations.append(
+            {"inputs": parts, "id": result.number, "shape": shape} | options
+        )
         return result
 
     def _new(self) -> int:
@@ -139,7 +192,9 @@ class _Translation:
                 return number
         number, array = self._new(), np.asarray(value)
         self.kept.append((value, number))
-        self.constants.append({"id": number, "shape": list(array.shape), "data": encode_array(array)})
+        self.constants.append(
+            {"id": number, "shape": list(array.shape), "data": encode_array(array)}
+        )
         return number
 
 
@@ -165,7 +220,11 @@ def _operation(equation: Any) -> dict[str, Any]:
     if name == "convert_element_type" and options["new_dtype"] == jnp.bool_:
         return {"name": "truth"}
     if name in RENAMED:
-        return {"name": "truncate" if name == "convert_element_type" and is_integer else "rename"}
+        return {
+            "name": "truncate"
+            if name == "convert_element_type" and is_integer
+            else "rename"
+        }
     if name == "integer_pow":
         return {"name": name, "exponent": options["y"]}
     if name in REDUCTIONS:
@@ -175,18 +234,40 @@ def _operation(equation: Any) -> dict[str, Any]:
         if not any(batched):
             return {"name": "dot", "left": list(left), "right": list(right)}
     if name == "broadcast_in_dim":
-        return {"name": "broadcast", "dimensions": list(options["broadcast_dimensions"])}
+        return {
+            "name": "broadcast",
+            "dimensions": list(options["broadcast_dimensions"]),
+        }
     if name == "transpose":
         return {"name": name, "permutation": list(options["permutation"])}
     if name == "concatenate":
         return {"name": name, "dimension": options["dimension"]}
     if name == "slice":
-        starts, strides = options["start_indices"], options["strides"] or [1] * len(options["start_indices"])
+        starts, strides = (
+            options["start_indices"],
+            options["strides"] or [1] * len(options["start_indices"]),
+        )
         return {"name": name, "starts": list(starts), "strides": list(strides)}
     if name == "rev":
-        turned = [axis in options["dimensions"] for axis in range(equation.invars[0].aval.ndim)]
-        starts = [size - 1 if turn else 0 for size, turn in zip(equation.invars[0].aval.shape, turned, strict=True)]
-        return {"name": "slice", "starts": starts, "strides": [-1 if turn else 1 for turn in turned]}
-    if name == "pad" and all(low >= 0 and high >= 0 and within == 0 for low, high, within in options["padding_config"]):
-        return {"name": name, "low": [int(low) for low, _, _ in options["padding_config"]]}
+        turned = [
+            axis in options["dimensions"]
+            for axis in range(equation.invars[0].aval.ndim)
+        ]
+        starts = [
+            size - 1 if turn else 0
+            for size, turn in zip(equation.invars[0].aval.shape, turned, strict=True)
+        ]
+        return {
+            "name": "slice",
+            "starts": starts,
+            "strides": [-1 if turn else 1 for turn in turned],
+        }
+    if name == "pad" and all(
+        low >= 0 and high >= 0 and within == 0
+        for low, high, within in options["padding_config"]
+    ):
+        return {
+            "name": name,
+            "low": [int(low) for low, _, _ in options["padding_config"]],
+        }
     raise NotInPage(f"the page does not know the operation {name} of this model.")

@@ -1,4 +1,6 @@
-"""What hears of every epoch beside metrics.jsonl: TensorBoard, and any function of the user's."""
+"""What hears of every epoch beside metrics.jsonl: TensorBoard, and any function of the
+user's.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +13,9 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def tensorboard(path: Path, members: Members) -> OnEpoch:
-    """Writes each line of metrics as scalars over steps, without TensorFlow; one TensorBoard run for each member."""
+    """Writes each line of metrics as scalars over steps, without TensorFlow; one
+    TensorBoard run for each member.
+    """
     from tensorboardX import SummaryWriter
 
     writers: list[SummaryWriter] = []
@@ -19,9 +23,13 @@ def tensorboard(path: Path, members: Members) -> OnEpoch:
     @processes.by_first
     def write(row: dict[str, Any]) -> None:
         if not writers:
-            # Lines of a run that is resumed and were written before it was killed are replaced.
+            # Lines of a run that is resumed and were written before it was killed are
+            # replaced.
             writers.extend(
-                SummaryWriter(str(path / "tensorboard" / members.name(index)), purge_step=row["step"])
+                SummaryWriter(
+                    str(path / "tensorboard" / members.name(index)),
+                    purge_step=row["step"],
+                )
                 for index in range(members.num)
             )
         for part, numbers in row.items():
@@ -30,7 +38,11 @@ def tensorboard(path: Path, members: Members) -> OnEpoch:
                     if any(isinstance(value, list) for value in values):
                         continue  # of each dimension: no scalar
                     for writer, value in zip(writers, values, strict=True):
-                        writer.add_scalar(f"{part}/{name}", float("nan") if value is None else value, row["step"])
+                        writer.add_scalar(
+                            f"{part}/{name}",
+                            float("nan") if value is None else value,
+                            row["step"],
+                        )
         for writer in writers:
             writer.flush()
 

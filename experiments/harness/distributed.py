@@ -16,7 +16,8 @@ HEARTBEAT_SECONDS = 60
 
 
 def join(cluster: str | None) -> None:
-    """Joins the processes of the cluster, before JAX is used for anything else; None is one process.
+    """Joins the processes of the cluster, before JAX is used for anything else; None is
+    one process.
 
     Raises:
       UsageError: `cluster` cannot be read, or its processes cannot be joined.
@@ -27,24 +28,35 @@ def join(cluster: str | None) -> None:
     if cluster != "auto":
         try:
             address, num, index = cluster.split(",")
-            options = {"coordinator_address": address, "num_processes": int(num), "process_id": int(index)}
+            options = {
+                "coordinator_address": address,
+                "num_processes": int(num),
+                "process_id": int(index),
+            }
         except ValueError as error:
             raise UsageError(
-                f"--distributed {cluster}: give auto, or HOST:PORT,PROCESSES,INDEX such as 10.0.0.1:1234,2,0."
+                f"--distributed {cluster}: give auto, or HOST:PORT,PROCESSES,INDEX "
+                "such as 10.0.0.1:1234,2,0."
             ) from error
     try:
         jax.distributed.initialize(
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=HEARTBEAT_SECONDS, **options
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+            **options,
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UsageError(f"--distributed {cluster}: the processes cannot be joined ({reason}).") from error
+        raise UsageError(
+            f"--distributed {cluster}: the processes cannot be joined ({reason})."
+        ) from error
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the program; in one of several processes at once, since the others would be waited for in vain."""
+    """Ends the program; in one of several processes at once, since the others would be
+    waited for in vain.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     if jax.process_count() > 1:
@@ -53,9 +65,11 @@ def leave(status: int) -> NoReturn:
 
 
 def leave_quietly(status: int, message: str) -> NoReturn:
-    """Ends the program with `message` as its last line: threads of a failed write would complain through it and after.
+    """Ends the program with `message` as its last line: threads of a failed write would
+    complain through it and after.
 
-    They write in pieces, so whatever line they are in is closed first, and from there on they are not heard.
+    They write in pieces, so whatever line they are in is closed first, and from there
+    on they are not heard.
     """
     sys.stderr.flush()
     heard = os.dup(2)
@@ -69,7 +83,9 @@ def is_first() -> bool:
 
 
 def by_first(function: Callable) -> Callable:
-    """The function, which writes and returns nothing, in the first process; in the others nothing."""
+    """The function, which writes and returns nothing, in the first process; in the
+    others nothing.
+    """
 
     @wraps(function)
     def guarded(*args: Any, **options: Any) -> None:

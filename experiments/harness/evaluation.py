@@ -1,7 +1,8 @@
-"""The numbers at the end of a run: negative ELBO and its terms, importance-weighted NLL, active units; and their rows.
+"""The numbers at the end of a run: negative ELBO and its terms, importance-weighted
+NLL, active units; and their rows.
 
-Every test example draws from its own key, folded from its index, so that the batch size of the evaluation changes
-nothing.
+Every test example draws from its own key, folded from its index, so that the batch size
+of the evaluation changes nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,12 +23,14 @@ from vaejax.training import TrainState
 
 # Streams of the run's key, apart from those of vaejax.training.
 EPOCH_EVALUATION, FINAL_EVALUATION, FIGURES = 100, 101, 102
-# Posterior samples a test example for the ELBO and its terms; those of the NLL are the experiment's.
+# Posterior samples a test example for the ELBO and its terms; those of the NLL are the
+# experiment's.
 ELBO_SAMPLES = 10
-# Of importance weights: above it, neither the estimate nor its error has converged (Vehtari et al. 2024).
+# Of importance weights: above it, neither the estimate nor its error has converged
+# (Vehtari et al. 2024).
 DOUBTFUL_K = 0.7
-# Examples mapped together: by the thousand where one sample is decoded; few where many are, so that about a thousand
-# decodes at a time stay in cache.
+# Examples mapped together: by the thousand where one sample is decoded; few where many
+# are, so that about a thousand decodes at a time stay in cache.
 BATCH_SIZE, NLL_BATCH_SIZE, NLL_CHUNK_SIZE = 1000, 4, 250
 MEMBERS_AT_ONCE = 4
 
@@ -37,7 +40,10 @@ MEANINGS = {
     "log_likelihood": ("expected log-likelihood", "E_q[log p(x|z)]"),
     "kl": ("KL", "KL(q(z|x) || p(z)), what the latents carry"),
     "nll": ("NLL", "-log p(x), importance-weighted upper bound"),
-    "active_units": ("active units", "latents whose posterior mean has a variance above 0.01 over the test set"),
+    "active_units": (
+        "active units",
+        "latents whose posterior mean has a variance above 0.01 over the test set",
+    ),
 }
 # Decimals of each.
 DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1}
@@ -47,12 +53,19 @@ ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 def make_mean_elbo(
     experiment: Experiment, examples: PyTree, members: Members, at_once: int
 ) -> Callable[[TrainState], dict[str, list[float | None]]]:
-    """The mean ELBO over examples from one sample of each, one for each member; the same noise at every call."""
+    """The mean ELBO over examples from one sample of each, one for each member; the
+    same noise at every call.
+    """
 
     def mean_terms(state: TrainState, examples: PyTree) -> vaejax.ElboTerms:
-        terms_fn = partial(vaejax.elbo_terms, experiment.vae, state.params, kl_fn=experiment.kl_fn)
+        terms_fn = partial(
+            vaejax.elbo_terms, experiment.vae, state.params, kl_fn=experiment.kl_fn
+        )
         key = jax.random.fold_in(state.key, EPOCH_EVALUATION)
-        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _map_examples(terms_fn, key, 0, examples, BATCH_SIZE))
+        return jax.tree.map(
+            lambda leaf: jnp.mean(leaf, axis=0),
+            _map_examples(terms_fn, key, 0, examples, BATCH_SIZE),
+        )
 
     compiled = in_pieces(jax.jit(members.lift(mean_terms)), members.num, at_once)
     examples = jax.device_put(examples)
@@ -65,28 +78,49 @@ def make_mean_elbo(
 
 
 def evaluate(
-    experiment: Experiment, members: Members, states: TrainState, check_interrupts: Callable[[], None]
+    experiment: Experiment,
+    members: Members,
+    states: TrainState,
+    check_interrupts: Callable[[], None],
 ) -> dict[str, np.ndarray]:
-    """The numbers of every member, `{name: [members]}`, in nats per example, and the Monte-Carlo error of the NLL.
+    """The numbers of every member, `{name: [members]}`, in nats per example, and the
+    Monte-Carlo error of the NLL.
 
-    `monte_carlo_error` is the standard error of the NLL that its importance samples leave, from the differences between
-    two halves of them: the delta method of one example is far too small at the effective sample sizes of real models.
-    NaN with one sample. `effective_sample_size` is the median over examples; `doubtful`, the share of examples whose
-    Pareto k is above 0.7, NaN where there are too few samples to tell.
+    `monte_carlo_error` is the standard error of the NLL that its importance samples
+    leave, from the differences between two halves of them: the delta method of one
+    example is far too small at the effective sample sizes of real models. NaN with one
+    sample. `effective_sample_size` is the median over examples; `doubtful`, the share
+    of examples whose Pareto k is above 0.7, NaN where there are too few samples to
+    tell.
     """
 
-    def measure(state: TrainState, first: Array, examples: PyTree) -> tuple[vaejax.ElboTerms, tuple[Array, ...]]:
+    def measure(
+        state: TrainState, first: Array, examples: PyTree
+    ) -> tuple[vaejax.ElboTerms, tuple[Array, ...]]:
         def one(key: Key, x: Example) -> tuple[vaejax.ElboTerms, tuple[Array, ...]]:
             elbo_key, marginal_key = jax.random.split(key)
             options = {"num_samples": ELBO_SAMPLES, "kl_fn": experiment.kl_fn}
-            terms = vaejax.elbo_terms(experiment.vae, state.params, elbo_key, x, **options)
+            terms = vaejax.elbo_terms(
+                experiment.vae, state.params, elbo_key, x, **options
+            )
             return terms, log_marginal_in_halves(
-                experiment.vae, state.params, marginal_key, x, num_samples=experiment.num_samples
+                experiment.vae,
+                state.params,
+                marginal_key,
+                x,
+                num_samples=experiment.num_samples,
             )
 
-        return _map_examples(one, jax.random.fold_in(state.key, FINAL_EVALUATION), first, examples, NLL_BATCH_SIZE)
+        return _map_examples(
+            one,
+            jax.random.fold_in(state.key, FINAL_EVALUATION),
+            first,
+            examples,
+            NLL_BATCH_SIZE,
+        )
 
-    # A few members at a time, since what many samples of many members need does not stay in cache.
+    # A few members at a time, since what many samples of many members need does not
+    # stay in cache.
     compiled = in_pieces(jax.jit(members.lift(measure)), members.num, MEMBERS_AT_ONCE)
     test = jax.device_put(experiment.test)
     num_examples, parts = batch_size_of(test), []
@@ -98,17 +132,25 @@ def evaluate(
         disable=not processes.is_first(),
     ) as progress:
         for first in range(0, num_examples, BATCH_SIZE):
-            examples = jax.tree.map(lambda leaf, first=first: leaf[first : first + BATCH_SIZE], test)
-            parts.append(jax.device_get(members.stack(compiled(states, first, examples))))
+            examples = jax.tree.map(
+                lambda leaf, first=first: leaf[first : first + BATCH_SIZE], test
+            )
+            parts.append(
+                jax.device_get(members.stack(compiled(states, first, examples)))
+            )
             progress.update(batch_size_of(examples))
             check_interrupts()
-    terms, (log_marginal, errors, sizes, ks) = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
+    terms, (log_marginal, errors, sizes, ks) = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves, axis=1), *parts
+    )
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
     return _named(means) | {
         "nll": -log_marginal.mean(axis=1),
         "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1)) / num_examples,
         "effective_sample_size": np.median(sizes, axis=1),
-        "doubtful": np.where(np.isposinf(ks).all(axis=1), np.nan, np.mean(ks > DOUBTFUL_K, axis=1)),
+        "doubtful": np.where(
+            np.isposinf(ks).all(axis=1), np.nan, np.mean(ks > DOUBTFUL_K, axis=1)
+        ),
         "active_units": active_units(experiment, members, states, test),
     }
 
@@ -116,32 +158,50 @@ def evaluate(
 def log_marginal_in_halves(
     vae: vaejax.VAE, params: PyTree, key: Key, x: Example, *, num_samples: int
 ) -> tuple[Array, Array, Array, Array]:
-    """The importance-weighted bound of one example, its error from two halves of its samples, their size, and Pareto k.
+    """The importance-weighted bound of one example, its error from two halves of its
+    samples, their size, and Pareto k.
 
-    The error is NaN with one sample; the size is the effective one, of all samples; k is that of the first half.
+    The error is NaN with one sample; the size is the effective one, of all samples; k
+    is that of the first half.
     """
-    counts = [count for count in (num_samples - num_samples // 2, num_samples // 2) if count]
+    counts = [
+        count for count in (num_samples - num_samples // 2, num_samples // 2) if count
+    ]
     keys = jax.random.split(key, len(counts))
     halves = [
         vaejax.log_marginal(vae, params, k, x, num_samples=n, chunk_size=NLL_CHUNK_SIZE)
         for k, n in zip(keys, counts, strict=True)
     ]
-    log_sums = jnp.stack([half.log_marginal + jnp.log(n) for half, n in zip(halves, counts, strict=True)])
-    log_squares = 2 * log_sums - jnp.log(jnp.stack([half.effective_sample_size for half in halves]))
+    log_sums = jnp.stack(
+        [half.log_marginal + jnp.log(n) for half, n in zip(halves, counts, strict=True)]
+    )
+    log_squares = 2 * log_sums - jnp.log(
+        jnp.stack([half.effective_sample_size for half in halves])
+    )
     log_sum = jax.nn.logsumexp(log_sums)
     difference = halves[0].log_marginal - halves[-1].log_marginal
-    error = jnp.abs(difference) * jnp.sqrt(jnp.sum(jnp.square(jax.nn.softmax(log_sums))) / 2)
+    error = jnp.abs(difference) * jnp.sqrt(
+        jnp.sum(jnp.square(jax.nn.softmax(log_sums))) / 2
+    )
     error = error if len(halves) > 1 else jnp.full_like(error, jnp.nan)
     size = jnp.exp(2 * log_sum - jax.nn.logsumexp(log_squares))
     return log_sum - jnp.log(num_samples), error, size, halves[0].pareto_k
 
 
-def summarise(numbers: dict[str, np.ndarray], experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """The summary's numbers of the seeds of one setting: `{"mean", "std", "num_seeds", "values", ...}`."""
-    about: dict[str, dict[str, Any]] = {name: {"num_samples": ELBO_SAMPLES} for name in ELBO_NUMBERS}
+def summarise(
+    numbers: dict[str, np.ndarray], experiment: Experiment
+) -> dict[str, dict[str, Any]]:
+    """The summary's numbers of the seeds of one setting: `{"mean", "std", "num_seeds",
+    "values", ...}`.
+    """
+    about: dict[str, dict[str, Any]] = {
+        name: {"num_samples": ELBO_SAMPLES} for name in ELBO_NUMBERS
+    }
     if experiment.kl_fn is vaejax.kl_closed_form:
         about["kl"] = {"closed_form": True}
-    finite = numbers["effective_sample_size"][np.isfinite(numbers["effective_sample_size"])]
+    finite = numbers["effective_sample_size"][
+        np.isfinite(numbers["effective_sample_size"])
+    ]
     errors = numbers["monte_carlo_error"][np.isfinite(numbers["monte_carlo_error"])]
     about["nll"] = {
         "num_samples": experiment.num_samples,
@@ -157,14 +217,21 @@ def _mean_or_none(values: np.ndarray) -> float | None:
     return float(np.mean(finite)) if len(finite) else None
 
 
-def active_units(experiment: Experiment, members: Members, states: TrainState, test: PyTree) -> np.ndarray:
-    """The number of active units of each member, `[members]`; NaN of one that has diverged."""
+def active_units(
+    experiment: Experiment, members: Members, states: TrainState, test: PyTree
+) -> np.ndarray:
+    """The number of active units of each member, `[members]`; NaN of one that has
+    diverged.
+    """
 
     def count(state: TrainState, test: PyTree) -> tuple[Array, Array]:
         key = jax.random.fold_in(state.key, FINAL_EVALUATION)
-        points = vaejax.embed(experiment.vae, state.params, test, key=key, point=experiment.point)
+        points = vaejax.embed(
+            experiment.vae, state.params, test, key=key, point=experiment.point
+        )
         leaves = jax.tree.leaves(points)
-        # No variance that is not a number is above the threshold: unmarked, a diverged member would count as 0.
+        # No variance that is not a number is above the threshold: unmarked, a diverged
+        # member would count as 0.
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
         return sum(vaejax.active_units(leaf) for leaf in leaves), finite
 
@@ -174,7 +241,9 @@ def active_units(experiment: Experiment, members: Members, states: TrainState, t
 
 
 def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
-    """Mean and sample standard deviation over the seeds that have not diverged; one alone has no std, so it is None."""
+    """Mean and sample standard deviation over the seeds that have not diverged; one
+    alone has no std, so it is None.
+    """
     values = np.asarray(values, float)
     finite = values[np.isfinite(values)]
     return {
@@ -187,7 +256,9 @@ def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
 
 
 def plain(values: np.ndarray) -> list:
-    """As a list for JSON, nested like the array; JSON has no NaN: None is what diverged."""
+    """As a list for JSON, nested like the array; JSON has no NaN: None is what
+    diverged.
+    """
     return np.where(np.isfinite(values), np.asarray(values, object), None).tolist()
 
 
@@ -200,13 +271,24 @@ def text(number: dict[str, Any], digits: int, sign: str = "") -> str:
     return f"{number['mean']:{sign}.{digits}f}{std}{diverged}"
 
 
-def cells(numbers: Mapping[str, dict[str, Any]], digits: Mapping[str, int] = DIGITS, sign: str = "") -> list[str]:
-    """A row of a table: the numbers that `digits` names, with its decimals; blank where there is none."""
-    return [text(numbers[name], decimals, sign) if name in numbers else "" for name, decimals in digits.items()]
+def cells(
+    numbers: Mapping[str, dict[str, Any]],
+    digits: Mapping[str, int] = DIGITS,
+    sign: str = "",
+) -> list[str]:
+    """A row of a table: the numbers that `digits` names, with its decimals; blank where
+    there is none.
+    """
+    return [
+        text(numbers[name], decimals, sign) if name in numbers else ""
+        for name, decimals in digits.items()
+    ]
 
 
 def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """Each number of a summary as (name, value with its error bar, what it is and was measured with)."""
+    """Each number of a summary as (name, value with its error bar, what it is and was
+    measured with).
+    """
     lines = []
     for name, (label, meaning) in MEANINGS.items():
         number = test[name]
@@ -217,7 +299,9 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
             notes.append(f"{number['num_samples']} samples an example")
         if number.get("monte_carlo_error") is not None:
             notes.append(f"Monte-Carlo error {number['monte_carlo_error']:.3f}")
-            notes.append(f"median effective sample size {number['effective_sample_size']:.1f}")
+            notes.append(
+                f"median effective sample size {number['effective_sample_size']:.1f}"
+            )
         doubtful = number.get(f"share_with_pareto_k_above_{DOUBTFUL_K}")
         if doubtful is not None:
             notes.append(f"Pareto k above {DOUBTFUL_K} for {doubtful:.0%} of examples")
@@ -227,12 +311,24 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 def _named(terms: vaejax.ElboTerms) -> dict[str, np.ndarray]:
     elbo = terms.log_likelihood - terms.kl
-    return {"negative_elbo": -elbo, "log_likelihood": terms.log_likelihood, "kl": terms.kl}
+    return {
+        "negative_elbo": -elbo,
+        "log_likelihood": terms.log_likelihood,
+        "kl": terms.kl,
+    }
 
 
 def _map_examples(
-    function: Callable[[Key, Example], PyTree], key: Key, first: Any, examples: PyTree, batch_size: int
+    function: Callable[[Key, Example], PyTree],
+    key: Key,
+    first: Any,
+    examples: PyTree,
+    batch_size: int,
 ) -> PyTree:
     num = batch_size_of(examples)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num, dtype=jnp.uint32) + jnp.uint32(first))
-    return jax.lax.map(lambda example: function(*example), (keys, examples), batch_size=batch_size)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(
+        jnp.arange(num, dtype=jnp.uint32) + jnp.uint32(first)
+    )
+    return jax.lax.map(
+        lambda example: function(*example), (keys, examples), batch_size=batch_size
+    )

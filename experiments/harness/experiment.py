@@ -37,20 +37,26 @@ class Experiment(NamedTuple):
     Attributes:
       vae: the model.
       recipe: `hyperparameters -> Recipe`; the values that a sweep varies are traced.
-      hyperparameters: the options that may be swept, with the values of this configuration.
+      hyperparameters: the options that may be swept, with the values of this
+        configuration.
       batch_size: examples a step.
       train: training data as the step takes them, `[examples, ...]`.
-      test: test data as the model sees them, drawn once where they are random, `[examples, ...]`.
+      test: test data as the model sees them, drawn once where they are random,
+        `[examples, ...]`.
       data_checksum: of the training and test data as loaded.
-      binarization: "dynamic", "static" or "none": which of the published columns the numbers belong in.
+      binarization: "dynamic", "static" or "none": which of the published columns the
+        numbers belong in.
       figures: `(params, key, history) -> {name: Figure}` of one member.
       num_samples: importance samples of the test NLL.
       kl_fn: how the KL of this posterior and prior is evaluated.
       point: which latent stands for a posterior when active units are counted.
-      validation: the training examples that were held out, as the model sees them; None where there are none.
-      files: `(params, key) -> {path: bytes}` of one member, for its folder; the key is that of `figures`.
+      validation: the training examples that were held out, as the model sees them; None
+        where there are none.
+      files: `(params, key) -> {path: bytes}` of one member, for its folder; the key is
+        that of `figures`.
       captions: of figures and files that the report has no words for.
-      diagnostics: `state -> {name: number}` of one member, measured after every epoch; None where there are none.
+      diagnostics: `state -> {name: number}` of one member, measured after every epoch;
+        None where there are none.
     """
 
     vae: vaejax.VAE
@@ -91,12 +97,14 @@ class Result(NamedTuple):
       summary: what it adds to summary.json.
       headline: the result in a few words.
       about: the sentence above the numbers: data, binarisation, seeds, unit.
-      rows: the numbers, as (name, value with its error bar, what it is and was measured with), or as `header` says.
+      rows: the numbers, as (name, value with its error bar, what it is and was measured
+        with), or as `header` says.
       figures: draws them, by name; called when the numbers are written.
       captions: of the figures and files that the report has no words for.
       header: of the rows, where their last column is a number too.
       listings: texts, line by line, by what they are; the report shows them.
-      files: makes further files of the run's folder, by path; the report plays those that are sounds.
+      files: makes further files of the run's folder, by path; the report plays those
+        that are sounds.
     """
 
     summary: dict[str, Any]
@@ -116,8 +124,13 @@ class Result(NamedTuple):
         ends = len(widths) if self.header else len(widths) - 1
         lines = []
         for name, *cells in rows:
-            numbers = [cell.rjust(width) for cell, width in zip(cells[: ends - 1], widths[1:ends], strict=True)]
-            lines.append("  ".join(["", name.ljust(widths[0]), *numbers, *cells[ends - 1 :]]))
+            numbers = [
+                cell.rjust(width)
+                for cell, width in zip(cells[: ends - 1], widths[1:ends], strict=True)
+            ]
+            lines.append(
+                "  ".join(["", name.ljust(widths[0]), *numbers, *cells[ends - 1 :]])
+            )
         return "\n".join([self.about, *lines])
 
 
@@ -126,8 +139,10 @@ class Comparison(NamedTuple):
 
     Attributes:
       arms: the models by name; each has its own folder in the run's.
-      conclude: `(members, states, histories, check_interrupts) -> Result`, the middle two by name of the arm.
-      settings: of the hyper-parameters, by name, `{name: {option: value}}`: each arm's members are seeds times these.
+      conclude: `(members, states, histories, check_interrupts) -> Result`, the middle
+        two by name of the arm.
+      settings: of the hyper-parameters, by name, `{name: {option: value}}`: each arm's
+        members are seeds times these.
     """
 
     arms: dict[str, Experiment]
@@ -139,5 +154,8 @@ def steps_per_epoch(train: PyTree, batch_size: int) -> int:
     """Whole batches in the training data; UsageError where there is none."""
     num_examples = batch_size_of(train)
     if batch_size > num_examples:
-        raise UsageError(f"--batch-size is {batch_size} and there are {num_examples} training examples; give fewer.")
+        raise UsageError(
+            f"--batch-size is {batch_size} and there are {num_examples} training "
+            "examples; give fewer."
+        )
     return num_examples // batch_size

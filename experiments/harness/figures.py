@@ -16,14 +16,22 @@ CELLS = 20  # a side, of the latent plane
 
 
 def image_figures(
-    vae: vaejax.VAE, xs: Array, labels: np.ndarray | None, params: Params, key: Key, history: list[dict]
+    vae: vaejax.VAE,
+    xs: Array,
+    labels: np.ndarray | None,
+    params: Params,
+    key: Key,
+    history: list[dict],
 ) -> Mapping[str, Any]:
-    """Learning curves, reconstructions, prior samples, interpolations; a manifold where z has two dimensions.
+    """Learning curves, reconstructions, prior samples, interpolations; a manifold where
+    z has two dimensions.
 
     Args:
       vae: a model of images.
-      xs: test images as the model sees them, `[examples, height, width]`, or with channels.
-      labels: their classes, `[examples]`, and the figures show the first of each; or None.
+      xs: test images as the model sees them, `[examples, height, width]`, or with
+        channels.
+      labels: their classes, `[examples]`, and the figures show the first of each; or
+        None.
       params: trained parameters.
       key: decides the samples.
       history: the lines of metrics.jsonl.
@@ -35,7 +43,9 @@ def image_figures(
         if len(classes) > 1:
             shown, names = first[:COLUMNS], [str(label) for label in classes[:COLUMNS]]
     originals = xs[shown]
-    images = jax.device_get(jax.jit(_images, static_argnums=0)(vae, params, key, originals))
+    images = jax.device_get(
+        jax.jit(_images, static_argnums=0)(vae, params, key, originals)
+    )
     t = [f"t={t:.2f}" for t in np.linspace(0, 1, COLUMNS - 2)]
     figures = {
         "learning_curves": learning_curves(history),
@@ -45,7 +55,9 @@ def image_figures(
             row_labels=("x", "mean of p(x|z)"),
             column_labels=names,
         ),
-        "samples": plots.image_grid(images["samples"], title="Prior samples: the mean of p(x|z) with z ~ p(z)"),
+        "samples": plots.image_grid(
+            images["samples"], title="Prior samples: the mean of p(x|z) with z ~ p(z)"
+        ),
         "interpolations": plots.image_grid(
             images["interpolations"],
             title="Between two test images: the mean of p(x|z) at z = (1 - t) z0 + t z1",
@@ -53,17 +65,25 @@ def image_figures(
         ),
     }
     if "manifold" in images:
-        title = "The latent plane: the mean of p(x|z) at equally spaced quantiles of p(z)"
-        figures["manifold"] = plots.image_grid(images["manifold"], title=title, cell_inches=0.3)
+        title = (
+            "The latent plane: the mean of p(x|z) at equally spaced quantiles of p(z)"
+        )
+        figures["manifold"] = plots.image_grid(
+            images["manifold"], title=title, cell_inches=0.3
+        )
     return figures
 
 
-def _images(vae: vaejax.VAE, params: Params, key: Key, originals: Array) -> dict[str, Array]:
+def _images(
+    vae: vaejax.VAE, params: Params, key: Key, originals: Array
+) -> dict[str, Array]:
     """The grids of every figure, `[rows, columns, height, width]`, as one program."""
     reconstruct_key, sample_key = jax.random.split(key)
     samples = vaejax.sample(vae, params, sample_key, COLUMNS**2)
     images = {
-        "reconstructions": jnp.stack([originals, vaejax.reconstruct(vae, params, reconstruct_key, originals)]),
+        "reconstructions": jnp.stack(
+            [originals, vaejax.reconstruct(vae, params, reconstruct_key, originals)]
+        ),
         "samples": samples.reshape(COLUMNS, COLUMNS, *originals.shape[1:]),
         "interpolations": interpolations(vae, params, originals),
     }
@@ -73,21 +93,31 @@ def _images(vae: vaejax.VAE, params: Params, key: Key, originals: Array) -> dict
 
 
 def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
-    """Straight lines between the posterior means of neighbouring examples, the examples themselves at both ends."""
+    """Straight lines between the posterior means of neighbouring examples, the examples
+    themselves at both ends.
+    """
     pairs = len(originals) // 2 * 2
     starts, ends = originals[0:pairs:2], originals[1:pairs:2]
-    between = jax.vmap(lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, COLUMNS - 2))(starts, ends)
+    between = jax.vmap(
+        lambda x0, x1: vaejax.interpolate(vae, params, x0, x1, COLUMNS - 2)
+    )(starts, ends)
     return jnp.concatenate([starts[:, None], between, ends[:, None]], axis=1)
 
 
 def over_epochs(history: Mapping[str, list[dict]], number: str, **options: Any) -> Any:
-    """A number of the test set after each epoch, a line an arm; `options` are those of `plots.curves`."""
-    series = {name: [row["test"][number] for row in rows] for name, rows in history.items()}
+    """A number of the test set after each epoch, a line an arm; `options` are those of
+    `plots.curves`.
+    """
+    series = {
+        name: [row["test"][number] for row in rows] for name, rows in history.items()
+    }
     return plots.curves(*plots.of_one_length(series), xlabel="epoch", **options)
 
 
 def learning_curves(history: list[dict]) -> Any:
-    """Negative ELBO over epochs, on training batches as they came and on the test set after each epoch."""
+    """Negative ELBO over epochs, on training batches as they came and on the test set
+    after each epoch.
+    """
     series = {
         "train (mean over the epoch)": [row["train"]["loss"] for row in history],
         "test (after the epoch)": [row["test"]["negative_elbo"] for row in history],

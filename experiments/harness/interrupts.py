@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM as requests: the epoch under way is finished and saved, then the run stops."""
+"""Ctrl-C and SIGTERM as requests: the epoch under way is finished and saved, then the
+run stops.
+"""
 
 import signal
 import sys
@@ -10,10 +12,12 @@ from experiments import processes
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop. Not an `Exception`, as KeyboardInterrupt is not: no handler of errors may swallow it.
+    """The run was asked to stop. Not an `Exception`, as KeyboardInterrupt is not: no
+    handler of errors may swallow it.
 
     Attributes:
-      exit_status: 0 after SIGTERM, which schedulers send and count as a clean end; 130 after Ctrl-C.
+      exit_status: 0 after SIGTERM, which schedulers send and count as a clean end; 130
+        after Ctrl-C.
     """
 
     def __init__(self, number: int):
@@ -23,7 +27,8 @@ class Interrupted(BaseException):
 
 @contextmanager
 def requests() -> Iterator[Callable[[], None]]:
-    """Yields `check()`, which raises `Interrupted` once a signal came. A second Ctrl-C stops at once.
+    """Yields `check()`, which raises `Interrupted` once a signal came. A second Ctrl-C
+    stops at once.
 
     Outside the main thread, where Python delivers no signals, nothing is caught.
     """
@@ -33,7 +38,11 @@ def requests() -> Iterator[Callable[[], None]]:
         if received:
             raise Interrupted(number)
         received.append(number)
-        print(f"\n{signal.Signals(number).name}: finishing what is under way; again to stop at once", file=sys.stderr)
+        print(
+            f"\n{signal.Signals(number).name}: finishing what is under way; again to "
+            "stop at once",
+            file=sys.stderr,
+        )
 
     def check() -> None:
         # Every process stops where the first does that was asked to.
@@ -43,7 +52,10 @@ def requests() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, handle)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield check
     finally:

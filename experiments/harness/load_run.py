@@ -46,7 +46,8 @@ def restore(path: Path, *, arm: str | None = None, member: int = 0) -> Restored:
       member: which of its seeds (and settings, setting after setting), from 0.
 
     Raises:
-      UsageError: the folder holds no run of this version, or not that arm or member, or the data have changed.
+      UsageError: the folder holds no run of this version, or not that arm or member, or
+        the data have changed.
       RunError: its checkpoint is missing or damaged.
     """
     name = _experiment_of(path)
@@ -66,26 +67,45 @@ def _restore(name: str, path: Path, arm: str | None, member: int) -> Restored:
     arm = next(iter(arms)) if arm is None else arm
     experiment, members = arms[arm], run.members_of(config, arms, settings)
     if not 0 <= member < members.num:
-        raise UsageError(f"--member is {member}; {path} has {members.num}, numbered from 0.")
+        raise UsageError(
+            f"--member is {member}; {path} has {members.num}, numbered from 0."
+        )
     folder.check_data(path, experiment.data_checksum)
     mesh = loop.make_mesh(1, experiment.batch_size)
     states = loop.restore(loop.Job(path / arm, config, experiment, members, mesh, arm))
     description = ", ".join(filter(None, [name, arm, members.name(member)]))
-    return Restored(name, config, experiment, members.member(states, member), description, _labels(config, experiment))
+    return Restored(
+        name,
+        config,
+        experiment,
+        members.member(states, member),
+        description,
+        _labels(config, experiment),
+    )
 
 
 def _experiment_of(path: Path) -> str:
     file = path / "config.json"
     if not file.exists():
-        raise UsageError(f"{path} holds no run (no config.json); give the folder of one, such as runs/mnist-0001.")
+        raise UsageError(
+            f"{path} holds no run (no config.json); give the folder of one, such as "
+            "runs/mnist-0001."
+        )
     try:
         name = str(json.loads(file.read_text())["experiment"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} is damaged ({error}); train the model afresh.") from error
-    # A name from a file decides what is imported: only the programs of this package that train.
+        raise UsageError(
+            f"{file} is damaged ({error}); train the model afresh."
+        ) from error
+    # A name from a file decides what is imported: only the programs of this package
+    # that train.
     known = {module.name for module in pkgutil.iter_modules(experiments.__path__)}
-    if name not in known or not hasattr(importlib.import_module(f"experiments.{name}"), "make_experiment"):
-        raise UsageError(f"{file} names the experiment {name!r}, which this version does not have.")
+    if name not in known or not hasattr(
+        importlib.import_module(f"experiments.{name}"), "make_experiment"
+    ):
+        raise UsageError(
+            f"{file} names the experiment {name!r}, which this version does not have."
+        )
     return name
 
 
@@ -95,5 +115,9 @@ def _labels(config: Any, experiment: Experiment) -> np.ndarray | None:
         _, test = run.load(config)
     except UsageError:
         return None
-    is_same = test.labels is not None and test.labels.ndim == 1 and len(test.labels) == batch_size_of(experiment.test)
+    is_same = (
+        test.labels is not None
+        and test.labels.ndim == 1
+        and len(test.labels) == batch_size_of(experiment.test)
+    )
     return test.labels if is_same else None

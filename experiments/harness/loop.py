@@ -1,4 +1,6 @@
-"""The training loop of one model: an epoch, a line of metrics, a checkpoint; from the last checkpoint, if any."""
+"""The training loop of one model: an epoch, a line of metrics, a checkpoint; from the
+last checkpoint, if any.
+"""
 
 import sys
 import time
@@ -53,7 +55,9 @@ class Job(NamedTuple):
 
 
 def train(
-    job: Job, check_interrupts: Callable[[], None], on_epoch: Callable[[dict[str, Any]], None] = lambda row: None
+    job: Job,
+    check_interrupts: Callable[[], None],
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> TrainState:
     """Trains the members from where the folder's last checkpoint left them.
 
@@ -63,7 +67,8 @@ def train(
       on_epoch: called with the epoch's line of metrics.
 
     Returns:
-      The states, with the parameters to evaluate: the best on validation data, or the average, or the last.
+      The states, with the parameters to evaluate: the best on validation data, or the
+      average, or the last.
     """
     states, layout = _start(job)
     done = int(job.members.first(states.step)) // job.experiment.steps_per_epoch
@@ -82,14 +87,24 @@ def train(
     with _progress(job, done) as progress:
         for number in range(done + 1, job.config.epochs + 1):
             if _all_stopped(states):
-                print(f"\nno better validation loss for {job.config.patience} epochs: stopped", file=sys.stderr)
+                print(
+                    f"\nno better validation loss for {job.config.patience} epochs: "
+                    "stopped",
+                    file=sys.stderr,
+                )
                 break
             started = time.perf_counter()
             states, metrics = epoch(states, data)
             metrics = jax.device_get(metrics)
             seconds = time.perf_counter() - started
-            row = {"epoch": number, "step": number * job.experiment.steps_per_epoch, "seconds": round(seconds, 3)}
-            row |= {"train": _means(job.members, metrics.loss, metrics.terms)} | measure(states)
+            row = {
+                "epoch": number,
+                "step": number * job.experiment.steps_per_epoch,
+                "seconds": round(seconds, 3),
+            }
+            row |= {
+                "train": _means(job.members, metrics.loss, metrics.terms)
+            } | measure(states)
             states = stop(states, row)
             _check_finite(job, row, states)
             folder.append_metrics(job.path, row)
@@ -102,65 +117,97 @@ def train(
 
 
 def restore(job: Job) -> TrainState:
-    """The states of the last checkpoint, with the parameters to evaluate, as `train` returns them."""
+    """The states of the last checkpoint, with the parameters to evaluate, as `train`
+    returns them.
+    """
     if checkpoints.latest(job.path / "checkpoints") is None:
-        raise RunError(f"{job.path} has no checkpoint yet: its first epoch has not ended. Train it first.")
+        raise RunError(
+            f"{job.path} has no checkpoint yet: its first epoch has not ended. Train "
+            "it first."
+        )
     return modifiers.best(sharding.gather(_start(job)[0], job.mesh))
 
 
 def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
-    """The devices that share each batch; UsageError where there are not as many or they cannot share it."""
+    """The devices that share each batch; UsageError where there are not as many or they
+    cannot share it.
+    """
     try:
         mesh = sharding.make_mesh(num_devices)
     except ValueError as error:
         raise UsageError(f"--num-devices: {error}") from error
     if jax.process_count() > 1 and mesh.size < jax.device_count():
         raise UsageError(
-            f"--num-devices is {num_devices} and the {jax.process_count()} processes have {jax.device_count()} "
+            f"--num-devices is {num_devices} and the {jax.process_count()} processes "
+            f"have {jax.device_count()} "
             "devices; several processes use all of theirs: leave it out."
         )
     if batch_size % mesh.size:
         raise UsageError(
-            f"--batch-size is {batch_size} and cannot be shared by {mesh.size} devices; give a multiple, or another "
+            f"--batch-size is {batch_size} and cannot be shared by {mesh.size} "
+            "devices; give a multiple, or another "
             "--num-devices."
         )
     return mesh
 
 
 def streams(experiment: Experiment) -> bool:
-    """Whether the training data stay where they are, in a file, and are read as they are needed."""
-    return any(isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(experiment.train))
+    """Whether the training data stay where they are, in a file, and are read as they
+    are needed.
+    """
+    return any(
+        isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(experiment.train)
+    )
 
 
 def check_streams(experiment: Experiment, members: Members) -> None:
-    """UsageError where data that are streamed would be needed by several members or processes."""
+    """UsageError where data that are streamed would be needed by several members or
+    processes.
+    """
     if streams(experiment) and (members.num > 1 or jax.process_count() > 1):
         raise UsageError(
-            "--data: images in .npy files are read by one member in one process; leave out --num-seeds, --sweep and "
+            "--data: images in .npy files are read by one member in one process; leave "
+            "out --num-seeds, --sweep and "
             "--distributed, or give the images as an .npz."
         )
 
 
 def _recipe(job: Job, hyperparameters: dict[str, Any]) -> Any:
-    """The experiment's recipe with care: gradients clipped if asked to, and steps skipped where they are not finite."""
+    """The experiment's recipe with care: gradients clipped if asked to, and steps
+    skipped where they are not finite.
+    """
     recipe = job.experiment.recipe(hyperparameters)
     optimizer = recipe.optimizer
     if job.config.clip_norm is not None:
-        optimizer = optax.chain(optax.clip_by_global_norm(job.config.clip_norm), optimizer)
+        optimizer = optax.chain(
+            optax.clip_by_global_norm(job.config.clip_norm), optimizer
+        )
     return recipe._replace(optimizer=optax.apply_if_finite(optimizer, ANY_NUMBER))
 
 
 def _start(job: Job) -> tuple[TrainState, PyTree]:
-    """The states before the first step, or those of the last checkpoint, and how they are laid out over the devices."""
+    """The states before the first step, or those of the last checkpoint, and how they
+    are laid out over the devices.
+    """
     optimizer = _recipe(job, dict(job.experiment.hyperparameters)).optimizer
 
     def init(key: jax.Array, x: PyTree) -> TrainState:
         state = vaejax.init_train_state(job.experiment.vae, optimizer, key, x)
-        state = modifiers.start_average(state) if job.config.average is not None else state
-        return modifiers.start_stopping(state) if job.config.patience is not None else state
+        state = (
+            modifiers.start_average(state) if job.config.average is not None else state
+        )
+        return (
+            modifiers.start_stopping(state)
+            if job.config.patience is not None
+            else state
+        )
 
     states = jax.jit(job.members.lift(init))(job.members.keys, job.experiment.example)
-    layout = sharding.fully_sharded(job.mesh, states) if job.config.shard_parameters else job.replicated
+    layout = (
+        sharding.fully_sharded(job.mesh, states)
+        if job.config.shard_parameters
+        else job.replicated
+    )
     if jax.process_count() > 1:
         states = sharding.put(states, layout)
     if checkpoints.latest(job.path / "checkpoints") is None:
@@ -172,34 +219,52 @@ def _start(job: Job) -> tuple[TrainState, PyTree]:
 
 
 def _step(job: Job, swept: dict[str, Any]) -> Callable:
-    step = vaejax.make_train_step(*_recipe(job, dict(job.experiment.hyperparameters) | swept))
-    return step if job.config.average is None else modifiers.with_average(step, job.config.average)
+    step = vaejax.make_train_step(
+        *_recipe(job, dict(job.experiment.hyperparameters) | swept)
+    )
+    return (
+        step
+        if job.config.average is None
+        else modifiers.with_average(step, job.config.average)
+    )
 
 
 def _batches(job: Job) -> jax.sharding.Sharding | None:
     return sharding.batch_sharding(job.mesh) if job.mesh.size > 1 else None
 
 
-def _streamed_epoch(job: Job) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
+def _streamed_epoch(
+    job: Job,
+) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
     step = _step(job, job.members.hyperparameters)
-    return streaming.make_streamed_epoch(step, job.experiment.batch_size, batch_sharding=_batches(job))
+    return streaming.make_streamed_epoch(
+        step, job.experiment.batch_size, batch_sharding=_batches(job)
+    )
 
 
-def _epoch_of_one(job: Job, member: tuple[dict, TrainState], data: PyTree) -> tuple[TrainState, PyTree]:
+def _epoch_of_one(
+    job: Job, member: tuple[dict, TrainState], data: PyTree
+) -> tuple[TrainState, PyTree]:
     swept, state = member
-    epoch = vaejax.make_train_epoch(_step(job, swept), job.experiment.batch_size, batch_sharding=_batches(job))
-    return (modifiers.freeze_stopped(epoch) if job.config.patience is not None else epoch)(state, data)
+    epoch = vaejax.make_train_epoch(
+        _step(job, swept), job.experiment.batch_size, batch_sharding=_batches(job)
+    )
+    return (
+        modifiers.freeze_stopped(epoch) if job.config.patience is not None else epoch
+    )(state, data)
 
 
 def _compiled_epoch(
     job: Job, states: TrainState, data: PyTree, layout: PyTree
 ) -> tuple[Callable[[TrainState, PyTree], tuple[TrainState, PyTree]], int]:
-    """`epoch(states, data)` over all members, and how many of them it trains at once: by default all that fit.
+    """`epoch(states, data)` over all members, and how many of them it trains at once:
+    by default all that fit.
 
     Compiled beforehand, so that the seconds of the first epoch are an epoch's.
     """
     members, one = job.members, partial(_epoch_of_one, job)
-    # The swept values come again at every epoch, and must not be donated with the states.
+    # The swept values come again at every epoch, and must not be donated with the
+    # states.
     program = jax.jit(
         lambda states, swept, data: members.lift(one)((swept, states), data),
         donate_argnums=0,
@@ -211,29 +276,48 @@ def _compiled_epoch(
         if num == members.num:
             placed = states if jax.process_count() > 1 else sharding.put(states, layout)
             return program.lower(placed, swept, data).compile()
-        part = jax.tree.map(lambda leaf: leaf[pieces(members.num, num)[0]], (states, swept))
+        part = jax.tree.map(
+            lambda leaf: leaf[pieces(members.num, num)[0]], (states, swept)
+        )
         return program.lower(*sharding.put(part, job.replicated), data).compile()
 
     # Members spread over devices are all trained at once.
-    at_once = members.num if job.mesh.size > 1 else min(job.config.members_at_once or members.num, members.num)
+    at_once = (
+        members.num
+        if job.mesh.size > 1
+        else min(job.config.members_at_once or members.num, members.num)
+    )
     executable = compiled(at_once)
     if job.config.members_at_once is None and job.mesh.size == 1:
         at_once = fitting(members.num, _bytes(executable))
         if at_once < members.num:
-            print(f"{members.num} members do not fit into memory together: {at_once} at a time", file=sys.stderr)
+            print(
+                f"{members.num} members do not fit into memory together: {at_once} at "
+                "a time",
+                file=sys.stderr,
+            )
             executable = compiled(at_once)
-    apply = in_pieces(lambda stacked, data: executable(*stacked, data), members.num, at_once, job.replicated)
+    apply = in_pieces(
+        lambda stacked, data: executable(*stacked, data),
+        members.num,
+        at_once,
+        job.replicated,
+    )
     return lambda states, data: apply((states, swept), data), at_once
 
 
 def _bytes(executable: jax.stages.Compiled) -> int:
     """What a program needs on each device, beside the data that are there already."""
     analysis = executable.memory_analysis()
-    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis else 0
+    return (
+        analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis else 0
+    )
 
 
 def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, Any]]:
-    """The test and validation numbers of a line of metrics, and the experiment's own diagnostics."""
+    """The test and validation numbers of a line of metrics, and the experiment's own
+    diagnostics.
+    """
     parts = {"test": job.experiment.test, "validation": job.experiment.validation}
     elbos = {
         name: evaluation.make_mean_elbo(job.experiment, part, job.members, at_once)
@@ -242,14 +326,18 @@ def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, An
     }
     diagnostics = job.experiment.diagnostics
     if diagnostics is not None:
-        diagnose = in_pieces(jax.jit(job.members.lift(diagnostics)), job.members.num, at_once)
+        diagnose = in_pieces(
+            jax.jit(job.members.lift(diagnostics)), job.members.num, at_once
+        )
 
     def measure(states: TrainState) -> dict[str, Any]:
         evaluated = modifiers.averaged(sharding.gather(states, job.mesh))
         numbers = {name: elbo(evaluated) for name, elbo in elbos.items()}
         if diagnostics is not None:
             values = job.members.stack(jax.device_get(diagnose(evaluated)))
-            numbers["diagnostics"] = {name: evaluation.plain(value) for name, value in values.items()}
+            numbers["diagnostics"] = {
+                name: evaluation.plain(value) for name, value in values.items()
+            }
         return numbers
 
     return measure
@@ -263,10 +351,15 @@ def _make_stop(job: Job, layout: PyTree) -> Callable[[TrainState, dict], TrainSt
     def update(member: tuple[TrainState, jax.Array]) -> TrainState:
         return modifiers.update_stopping(*member, patience=job.config.patience)
 
-    compiled = jax.jit(job.members.lift(update), out_shardings=layout if job.config.shard_parameters else None)
+    compiled = jax.jit(
+        job.members.lift(update),
+        out_shardings=layout if job.config.shard_parameters else None,
+    )
 
     def stop(states: TrainState, row: dict) -> TrainState:
-        losses = np.asarray(row["validation"]["negative_elbo"], np.float32)  # None becomes NaN
+        losses = np.asarray(
+            row["validation"]["negative_elbo"], np.float32
+        )  # None becomes NaN
         return compiled((states, losses[0] if job.members.num == 1 else losses))
 
     return stop
@@ -278,12 +371,20 @@ def _all_stopped(states: TrainState) -> bool:
 
 
 def _describe(job: Job, states: TrainState, done: int) -> str:
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(job.members.first(states.params)))
+    num_parameters = sum(
+        leaf.size for leaf in jax.tree.leaves(job.members.first(states.params))
+    )
     num_examples = job.experiment.steps_per_epoch * job.experiment.batch_size
-    half = "" if job.config.compute_dtype == "float32" else f", networks in {job.config.compute_dtype}"
+    half = (
+        ""
+        if job.config.compute_dtype == "float32"
+        else f", networks in {job.config.compute_dtype}"
+    )
     return (
-        f"{num_parameters:,} parameters, {num_examples:,} examples an epoch, {job.members.describe()}, "
-        f"{job.config.epochs} epoch{'s' * (job.config.epochs > 1)}{f' ({done} done)' if done else ''}{half}, "
+        f"{num_parameters:,} parameters, {num_examples:,} examples an epoch, "
+        f"{job.members.describe()}, "
+        f"{job.config.epochs} "
+        f"epoch{'s' * (job.config.epochs > 1)}{f' ({done} done)' if done else ''}{half}, "
         f"on {job.mesh.size} x {jax.devices()[0].device_kind}"
     )
 
@@ -300,30 +401,41 @@ def _progress(job: Job, done: int) -> tqdm:
 
 
 def _postfix(job: Job, row: dict) -> str:
-    num_examples = job.experiment.steps_per_epoch * job.experiment.batch_size * job.members.num
+    num_examples = (
+        job.experiment.steps_per_epoch * job.experiment.batch_size * job.members.num
+    )
     return (
-        f"train {_mean(row['train']['loss']):.2f}, test {_mean(row['test']['negative_elbo']):.2f} nats, "
+        f"train {_mean(row['train']['loss']):.2f}, test "
+        f"{_mean(row['test']['negative_elbo']):.2f} nats, "
         f"{num_examples / max(row['seconds'], 1e-3):,.0f} images/s"
     )
 
 
 def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list]:
-    """Means over an epoch's steps that were finite, one for each member; a term of several numbers has a list of each.
+    """Means over an epoch's steps that were finite, one for each member; a term of
+    several numbers has a list of each.
 
     Terms of one number in an axis of their own are left out: they repeat another.
     """
     series = {"loss": loss}
     for place, term in jax.tree.leaves_with_path(terms):
-        if np.ndim(term) == np.ndim(loss) or (np.ndim(term) == np.ndim(loss) + 1 and term.shape[-1] > 1):
+        if np.ndim(term) == np.ndim(loss) or (
+            np.ndim(term) == np.ndim(loss) + 1 and term.shape[-1] > 1
+        ):
             series[jax.tree_util.keystr(place, simple=True, separator="/")] = term
-    return {name: evaluation.plain(_mean_of_finite(members.stack(term))) for name, term in series.items()}
+    return {
+        name: evaluation.plain(_mean_of_finite(members.stack(term)))
+        for name, term in series.items()
+    }
 
 
 def _mean_of_finite(steps: np.ndarray) -> np.ndarray:
     """`[members, steps, ...]` to `[members, ...]`; NaN where no step was finite."""
     finite = np.isfinite(steps)
     with np.errstate(invalid="ignore"):
-        return np.where(finite, steps, 0).sum(axis=1, dtype=np.float64) / finite.sum(axis=1)
+        return np.where(finite, steps, 0).sum(axis=1, dtype=np.float64) / finite.sum(
+            axis=1
+        )
 
 
 def _mean(values: list[float | None]) -> float:
@@ -332,8 +444,12 @@ def _mean(values: list[float | None]) -> float:
 
 
 def _check_finite(job: Job, row: dict, states: TrainState) -> None:
-    """Adds the skipped steps to the line; RunError once every member is lost. One that is lost disturbs no other."""
-    counts = jax.device_get((states.opt_state.notfinite_count, states.opt_state.total_notfinite))
+    """Adds the skipped steps to the line; RunError once every member is lost. One that
+    is lost disturbs no other.
+    """
+    counts = jax.device_get(
+        (states.opt_state.notfinite_count, states.opt_state.total_notfinite)
+    )
     in_a_row, skipped = (np.atleast_1d(count) for count in counts)
     if skipped.any():
         row["skipped_steps"] = skipped.tolist()
@@ -342,7 +458,9 @@ def _check_finite(job: Job, row: dict, states: TrainState) -> None:
     lost = [
         index
         for index, loss in enumerate(row["test"]["negative_elbo"])
-        if loss is None or row["train"]["loss"][index] is None or in_a_row[index] >= patience
+        if loss is None
+        or row["train"]["loss"][index] is None
+        or in_a_row[index] >= patience
     ]
     if not lost:
         return
@@ -353,6 +471,7 @@ def _check_finite(job: Job, row: dict, states: TrainState) -> None:
     )
     if len(lost) == job.members.num:
         raise RunError(
-            f"{message}; try a smaller --learning-rate, or --clip-norm. What was trained until then is in {job.path}."
+            f"{message}; try a smaller --learning-rate, or --clip-norm. What was "
+            f"trained until then is in {job.path}."
         )
     print(f"\n{message}", file=sys.stderr)

@@ -1,4 +1,6 @@
-"""Programs that train nothing: a command line, a folder with configuration, numbers and figures, a report."""
+"""Programs that train nothing: a command line, a folder with configuration, numbers and
+figures, a report.
+"""
 
 import dataclasses
 import importlib
@@ -25,7 +27,9 @@ class Config:
     num_seeds: int = 1
     """Repetitions (seed, seed + 1, ...); numbers are mean and std over them."""
     out: Path | None = None
-    """Folder of the results; by default the next free of runs/NAME-0001, runs/NAME-0002, ..."""
+    """Folder of the results; by default the next free of runs/NAME-0001,
+    runs/NAME-0002, ...
+    """
 
     # What runs that train have beside; see `folder.find`.
     resume: ClassVar[bool] = False
@@ -40,7 +44,9 @@ class Config:
 
 
 Measure = Callable[[Any, Callable[[], None]], Result]
-"""`(config, check_interrupts) -> Result`; the second ends the program when the user has asked for that."""
+"""`(config, check_interrupts) -> Result`; the second ends the program when the user has
+asked for that.
+"""
 
 
 def measure(name: str, config: Config, function: Measure) -> dict[str, Any]:
@@ -53,9 +59,15 @@ def measure(name: str, config: Config, function: Measure) -> dict[str, Any]:
     print(f"folder: {path}", flush=True)
     with interrupts.requests() as check_interrupts:
         result = function(config, check_interrupts)
-    summary = {"experiment": name, "data": "generated", "seeds": config.seeds} | result.summary
+    summary = {
+        "experiment": name,
+        "data": "generated",
+        "seeds": config.seeds,
+    } | result.summary
     folder.write_json(path / "summary.json", summary)
-    folder.write_manifest(path, seeds=config.seeds, data_checksum=None, params_digest=None)
+    folder.write_manifest(
+        path, seeds=config.seeds, data_checksum=None, params_digest=None
+    )
     run.show(path, {}, result, sys.modules[function.__module__])
     print(f"done in {time.perf_counter() - started:.0f} s")
     return summary
@@ -65,14 +77,20 @@ def main(config_type: type[Config], function: Measure) -> None:
     """The command line; a user's mistake is answered in one line, with exit status 2."""
     module = importlib.import_module(function.__module__)
     name = Path(module.__file__).stem
-    config = tyro.cli(config_type, prog=f"python -m experiments.{name}", description=module.__doc__)
+    config = tyro.cli(
+        config_type, prog=f"python -m experiments.{name}", description=module.__doc__
+    )
     try:
         measure(name, config, function)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; mend that", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'a file'}: {error.strerror or error}; mend "
+            "that",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_status)

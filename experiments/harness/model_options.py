@@ -1,4 +1,6 @@
-"""What experiments make their models of: networks by the shape of an example, in the dtype that is asked for."""
+"""What experiments make their models of: networks by the shape of an example, in the
+dtype that is asked for.
+"""
 
 from typing import Any
 
@@ -6,19 +8,34 @@ import vaejax
 from vaejax.base import VAE, Head
 
 
-def make_vae(config: Any, shape: tuple[int, ...], head: Head, *, convolutional: bool) -> VAE:
-    """A Gaussian VAE of one hidden layer on either side, or of convolutions with one; `config` has the sizes."""
+def make_vae(
+    config: Any, shape: tuple[int, ...], head: Head, *, convolutional: bool
+) -> VAE:
+    """A Gaussian VAE of one hidden layer on either side, or of convolutions with one;
+    `config` has the sizes.
+    """
     hidden_sizes = (config.hidden_size,)
     if convolutional:
         encoder = vaejax.ConvolutionalEncoder(hidden_sizes=hidden_sizes)
-        decoder = vaejax.ConvolutionalDecoder(shape, num_parameters=head.num_parameters, hidden_sizes=hidden_sizes)
+        decoder = vaejax.ConvolutionalDecoder(
+            shape, num_parameters=head.num_parameters, hidden_sizes=hidden_sizes
+        )
     else:
         outputs = shape if head.num_parameters == 1 else (*shape, head.num_parameters)
         encoder, decoder = vaejax.MLP(hidden_sizes), vaejax.MLP(hidden_sizes, outputs)
-    vae = vaejax.gaussian_vae(latent_size=config.latent_size, encoder=encoder, decoder=decoder, likelihood=head)
+    vae = vaejax.gaussian_vae(
+        latent_size=config.latent_size,
+        encoder=encoder,
+        decoder=decoder,
+        likelihood=head,
+    )
     return in_compute_dtype(config, vae)
 
 
 def in_compute_dtype(config: Any, vae: VAE) -> VAE:
     """The VAE whose networks compute as --compute-dtype says."""
-    return vae if config.compute_dtype == "float32" else vaejax.with_compute_dtype(vae, config.compute_dtype)
+    return (
+        vae
+        if config.compute_dtype == "float32"
+        else vaejax.with_compute_dtype(vae, config.compute_dtype)
+    )

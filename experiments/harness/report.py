@@ -37,19 +37,34 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre; o
 
 
 @processes.by_first
-def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str], files: Mapping[str, bytes]) -> None:
+def write(
+    path: Path,
+    module: ModuleType,
+    result: Result,
+    figures: Sequence[str],
+    files: Mapping[str, bytes],
+) -> None:
     """Writes report.html into the run folder, replacing it whole.
 
     Args:
       path: the run folder, with its summary, manifest, configuration and figures.
-      module: the experiment's: its `ABOUT` becomes the title, its docstring the introduction.
+      module: the experiment's: its `ABOUT` becomes the title, its docstring the
+        introduction.
       result: the `Result` of the run.
       figures: the names of those in the folder, in the order of the page.
-      files: the others that the run has made, by path; the page plays the sounds among them.
+      files: the others that the run has made, by path; the page plays the sounds among
+        them.
     """
-    summary, manifest = (json.loads((path / f"{name}.json").read_text()) for name in ("summary", "manifest"))
+    summary, manifest = (
+        json.loads((path / f"{name}.json").read_text())
+        for name in ("summary", "manifest")
+    )
     title = f"{module.ABOUT.what[0].upper()}{module.ABOUT.what[1:]} ({summary['data']}): {result.headline}"
-    paragraphs = [paragraph for paragraph in module.__doc__.strip().split("\n\n") if "Command:" not in paragraph]
+    paragraphs = [
+        paragraph
+        for paragraph in module.__doc__.strip().split("\n\n")
+        if "Command:" not in paragraph
+    ]
     sounds = {name: content for name, content in files.items() if name.endswith(".wav")}
     parts = [
         f"<h1>{html.escape(title)}</h1>",
@@ -58,16 +73,23 @@ def write(path: Path, module: ModuleType, result: Result, figures: Sequence[str]
         f"<p>{html.escape(result.about)}.</p>",
         _numbers(result.header, result.rows),
         "<h2>Figures</h2>",
-        *(_figure(path / "figures" / f"{name}.png", _caption(name, result, manifest)) for name in figures),
+        *(
+            _figure(path / "figures" / f"{name}.png", _caption(name, result, manifest))
+            for name in figures
+        ),
         *(["<h2>Sounds</h2>"] if sounds else []),
-        *(_sound(_caption(name, result, manifest), content) for name, content in sounds.items()),
+        *(
+            _sound(_caption(name, result, manifest), content)
+            for name, content in sounds.items()
+        ),
         *(["<h2>Texts</h2>"] if result.listings else []),
         *(_listing(name, lines) for name, lines in result.listings.items()),
         "<h2>How to reproduce it</h2>",
         "<p>From the project's folder, in its environment:</p>",
         # One option a line, since a browser would break lines inside them.
         f"<pre>{html.escape(manifest['command'].replace(' --', chr(32) + chr(92) + chr(10) + '  --'))}</pre>",
-        "<p>The same versions on the same machine give the same parameters, bit for bit.</p>",
+        "<p>The same versions on the same machine give the same parameters, bit for "
+        "bit.</p>",
         _table(_provenance(summary, manifest)),
     ]
     temporary = path / "report.html.tmp"
@@ -84,17 +106,27 @@ def _page(title: str, body: str) -> str:
 
 
 def _numbers(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Without a header, the last column is a note; otherwise all but the first are numbers."""
+    """Without a header, the last column is a note; otherwise all but the first are
+    numbers.
+    """
     classes = ["", *["number"] * len(header[1:])] if header else ["", "number", "note"]
     lines = [_row("th", header, classes)] if header else []
     return (
-        '<div class="scroll"><table>' + "\n".join(lines + [_row("td", row, classes) for row in rows]) + "</table></div>"
+        '<div class="scroll"><table>'
+        + "\n".join(lines + [_row("td", row, classes) for row in rows])
+        + "</table></div>"
     )
 
 
 def _row(tag: str, cells: tuple[str, ...], classes: list[str]) -> str:
     pairs = zip(cells, classes, strict=True)
-    return "<tr>" + "".join(f'<{tag} class="{name}">{html.escape(cell)}</{tag}>' for cell, name in pairs) + "</tr>"
+    return (
+        "<tr>"
+        + "".join(
+            f'<{tag} class="{name}">{html.escape(cell)}</{tag}>' for cell, name in pairs
+        )
+        + "</tr>"
+    )
 
 
 def _listing(name: str, lines: Sequence[str]) -> str:
@@ -103,15 +135,19 @@ def _listing(name: str, lines: Sequence[str]) -> str:
 
 
 def _caption(name: str, result: Result, manifest: dict) -> str:
-    caption = (CAPTIONS | dict(result.captions)).get(name, name.replace("_", " ").capitalize() + ".")
-    return caption if name == "learning_curves" else f"{caption} Seed {manifest['key']['seeds'][0]}."
+    caption = (CAPTIONS | dict(result.captions)).get(
+        name, name.replace("_", " ").capitalize() + "."
+    )
+    return (
+        caption
+        if name == "learning_curves"
+        else f"{caption} Seed {manifest['key']['seeds'][0]}."
+    )
 
 
 def _figure(file: Path, caption: str) -> str:
     caption, image = html.escape(caption), base64.b64encode(file.read_bytes()).decode()
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{image}"><figcaption>{caption}</figcaption></figure>'
-    )
+    return f'<figure><img alt="{caption}" src="data:image/png;base64,{image}"><figcaption>{caption}</figcaption></figure>'
 
 
 def _sound(caption: str, wav: bytes) -> str:
@@ -126,13 +162,19 @@ def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
     rows = {
         "parameters, SHA-256": manifest["params_sha256"],
         "data, SHA-256": manifest["data_sha256"],
-        "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
+        "versions": ", ".join(
+            f"{name} {version}" for name, version in manifest["versions"].items()
+        ),
         "date": manifest["date"],
         "commit": manifest["commit"],
         "device": manifest["device"],
         "machine": manifest["machine"],
         "random numbers": f"{manifest['key']['implementation']}, seeds {manifest['key']['seeds']}",
-    } | ({"training time": f"{summary['training_seconds']:.0f} s"} if "training_seconds" in summary else {})
+    } | (
+        {"training time": f"{summary['training_seconds']:.0f} s"}
+        if "training_seconds" in summary
+        else {}
+    )
     return {name: value for name, value in rows.items() if value is not None}
 
 

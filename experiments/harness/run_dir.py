@@ -1,7 +1,7 @@
 """The run folder: what is in it, and that a kill at any moment leaves it readable.
 
-config.json, manifest.json and summary.json are replaced atomically; metrics.jsonl has one line an epoch and is cut back
-to the last checkpoint when a run resumes.
+config.json, manifest.json and summary.json are replaced atomically; metrics.jsonl has
+one line an epoch and is cut back to the last checkpoint when a run resumes.
 """
 
 import dataclasses
@@ -23,20 +23,32 @@ from experiments import processes
 from experiments.errors import UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# Where a run lies and what it runs on are not part of what it is, and may differ when it is resumed.
-CIRCUMSTANCES = ("out", "resume", "members_at_once", "num_devices", "shard_parameters", "distributed")
+# Where a run lies and what it runs on are not part of what it is, and may differ when
+# it is resumed.
+CIRCUMSTANCES = (
+    "out",
+    "resume",
+    "members_at_once",
+    "num_devices",
+    "shard_parameters",
+    "distributed",
+)
 
 
-def find(name: str, config: Any, parse: Callable[[Any], Any] | None = None) -> tuple[Path, Any]:
-    """The folder of the run and the configuration to run, new or resumed; nothing is written.
+def find(
+    name: str, config: Any, parse: Callable[[Any], Any] | None = None
+) -> tuple[Path, Any]:
+    """The folder of the run and the configuration to run, new or resumed; nothing is
+    written.
 
-    A resumed run takes its configuration from the folder; a flag that was given and says otherwise is an error.
+    A resumed run takes its configuration from the folder; a flag that was given and
+    says otherwise is an error.
 
     Args:
       name: of the experiment.
       config: as given.
-      parse: the command line, read again over other defaults, which tells a flag that was given from one that was not.
-        None takes every option of `config` as given.
+      parse: the command line, read again over other defaults, which tells a flag that
+        was given from one that was not. None takes every option of `config` as given.
 
     Raises:
       UsageError: --out holds a run already, or --resume finds none or another one.
@@ -45,19 +57,28 @@ def find(name: str, config: Any, parse: Callable[[Any], Any] | None = None) -> t
         path = config.out or _newest(name)
         return path, _resumed(name, path, config, parse or (lambda defaults: config))
     if config.out is None and config.distributed:
-        raise UsageError("--distributed: the processes need one folder, which all of them reach; give it with --out.")
+        raise UsageError(
+            "--distributed: the processes need one folder, which all of them reach; "
+            "give it with --out."
+        )
     path = config.out or _next_free(name)
     if (path / "config.json").exists():
-        raise UsageError(f"--out {path} holds a run; add --resume to continue it, or give another folder.")
+        raise UsageError(
+            f"--out {path} holds a run; add --resume to continue it, or give another "
+            "folder."
+        )
     if path.is_dir() and any(path.iterdir()):
-        raise UsageError(f"--out {path} is not empty and holds no run; give another folder.")
+        raise UsageError(
+            f"--out {path} is not empty and holds no run; give another folder."
+        )
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out {path} is a file; give a folder.")
     return path, config
 
 
 def create(path: Path, name: str, config: Any) -> Path:
-    """Makes the folder and writes the configuration into it; the next free one where another run took it meanwhile.
+    """Makes the folder and writes the configuration into it; the next free one where
+    another run took it meanwhile.
 
     Raises:
       UsageError: it cannot be written.
@@ -72,7 +93,9 @@ def create(path: Path, name: str, config: Any) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", {"experiment": name} | _plain(config))
     except OSError as error:
-        raise UsageError(f"--out {path} cannot be written ({error.strerror}); give another folder.") from error
+        raise UsageError(
+            f"--out {path} cannot be written ({error.strerror}); give another folder."
+        ) from error
     return path
 
 
@@ -80,7 +103,10 @@ def check_data(path: Path, data_checksum: str) -> None:
     """UsageError where the folder's run was started with other data."""
     file = path / "manifest.json"
     if file.exists() and json.loads(file.read_text())["data_sha256"] != data_checksum:
-        raise UsageError(f"--resume: --data has changed since the run in {path} was started; start another run.")
+        raise UsageError(
+            f"--resume: --data has changed since the run in {path} was started; start "
+            "another run."
+        )
 
 
 @processes.by_first
@@ -107,7 +133,13 @@ def read_metrics(path: Path) -> list[dict]:
     file = path / "metrics.jsonl"
     # A last line without its end was cut off by a kill; it is written again.
     return (
-        [json.loads(line) for line in file.read_text().splitlines(True) if line.endswith("\n")] if file.exists() else []
+        [
+            json.loads(line)
+            for line in file.read_text().splitlines(True)
+            if line.endswith("\n")
+        ]
+        if file.exists()
+        else []
     )
 
 
@@ -121,8 +153,16 @@ def cut_metrics(path: Path, epochs: int) -> None:
 
 
 @processes.by_first
-def write_manifest(path: Path, *, seeds: list[int], data_checksum: str | None, params_digest: str | None) -> None:
-    """What the numbers were made with; `params_digest` is None until the run is finished, or if nothing is trained."""
+def write_manifest(
+    path: Path,
+    *,
+    seeds: list[int],
+    data_checksum: str | None,
+    params_digest: str | None,
+) -> None:
+    """What the numbers were made with; `params_digest` is None until the run is
+    finished, or if nothing is trained.
+    """
     manifest = {
         "command": command(json.loads((path / "config.json").read_text())),
         "versions": {"python": platform.python_version(), "vaejax": vaejax.__version__}
@@ -131,7 +171,10 @@ def write_manifest(path: Path, *, seeds: list[int], data_checksum: str | None, p
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "key": {"implementation": str(jax.random.key_impl(jax.random.key(0))), "seeds": seeds},
+        "key": {
+            "implementation": str(jax.random.key_impl(jax.random.key(0))),
+            "seeds": seeds,
+        },
         "data_sha256": data_checksum,
         "params_sha256": params_digest,
     }
@@ -139,12 +182,28 @@ def write_manifest(path: Path, *, seeds: list[int], data_checksum: str | None, p
 
 
 def command(config: Mapping[str, Any]) -> str:
-    """The command that makes the run again, every option named, from what config.json holds."""
-    options = {name: value for name, value in config.items() if name != "experiment" and value not in (None, [])}
+    """The command that makes the run again, every option named, from what config.json
+    holds.
+    """
+    options = {
+        name: value
+        for name, value in config.items()
+        if name != "experiment" and value not in (None, [])
+    }
     # A switch is given by its name alone.
-    options = {name: [] if value is True else value for name, value in options.items() if value is not False}
-    words = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
-    flags = " ".join(shlex.join([f"--{name.replace('_', '-')}", *map(str, values)]) for name, values in words.items())
+    options = {
+        name: [] if value is True else value
+        for name, value in options.items()
+        if value is not False
+    }
+    words = {
+        name: value if isinstance(value, list) else [value]
+        for name, value in options.items()
+    }
+    flags = " ".join(
+        shlex.join([f"--{name.replace('_', '-')}", *map(str, values)])
+        for name, values in words.items()
+    )
     return f"python -m experiments.{config['experiment']} {flags}"
 
 
@@ -172,57 +231,97 @@ def write_files(path: Path, files: Mapping[str, bytes]) -> None:
 def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) -> Any:
     file = path / "config.json"
     if not file.exists():
-        raise UsageError(f"--resume: {path} holds no run (no config.json); leave --resume out to start one.")
+        raise UsageError(
+            f"--resume: {path} holds no run (no config.json); leave --resume out to "
+            "start one."
+        )
     try:
         saved = json.loads(file.read_text())
     except ValueError as error:
-        raise UsageError(f"--resume: {file} is damaged ({error}); start the run afresh in another folder.") from error
+        raise UsageError(
+            f"--resume: {file} is damaged ({error}); start the run afresh in another "
+            "folder."
+        ) from error
     if saved.pop("experiment", None) != name:
         raise UsageError(
-            f"--resume: {path} holds a run of another experiment, not of {name}; give its folder with --out."
+            f"--resume: {path} holds a run of another experiment, not of {name}; give "
+            "its folder with --out."
         )
     options = _plain(config).keys()
     if saved.keys() != options:
         different = sorted(saved.keys() ^ options)
-        raise UsageError(f"--resume: {path} was made by another version (options {different} differ); start afresh.")
-    restored: dict[str, Any] = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
+        raise UsageError(
+            f"--resume: {path} was made by another version (options {different} "
+            "differ); start afresh."
+        )
+    restored: dict[str, Any] = {
+        name: tuple(value) for name, value in saved.items() if isinstance(value, list)
+    }
     restored["data_dir"] = saved["data_dir"] and Path(saved["data_dir"])
     resumed = dataclasses.replace(config, **saved | restored, out=path)
     for option, value in _plain(parse(resumed)).items():
         if value != saved[option]:
             raise UsageError(
-                f"--resume: --{option.replace('_', '-')} is {value} and the run in {path} has {saved[option]}; "
+                f"--resume: --{option.replace('_', '-')} is {value} and the run in "
+                f"{path} has {saved[option]}; "
                 "leave the flag out, or start another run."
             )
     return resumed
 
 
 def _commit() -> str | None:
-    """Of the project's checkout, marked where files differ from it; None where there is none."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Of the project's checkout, marked where files differ from it; None where there is
+    none.
+    """
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    values = {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()}
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    values = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in vars(config).items()
+    }
+    values = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
     return {name: value for name, value in values.items() if name not in CIRCUMSTANCES}
 
 
 def _numbered(name: str) -> list[Path]:
-    return sorted(path for path in Path("runs").glob(f"{name}-[0-9][0-9][0-9][0-9]") if path.is_dir())
+    return sorted(
+        path
+        for path in Path("runs").glob(f"{name}-[0-9][0-9][0-9][0-9]")
+        if path.is_dir()
+    )
 
 
 def _next_free(name: str) -> Path:
     existing = _numbered(name)
-    return Path("runs") / f"{name}-{int(existing[-1].name[-4:]) + 1 if existing else 1:04d}"
+    return (
+        Path("runs")
+        / f"{name}-{int(existing[-1].name[-4:]) + 1 if existing else 1:04d}"
+    )
 
 
 def _newest(name: str) -> Path:
     existing = _numbered(name)
     if not existing:
-        raise UsageError(f"--resume: there is no run of {name} in runs/; give its folder with --out.")
+        raise UsageError(
+            f"--resume: there is no run of {name} in runs/; give its folder with --out."
+        )
     return existing[-1]

@@ -1,4 +1,6 @@
-"""What a sweep says: every setting over its seeds, the differences to a reference paired by seed, and a figure."""
+"""What a sweep says: every setting over its seeds, the differences to a reference
+paired by seed, and a figure.
+"""
 
 from functools import partial
 from typing import Any
@@ -23,20 +25,35 @@ def conclude(
 ) -> Result:
     """The result of a sweep.
 
-    Settings are compared with the one that the configuration itself names, where it is among them, else with the first.
-    Members of one seed share their first parameters, noise and order of the data, so that differences are paired.
+    Settings are compared with the one that the configuration itself names, where it is
+    among them, else with the first. Members of one seed share their first parameters,
+    noise and order of the data, so that differences are paired.
     """
-    names, reference = [describe_setting(setting) for setting in members.settings], _reference(experiment, members)
+    names, reference = (
+        [describe_setting(setting) for setting in members.settings],
+        _reference(experiment, members),
+    )
     parts = [_part(members, numbers, index) for index in range(len(names))]
     settings = []
     for setting, part in zip(members.settings, parts, strict=True):
-        differences = {name: evaluation.over_seeds(part[name] - parts[reference][name]) for name in evaluation.MEANINGS}
+        differences = {
+            name: evaluation.over_seeds(part[name] - parts[reference][name])
+            for name in evaluation.MEANINGS
+        }
         test = evaluation.summarise(part, experiment)
         settings.append({"setting": setting, "test": test, "difference": differences})
-    rows = [(name, *evaluation.cells(entry["test"])) for name, entry in zip(names, settings, strict=True)]
+    rows = [
+        (name, *evaluation.cells(entry["test"]))
+        for name, entry in zip(names, settings, strict=True)
+    ]
     for index, (name, entry) in enumerate(zip(names, settings, strict=True)):
         if index != reference:
-            rows.append((f"{name} minus {names[reference]}", *evaluation.cells(entry["difference"], sign="+")))
+            rows.append(
+                (
+                    f"{name} minus {names[reference]}",
+                    *evaluation.cells(entry["difference"], sign="+"),
+                )
+            )
     best = min(settings, key=lambda entry: entry["test"]["nll"]["mean"] or np.inf)
     return Result(
         summary=summary | {"reference": members.settings[reference], "sweep": settings},
@@ -59,19 +76,29 @@ def _reference(experiment: Experiment, members: Members) -> int:
     return members.settings.index(own) if own in members.settings else 0
 
 
-def _part(members: Members, numbers: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+def _part(
+    members: Members, numbers: dict[str, np.ndarray], index: int
+) -> dict[str, np.ndarray]:
     return {name: members.of_setting(values, index) for name, values in numbers.items()}
 
 
-def _figures(members: Members, settings: list[dict], history: list[dict]) -> dict[str, Any]:
+def _figures(
+    members: Members, settings: list[dict], history: list[dict]
+) -> dict[str, Any]:
     epochs = [row["epoch"] for row in history]
     curves = {}
     for index, setting in enumerate(members.settings):
         values = np.asarray([row["test"]["negative_elbo"] for row in history], float)
-        curves[describe_setting(setting)] = _undiverged(values[:, index * members.num_seeds :][:, : members.num_seeds])
+        curves[describe_setting(setting)] = _undiverged(
+            values[:, index * members.num_seeds :][:, : members.num_seeds]
+        )
     figures = {
         "learning_curves": plots.curves(
-            epochs, curves, xlabel="epoch", ylabel="test negative ELBO (nats per example)", scale_from=len(epochs) // 10
+            epochs,
+            curves,
+            xlabel="epoch",
+            ylabel="test negative ELBO (nats per example)",
+            scale_from=len(epochs) // 10,
         )
     }
     if len(members.swept) == 1:
@@ -84,13 +111,24 @@ def _figure_of_one(members: Members, settings: list[dict]) -> Any:
     (option, values), *_ = members.swept.items()
     order = np.argsort(values)
     series = {
-        label: _undiverged(np.asarray([settings[index]["test"][name]["values"] for index in order], float))
+        label: _undiverged(
+            np.asarray(
+                [settings[index]["test"][name]["values"] for index in order], float
+            )
+        )
         for name, label in FIGURES.items()
     }
-    return plots.curves(np.asarray(values)[order], series, xlabel=option.replace("_", " "), ylabel="nats per example")
+    return plots.curves(
+        np.asarray(values)[order],
+        series,
+        xlabel=option.replace("_", " "),
+        ylabel="nats per example",
+    )
 
 
 def _undiverged(values: np.ndarray) -> np.ndarray:
-    """`[points, seeds]` without the seeds that have diverged anywhere, but for one, which then breaks the line."""
+    """`[points, seeds]` without the seeds that have diverged anywhere, but for one,
+    which then breaks the line.
+    """
     kept = values[:, np.all(np.isfinite(values), axis=0)]
     return kept if kept.shape[1] else values[:, :1]

@@ -1,4 +1,6 @@
-"""A classifier of the images that models are judged by: its confidence, and the features of its last hidden layer."""
+"""A classifier of the images that models are judged by: its confidence, and the
+features of its last hidden layer.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -43,7 +45,10 @@ def train(data: datasets.Dataset) -> Classifier:
 
     def init(key: Key, x: Array) -> Params:
         trunk_key, head_key = jax.random.split(key)
-        return {"trunk": trunk.init(trunk_key, x), "head": head.init(head_key, jnp.zeros(WIDTH))}
+        return {
+            "trunk": trunk.init(trunk_key, x),
+            "head": head.init(head_key, jnp.zeros(WIDTH)),
+        }
 
     def features(params: Params, images: Array) -> Array:
         return jax.vmap(partial(trunk.apply, params["trunk"]))(images)
@@ -51,17 +56,29 @@ def train(data: datasets.Dataset) -> Classifier:
     def logits(params: Params, images: Array) -> Array:
         return jax.vmap(partial(head.apply, params["head"]))(features(params, images))
 
-    def loss_fn(params: Params, key: Key, batch: datasets.Dataset) -> tuple[Array, tuple]:
+    def loss_fn(
+        params: Params, key: Key, batch: datasets.Dataset
+    ) -> tuple[Array, tuple]:
         del key
         outputs = logits(params, intensities(batch.images))
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, batch.labels.astype(jnp.int32))), ()
+        return jnp.mean(
+            optax.softmax_cross_entropy_with_integer_labels(
+                outputs, batch.labels.astype(jnp.int32)
+            )
+        ), ()
 
-    epoch = jax.jit(vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), batch_size))
+    epoch = jax.jit(
+        vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), batch_size)
+    )
     # Of a VAE, training knows only `init`, which a network has too.
     network = vaejax.as_network((init, logits))
-    state = vaejax.init_train_state(network, optimizer, jax.random.key(0), jnp.zeros(data.images.shape[1:]))
+    state = vaejax.init_train_state(
+        network, optimizer, jax.random.key(0), jnp.zeros(data.images.shape[1:])
+    )
     data = jax.device_put(data)
-    for _ in tqdm(range(NUM_EPOCHS), unit="epoch", dynamic_ncols=True, desc="classifier"):
+    for _ in tqdm(
+        range(NUM_EPOCHS), unit="epoch", dynamic_ncols=True, desc="classifier"
+    ):
         state, _ = epoch(state, data)
     return Classifier(
         jax.jit(partial(features, state.params)),

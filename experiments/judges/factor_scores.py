@@ -26,7 +26,9 @@ HELD_OUT = 0.2  # of the examples, on which the forest is scored
 
 
 def score(key: Key, codes: np.ndarray, factors: np.ndarray) -> dict[str, float]:
-    """Every score by its name in `NAMES`, of codes `[num, dimensions]` and integer factors `[num, num_factors]`."""
+    """Every score by its name in `NAMES`, of codes `[num, dimensions]` and integer
+    factors `[num, num_factors]`.
+    """
     dci_key, factor_key, beta_key = jax.random.split(key, 3)
     num = round((1 - HELD_OUT) * len(codes))
     dci = informativeness.dci(
@@ -52,23 +54,33 @@ def score(key: Key, codes: np.ndarray, factors: np.ndarray) -> dict[str, float]:
     }
 
 
-def compare(values: Mapping[str, np.ndarray], reference: np.ndarray) -> dict[str, dict[str, float]]:
-    """Whether each of several arms differs from a reference, paired by seed: Student's t test, two-sided.
+def compare(
+    values: Mapping[str, np.ndarray], reference: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Whether each of several arms differs from a reference, paired by seed: Student's
+    t test, two-sided.
 
     Args:
       values: `[seeds]` of every arm.
       reference: `[seeds]`, of the same seeds.
 
     Returns:
-      Of every arm the mean and standard deviation of the differences, p, and p times the number of arms (Bonferroni).
+      Of every arm the mean and standard deviation of the differences, p, and p times
+      the number of arms (Bonferroni).
       p is None where fewer than two seeds, or no spread, leave nothing to test.
     """
     found = {}
     for arm, each in values.items():
         differences = np.asarray(each) - np.asarray(reference)
         differences = differences[np.isfinite(differences)]
-        can_tell = len(differences) > 1 and np.ptp(differences) > 1e-12  # of more than rounding
-        p = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue) if can_tell else None
+        can_tell = (
+            len(differences) > 1 and np.ptp(differences) > 1e-12
+        )  # of more than rounding
+        p = (
+            float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
+            if can_tell
+            else None
+        )
         found[arm] = {
             "mean": float(np.mean(differences)) if len(differences) else None,
             "std": float(np.std(differences, ddof=1)) if len(differences) > 1 else None,

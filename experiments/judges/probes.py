@@ -1,6 +1,8 @@
-"""What codes are worth for telling classes: with labels, a linear probe and nearest neighbours; without, clusters.
+"""What codes are worth for telling classes: with labels, a linear probe and nearest
+neighbours; without, clusters.
 
-Functions of arrays on the host, over scikit-learn; codes are `[num, dimensions]` and labels `[num]`, integers.
+Functions of arrays on the host, over scikit-learn; codes are `[num, dimensions]` and
+labels `[num]`, integers.
 """
 
 import importlib.util
@@ -18,13 +20,23 @@ RESTARTS = 3
 def check_installed() -> None:
     """UsageError where scikit-learn is missing, before anything is trained."""
     if importlib.util.find_spec("sklearn") is None:
-        raise UsageError("probes and clusters need scikit-learn; install the extra: pip install 'vaejax[analysis]'.")
+        raise UsageError(
+            "probes and clusters need scikit-learn; install the extra: pip install "
+            "'vaejax[analysis]'."
+        )
 
 
-def linear_accuracy(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray) -> float:
-    """Test accuracy of multinomial logistic regression on codes brought to mean 0 and variance 1.
+def linear_accuracy(
+    codes: np.ndarray,
+    labels: np.ndarray,
+    test_codes: np.ndarray,
+    test_labels: np.ndarray,
+) -> float:
+    """Test accuracy of multinomial logistic regression on codes brought to mean 0 and
+    variance 1.
 
-    The penalty is scikit-learn's default, 1/2 |w|^2 beside the summed cross-entropy: the same for every code.
+    The penalty is scikit-learn's default, 1/2 |w|^2 beside the summed cross-entropy:
+    the same for every code.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -34,8 +46,15 @@ def linear_accuracy(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarra
     return float(probe.fit(codes, labels).score(test_codes, test_labels))
 
 
-def neighbour_accuracy(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray) -> float:
-    """Test accuracy of the majority among the five nearest labelled codes, by Euclidean distance."""
+def neighbour_accuracy(
+    codes: np.ndarray,
+    labels: np.ndarray,
+    test_codes: np.ndarray,
+    test_labels: np.ndarray,
+) -> float:
+    """Test accuracy of the majority among the five nearest labelled codes, by Euclidean
+    distance.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
     probe = KNeighborsClassifier(min(NEIGHBOURS, len(codes)), algorithm="brute")
@@ -56,23 +75,38 @@ class Clustering(NamedTuple):
     ari: float
 
 
-def k_means(seed: int, codes: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray) -> Clustering:
-    """As many clusters as classes, the best of three starts by their own loss; agreement on test codes."""
+def k_means(
+    seed: int, codes: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray
+) -> Clustering:
+    """As many clusters as classes, the best of three starts by their own loss;
+    agreement on test codes.
+    """
     from sklearn.cluster import KMeans
 
     num = len(np.unique(test_labels))
-    return agreement(KMeans(num, n_init=RESTARTS, random_state=seed).fit(codes).predict(test_codes), test_labels)
+    return agreement(
+        KMeans(num, n_init=RESTARTS, random_state=seed).fit(codes).predict(test_codes),
+        test_labels,
+    )
 
 
-def gaussian_mixture(seed: int, codes: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray) -> Clustering:
-    """A mixture with a full covariance each, started at the clusters of k-means; the best of three by likelihood."""
+def gaussian_mixture(
+    seed: int, codes: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray
+) -> Clustering:
+    """A mixture with a full covariance each, started at the clusters of k-means; the
+    best of three by likelihood.
+    """
     from sklearn.mixture import GaussianMixture
 
     num = len(np.unique(test_labels))
-    # A floor under the variances, relative to the codes' own, so that a dimension without spread does no harm.
+    # A floor under the variances, relative to the codes' own, so that a dimension
+    # without spread does no harm.
     floor = 1e-3 * max(float(np.mean(np.var(codes, axis=0))), np.finfo(np.float64).tiny)
     mixture = GaussianMixture(num, n_init=RESTARTS, random_state=seed, reg_covar=floor)
-    return agreement(mixture.fit(codes.astype(np.float64)).predict(test_codes.astype(np.float64)), test_labels)
+    return agreement(
+        mixture.fit(codes.astype(np.float64)).predict(test_codes.astype(np.float64)),
+        test_labels,
+    )
 
 
 def agreement(clusters: np.ndarray, labels: np.ndarray) -> Clustering:
@@ -89,7 +123,8 @@ def agreement(clusters: np.ndarray, labels: np.ndarray) -> Clustering:
 
 
 def stratified(seed: int, labels: np.ndarray, num: int) -> np.ndarray:
-    """Indices of `num` examples, the same number of each class as nearly as there are, `[num]`.
+    """Indices of `num` examples, the same number of each class as nearly as there are,
+    `[num]`.
 
     Of one seed, the fewer are among the more.
     """
@@ -103,7 +138,9 @@ def stratified(seed: int, labels: np.ndarray, num: int) -> np.ndarray:
     return order[np.argsort(rank, kind="stable")][:num]
 
 
-def principal_components(images: np.ndarray, test_images: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
+def principal_components(
+    images: np.ndarray, test_images: np.ndarray, num: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The first `num` principal components of both, of the directions of the first."""
     from sklearn.decomposition import PCA
 
@@ -112,12 +149,16 @@ def principal_components(images: np.ndarray, test_images: np.ndarray, num: int) 
 
 
 def planar(seed: int, codes: np.ndarray) -> dict[str, np.ndarray]:
-    """Maps of codes onto the plane, `[num, 2]` by method: PCA, t-SNE, and UMAP where it is installed."""
+    """Maps of codes onto the plane, `[num, 2]` by method: PCA, t-SNE, and UMAP where it
+    is installed.
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     maps = {
-        "PCA": PCA(2).fit_transform(codes) if codes.shape[1] > 1 else np.stack([codes[:, 0], 0 * codes[:, 0]], axis=1),
+        "PCA": PCA(2).fit_transform(codes)
+        if codes.shape[1] > 1
+        else np.stack([codes[:, 0], 0 * codes[:, 0]], axis=1),
         "t-SNE": TSNE(2, random_state=seed, init="random").fit_transform(codes),
     }
     if importlib.util.find_spec("umap") is not None:

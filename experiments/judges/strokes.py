@@ -9,8 +9,9 @@ ZOOM = 4  # between pixels, where the edge of a grey stroke lies
 def thickness(images: np.ndarray) -> np.ndarray:
     """Mean width of the strokes in pixels, `[num]`; not a number without ink.
 
-    Ink is what is above one half, between pixels too. Across a stroke of width w the distance to the edge rises from 0
-    to w / 2 and falls again, w / 4 in the mean, so the width is four times the mean distance.
+    Ink is what is above one half, between pixels too. Across a stroke of width w the
+    distance to the edge rises from 0 to w / 2 and falls again, w / 4 in the mean, so
+    the width is four times the mean distance.
 
     Args:
       images: `[num, height, width]`, in [0, 1], bright strokes on black.
@@ -18,18 +19,25 @@ def thickness(images: np.ndarray) -> np.ndarray:
     widths = np.full(len(images), np.nan)
     for index, image in enumerate(images):
         # Cut at the border of the frame too.
-        ink = np.pad(ndimage.zoom(image, ZOOM, order=1, mode="grid-constant", grid_mode=True) > 0.5, 1)
+        ink = np.pad(
+            ndimage.zoom(image, ZOOM, order=1, mode="grid-constant", grid_mode=True)
+            > 0.5,
+            1,
+        )
         if ink.any():
             # A sample of the grid is half a step inside the edge at least.
-            widths[index] = 4 * (np.mean(ndimage.distance_transform_edt(ink)[ink]) - 0.5) / ZOOM
+            widths[index] = (
+                4 * (np.mean(ndimage.distance_transform_edt(ink)[ink]) - 0.5) / ZOOM
+            )
     return widths
 
 
 def slant(images: np.ndarray) -> np.ndarray:
-    """Angle of the strokes from the vertical in degrees, positive to the right, `[num]`; not a number without ink.
+    """Angle of the strokes from the vertical in degrees, positive to the right,
+    `[num]`; not a number without ink.
 
-    The shear that makes the ink's column and row uncorrelated, arctan(-cov(column, row) / var(row)), with rows counted
-    downwards: what deslanting takes out.
+    The shear that makes the ink's column and row uncorrelated, arctan(-cov(column, row)
+    / var(row)), with rows counted downwards: what deslanting takes out.
 
     Args:
       images: `[num, height, width]`, in [0, 1], bright strokes on black.
@@ -45,4 +53,6 @@ def slant(images: np.ndarray) -> np.ndarray:
     covariance = mean(rows * columns) - mean(rows) * mean(columns)
     variance = mean(rows**2) - mean(rows) ** 2
     with np.errstate(invalid="ignore"):
-        return np.degrees(np.arctan2(-covariance, np.where(variance > 0, variance, np.nan)))
+        return np.degrees(
+            np.arctan2(-covariance, np.where(variance > 0, variance, np.nan))
+        )

@@ -1,8 +1,9 @@
 """An interpolated trigram model of tokens: what a language model has to beat.
 
-p(w | u, v) = a f(w | u, v) + b f(w | v) + c f(w) + d / vocabulary, f the relative frequencies in the training
-sentences; the weights depend on how often the context (u, v) was seen, in octaves, and are those of the largest
-likelihood of held-out sentences, found by expectation-maximisation. Source: Jelinek & Mercer 1980.
+p(w | u, v) = a f(w | u, v) + b f(w | v) + c f(w) + d / vocabulary, f the relative
+frequencies in the training sentences; the weights depend on how often the context (u,
+v) was seen, in octaves, and are those of the largest likelihood of held-out sentences,
+found by expectation-maximisation. Source: Jelinek & Mercer 1980.
 """
 
 from typing import NamedTuple
@@ -19,8 +20,10 @@ class Trigram(NamedTuple):
 
     Attributes:
       vocabulary_size: tokens.
-      counts: of each n-gram of 1, 2 and 3 tokens: sorted codes and how often each was seen.
-      contexts: likewise of what comes before them: of 0 (how many tokens there are), 1 and 2 tokens.
+      counts: of each n-gram of 1, 2 and 3 tokens: sorted codes and how often each was
+        seen.
+      contexts: likewise of what comes before them: of 0 (how many tokens there are), 1
+        and 2 tokens.
       weights: `[octaves, 4]`, of the uniform, unigram, bigram and trigram frequencies.
     """
 
@@ -30,7 +33,9 @@ class Trigram(NamedTuple):
     weights: np.ndarray
 
     def negative_log_probs(self, tokens: np.ndarray) -> np.ndarray:
-        """-log p of each sentence of `[sentences, length]`, its `END` included, in nats: `[sentences]`."""
+        """-log p of each sentence of `[sentences, length]`, its `END` included, in
+        nats: `[sentences]`.
+        """
         codes, sentence = _ngrams(tokens, self.vocabulary_size)
         frequencies, octaves = _frequencies(codes, self)
         log_probs = np.log(np.sum(self.weights[octaves] * frequencies, axis=1))
@@ -38,10 +43,15 @@ class Trigram(NamedTuple):
 
 
 def fit(train: np.ndarray, held_out: np.ndarray, vocabulary_size: int) -> Trigram:
-    """The model of training sentences, `[sentences, length]`, with weights for the held-out ones."""
+    """The model of training sentences, `[sentences, length]`, with weights for the
+    held-out ones.
+    """
     codes, _ = _ngrams(train, vocabulary_size)
     counts = tuple(np.unique(code, return_counts=True) for code in codes)
-    contexts = (len(codes[0]), *(np.unique(code // vocabulary_size, return_counts=True) for code in codes[1:]))
+    contexts = (
+        len(codes[0]),
+        *(np.unique(code // vocabulary_size, return_counts=True) for code in codes[1:]),
+    )
     octaves = int(np.log2(contexts[2][1].max())) + 2
     model = Trigram(vocabulary_size, counts, contexts, np.full((octaves, 4), 0.25))
     frequencies, octave = _frequencies(_ngrams(held_out, vocabulary_size)[0], model)
@@ -49,32 +59,51 @@ def fit(train: np.ndarray, held_out: np.ndarray, vocabulary_size: int) -> Trigra
     for _ in range(_ITERATIONS):
         parts = weights[octave] * frequencies
         parts /= parts.sum(axis=1, keepdims=True)
-        totals = np.stack([np.bincount(octave, part, minlength=octaves) for part in parts.T], axis=1)
+        totals = np.stack(
+            [np.bincount(octave, part, minlength=octaves) for part in parts.T], axis=1
+        )
         # One more of each, so that no token is impossible.
         weights = (totals + 1) / (totals + 1).sum(axis=1, keepdims=True)
     return model._replace(weights=weights)
 
 
 def _ngrams(tokens: np.ndarray, size: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Codes of the uni-, bi- and trigrams that end at each token, `END` included, and which sentence each is of."""
+    """Codes of the uni-, bi- and trigrams that end at each token, `END` included, and
+    which sentence each is of.
+    """
     tokens = tokens.astype(np.int64)
     is_end = tokens == END
     inside = np.cumsum(is_end, axis=1) - is_end == 0
-    before = [np.pad(tokens, ((0, 0), (shift, 0)), constant_values=END)[:, : tokens.shape[1]] for shift in (1, 2)]
+    before = [
+        np.pad(tokens, ((0, 0), (shift, 0)), constant_values=END)[:, : tokens.shape[1]]
+        for shift in (1, 2)
+    ]
     bigrams = before[0] * size + tokens
     codes = (tokens, bigrams, before[1] * size**2 + bigrams)
     return tuple(code[inside] for code in codes), np.nonzero(inside)[0]
 
 
-def _frequencies(codes: tuple[np.ndarray, ...], model: Trigram) -> tuple[np.ndarray, np.ndarray]:
-    """Of each token the four frequencies, `[tokens, 4]`, and the octave of its context's count."""
+def _frequencies(
+    codes: tuple[np.ndarray, ...], model: Trigram
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each token the four frequencies, `[tokens, 4]`, and the octave of its
+    context's count.
+    """
     total, *contexts = model.contexts
     seen = [np.full(len(codes[0]), total)]
-    seen += [_look_up(table, code // model.vocabulary_size) for table, code in zip(contexts, codes[1:], strict=True)]
+    seen += [
+        _look_up(table, code // model.vocabulary_size)
+        for table, code in zip(contexts, codes[1:], strict=True)
+    ]
     columns = [np.full(len(codes[0]), 1 / model.vocabulary_size)]
     for table, code, context in zip(model.counts, codes, seen, strict=True):
-        # After a context that was never seen, the frequencies are those after the shorter one.
-        columns.append(np.where(context > 0, _look_up(table, code) / np.maximum(context, 1), columns[-1]))
+        # After a context that was never seen, the frequencies are those after the
+        # shorter one.
+        columns.append(
+            np.where(
+                context > 0, _look_up(table, code) / np.maximum(context, 1), columns[-1]
+            )
+        )
     octaves = np.ceil(np.log2(seen[2] + 1)).astype(int)
     return np.stack(columns, axis=1), np.minimum(octaves, len(model.weights) - 1)
 

@@ -32,7 +32,9 @@ FASHION_MNIST = os.environ.get("VAEJAX_FASHION_MNIST")
 
 @pytest.fixture(autouse=True)
 def data_dir(monkeypatch, tmp_path):
-    """Nothing is prepared in the user's own folder, and no proxy stands before the loopback."""
+    """Nothing is prepared in the user's own folder, and no proxy stands before the
+    loopback.
+    """
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -56,7 +58,9 @@ def shrink(monkeypatch):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_built_from_official_files(tmp_path, shrink, name, sizes, levels, num_labels, write):
+def test_built_from_official_files(
+    tmp_path, shrink, name, sizes, levels, num_labels, write
+):
     arrays = random_arrays(0, sizes, (28, 28), levels, max(num_labels, 1))
     if num_labels == 0:
         arrays = {split: (images, None) for split, (images, _) in arrays.items()}
@@ -64,7 +68,9 @@ def test_built_from_official_files(tmp_path, shrink, name, sizes, levels, num_la
     write(directory, arrays)
     shrink(name, sizes)
     for split in sizes:
-        assert_equal(datasets.load(name, split=split, directory=directory), arrays[split])
+        assert_equal(
+            datasets.load(name, split=split, directory=directory), arrays[split]
+        )
     if name != "mnist":
         # Prepared, it needs its files no more.
         assert_equal(datasets.load(name, split="test"), arrays["test"])
@@ -79,10 +85,16 @@ def test_frey_faces_are_split_at_random_without_overlap(tmp_path, write):
     images[:, 27, 3] = 9
     directory = official(tmp_path)
     write(directory, images)
-    parts = {split: datasets.load("frey_faces", split=split, directory=directory) for split in THREE}
+    parts = {
+        split: datasets.load("frey_faces", split=split, directory=directory)
+        for split in THREE
+    }
     assert [len(part.images) for part in parts.values()] == [1565, 200, 200]
     assert all(part.labels is None for part in parts.values())
-    numbers = [part.images[:, 0, 0].astype(int) * 256 + part.images[:, 0, 1] for part in parts.values()]
+    numbers = [
+        part.images[:, 0, 0].astype(int) * 256 + part.images[:, 0, 1]
+        for part in parts.values()
+    ]
     assert sorted(np.concatenate(numbers)) == list(range(1965))
     assert all(np.all(np.diff(number) > 0) for number in numbers)
     # The split is part of every result reported on it: it must not move.
@@ -95,7 +107,10 @@ FIRST_TEST_FACES = [11, 23, 28, 32, 57]
 
 def test_dsprites_have_factors_and_one_split(tmp_path, shrink):
     rng = np.random.default_rng(0)
-    images, classes = rng.integers(0, 2, (12, 64, 64), np.uint8), rng.integers(0, 32, (12, 6))
+    images, classes = (
+        rng.integers(0, 2, (12, 64, 64), np.uint8),
+        rng.integers(0, 32, (12, 6)),
+    )
     directory = official(tmp_path)
     np.savez(
         directory / "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz",
@@ -104,8 +119,12 @@ def test_dsprites_have_factors_and_one_split(tmp_path, shrink):
         metadata=np.array({"pickled": True}),
     )
     shrink("dsprites", {"train": 12})
-    assert_equal(datasets.load("dsprites", directory=directory), (images * 255, classes))
-    with pytest.raises(ValueError, match=r"dsprites has no split 'test'; choose from \['train'\]"):
+    assert_equal(
+        datasets.load("dsprites", directory=directory), (images * 255, classes)
+    )
+    with pytest.raises(
+        ValueError, match=r"dsprites has no split 'test'; choose from \['train'\]"
+    ):
         datasets.load("dsprites", split="test", directory=directory)
 
 
@@ -117,7 +136,10 @@ def test_two_sets_with_files_of_the_same_names_do_not_mix(tmp_path, shrink):
         shrink(name, TWO)
     for split in TWO:
         for name, arrays in made.items():
-            assert_equal(datasets.load(name, split=split, directory=tmp_path / name), arrays[split])
+            assert_equal(
+                datasets.load(name, split=split, directory=tmp_path / name),
+                arrays[split],
+            )
     # Read again, from the caches.
     for name in ("fashion_mnist", "kmnist"):
         assert_equal(datasets.load(name), made[name]["train"])
@@ -125,7 +147,9 @@ def test_two_sets_with_files_of_the_same_names_do_not_mix(tmp_path, shrink):
 
 @pytest.mark.parametrize("name", sources.SOURCES)
 def test_unknown_splits_say_what_there_is(name):
-    with pytest.raises(ValueError, match=f"{name} has no split 'tset'; choose from .*'train'"):
+    with pytest.raises(
+        ValueError, match=f"{name} has no split 'tset'; choose from .*'train'"
+    ):
         datasets.load(name, split="tset")
 
 
@@ -139,37 +163,63 @@ def test_the_catalogue_says_what_is_tested():
 
 def test_checksum_without_labels_is_that_of_the_images():
     images = np.zeros((2, 3, 4), np.uint8)
-    sums = {datasets.checksum(datasets.Dataset(images, labels)) for labels in (None, np.zeros(2, np.uint8))}
+    sums = {
+        datasets.checksum(datasets.Dataset(images, labels))
+        for labels in (None, np.zeros(2, np.uint8))
+    }
     assert len(sums) == 2
 
 
 def test_arrays_of_the_user(tmp_path):
     images, labels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.arange(2)
-    np.savez(tmp_path / "own.npz", train_images=images, train_labels=labels, test_images=images[:1], floats_images=1.0)
-    train, test = (datasets.load(tmp_path / "own.npz", split=split) for split in ("train", "test"))
+    np.savez(
+        tmp_path / "own.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:1],
+        floats_images=1.0,
+    )
+    train, test = (
+        datasets.load(tmp_path / "own.npz", split=split) for split in ("train", "test")
+    )
     np.testing.assert_array_equal(train.images, images)
     np.testing.assert_array_equal(train.labels, labels)
     np.testing.assert_array_equal(test.images, images[:1])
     assert test.labels is None
-    with pytest.raises(ValueError, match="own.npz has no 'validation_images'; it holds"):
+    with pytest.raises(
+        ValueError, match="own.npz has no 'validation_images'; it holds"
+    ):
         datasets.load(tmp_path / "own.npz", split="validation")
-    with pytest.raises(ValueError, match=r"floats_images in .* is float64 \[\]; give at least one image"):
+    with pytest.raises(
+        ValueError,
+        match=r"floats_images in .* is float64 \[\]; give at least one image",
+    ):
         datasets.load(tmp_path / "own.npz", split="floats")
     with pytest.raises(ValueError, match="none.npz cannot be read"):
         datasets.load(tmp_path / "none.npz")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not FASHION_MNIST, reason="VAEJAX_FASHION_MNIST names no directory of the official files")
+@pytest.mark.skipif(
+    not FASHION_MNIST,
+    reason="VAEJAX_FASHION_MNIST names no directory of the official files",
+)
 def test_official_fashion_mnist_without_tensorflow():
     program = (
         "import sys\nfrom vaejax import datasets\n"
-        f"load = lambda split: datasets.load('fashion_mnist', split=split, directory={FASHION_MNIST!r})\n"
-        "print(datasets.checksum(load('train')), datasets.checksum(load('test')), load('train').labels[:5].tolist())\n"
+        "load = lambda split: datasets.load('fashion_mnist', split=split, "
+        f"directory={FASHION_MNIST!r})\n"
+        "print(datasets.checksum(load('train')), datasets.checksum(load('test')), "
+        "load('train').labels[:5].tolist())\n"
         "assert 'tensorflow' not in sys.modules"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    raw = [gzip.decompress((Path(FASHION_MNIST) / f"{name}.gz").read_bytes()) for name in IDX_NAMES]
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    raw = [
+        gzip.decompress((Path(FASHION_MNIST) / f"{name}.gz").read_bytes())
+        for name in IDX_NAMES
+    ]
     sums = [
         datasets.checksum(
             datasets.Dataset(

@@ -1,4 +1,6 @@
-"""The bundled digits against the official files, damage, and the probabilities of the binarisation."""
+"""The bundled digits against the official files, damage, and the probabilities of the
+binarisation.
+"""
 
 import hashlib
 import lzma
@@ -14,7 +16,8 @@ import pytest
 from vaejax import binarize, datasets
 
 IMAGES, LABELS = "mnist_images.idx.xz", "mnist_labels.idx.xz"
-# SHA-256 of the official files, decompressed; computed from the four .gz files with gzip and hashlib alone.
+# SHA-256 of the official files, decompressed; computed from the four .gz files with
+# gzip and hashlib alone.
 OFFICIAL = {
     "train": (
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -38,7 +41,9 @@ load = cache(lambda split: datasets.load("mnist", split=split))
 
 
 def sha256_of_idx(array):
-    """Of the idx file that holds these bytes: its header is written here from the format's description."""
+    """Of the idx file that holds these bytes: its header is written here from the
+    format's description.
+    """
     header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return hashlib.sha256(header + array.tobytes()).hexdigest()
 
@@ -60,7 +65,9 @@ def test_data_readme_states_the_checksums():
 
 
 def test_checksum_depends_on_images_labels_and_shapes():
-    data = datasets.Dataset(np.arange(12, dtype=np.uint8).reshape(3, 2, 2), np.arange(3, dtype=np.uint8))
+    data = datasets.Dataset(
+        np.arange(12, dtype=np.uint8).reshape(3, 2, 2), np.arange(3, dtype=np.uint8)
+    )
     others = [
         data._replace(images=data.images + np.uint8(1)),
         data._replace(labels=data.labels[::-1]),
@@ -70,12 +77,19 @@ def test_checksum_depends_on_images_labels_and_shapes():
     sums = [datasets.checksum(other) for other in others]
     assert len(set(sums)) == len(others)
     # The values, not the memory layout.
-    assert datasets.checksum(data._replace(images=np.asfortranarray(data.images))) == sums[-1]
+    assert (
+        datasets.checksum(data._replace(images=np.asfortranarray(data.images)))
+        == sums[-1]
+    )
 
 
 def test_checksum_of_mnist_is_the_one_in_manifests():
-    # Recorded with this function; a change makes the manifests of earlier runs incomparable.
-    assert datasets.checksum(load("test")) == "e495d919dc9453f1b55a889fd404afbbd753b23e9f8fcb03fe1a3a1cbc3c0440"
+    # Recorded with this function; a change makes the manifests of earlier runs
+    # incomparable.
+    assert (
+        datasets.checksum(load("test"))
+        == "e495d919dc9453f1b55a889fd404afbbd753b23e9f8fcb03fe1a3a1cbc3c0440"
+    )
 
 
 def test_unknown_name_and_split_say_what_there_is():
@@ -105,7 +119,14 @@ def intact_xz_of_other_bytes(raw):
         (LABELS, lambda raw: b"not an xz file"),
         (LABELS, intact_xz_of_other_bytes),
     ],
-    ids=["flipped bit", "truncated", "missing", "empty", "another format", "other bytes"],
+    ids=[
+        "flipped bit",
+        "truncated",
+        "missing",
+        "empty",
+        "another format",
+        "other bytes",
+    ],
 )
 def test_damage_names_the_file_and_the_fix(monkeypatch, tmp_path, name, damage):
     (tmp_path / "data").mkdir()
@@ -136,7 +157,10 @@ def test_probability_of_each_level_is_exact(monkeypatch):
     counts = jax.lax.map(ones_among_all_draws, jnp.arange(256, dtype=jnp.uint8))
     np.testing.assert_array_equal(counts, THRESHOLDS)
     assert THRESHOLDS[0] == 0 and THRESHOLDS[255] == 65536
-    assert max(abs(count / 65536 - v / 255) for v, count in enumerate(THRESHOLDS)) <= 2**-17
+    assert (
+        max(abs(count / 65536 - v / 255) for v, count in enumerate(THRESHOLDS))
+        <= 2**-17
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
@@ -144,7 +168,9 @@ def test_probability_of_floating_point_is_exact(monkeypatch, dtype):
     monkeypatch.setattr(jax.random, "bits", every_word_once)
     intensities = jnp.array([0, 2**-16, 2**-8, 0.25, 0.5, 0.75, 1 - 2**-8, 1], dtype)
     counts = jax.lax.map(ones_among_all_draws, intensities)
-    np.testing.assert_array_equal(counts, [0, 1, 256, 16384, 32768, 49152, 65280, 65536])
+    np.testing.assert_array_equal(
+        counts, [0, 1, 256, 16384, 32768, 49152, 65280, 65536]
+    )
 
 
 def test_frequencies_are_the_intensities():
@@ -157,7 +183,8 @@ def test_frequencies_are_the_intensities():
     p = levels[1:255] / 255
     z = (binary[1:255].mean(axis=1) - p) / np.sqrt(p * (1 - p) / num_draws)
     assert np.abs(z).max() < 5  # standard errors
-    # The sum of 254 squares has mean 254 and variance 2 * 254: neither too spread nor too even, by 5 deviations.
+    # The sum of 254 squares has mean 254 and variance 2 * 254: neither too spread nor
+    # too even, by 5 deviations.
     assert abs(np.sum(z**2) - 254) < 5 * np.sqrt(2 * 254)
 
 
@@ -165,7 +192,9 @@ def test_pixels_of_one_word_are_independent():
     num_pairs = 200_000
     pairs = np.asarray(binarize(jax.random.key(2), jnp.full((num_pairs, 2), 0.5)))
     signs = 2 * pairs - 1
-    assert abs(np.mean(signs[:, 0] * signs[:, 1])) < 5 / np.sqrt(num_pairs)  # standard errors
+    assert abs(np.mean(signs[:, 0] * signs[:, 1])) < 5 / np.sqrt(
+        num_pairs
+    )  # standard errors
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (5, 7), (1,), (), (3, 3, 3), (0, 4)])
@@ -179,17 +208,30 @@ def test_shape_and_dtype(shape, dtype):
 def test_jit_is_eager_and_vmap_is_a_loop():
     images = jnp.asarray(load("test").images[:8, :27, :27])  # an odd number of pixels
     make_keys = partial(jax.random.split, num=len(images))
-    eager = np.stack([binarize(key, image) for key, image in zip(make_keys(jax.random.key(4)), images, strict=True)])
+    eager = np.stack(
+        [
+            binarize(key, image)
+            for key, image in zip(make_keys(jax.random.key(4)), images, strict=True)
+        ]
+    )
     assert 0 < eager.mean() < 1
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        np.testing.assert_array_equal(jax.vmap(binarize)(make_keys(jax.random.key(4)), images), eager)
-        np.testing.assert_array_equal(jax.jit(jax.vmap(binarize))(make_keys(jax.random.key(4)), images), eager)
-        np.testing.assert_array_equal(jax.jit(binarize)(make_keys(jax.random.key(4))[0], images[0]), eager[0])
+        np.testing.assert_array_equal(
+            jax.vmap(binarize)(make_keys(jax.random.key(4)), images), eager
+        )
+        np.testing.assert_array_equal(
+            jax.jit(jax.vmap(binarize))(make_keys(jax.random.key(4)), images), eager
+        )
+        np.testing.assert_array_equal(
+            jax.jit(binarize)(make_keys(jax.random.key(4))[0], images[0]), eager[0]
+        )
 
 
 def test_the_key_decides_the_draw():
     image = jnp.full((28, 28), 128, jnp.uint8)
-    first, again, other = (np.asarray(binarize(jax.random.key(seed), image)) for seed in (5, 5, 6))
+    first, again, other = (
+        np.asarray(binarize(jax.random.key(seed), image)) for seed in (5, 5, 6)
+    )
     np.testing.assert_array_equal(first, again)
     # Two independent draws differ in half of the 784 pixels; 5 deviations of 14.
     assert abs(np.sum(first != other) - 392) < 5 * 14
@@ -197,7 +239,10 @@ def test_the_key_decides_the_draw():
 
 def test_host_arrays_are_accepted():
     image = load("train").images[0]
-    on_host, on_device = binarize(jax.random.key(7), image), binarize(jax.random.key(7), jnp.asarray(image))
+    on_host, on_device = (
+        binarize(jax.random.key(7), image),
+        binarize(jax.random.key(7), jnp.asarray(image)),
+    )
     np.testing.assert_array_equal(on_host, on_device)
 
 

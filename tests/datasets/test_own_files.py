@@ -1,4 +1,6 @@
-"""Images of the user's own: folders of .npy files, memory-mapped, and folders of image files; each mistake named."""
+"""Images of the user's own: folders of .npy files, memory-mapped, and folders of image
+files; each mistake named.
+"""
 
 import sys
 import tracemalloc
@@ -19,14 +21,18 @@ def write_images(directory, images, suffix=".png", mode=None):
     directory.mkdir(parents=True, exist_ok=True)
     for index, image in enumerate(images):
         picture = image_module.fromarray(image)
-        (picture.convert(mode) if mode else picture).save(directory / f"{index:02d}{suffix}")
+        (picture.convert(mode) if mode else picture).save(
+            directory / f"{index:02d}{suffix}"
+        )
 
 
 # .npy files
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.float16])
-@pytest.mark.parametrize("images", [IMAGES, COLOURS, COLOURS[..., :1]], ids=["grey", "RGB", "one colour"])
+@pytest.mark.parametrize(
+    "images", [IMAGES, COLOURS, COLOURS[..., :1]], ids=["grey", "RGB", "one colour"]
+)
 def test_arrays_are_memory_mapped(tmp_path, dtype, images):
     stored = images if dtype == np.uint8 else (images / 255).astype(dtype)
     np.save(tmp_path / "train.npy", stored)
@@ -45,11 +51,16 @@ def test_arrays_are_memory_mapped(tmp_path, dtype, images):
 def test_checks_and_checksum_go_by_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(own_data, "_CHUNK_BYTES", 1 << 16)
     shape = (2000, 32, 32)  # 8 MB
-    images = np.lib.format.open_memmap(tmp_path / "train.npy", mode="w+", dtype=np.float32, shape=shape)
+    images = np.lib.format.open_memmap(
+        tmp_path / "train.npy", mode="w+", dtype=np.float32, shape=shape
+    )
     images[1900, 3, 2] = 1.5
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"train.npy holds 1.5 in example 1900 \(at \[1900, 3, 2\]\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"train.npy holds 1.5 in example 1900 \(at \[1900, 3, 2\]\)",
+        ):
             datasets.load(tmp_path)
         images[1900, 3, 2] = 1
         digest = datasets.checksum(datasets.load(tmp_path))
@@ -78,18 +89,45 @@ def with_value(value):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"train": IMAGES.astype(np.int64)}, r"train.npy is int64 \[7, 5, 4\]; give at least one image as uint8"),
-        ({"train": IMAGES.reshape(7, 20)}, r"train.npy is uint8 \[7, 20\]; .*\[examples, height, width\]"),
+        (
+            {"train": IMAGES.astype(np.int64)},
+            r"train.npy is int64 \[7, 5, 4\]; give at least one image as uint8",
+        ),
+        (
+            {"train": IMAGES.reshape(7, 20)},
+            r"train.npy is uint8 \[7, 20\]; .*\[examples, height, width\]",
+        ),
         ({"train": IMAGES[:0]}, r"train.npy .*"),
-        ({"train": COLOURS[..., :2]}, r"train.npy has shape \[7, 5, 4, 2\].*give 1 or 3"),
-        ({"train": with_value(np.nan)}, r"train.npy holds nan in example 4 \(at \[4, 1, 2\]\).*\[0, 1\]"),
+        (
+            {"train": COLOURS[..., :2]},
+            r"train.npy has shape \[7, 5, 4, 2\].*give 1 or 3",
+        ),
+        (
+            {"train": with_value(np.nan)},
+            r"train.npy holds nan in example 4 \(at \[4, 1, 2\]\).*\[0, 1\]",
+        ),
         ({"train": with_value(-0.5)}, "train.npy holds -0.5 in example 4"),
         ({"train": np.array([{}])}, "train.npy cannot be memory-mapped: .*objects"),
-        ({"train": np.asfortranarray(IMAGES)}, r"train.npy is stored in Fortran order; save it with .*np.uint8\)\)"),
-        ({"train": with_value(0.5).astype(">f4")}, r"another machine; save it with .*np.float32\)\)"),
-        ({"train": IMAGES, "train_labels": np.arange(6)}, r"train_labels.npy is int64 \[6\]; give 7 integer classes"),
-        ({"train": IMAGES, "train_labels": np.ones(7)}, r"train_labels.npy is float64 \[7\]; give 7 integer classes"),
-        ({"test": IMAGES}, r"has no train.npy .* and no folder train .*; it holds test.npy"),
+        (
+            {"train": np.asfortranarray(IMAGES)},
+            r"train.npy is stored in Fortran order; save it with .*np.uint8\)\)",
+        ),
+        (
+            {"train": with_value(0.5).astype(">f4")},
+            r"another machine; save it with .*np.float32\)\)",
+        ),
+        (
+            {"train": IMAGES, "train_labels": np.arange(6)},
+            r"train_labels.npy is int64 \[6\]; give 7 integer classes",
+        ),
+        (
+            {"train": IMAGES, "train_labels": np.ones(7)},
+            r"train_labels.npy is float64 \[7\]; give 7 integer classes",
+        ),
+        (
+            {"test": IMAGES},
+            r"has no train.npy .* and no folder train .*; it holds test.npy",
+        ),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path, arrays, message):
@@ -109,15 +147,23 @@ def test_files_that_are_no_array_are_refused(tmp_path, content):
     else:
         raw = (tmp_path / "train.npy").read_bytes()
         (tmp_path / "train.npy").write_bytes(raw[:-50] if content == "cut" else content)
-    with pytest.raises(ValueError, match=r"train.npy (cannot be memory-mapped: |is an .npz file).*np.save") as caught:
+    with pytest.raises(
+        ValueError,
+        match=r"train.npy (cannot be memory-mapped: |is an .npz file).*np.save",
+    ) as caught:
         datasets.load(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["train.npy", "digit.png", "digit.JPG", "digits.csv", "digits.tar.gz"])
+@pytest.mark.parametrize(
+    "name", ["train.npy", "digit.png", "digit.JPG", "digits.csv", "digits.tar.gz"]
+)
 def test_one_file_is_answered_with_the_layout(tmp_path, name):
     (tmp_path / name).touch()
-    with pytest.raises(ValueError, match=rf"{name} is .*; give a folder with train.npy and test.npy, or with images"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{name} is .*; give a folder with train.npy and test.npy, or with images",
+    ):
         datasets.load(tmp_path / name)
 
 
@@ -151,7 +197,9 @@ def test_image_files_are_read_by_name(tmp_path, images, suffix):
 def test_photographs_are_close(tmp_path, suffix):
     smooth = np.broadcast_to(np.arange(0, 256, 16, np.uint8), (3, 16, 16))
     write_images(tmp_path / "train", smooth, suffix)
-    np.testing.assert_allclose(datasets.load(tmp_path).images.astype(int), smooth, atol=12)
+    np.testing.assert_allclose(
+        datasets.load(tmp_path).images.astype(int), smooth, atol=12
+    )
 
 
 def test_one_bit_and_palettes_are_read(tmp_path):
@@ -163,24 +211,52 @@ def test_one_bit_and_palettes_are_read(tmp_path):
 
 
 def test_folders_are_classes_numbered_over_all_splits(tmp_path):
-    for split, names in {"train": ["cat", "ant", "bee"], "test": ["cat", "dog"]}.items():
+    for split, names in {
+        "train": ["cat", "ant", "bee"],
+        "test": ["cat", "dog"],
+    }.items():
         for name in names:
             write_images(tmp_path / split / name, IMAGES[:2])
     train, test = datasets.load(tmp_path), datasets.load(tmp_path, split="test")
     assert train.labels.dtype == np.uint8
-    assert train.labels.tolist() == [0, 0, 1, 1, 2, 2] and test.labels.tolist() == [2, 2, 3, 3]
+    assert train.labels.tolist() == [0, 0, 1, 1, 2, 2] and test.labels.tolist() == [
+        2,
+        2,
+        3,
+        3,
+    ]
     np.testing.assert_array_equal(train.images, np.concatenate([IMAGES[:2]] * 3))
 
 
 @pytest.mark.parametrize(
     ("add", "message"),
     [
-        (lambda path: write_images(path, COLOURS[:1], mode="RGBA"), "00.png has the mode RGBA.*grey .L. or RGB"),
-        (lambda path: write_images(path / "cat", IMAGES[:1]), "train holds both images and folders of images"),
-        (lambda path: (path / "05.png").write_bytes(b""), "05.png cannot be read as an image"),
-        (lambda path: (path / "05.png").write_bytes((path / "05.png").read_bytes()[:60]), "05.png cannot be read"),
-        (lambda path: [file.unlink() for file in path.iterdir()], "train holds no image; put .png or .jpg"),
-        (lambda path: np.save(path.parent / "train.npy", IMAGES), "holds both train.npy and the folder train"),
+        (
+            lambda path: write_images(path, COLOURS[:1], mode="RGBA"),
+            "00.png has the mode RGBA.*grey .L. or RGB",
+        ),
+        (
+            lambda path: write_images(path / "cat", IMAGES[:1]),
+            "train holds both images and folders of images",
+        ),
+        (
+            lambda path: (path / "05.png").write_bytes(b""),
+            "05.png cannot be read as an image",
+        ),
+        (
+            lambda path: (path / "05.png").write_bytes(
+                (path / "05.png").read_bytes()[:60]
+            ),
+            "05.png cannot be read",
+        ),
+        (
+            lambda path: [file.unlink() for file in path.iterdir()],
+            "train holds no image; put .png or .jpg",
+        ),
+        (
+            lambda path: np.save(path.parent / "train.npy", IMAGES),
+            "holds both train.npy and the folder train",
+        ),
     ],
     ids=["transparent", "loose and in folders", "empty", "cut", "none", "two layouts"],
 )
@@ -192,19 +268,30 @@ def test_image_files_that_cannot_be_loaded_are_named(tmp_path, add, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("other", "words"), [(IMAGES[:, :4], "4x4 grey"), (COLOURS, "5x4 RGB")])
+@pytest.mark.parametrize(
+    ("other", "words"), [(IMAGES[:, :4], "4x4 grey"), (COLOURS, "5x4 RGB")]
+)
 def test_the_first_image_that_differs_is_named(tmp_path, other, words):
     write_images(tmp_path / "train", np.concatenate([IMAGES]))
     write_images(tmp_path / "other", other)
     for name in ("03.png", "05.png"):
         (tmp_path / "other" / name).replace(tmp_path / "train" / name)
-    with pytest.raises(ValueError, match=f"03.png is {words}, and .*00.png is 5x4 grey; give images of one size"):
+    with pytest.raises(
+        ValueError,
+        match=f"03.png is {words}, and .*00.png is 5x4 grey; give images of one size",
+    ):
         datasets.load(tmp_path)
 
 
 def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
     (tmp_path / "train").mkdir()
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(DataUnavailableError, match=r"train holds image files.*pip install 'vaejax\[images\]'"):
+    with pytest.raises(
+        DataUnavailableError,
+        match=r"train holds image files.*pip install 'vaejax\[images\]'",
+    ):
         datasets.load(tmp_path)
-    assert 'images = ["pillow"]' in (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert (
+        'images = ["pillow"]'
+        in (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    )

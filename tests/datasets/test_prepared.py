@@ -1,4 +1,6 @@
-"""Prepared sets: caches, files that are not the official ones, downloads, no network, and TFDS's own sets."""
+"""Prepared sets: caches, files that are not the official ones, downloads, no network,
+and TFDS's own sets.
+"""
 
 import functools
 import gzip
@@ -20,7 +22,9 @@ from vaejax.datasets import DataUnavailableError
 
 @pytest.fixture(autouse=True)
 def data_dir(monkeypatch, tmp_path):
-    """Nothing is prepared in the user's own folder, and no proxy stands before the loopback."""
+    """Nothing is prepared in the user's own folder, and no proxy stands before the
+    loopback.
+    """
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -56,28 +60,41 @@ def home_of(data_dir, name):
     return data_dir / prepared.BUILDER / name / prepared.VERSION
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-100], lambda raw: b"", lambda raw: raw[:500] + b"?" + raw[501:]])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda raw: raw[:-100], lambda raw: b"", lambda raw: raw[:500] + b"?" + raw[501:]],
+)
 def test_a_damaged_cache_is_made_anew(data_dir, fashion, damage):
     arrays, directory = fashion
     datasets.load("fashion_mnist", directory=directory)
     (cache,) = home_of(data_dir, "fashion_mnist").glob("*.npz")
     cache.write_bytes(damage(cache.read_bytes()))
     assert_equal(datasets.load("fashion_mnist"), arrays["train"])
-    assert_equal(datasets.Dataset(*prepared.read_cache(cache.parent, "train")), arrays["train"])
+    assert_equal(
+        datasets.Dataset(*prepared.read_cache(cache.parent, "train")), arrays["train"]
+    )
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, data_dir, fashion):
     arrays, directory = fashion
-    monkeypatch.setattr(np, "savez", functools.partial(raise_error, OSError("no space left")))
+    monkeypatch.setattr(
+        np, "savez", functools.partial(raise_error, OSError("no space left"))
+    )
     assert_equal(datasets.load("fashion_mnist", directory=directory), arrays["train"])
-    assert not [path for path in home_of(data_dir, "fashion_mnist").iterdir() if path.suffix in (".npz", ".tmp")]
+    assert not [
+        path
+        for path in home_of(data_dir, "fashion_mnist").iterdir()
+        if path.suffix in (".npz", ".tmp")
+    ]
 
 
 def raise_error(error, *args, **kwargs):
     raise error
 
 
-@pytest.mark.parametrize("pattern", ["dataset_info.json", "features.json", "*-train.array_record*"])
+@pytest.mark.parametrize(
+    "pattern", ["dataset_info.json", "features.json", "*-train.array_record*"]
+)
 @pytest.mark.parametrize("damage", ["removed", "emptied", "cut"])
 def test_a_damaged_prepared_set_is_not_read(data_dir, fashion, pattern, damage):
     datasets.load("fashion_mnist", split="test", directory=fashion[1])
@@ -86,7 +103,10 @@ def test_a_damaged_prepared_set_is_not_read(data_dir, fashion, pattern, damage):
     file.unlink()
     if damage != "removed":
         file.write_bytes(raw[: len(raw) // 2] if damage == "cut" else b"")
-    with pytest.raises(DataUnavailableError, match="cannot be read .*; remove that folder to build it anew") as caught:
+    with pytest.raises(
+        DataUnavailableError,
+        match="cannot be read .*; remove that folder to build it anew",
+    ) as caught:
         datasets.load("fashion_mnist")
     assert "\n" not in str(caught.value)
 
@@ -94,7 +114,9 @@ def test_a_damaged_prepared_set_is_not_read(data_dir, fashion, pattern, damage):
 def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path, fashion):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "file"))
-    with pytest.raises(DataUnavailableError, match="cannot be prepared in .*file .*set TFDS_DATA_DIR"):
+    with pytest.raises(
+        DataUnavailableError, match="cannot be prepared in .*file .*set TFDS_DATA_DIR"
+    ):
         datasets.load("fashion_mnist", directory=fashion[1])
 
 
@@ -102,14 +124,20 @@ def test_other_files_than_those_prepared_are_noticed(tmp_path, fashion):
     datasets.load("fashion_mnist", directory=fashion[1])
     others = official(tmp_path, "others")
     write_idx(others, random_arrays(2, TWO, (28, 28)))
-    with pytest.raises(DataUnavailableError, match="other files than those in .*others; remove it to build anew"):
+    with pytest.raises(
+        DataUnavailableError,
+        match="other files than those in .*others; remove it to build anew",
+    ):
         datasets.load("fashion_mnist", directory=others)
 
 
 def test_files_of_another_set_are_refused(tmp_path, data_dir):
     # Of the official names, but with the SHA-256 of the catalogue.
     write_idx(tmp_path, random_arrays(0, TWO, (28, 28)))
-    with pytest.raises(DataUnavailableError, match="train-images-.* is not the official .* of fashion_mnist"):
+    with pytest.raises(
+        DataUnavailableError,
+        match="train-images-.* is not the official .* of fashion_mnist",
+    ):
         datasets.load("fashion_mnist", directory=tmp_path)
     assert not home_of(data_dir, "fashion_mnist").exists()
 
@@ -122,11 +150,16 @@ def test_files_of_another_set_are_refused(tmp_path, data_dir):
         (gzip.compress(b"text"), "not an idx file"),
         (gzip.compress(idx(np.zeros((23, 28, 28), np.uint8)))[:-20], "cannot be read"),
         (gzip.compress(idx(np.zeros((23, 28, 28), np.uint8))[:-1]), "cannot be read"),
-        (gzip.compress(idx(np.zeros((22, 28, 28), np.uint8))), r"uint8 \[23, 28, 28\], and is .*\[22, 28, 28\]"),
+        (
+            gzip.compress(idx(np.zeros((22, 28, 28), np.uint8))),
+            r"uint8 \[23, 28, 28\], and is .*\[22, 28, 28\]",
+        ),
     ],
     ids=["empty", "page", "no idx", "cut", "short", "fewer"],
 )
-def test_files_that_hold_something_else_are_refused(data_dir, fashion, content, message):
+def test_files_that_hold_something_else_are_refused(
+    data_dir, fashion, content, message
+):
     arrays, directory = fashion
     good = (directory / "train-images-idx3-ubyte.gz").read_bytes()
     (directory / "train-images-idx3-ubyte.gz").write_bytes(content)
@@ -141,15 +174,23 @@ def test_files_that_hold_something_else_are_refused(data_dir, fashion, content, 
 
 def test_missing_files_and_directories_are_named(tmp_path, fashion):
     (fashion[1] / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(DataUnavailableError, match="lacks t10k-labels-idx1-ubyte.gz; fashion_mnist is built from"):
+    with pytest.raises(
+        DataUnavailableError,
+        match="lacks t10k-labels-idx1-ubyte.gz; fashion_mnist is built from",
+    ):
         datasets.load("fashion_mnist", directory=fashion[1])
-    with pytest.raises(DataUnavailableError, match="nowhere is not a directory; name the one that holds train-images"):
+    with pytest.raises(
+        DataUnavailableError,
+        match="nowhere is not a directory; name the one that holds train-images",
+    ):
         datasets.load("fashion_mnist", directory=tmp_path / "nowhere")
 
 
 @pytest.fixture
 def serve():
-    """Serves a directory on the loopback; `truncate` announces more bytes than it sends."""
+    """Serves a directory on the loopback; `truncate` announces more bytes than it
+    sends.
+    """
     servers = []
 
     def serve(directory, truncate=False):
@@ -162,7 +203,9 @@ def serve():
                     value = str(int(value) + 1000)
                 super().send_header(keyword, value)
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=directory))
+        server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), functools.partial(Handler, directory=directory)
+        )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_address[1]}"
@@ -220,14 +263,22 @@ def check_unreachable(name, *needed):
     assert time.monotonic() - started < 20
     message = str(caught.value)
     assert "\n" not in message
-    for text in ("cannot be reached", "directory=", "--data-dir", 'bundled "mnist"', *needed):
+    for text in (
+        "cannot be reached",
+        "directory=",
+        "--data-dir",
+        'bundled "mnist"',
+        *needed,
+    ):
         assert text in message
 
 
 @pytest.mark.parametrize("name", [name for name in sources.SOURCES if name != "mnist"])
 def test_without_network_one_error_says_what_to_do(data_dir, shrink, name):
     shrink(name, sources.SOURCES[name].splits, url=closed_port())
-    check_unreachable(name, *[file.name for files in sources.SOURCES[name].files for file in files])
+    check_unreachable(
+        name, *[file.name for files in sources.SOURCES[name].files for file in files]
+    )
     assert not data_dir.exists()
 
 
@@ -246,7 +297,10 @@ def test_stock_sets_name_the_extra_where_there_is_no_tensorflow(monkeypatch, dat
     from vaejax import tfds_builders
 
     monkeypatch.setattr(tfds_builders, "_has_tensorflow", lambda: False)
-    with pytest.raises(DataUnavailableError, match=r"cifar10 is not prepared in .*pip install 'vaejax\[tfds\]'"):
+    with pytest.raises(
+        DataUnavailableError,
+        match=r"cifar10 is not prepared in .*pip install 'vaejax\[tfds\]'",
+    ):
         datasets.load("cifar10")
     assert not data_dir.exists()
 
@@ -274,7 +328,9 @@ def test_a_prepared_stock_set_is_read_and_cached(monkeypatch, data_dir):
                 "label": tfds.features.ClassLabel(num_classes=9),
             }
             return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                disable_shuffling=True,
             )
 
         def _split_generators(self, dl_manager):
@@ -287,7 +343,9 @@ def test_a_prepared_stock_set_is_read_and_cached(monkeypatch, data_dir):
     StockColours(data_dir=data_dir).download_and_prepare(file_format="array_record")
     arrays = colours, np.arange(9, dtype=np.uint8)
     assert_equal(datasets.load("stock_colours"), arrays)
-    with pytest.raises(ValueError, match=r"stock_colours has no split 'test'; choose from \['train'\]"):
+    with pytest.raises(
+        ValueError, match=r"stock_colours has no split 'test'; choose from \['train'\]"
+    ):
         datasets.load("stock_colours", split="test")
     monkeypatch.delattr(tfds_builders, "read")
     assert_equal(datasets.load("stock_colours"), arrays)
@@ -295,7 +353,9 @@ def test_a_prepared_stock_set_is_read_and_cached(monkeypatch, data_dir):
 
 @pytest.mark.parametrize("name", ["mnits", "", "no such set", "../mnist", "/tmp"])
 def test_unknown_names_say_what_there_is(data_dir, name):
-    with pytest.raises(ValueError, match="there is no data set .*choose from .*'fashion_mnist'") as caught:
+    with pytest.raises(
+        ValueError, match="there is no data set .*choose from .*'fashion_mnist'"
+    ) as caught:
         datasets.load(name)
     assert "\n" not in str(caught.value)
     assert not data_dir.exists()
@@ -308,7 +368,9 @@ def test_sets_that_are_no_images_of_one_size_are_refused(data_dir):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            features = tfds.features.FeaturesDict({"number": tfds.features.Scalar(np.int64)})
+            features = tfds.features.FeaturesDict(
+                {"number": tfds.features.Scalar(np.int64)}
+            )
             return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, dl_manager):
@@ -318,5 +380,8 @@ def test_sets_that_are_no_images_of_one_size_are_refused(data_dir):
             raise NotImplementedError
 
     StockNumbers(data_dir=data_dir).download_and_prepare(file_format="array_record")
-    with pytest.raises(ValueError, match=r"stock_numbers is not a set of images: its examples are \['number'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"stock_numbers is not a set of images: its examples are \['number'\]",
+    ):
         datasets.load("stock_numbers")

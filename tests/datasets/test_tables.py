@@ -44,7 +44,10 @@ def test_the_likelihood_suits_the_values(array, likelihood):
     assert description.likelihood == likelihood and likelihood in HEADS
     assert description[:3] == (len(array), array.shape[1:], str(array.dtype))
     assert (description.minimum, description.maximum) == (array.min(), array.max())
-    assert likelihood in description.text() and str(list(array.shape[1:])) in description.text()
+    assert (
+        likelihood in description.text()
+        and str(list(array.shape[1:])) in description.text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,8 +79,16 @@ def test_from_array_takes_any_shape_and_checks_labels():
 @pytest.mark.parametrize(
     ("array", "likelihood", "message"),
     [
-        (with_value(3.7).round(1), "bernoulli", "bernoulli is over 0 and 1: choose normal"),
-        (np.array([[0, 1], [2, 0]]), "bernoulli", r"holds 2 in example 1 \(at \[1, 0\]\).*choose poisson"),
+        (
+            with_value(3.7).round(1),
+            "bernoulli",
+            "bernoulli is over 0 and 1: choose normal",
+        ),
+        (
+            np.array([[0, 1], [2, 0]]),
+            "bernoulli",
+            r"holds 2 in example 1 \(at \[1, 0\]\).*choose poisson",
+        ),
         (REAL, "continuous_bernoulli", r"over values in \[0, 1\]"),
         (REAL, "poisson", "over counts"),
         (np.array([[0.5, 0.1]]), "discretized_logistic", "8-bit intensities"),
@@ -111,7 +122,11 @@ def table(path, text):
 
 def test_tables_with_and_without_names(tmp_path):
     expected = [[1.5, 2.0], [3.0, -4.0]]
-    for text in ("a,b\n1.5,2\n3,-4\n", "1.5;2\n3;-4\n", "\ufeffa\tb\n1.5\t2\n\n3\t-4\n"):
+    for text in (
+        "a,b\n1.5,2\n3,-4\n",
+        "1.5;2\n3;-4\n",
+        "\ufeffa\tb\n1.5\t2\n\n3\t-4\n",
+    ):
         found = table(tmp_path / "t.csv", text)
         assert found.dtype == np.float64
         np.testing.assert_array_equal(found, expected)
@@ -166,11 +181,24 @@ def test_split_is_fixed_and_disjoint():
 
 # the program
 
-SMALL = ["--epochs", 1, "--num-samples", 4, "--hidden-size", 8, "--latent-size", 2, "--batch-size", 16]
+SMALL = [
+    "--epochs",
+    1,
+    "--num-samples",
+    4,
+    "--hidden-size",
+    8,
+    "--latent-size",
+    2,
+    "--batch-size",
+    16,
+]
 
 
 def run(tmp_path, *options):
-    return execute(*SMALL, *options, "--out", tmp_path / "run", module="experiments.own_data")
+    return execute(
+        *SMALL, *options, "--out", tmp_path / "run", module="experiments.own_data"
+    )
 
 
 @pytest.mark.slow
@@ -178,9 +206,16 @@ def run(tmp_path, *options):
 def test_a_table_is_described_and_trained_on(tmp_path):
     table = np.random.default_rng(1).normal([5, -100], [2, 50], (200, 2))
     np.savetxt(tmp_path / "t.csv", table, delimiter=",", header="a,b", comments="")
-    done = run(tmp_path, "--data", tmp_path / "t.csv", "--epochs", 30, "--learning-rate", 0.01)
+    done = run(
+        tmp_path, "--data", tmp_path / "t.csv", "--epochs", 30, "--learning-rate", 0.01
+    )
     assert done.returncode == 0, done.stderr
-    for words in ("180 examples of shape [2], float64", "suitable likelihood: normal", "20 examples", "standardised"):
+    for words in (
+        "180 examples of shape [2], float64",
+        "suitable likelihood: normal",
+        "20 examples",
+        "standardised",
+    ):
         assert words in done.stdout
     test = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
     # A standard normal in two dimensions has 2.84 nats, and this one 7.4 as it stands.
@@ -200,24 +235,42 @@ def test_a_table_is_described_and_trained_on(tmp_path):
 )
 def test_arrays_are_trained_on(tmp_path, array, likelihood):
     np.save(tmp_path / "a.npy", array)
-    options = [] if likelihood == arrays.describe_array(array).likelihood else ["--likelihood", likelihood]
+    options = (
+        []
+        if likelihood == arrays.describe_array(array).likelihood
+        else ["--likelihood", likelihood]
+    )
     done = run(tmp_path, "--data", tmp_path / "a.npy", *options)
     assert done.returncode == 0, done.stderr
     assert f"taken: {likelihood}" in done.stdout
-    assert np.isfinite(json.loads((tmp_path / "run" / "summary.json").read_text())["test"]["nll"]["mean"])
+    assert np.isfinite(
+        json.loads((tmp_path / "run" / "summary.json").read_text())["test"]["nll"][
+            "mean"
+        ]
+    )
 
 
 def test_mistakes_name_the_fix(tmp_path):
     np.save(tmp_path / "a.npy", with_value(3.7))
     (tmp_path / "t.csv").write_text("x,y\n1,2\n3,no\n")
     (tmp_path / "t.txt").write_text("words")
-    np.savetxt(tmp_path / "c.csv", np.stack([REAL[:, 0], np.full(50, 0.1)], axis=1), delimiter=",")
+    np.savetxt(
+        tmp_path / "c.csv",
+        np.stack([REAL[:, 0], np.full(50, 0.1)], axis=1),
+        delimiter=",",
+    )
     for name, options, message in [
-        ("a.npy", {"likelihood": "bernoulli"}, "bernoulli is over 0 and 1: choose normal"),
+        (
+            "a.npy",
+            {"likelihood": "bernoulli"},
+            "bernoulli is over 0 and 1: choose normal",
+        ),
         ("t.csv", {}, "line 3: 'y' holds 'no'"),
         ("t.txt", {}, "experiments.text"),
         ("c.csv", {}, "column 2 is 0.1 in every training example"),
         ("a.npy", {"network": "convolutional"}, "take mlp"),
     ]:
         with pytest.raises(UsageError, match=message):
-            own_data.make_experiment(own_data.Config(data=str(tmp_path / name), batch_size=16, **options))
+            own_data.make_experiment(
+                own_data.Config(data=str(tmp_path / name), batch_size=16, **options)
+            )

@@ -26,7 +26,9 @@ def decoder(request):
 
 def make_vae(decoder, length=LENGTH):
     encoder = vaejax.RecurrentEncoder(VOCABULARY, 4, 8)
-    return vaejax.sequence_vae(latent_size=2, length=length, encoder=encoder, decoder=decoder)
+    return vaejax.sequence_vae(
+        latent_size=2, length=length, encoder=encoder, decoder=decoder
+    )
 
 
 def perturbed(params):
@@ -34,7 +36,10 @@ def perturbed(params):
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(7), len(leaves))
     return structure.unflatten(
-        [leaf + jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+        [
+            leaf + jax.random.normal(key, leaf.shape)
+            for leaf, key in zip(leaves, keys, strict=True)
+        ]
     )
 
 
@@ -48,30 +53,47 @@ def likelihood(decoder):
 def all_sentences():
     """Every sentence once: those that end early are END from there on."""
     rows = itertools.product(range(VOCABULARY), repeat=LENGTH)
-    return jnp.array([row for row in rows if END not in row or not any(row[row.index(END) :])], jnp.int32)
+    return jnp.array(
+        [row for row in rows if END not in row or not any(row[row.index(END) :])],
+        jnp.int32,
+    )
 
 
 def test_probabilities_of_all_sentences_sum_to_one(likelihood):
     sentences = all_sentences()
     assert len(sentences) == sum(2**n for n in range(LENGTH)) + 2**LENGTH
-    np.testing.assert_allclose(jnp.sum(jnp.exp(jax.vmap(likelihood.log_prob)(sentences))), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        jnp.sum(jnp.exp(jax.vmap(likelihood.log_prob)(sentences))), 1, rtol=1e-5
+    )
 
 
 def test_sampling_follows_the_probabilities_within_five_standard_errors(likelihood):
     num = 5000
-    drawn = jax.jit(jax.vmap(likelihood.sample))(jax.random.split(jax.random.key(1), num))
+    drawn = jax.jit(jax.vmap(likelihood.sample))(
+        jax.random.split(jax.random.key(1), num)
+    )
     sentences = all_sentences()
     expected = np.exp(jax.vmap(likelihood.log_prob)(sentences))
     drawn = np.asarray(drawn)
-    counts = np.array([np.sum(np.all(drawn == sentence, axis=1)) for sentence in np.asarray(sentences)])
+    counts = np.array(
+        [
+            np.sum(np.all(drawn == sentence, axis=1))
+            for sentence in np.asarray(sentences)
+        ]
+    )
     assert counts.sum() == num
-    assert np.all(np.abs(counts / num - expected) < 5 * np.sqrt(expected * (1 - expected) / num) + 1e-9)
+    assert np.all(
+        np.abs(counts / num - expected)
+        < 5 * np.sqrt(expected * (1 - expected) / num) + 1e-9
+    )
 
 
 def test_the_mode_takes_the_likeliest_token_at_each_step(likelihood):
     mode = np.asarray(likelihood.mode)
     for t in range(int(jnp.sum(sequences.inside(jnp.asarray(mode))))):
-        logits = likelihood.logits_fn(jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.asarray(mode)[:-1]]))
+        logits = likelihood.logits_fn(
+            jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.asarray(mode)[:-1]])
+        )
         assert mode[t] == jnp.argmax(logits[t])
 
 
@@ -92,14 +114,22 @@ def test_what_follows_the_end_counts_for_nothing(decoder):
     params = perturbed(vae.init(jax.random.key(0), jnp.zeros(LENGTH, jnp.int32)))
     short, padded = jnp.array([1, END, END, END]), jnp.array([1, END, 2, 1])
     likelihood = vae.decode(params, jnp.ones(2))
-    np.testing.assert_allclose(likelihood.log_prob(padded), likelihood.log_prob(short), rtol=1e-6)
-    np.testing.assert_array_equal(vae.encode(params, padded).mean, vae.encode(params, short).mean)
+    np.testing.assert_allclose(
+        likelihood.log_prob(padded), likelihood.log_prob(short), rtol=1e-6
+    )
+    np.testing.assert_array_equal(
+        vae.encode(params, padded).mean, vae.encode(params, short).mean
+    )
 
 
 def test_inside_ends_with_the_first_end():
-    tokens = jnp.array([[1, 2, END, END], [END, END, END, END], [1, 1, 1, 1], [1, END, 2, END]])
+    tokens = jnp.array(
+        [[1, 2, END, END], [END, END, END, END], [1, 1, 1, 1], [1, END, 2, END]]
+    )
     expected = [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
-    np.testing.assert_array_equal(jax.vmap(sequences.inside)(tokens), np.array(expected, bool))
+    np.testing.assert_array_equal(
+        jax.vmap(sequences.inside)(tokens), np.array(expected, bool)
+    )
 
 
 def test_word_dropout_hides_tokens_from_the_decoder_alone(decoder):
@@ -109,8 +139,12 @@ def test_word_dropout_hides_tokens_from_the_decoder_alone(decoder):
     everything = vaejax.drop_words(1.0, VOCABULARY)(jax.random.key(0), tokens)
     np.testing.assert_array_equal(everything.inputs, [VOCABULARY] * 4)
     np.testing.assert_array_equal(everything.tokens, tokens)
-    np.testing.assert_array_equal(vaejax.drop_words(0.0, VOCABULARY)(jax.random.key(0), tokens).inputs, tokens)
-    np.testing.assert_array_equal(vae.encode(params, everything).mean, vae.encode(params, tokens).mean)
+    np.testing.assert_array_equal(
+        vaejax.drop_words(0.0, VOCABULARY)(jax.random.key(0), tokens).inputs, tokens
+    )
+    np.testing.assert_array_equal(
+        vae.encode(params, everything).mean, vae.encode(params, tokens).mean
+    )
     likelihood = vae.decode(params, jnp.ones(2))
     assert abs(likelihood.log_prob(everything) - likelihood.log_prob(tokens)) > 1e-3
     many = jax.vmap(lambda key: vaejax.drop_words(0.3, VOCABULARY)(key, tokens))(
@@ -127,20 +161,34 @@ def test_an_empty_sentence_and_one_without_end_are_finite(decoder):
     params = vae.init(jax.random.key(0), jnp.zeros(LENGTH, jnp.int32))
     with jax.debug_nans(True):
         for x in (jnp.full(LENGTH, END), jnp.ones(LENGTH, jnp.int32)):
-            loss = jax.jit(jax.value_and_grad(lambda p, x=x: vaejax.negative_elbo(vae, p, jax.random.key(1), x)[0]))
+            loss = jax.jit(
+                jax.value_and_grad(
+                    lambda p, x=x: vaejax.negative_elbo(vae, p, jax.random.key(1), x)[0]
+                )
+            )
             value, gradient = loss(params)
-            assert np.isfinite(value) and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+            assert np.isfinite(value) and all(
+                np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)
+            )
 
 
 def test_gru_is_the_recurrence_that_it_says():
-    gru, inputs, start = sequences.GRU(3), np.float32([[0.5, -1.0], [2.0, 0.3]]), np.float32([0.1, -0.2, 0.3])
+    gru, inputs, start = (
+        sequences.GRU(3),
+        np.float32([[0.5, -1.0], [2.0, 0.3]]),
+        np.float32([0.1, -0.2, 0.3]),
+    )
     variables = gru.init(jax.random.key(0), start, inputs)
     params = variables["params"]
     states, h = np.asarray(gru.apply(variables, start, inputs)), start
     for x, state in zip(inputs, states, strict=True):
-        a = x @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(params["Dense_0"]["bias"])
+        a = x @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(
+            params["Dense_0"]["bias"]
+        )
         b = h @ np.asarray(params["recurrent"])
-        reset, update = (1 / (1 + np.exp(-(a + b)[part])) for part in (slice(0, 3), slice(3, 6)))
+        reset, update = (
+            1 / (1 + np.exp(-(a + b)[part])) for part in (slice(0, 3), slice(3, 6))
+        )
         h = (1 - update) * np.tanh(a[6:] + reset * b[6:]) + update * h
         np.testing.assert_allclose(state, h, rtol=1e-5)
 
@@ -152,13 +200,19 @@ def test_errors_name_the_lengths(decoder):
     with pytest.raises(ValueError, match=r"shape \(6,\).*\(4,\)"):
         params = vae.init(jax.random.key(0), jnp.zeros(4, jnp.int32))
         vae.decode(params, jnp.zeros(2)).log_prob(jnp.zeros(6, jnp.int32))
-    wrong = make_vae((lambda key, z, inputs: (), lambda params, z, inputs: jnp.zeros(4)))
-    with pytest.raises(ValueError, match=r"puts out \(4,\); give logits \(4, vocabulary\)"):
+    wrong = make_vae(
+        (lambda key, z, inputs: (), lambda params, z, inputs: jnp.zeros(4))
+    )
+    with pytest.raises(
+        ValueError, match=r"puts out \(4,\); give logits \(4, vocabulary\)"
+    ):
         wrong.init(jax.random.key(0), jnp.zeros(4, jnp.int32))
     with pytest.raises(ValueError, match="length is 0"):
         make_vae(decoder, length=0)
     tokens = jnp.zeros(4, jnp.int32)
-    likelihood = make_vae(decoder).decode(vae.init(jax.random.key(0), tokens), jnp.zeros(2))
+    likelihood = make_vae(decoder).decode(
+        vae.init(jax.random.key(0), tokens), jnp.zeros(2)
+    )
     with pytest.raises(TypeError, match="tokens are float32"):
         likelihood.log_prob(jnp.zeros(4))
     with pytest.raises(TypeError, match="uint8, which cannot hold 256"):

@@ -1,4 +1,6 @@
-"""Likelihoods of counts where their numbers are hard to get; `test_likelihoods` has what all share."""
+"""Likelihoods of counts where their numbers are hard to get; `test_likelihoods` has
+what all share.
+"""
 
 import math
 

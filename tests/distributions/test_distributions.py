@@ -1,4 +1,6 @@
-"""Distributions, heads and closed-form divergences against SciPy, NumPyro and their own definitions."""
+"""Distributions, heads and closed-form divergences against SciPy, NumPyro and their own
+definitions.
+"""
 
 import math
 
@@ -36,8 +38,14 @@ FAMILIES = {
         (Normal(MEAN, LOG_VARIANCE), Normal(MEAN[::-1], 0.5 * LOG_VARIANCE)),
         lambda d: numpyro.Normal(d.mean, jnp.exp(d.log_variance / 2)),
     ),
-    "bernoulli": ((Bernoulli(LOGITS), Bernoulli(-0.5 * LOGITS)), lambda d: numpyro.Bernoulli(logits=d.logits)),
-    "categorical": ((Categorical(LOGITS), Categorical(-0.5 * LOGITS)), lambda d: numpyro.Categorical(logits=d.logits)),
+    "bernoulli": (
+        (Bernoulli(LOGITS), Bernoulli(-0.5 * LOGITS)),
+        lambda d: numpyro.Bernoulli(logits=d.logits),
+    ),
+    "categorical": (
+        (Categorical(LOGITS), Categorical(-0.5 * LOGITS)),
+        lambda d: numpyro.Categorical(logits=d.logits),
+    ),
 }
 
 
@@ -59,7 +67,9 @@ def in_numpyro(function):
 
 
 def draws(distribution, num):
-    return np.asarray(jax.jit(jax.vmap(distribution.sample))(jax.random.split(jax.random.key(0), num)))
+    return np.asarray(
+        jax.jit(jax.vmap(distribution.sample))(jax.random.split(jax.random.key(0), num))
+    )
 
 
 # log_prob and sample
@@ -76,12 +86,16 @@ def test_log_prob_matches_numpyro(name):
 def test_log_prob_matches_scipy():
     x = np.array([[0.1, -0.9, 6.0], [1.0, 0.0, -3.0]], np.float32)
     normal = scipy.stats.norm(MEAN, np.exp(LOG_VARIANCE / 2)).logpdf(x).sum()
-    np.testing.assert_allclose(Normal(MEAN, LOG_VARIANCE).log_prob(x), normal, rtol=1e-5)
+    np.testing.assert_allclose(
+        Normal(MEAN, LOG_VARIANCE).log_prob(x), normal, rtol=1e-5
+    )
     binary = np.array([[1, 0, 1], [0, 0, 1]], np.float32)
     bernoulli = scipy.stats.bernoulli(scipy.special.expit(LOGITS)).logpmf(binary).sum()
     np.testing.assert_allclose(Bernoulli(LOGITS).log_prob(binary), bernoulli, rtol=1e-5)
     categorical = scipy.special.log_softmax(LOGITS, axis=-1)[[0, 1], [2, 0]].sum()
-    np.testing.assert_allclose(Categorical(LOGITS).log_prob(jnp.array([2, 0])), categorical, rtol=1e-5)
+    np.testing.assert_allclose(
+        Categorical(LOGITS).log_prob(jnp.array([2, 0])), categorical, rtol=1e-5
+    )
 
 
 def test_density_of_normal_integrates_to_one():
@@ -94,14 +108,22 @@ def test_density_of_normal_integrates_to_one():
 
 def test_probabilities_of_discrete_events_sum_to_one():
     binary = np.indices((2,) * 6).reshape(6, -1).T.reshape(-1, 2, 3).astype(np.float32)
-    np.testing.assert_allclose(np.exp(jax.vmap(Bernoulli(LOGITS).log_prob)(binary)).sum(), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.exp(jax.vmap(Bernoulli(LOGITS).log_prob)(binary)).sum(), 1, rtol=1e-5
+    )
     classes = jnp.asarray(np.indices((3, 3)).reshape(2, -1).T)
-    np.testing.assert_allclose(np.exp(jax.vmap(Categorical(LOGITS).log_prob)(classes)).sum(), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.exp(jax.vmap(Categorical(LOGITS).log_prob)(classes)).sum(), 1, rtol=1e-5
+    )
 
 
 def test_sample_moments_within_five_standard_errors():
     num = 100_000
-    variance, p, classes = np.exp(LOG_VARIANCE), scipy.special.expit(LOGITS), scipy.special.softmax(LOGITS, axis=-1)
+    variance, p, classes = (
+        np.exp(LOG_VARIANCE),
+        scipy.special.expit(LOGITS),
+        scipy.special.softmax(LOGITS, axis=-1),
+    )
     normal = draws(Normal(MEAN, LOG_VARIANCE), num)
     for values, mean, spread in [
         (normal, MEAN, variance),
@@ -109,7 +131,9 @@ def test_sample_moments_within_five_standard_errors():
         (draws(Bernoulli(LOGITS), num), p, p * (1 - p)),
         (np.eye(3)[draws(Categorical(LOGITS), num)], classes, classes * (1 - classes)),
     ]:
-        assert np.all(np.abs(np.mean(values, axis=0) - mean) < 5 * np.sqrt(spread / num))
+        assert np.all(
+            np.abs(np.mean(values, axis=0) - mean) < 5 * np.sqrt(spread / num)
+        )
 
 
 def test_sample_and_log_prob_is_both(pair):
@@ -122,19 +146,28 @@ def test_sample_and_log_prob_is_both(pair):
 
 def test_mean_and_mode():
     np.testing.assert_array_equal(Normal(MEAN, LOG_VARIANCE).mode, MEAN)
-    np.testing.assert_allclose(Bernoulli(LOGITS).mean, scipy.special.expit(LOGITS), rtol=1e-6)
+    np.testing.assert_allclose(
+        Bernoulli(LOGITS).mean, scipy.special.expit(LOGITS), rtol=1e-6
+    )
     np.testing.assert_array_equal(Bernoulli(LOGITS).mode, [[1, 0, 1], [0, 0, 1]])
     np.testing.assert_array_equal(Categorical(LOGITS).mode, [2, 2])
     assert not hasattr(Categorical(LOGITS), "mean")
 
 
 def test_normal_takes_a_scalar_log_variance():
-    scalar, full = Normal(MEAN, np.float32(0.7)), Normal(MEAN, np.full(MEAN.shape, 0.7, np.float32))
+    scalar, full = (
+        Normal(MEAN, np.float32(0.7)),
+        Normal(MEAN, np.full(MEAN.shape, 0.7, np.float32)),
+    )
     event, log_prob = scalar.sample_and_log_prob(jax.random.key(0))
     np.testing.assert_array_equal(event, full.sample(jax.random.key(0)))
-    np.testing.assert_allclose([log_prob, scalar.log_prob(event)], full.log_prob(event), rtol=1e-6)
+    np.testing.assert_allclose(
+        [log_prob, scalar.log_prob(event)], full.log_prob(event), rtol=1e-6
+    )
     prior = Normal(0 * MEAN, np.float32(0))
-    np.testing.assert_allclose(kl_divergence(scalar, prior), kl_divergence(full, prior), rtol=1e-6)
+    np.testing.assert_allclose(
+        kl_divergence(scalar, prior), kl_divergence(full, prior), rtol=1e-6
+    )
 
 
 # reparameterize
@@ -144,7 +177,9 @@ def test_reparameterize_is_mean_plus_stddev_times_noise():
     z = reparameterize(jax.random.key(0), MEAN, LOG_VARIANCE)
     noise = np.asarray(jax.random.normal(jax.random.key(0), MEAN.shape))
     np.testing.assert_allclose(z, MEAN + np.exp(LOG_VARIANCE / 2) * noise, rtol=1e-6)
-    np.testing.assert_array_equal(z, reparameterize(jax.random.key(0), MEAN, LOG_VARIANCE))
+    np.testing.assert_array_equal(
+        z, reparameterize(jax.random.key(0), MEAN, LOG_VARIANCE)
+    )
     assert not np.any(z == reparameterize(jax.random.key(1), MEAN, LOG_VARIANCE))
 
 
@@ -155,7 +190,9 @@ def test_reparameterize_gradients():
     by_mean, by_log_variance = jax.grad(total, argnums=(0, 1))(MEAN, LOG_VARIANCE)
     noise = np.asarray(jax.random.normal(jax.random.key(0), MEAN.shape))
     np.testing.assert_array_equal(by_mean, np.ones(MEAN.shape))
-    np.testing.assert_allclose(by_log_variance, noise * np.exp(LOG_VARIANCE / 2) / 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        by_log_variance, noise * np.exp(LOG_VARIANCE / 2) / 2, rtol=1e-5
+    )
 
 
 def test_reparameterize_refuses_shapes_that_would_share_noise():
@@ -176,11 +213,17 @@ def test_kl_of_normals_matches_numpyro():
 
 
 def test_kl_of_discrete_distributions_matches_scipy():
-    classes = scipy.special.rel_entr(scipy.special.softmax(LOGITS, -1), scipy.special.softmax(-0.5 * LOGITS, -1))
-    np.testing.assert_allclose(kl_divergence(*FAMILIES["categorical"][0]), classes.sum(), rtol=1e-5)
+    classes = scipy.special.rel_entr(
+        scipy.special.softmax(LOGITS, -1), scipy.special.softmax(-0.5 * LOGITS, -1)
+    )
+    np.testing.assert_allclose(
+        kl_divergence(*FAMILIES["categorical"][0]), classes.sum(), rtol=1e-5
+    )
     q, p = scipy.special.expit(LOGITS), scipy.special.expit(-0.5 * LOGITS)
     binary = scipy.special.rel_entr(q, p) + scipy.special.rel_entr(1 - q, 1 - p)
-    np.testing.assert_allclose(kl_divergence(*FAMILIES["bernoulli"][0]), binary.sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        kl_divergence(*FAMILIES["bernoulli"][0]), binary.sum(), rtol=1e-5
+    )
 
 
 def test_kl_is_the_mean_log_ratio_within_five_standard_errors(pair):
@@ -190,8 +233,12 @@ def test_kl_is_the_mean_log_ratio_within_five_standard_errors(pair):
         sample, log_q = q.sample_and_log_prob(key)
         return log_q - p.log_prob(sample)
 
-    log_ratios = np.asarray(jax.jit(jax.vmap(log_ratio))(jax.random.split(jax.random.key(0), 20_000)))
-    assert abs(log_ratios.mean() - kl_divergence(q, p)) < 5 * log_ratios.std() / math.sqrt(len(log_ratios))
+    log_ratios = np.asarray(
+        jax.jit(jax.vmap(log_ratio))(jax.random.split(jax.random.key(0), 20_000))
+    )
+    assert abs(
+        log_ratios.mean() - kl_divergence(q, p)
+    ) < 5 * log_ratios.std() / math.sqrt(len(log_ratios))
 
 
 def test_kl_of_equals_is_zero(pair):
@@ -203,13 +250,18 @@ def test_kl_of_equals_is_zero(pair):
 def test_kl_from_the_standard_normal():
     expected = 0.5 * np.sum(MEAN**2 + np.exp(LOG_VARIANCE) - LOG_VARIANCE - 1)
     standard = Normal(0 * MEAN, 0 * MEAN)
-    np.testing.assert_allclose(kl_divergence(Normal(MEAN, LOG_VARIANCE), standard), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        kl_divergence(Normal(MEAN, LOG_VARIANCE), standard), expected, rtol=1e-6
+    )
 
 
 def test_kl_of_nearly_equal_normals_keeps_its_digits():
-    # d^2 / 4 for a small log-ratio d, where v - 1 - log v is all rounding in single precision.
+    # d^2 / 4 for a small log-ratio d, where v - 1 - log v is all rounding in single
+    # precision.
     nearly = Normal(ZEROS, np.full(2, 1e-3, np.float32))
-    np.testing.assert_allclose(kl_divergence(nearly, Normal(ZEROS, ZEROS)), 2 * 1e-6 / 4, rtol=0.01)
+    np.testing.assert_allclose(
+        kl_divergence(nearly, Normal(ZEROS, ZEROS)), 2 * 1e-6 / 4, rtol=0.01
+    )
 
 
 def test_kl_errors_tell_the_way_out():
@@ -227,7 +279,9 @@ def test_soft_bounds_stay_inside_and_increase(bounds):
     y = np.asarray(soft_bounds(np.linspace(-100, 100, 4001, dtype=np.float32), *bounds))
     assert np.all((y >= bounds[0] - 1e-6) & (y <= bounds[1] + 1e-6))
     assert np.all(np.diff(y) >= 0)
-    np.testing.assert_allclose(soft_bounds(np.float32([-1e30, 1e30]), *bounds), bounds, rtol=1e-6)
+    np.testing.assert_allclose(
+        soft_bounds(np.float32([-1e30, 1e30]), *bounds), bounds, rtol=1e-6
+    )
 
 
 def test_soft_bounds_are_the_identity_inside():
@@ -236,11 +290,16 @@ def test_soft_bounds_are_the_identity_inside():
 
 
 def test_soft_bounds_let_a_network_return():
-    gradient = jax.vmap(jax.grad(lambda x: soft_bounds(x, -20.0, 20.0)))(np.float32([-30, 30]))
+    gradient = jax.vmap(jax.grad(lambda x: soft_bounds(x, -20.0, 20.0)))(
+        np.float32([-30, 30])
+    )
     assert np.all(np.asarray(gradient) > 1e-5)
 
 
-@pytest.mark.parametrize("d", [Normal(ZEROS, ZEROS), Bernoulli(ZEROS), Categorical(np.zeros((2, 3), np.float32))])
+@pytest.mark.parametrize(
+    "d",
+    [Normal(ZEROS, ZEROS), Bernoulli(ZEROS), Categorical(np.zeros((2, 3), np.float32))],
+)
 def test_log_prob_of_a_batch_is_refused(d):
     batch = jnp.zeros((5, 2), jnp.int32 if isinstance(d, Categorical) else jnp.float32)
     with pytest.raises(ValueError, match=r"shape \(5, 2\).*\(2,\).*jax.vmap"):
@@ -249,10 +308,17 @@ def test_log_prob_of_a_batch_is_refused(d):
 
 
 def test_kl_of_categoricals_where_classes_are_ruled_out():
-    q, p = (Categorical(jnp.array([[0.0, 0.0, -jnp.inf]])), Categorical(jnp.array([[0.0, 1.0, -jnp.inf]])))
+    q, p = (
+        Categorical(jnp.array([[0.0, 0.0, -jnp.inf]])),
+        Categorical(jnp.array([[0.0, 1.0, -jnp.inf]])),
+    )
     expected = scipy.stats.entropy([0.5, 0.5], scipy.special.softmax([0, 1]))
     np.testing.assert_allclose(kl_divergence(q, p), expected, rtol=1e-6)
-    assert np.all(np.isfinite(jax.grad(lambda logits: kl_divergence(Categorical(logits), p))(q.logits)))
+    assert np.all(
+        np.isfinite(
+            jax.grad(lambda logits: kl_divergence(Categorical(logits), p))(q.logits)
+        )
+    )
     assert kl_divergence(Categorical(jnp.zeros((1, 3))), p) == np.inf
 
 
@@ -275,8 +341,12 @@ def test_num_parameters_is_the_width_that_a_head_takes():
         (categorical_head(7), 7),
     ]:
         assert head.num_parameters == num_parameters
-        outputs = np.zeros((4,) if num_parameters == 1 else (4, num_parameters), np.float32)
-        assert jax.eval_shape(head.apply(head.init(jax.random.key(0)), outputs).sample, jax.random.key(1)).shape == (4,)
+        outputs = np.zeros(
+            (4,) if num_parameters == 1 else (4, num_parameters), np.float32
+        )
+        assert jax.eval_shape(
+            head.apply(head.init(jax.random.key(0)), outputs).sample, jax.random.key(1)
+        ).shape == (4,)
 
 
 def test_normal_head_reads_mean_and_log_variance():
@@ -308,18 +378,27 @@ def test_heads_check_their_arguments():
 
 def test_fixed_variance_is_the_squared_error():
     variance, x = 0.3, np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
-    log_prob = fixed_variance_normal_head(variance).apply((), jnp.asarray(MEAN)).log_prob(x)
-    expected = np.square(x - MEAN).sum() / (2 * variance) + x.size / 2 * math.log(2 * math.pi * variance)
+    log_prob = (
+        fixed_variance_normal_head(variance).apply((), jnp.asarray(MEAN)).log_prob(x)
+    )
+    expected = np.square(x - MEAN).sum() / (2 * variance) + x.size / 2 * math.log(
+        2 * math.pi * variance
+    )
     np.testing.assert_allclose(-log_prob, expected, rtol=1e-6)
 
 
 def test_shared_variance_learns_the_mean_squared_error():
-    head, x = shared_variance_normal_head(1.0), np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+    head, x = (
+        shared_variance_normal_head(1.0),
+        np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3),
+    )
     gradient = jax.grad(lambda params: head.apply(params, MEAN).log_prob(x))
     params = head.init(jax.random.key(0))
     assert params == 1 and abs(gradient(params)) > 0.1
     # The optimal variance is the mean squared error.
-    np.testing.assert_allclose(gradient(np.log(np.square(x - MEAN).mean())), 0, atol=1e-4)
+    np.testing.assert_allclose(
+        gradient(np.log(np.square(x - MEAN).mean())), 0, atol=1e-4
+    )
 
 
 # edges
@@ -327,54 +406,79 @@ def test_shared_variance_learns_the_mean_squared_error():
 
 @pytest.mark.parametrize("logit", [1e3, -1e3])
 def test_bernoulli_at_extreme_logits(debug_nans, logit):
-    log_prob = jax.jit(jax.value_and_grad(lambda logits, event: Bernoulli(logits).log_prob(event)))
+    log_prob = jax.jit(
+        jax.value_and_grad(lambda logits, event: Bernoulli(logits).log_prob(event))
+    )
     logits = np.full(2, logit, np.float32)
     right, wrong = (logits > 0).astype(np.float32), (logits < 0).astype(np.float32)
     for event, value, gradient in [(right, 0, 0), (wrong, -2000, -np.sign(logit))]:
         assert log_prob(logits, event)[0] == value
         np.testing.assert_array_equal(log_prob(logits, event)[1], gradient)
     np.testing.assert_array_equal(draws(Bernoulli(logits), 3), [right] * 3)
-    kl = jax.jit(jax.value_and_grad(lambda logits: kl_divergence(Bernoulli(logits), Bernoulli(-logits))))
+    kl = jax.jit(
+        jax.value_and_grad(
+            lambda logits: kl_divergence(Bernoulli(logits), Bernoulli(-logits))
+        )
+    )
     assert kl(logits)[0] == 2000
     np.testing.assert_array_equal(kl(logits)[1], np.sign(logit))
 
 
 def test_bernoulli_gradient_at_logit_zero():
-    gradient = jax.grad(lambda logits: Bernoulli(logits).log_prob(np.float32([0, 1])))(ZEROS)
+    gradient = jax.grad(lambda logits: Bernoulli(logits).log_prob(np.float32([0, 1])))(
+        ZEROS
+    )
     np.testing.assert_array_equal(gradient, [-0.5, 0.5])
 
 
 def test_categorical_at_extreme_logits(debug_nans):
     logits = np.float32([1e3, -1e3, 0])
-    log_prob = jax.jit(jax.value_and_grad(lambda logits, event: Categorical(logits).log_prob(event)))
+    log_prob = jax.jit(
+        jax.value_and_grad(lambda logits, event: Categorical(logits).log_prob(event))
+    )
     assert [log_prob(logits, jnp.int32(i))[0] for i in range(3)] == [0, -2000, -1000]
     np.testing.assert_array_equal(log_prob(logits, jnp.int32(1))[1], [-1, 1, 0])
-    kl = jax.jit(jax.value_and_grad(lambda logits: kl_divergence(Categorical(logits), Categorical(-logits))))
+    kl = jax.jit(
+        jax.value_and_grad(
+            lambda logits: kl_divergence(Categorical(logits), Categorical(-logits))
+        )
+    )
     assert kl(logits)[0] == 2000
     assert np.all(np.isfinite(kl(logits)[1]))
 
 
 def test_normal_at_variance_1e_minus_12(debug_nans):
-    # The second event rounds to its mean; its density must be that of its noise all the same.
+    # The second event rounds to its mean; its density must be that of its noise all the
+    # same.
     normal = Normal(np.float32([0, 100]), np.full(2, math.log(1e-12), np.float32))
     tiny = scipy.stats.norm(0, 1e-6)
     event, log_prob = normal.sample_and_log_prob(jax.random.key(0))
     noise = np.asarray(jax.random.normal(jax.random.key(0), (2,)))
     np.testing.assert_allclose(log_prob, tiny.logpdf(1e-6 * noise).sum(), rtol=1e-5)
-    np.testing.assert_allclose(normal.log_prob(normal.mean), 2 * tiny.logpdf(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        normal.log_prob(normal.mean), 2 * tiny.logpdf(0), rtol=1e-5
+    )
     gradient = jax.grad(lambda normal: normal.log_prob(event))(normal)
-    assert np.all(np.isfinite(gradient.mean)) and np.all(np.isfinite(gradient.log_variance))
+    assert np.all(np.isfinite(gradient.mean)) and np.all(
+        np.isfinite(gradient.log_variance)
+    )
     kl = 0.5 * (100**2 + 2 * (1e-12 - math.log(1e-12) - 1))
-    np.testing.assert_allclose(kl_divergence(normal, Normal(ZEROS, ZEROS)), kl, rtol=1e-6)
+    np.testing.assert_allclose(
+        kl_divergence(normal, Normal(ZEROS, ZEROS)), kl, rtol=1e-6
+    )
 
 
 def test_bounded_log_variance_keeps_the_bound_finite(debug_nans):
     standard = Normal(ZEROS, ZEROS)
 
     def terms(log_variance):
-        posterior = normal_head().apply((), jnp.stack([ZEROS, jnp.full(2, log_variance)], axis=-1))
+        posterior = normal_head().apply(
+            (), jnp.stack([ZEROS, jnp.full(2, log_variance)], axis=-1)
+        )
         z, log_posterior = posterior.sample_and_log_prob(jax.random.key(0))
-        return jnp.stack([kl_divergence(posterior, standard), log_posterior - standard.log_prob(z)])
+        return jnp.stack(
+            [kl_divergence(posterior, standard), log_posterior - standard.log_prob(z)]
+        )
 
     raw = np.float32([1e3, -1e3, 1e30, -1e30])
     assert np.all(np.isfinite(jax.jit(jax.vmap(terms))(raw)))

@@ -1,4 +1,6 @@
-"""Likelihoods of 8-bit pixels where their numbers are hard to get; `test_likelihoods` has what all share."""
+"""Likelihoods of 8-bit pixels where their numbers are hard to get; `test_likelihoods`
+has what all share.
+"""
 
 import math
 
@@ -19,15 +21,27 @@ def test_discretized_normal_keeps_its_digits_at_any_variance(log_variance):
     edges = np.float64([1, 100, 254])
     upper, lower = (edges + 0.5) / 255, (edges - 0.5) / 255
     # On the side of the tail, where SciPy keeps its digits.
-    expected = np.log(np.where(lower > 0.3, frozen.sf(lower) - frozen.sf(upper), frozen.cdf(upper) - frozen.cdf(lower)))
-    ours = vaejax.DiscretizedNormal(np.full(3, 0.3, np.float32), np.full(3, log_variance, np.float32))
+    expected = np.log(
+        np.where(
+            lower > 0.3,
+            frozen.sf(lower) - frozen.sf(upper),
+            frozen.cdf(upper) - frozen.cdf(lower),
+        )
+    )
+    ours = vaejax.DiscretizedNormal(
+        np.full(3, 0.3, np.float32), np.full(3, log_variance, np.float32)
+    )
     np.testing.assert_allclose(ours.log_prob(x), expected.sum(), rtol=2e-5)
 
 
 def test_discretized_logistic_far_from_its_location():
-    # Where the two sigmoids round to the same number: log[s(b) - s(a)] for b = -87.0..., a = b - 1.
+    # Where the two sigmoids round to the same number: log[s(b) - s(a)] for b =
+    # -87.0..., a = b - 1.
     ours = vaejax.DiscretizedLogistic(jnp.ones(1), jnp.log(jnp.full(1, 1 / 255)))
-    exact = [float(scipy.special.logsumexp([(k + 0.5) - 255, (k - 0.5) - 255], b=[1, -1])) for k in (1, 100, 168)]
+    exact = [
+        float(scipy.special.logsumexp([(k + 0.5) - 255, (k - 0.5) - 255], b=[1, -1]))
+        for k in (1, 100, 168)
+    ]
     found = [ours.log_prob(jnp.full(1, k / 255)) for k in (1, 100, 168)]
     np.testing.assert_allclose(found, exact, rtol=1e-5)
 

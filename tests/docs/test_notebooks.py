@@ -1,4 +1,6 @@
-"""Every notebook runs from top to bottom, and is committed with the outputs of such a run, which name no machine."""
+"""Every notebook runs from top to bottom, and is committed with the outputs of such a
+run, which name no machine.
+"""
 
 import re
 from pathlib import Path
@@ -30,8 +32,13 @@ def test_it_is_committed_with_its_outputs(notebook):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     for cell in cells:
-        assert bool(cell.outputs) == ("print(" in cell.source or "plots." in cell.source), cell.source
-        assert all(output.output_type != "error" and output.get("name") != "stderr" for output in cell.outputs)
+        assert bool(cell.outputs) == (
+            "print(" in cell.source or "plots." in cell.source
+        ), cell.source
+        assert all(
+            output.output_type != "error" and output.get("name") != "stderr"
+            for output in cell.outputs
+        )
         figures = sum("image/png" in output.get("data", {}) for output in cell.outputs)
         assert figures == cell.source.count("plots."), cell.source
 
@@ -49,12 +56,19 @@ def test_it_is_small_and_names_no_machine(path, notebook):
 
 def test_it_defines_nothing_reusable(notebook):
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert not [line for line in code.splitlines() if line.startswith(("def ", "class "))]
+    assert not [
+        line for line in code.splitlines() if line.startswith(("def ", "class "))
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.program
 def test_it_runs(notebook, tmp_path):
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
+    client = NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": tmp_path}},
+    )
     client.execute(env=ENVIRONMENT)
     assert not list(tmp_path.iterdir()), "a notebook leaves no files"

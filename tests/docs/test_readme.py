@@ -39,7 +39,12 @@ def test_the_code_runs_from_top_to_bottom():
 
 
 def test_there_are_exactly_two_set_up_commands():
-    commands = [line for block in blocks("sh") for line in block.splitlines() if "-m venv" in line]
+    commands = [
+        line
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if "-m venv" in line
+    ]
     assert len(commands) == 2
     assert commands[0].endswith("-m experiments.mnist") and "-m pytest" in commands[1]
 

@@ -1,4 +1,6 @@
-"""Annealed importance sampling and bidirectional Monte Carlo where log p(x) and the exact posterior are known."""
+"""Annealed importance sampling and bidirectional Monte Carlo where log p(x) and the
+exact posterior are known.
+"""
 
 import dataclasses
 from functools import partial
@@ -8,7 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_gaussian import draw_examples, draw_posterior, exact_log_marginal, make_params, vae, with_best_encoder
+from linear_gaussian import (
+    draw_examples,
+    draw_posterior,
+    exact_log_marginal,
+    make_params,
+    vae,
+    with_best_encoder,
+)
 
 from vaejax import (
     MLP,
@@ -31,7 +40,8 @@ from vaejax import (
 )
 
 X = np.array([1.0, -0.5, 0.3, 2.0, -1.0], np.float32)
-# An encoder somewhat wider than the posterior, so that it is a fair place to start and not the end.
+# An encoder somewhat wider than the posterior, so that it is a fair place to start and
+# not the end.
 PARAMS = with_best_encoder(make_params(), widen=0.5)
 TRUTH = exact_log_marginal(PARAMS, X)
 
@@ -49,9 +59,14 @@ def over(function, *arguments):
 
 
 def steps(num_temperatures):
-    """About what adaptation finds from the prior, at no cost: nine tenths of what is stable in any direction."""
+    """About what adaptation finds from the prior, at no cost: nine tenths of what is
+    stable in any direction.
+    """
     precision = np.linalg.norm(PARAMS.loadings, 2) ** 2 / np.exp(PARAMS.log_noise)
-    return np.float32(1.8 / np.sqrt(1 + precision * np.asarray(sigmoidal_spacing(num_temperatures))[1:]))
+    return np.float32(
+        1.8
+        / np.sqrt(1 + precision * np.asarray(sigmoidal_spacing(num_temperatures))[1:])
+    )
 
 
 def assert_mean(values, expected):
@@ -64,22 +79,34 @@ def assert_mean(values, expected):
 # The transition
 
 
-@pytest.mark.parametrize(("exact", "num_steps"), [(True, 1), pytest.param(False, 30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("exact", "num_steps"), [(True, 1), pytest.param(False, 30, marks=pytest.mark.slow)]
+)
 def test_hamiltonian_transition_keeps_and_reaches_its_target(exact, num_steps):
     def log_density(z):
         joined = jnp.concatenate([z["a"], z["b"]])
-        return vae.decode(PARAMS, joined).log_prob(X) + vae.prior(PARAMS).log_prob(joined)
+        return vae.decode(PARAMS, joined).log_prob(X) + vae.prior(PARAMS).log_prob(
+            joined
+        )
 
     def move(key, z):
         def step(z, i):
-            return hamiltonian_transition(log_density, jax.random.fold_in(key, i), z, step_size=0.5, num_leapfrog=3)
+            return hamiltonian_transition(
+                log_density,
+                jax.random.fold_in(key, i),
+                z,
+                step_size=0.5,
+                num_leapfrog=3,
+            )
 
         z, acceptances = jax.lax.scan(step, z, jnp.arange(num_steps))
         return jnp.concatenate([z["a"], z["b"]]), acceptances
 
     samples = draw_posterior(PARAMS, X, 20_000)
     starts = samples if exact else np.zeros_like(samples)
-    moved, acceptances = over(move, keys(1, 20_000), {"a": starts[:, :1], "b": starts[:, 1:]})
+    moved, acceptances = over(
+        move, keys(1, 20_000), {"a": starts[:, :1], "b": starts[:, 1:]}
+    )
     reference = draw_posterior(PARAMS, X, 1_000_000, seed=1)
     mean, covariance = reference.mean(axis=0), np.cov(reference.T)
     # So coarse a step that without the correction the moments would be others.
@@ -93,7 +120,11 @@ def test_hamiltonian_transition_stays_where_the_density_is_not_a_number():
     def log_density(z):
         return jnp.where(jnp.abs(z) < 1, 0, jnp.nan)
 
-    z, acceptance = run(partial(hamiltonian_transition, log_density, step_size=100.0), jax.random.key(1), np.float32(0))
+    z, acceptance = run(
+        partial(hamiltonian_transition, log_density, step_size=100.0),
+        jax.random.key(1),
+        np.float32(0),
+    )
     assert z == acceptance == 0
 
 
@@ -104,11 +135,15 @@ def test_a_thousand_temperatures_come_within_a_twentieth_of_a_nat():
     xs = draw_examples(PARAMS, 4)
     adapt_key, run_key = keys(2, 2)
     sizes = run(partial(adapt_step_sizes, vae, PARAMS), adapt_key, X)
-    program = partial(annealed_importance_sampling, vae, PARAMS, num_chains=64, step_sizes=sizes)
+    program = partial(
+        annealed_importance_sampling, vae, PARAMS, num_chains=64, step_sizes=sizes
+    )
     estimate = over(program, jax.random.split(run_key, 4), xs)
     errors = estimate.log_marginal - exact_log_marginal(PARAMS, xs)
     assert np.all(np.abs(errors) < 0.05)
-    assert np.all(np.abs(errors) < 5 * estimate.standard_error) and np.all(estimate.standard_error < 0.05)
+    assert np.all(np.abs(errors) < 5 * estimate.standard_error) and np.all(
+        estimate.standard_error < 0.05
+    )
     # The schedule was adapted to another x: for Gaussians the step size is the same.
     assert np.all(np.abs(estimate.acceptance_rate - 0.65) < 0.03)
 
@@ -117,7 +152,12 @@ def test_a_thousand_temperatures_come_within_a_twentieth_of_a_nat():
     ("spacing", "initial", "sizes"),
     [
         (sigmoidal_spacing, start_at_prior, steps(24)),
-        pytest.param(linear_spacing, start_at_posterior, np.full(24, 0.6, np.float32), marks=pytest.mark.slow),
+        pytest.param(
+            linear_spacing,
+            start_at_posterior,
+            np.full(24, 0.6, np.float32),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_few_temperatures_give_unbiased_weights_both_ways(spacing, initial, sizes):
@@ -127,8 +167,12 @@ def test_few_temperatures_give_unbiased_weights_both_ways(spacing, initial, size
     def both(key, z):
         forward_key, reverse_key = jax.random.split(key)
         counts = {"num_chains": 1, "num_temperatures": 24}
-        forward = annealed_importance_sampling(vae, PARAMS, forward_key, X, **counts, **options)
-        reverse = reverse_annealed_importance_sampling(vae, PARAMS, reverse_key, X, z, **counts, **options)
+        forward = annealed_importance_sampling(
+            vae, PARAMS, forward_key, X, **counts, **options
+        )
+        reverse = reverse_annealed_importance_sampling(
+            vae, PARAMS, reverse_key, X, z, **counts, **options
+        )
         return jnp.stack([forward.log_marginal - TRUTH, TRUTH - reverse.log_marginal])
 
     weights = np.exp(over(both, keys(3, 8_000), zs))
@@ -142,7 +186,12 @@ def test_a_schedule_adapted_for_each_run_leaves_the_weights_unbiased():
         adapt_key, run_key = jax.random.split(key)
         counts = {"num_chains": 2, "num_temperatures": 8}
         sizes = adapt_step_sizes(vae, PARAMS, adapt_key, X, num_transitions=8, **counts)
-        return annealed_importance_sampling(vae, PARAMS, run_key, X, step_sizes=sizes, **counts).log_marginal - TRUTH
+        return (
+            annealed_importance_sampling(
+                vae, PARAMS, run_key, X, step_sizes=sizes, **counts
+            ).log_marginal
+            - TRUTH
+        )
 
     assert_mean(np.exp(over(one, keys(4, 2_000))), 1)
 
@@ -150,12 +199,23 @@ def test_a_schedule_adapted_for_each_run_leaves_the_weights_unbiased():
 @pytest.mark.slow
 def test_the_encoder_is_a_better_start_than_the_prior():
     def error(key, initial):
-        options = {"num_temperatures": 5, "num_chains": 4, "step_sizes": np.full(5, 0.5, np.float32)}
-        return annealed_importance_sampling(vae, PARAMS, key, X, initial=initial, **options).log_marginal - TRUTH
+        options = {
+            "num_temperatures": 5,
+            "num_chains": 4,
+            "step_sizes": np.full(5, 0.5, np.float32),
+        }
+        return (
+            annealed_importance_sampling(
+                vae, PARAMS, key, X, initial=initial, **options
+            ).log_marginal
+            - TRUTH
+        )
 
     def both(key):
         prior_key, posterior_key = jax.random.split(key)
-        return jnp.stack([error(prior_key, start_at_prior), error(posterior_key, start_at_posterior)])
+        return jnp.stack(
+            [error(prior_key, start_at_prior), error(posterior_key, start_at_posterior)]
+        )
 
     from_prior, from_posterior = over(both, keys(5, 500)).T
     difference = from_posterior - from_prior
@@ -163,17 +223,33 @@ def test_the_encoder_is_a_better_start_than_the_prior():
 
 
 def test_estimate_is_of_the_log_weights():
-    state = run(partial(init_annealing, vae, PARAMS, num_chains=5), jax.random.key(6), X)
+    state = run(
+        partial(init_annealing, vae, PARAMS, num_chains=5), jax.random.key(6), X
+    )
     log_weight = np.float32([-3, -1, -2, 0.5, -1.5])
-    state = state._replace(log_weight=log_weight, acceptance=np.float32([3, 2, 1, 4, 0]), position=np.int32(4))
+    state = state._replace(
+        log_weight=log_weight,
+        acceptance=np.float32([3, 2, 1, 4, 0]),
+        position=np.int32(4),
+    )
     # On the way, and before the first step, there is no estimate.
     for remaining in (-1, 3):
-        assert np.all(np.isnan(run(annealed_estimate, state._replace(remaining=np.int32(remaining)))))
+        assert np.all(
+            np.isnan(
+                run(annealed_estimate, state._replace(remaining=np.int32(remaining)))
+            )
+        )
     weights = np.exp(log_weight)
-    value, error, size, rate = run(annealed_estimate, state._replace(remaining=np.int32(0)))
+    value, error, size, rate = run(
+        annealed_estimate, state._replace(remaining=np.int32(0))
+    )
     np.testing.assert_allclose(value, np.log(weights.mean()), rtol=1e-5)
-    np.testing.assert_allclose(error, weights.std(ddof=1) / weights.mean() / np.sqrt(5), rtol=1e-4)
-    np.testing.assert_allclose(size, weights.sum() ** 2 / np.square(weights).sum(), rtol=1e-4)
+    np.testing.assert_allclose(
+        error, weights.std(ddof=1) / weights.mean() / np.sqrt(5), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        size, weights.sum() ** 2 / np.square(weights).sum(), rtol=1e-4
+    )
     assert rate == 0.5
 
 
@@ -185,13 +261,27 @@ def test_estimate_is_of_the_log_weights():
 def test_adapted_step_sizes_reach_their_target_at_any_scale(target):
     # Latents a hundred times as small: the search starts far above.
     small = vae._replace(
-        prior=lambda params: dataclasses.replace(vae.prior(params), log_variance=jnp.full(2, -9.2)),
+        prior=lambda params: dataclasses.replace(
+            vae.prior(params), log_variance=jnp.full(2, -9.2)
+        ),
         decode=lambda params, z: vae.decode(params, 100 * z),
     )
     adapt_key, run_key = keys(7, 2)
-    sizes = run(partial(adapt_step_sizes, small, PARAMS, num_temperatures=300, target_acceptance=target), adapt_key, X)
+    sizes = run(
+        partial(
+            adapt_step_sizes,
+            small,
+            PARAMS,
+            num_temperatures=300,
+            target_acceptance=target,
+        ),
+        adapt_key,
+        X,
+    )
     options = {"num_temperatures": 300, "step_sizes": sizes}
-    estimate = run(partial(annealed_importance_sampling, small, PARAMS, **options), run_key, X)
+    estimate = run(
+        partial(annealed_importance_sampling, small, PARAMS, **options), run_key, X
+    )
     assert abs(estimate.acceptance_rate - target) < 0.04
     assert sizes.shape == (300,) and 1.5 * sizes[-1] < sizes[0] < 0.05
 
@@ -216,8 +306,14 @@ def test_sigmoidal_spacing_is_that_of_the_formula():
 
 def errors_of_bounds(num, num_temperatures, num_chains):
     """Of both bounds, on `num` simulated examples."""
-    options = {"num_temperatures": num_temperatures, "step_sizes": steps(num_temperatures), "num_chains": num_chains}
-    estimate = over(partial(bidirectional_monte_carlo, vae, PARAMS, **options), keys(8, num))
+    options = {
+        "num_temperatures": num_temperatures,
+        "step_sizes": steps(num_temperatures),
+        "num_chains": num_chains,
+    }
+    estimate = over(
+        partial(bidirectional_monte_carlo, vae, PARAMS, **options), keys(8, num)
+    )
     np.testing.assert_array_equal(estimate.gap, estimate.upper - estimate.lower)
     assert len(np.unique(estimate.x, axis=0)) == num
     truth = exact_log_marginal(PARAMS, estimate.x)
@@ -253,21 +349,31 @@ def check_pieces(program, start):
 
 
 def test_cut_and_continued_is_bitwise_the_whole_run():
-    whole_run = partial(annealed_importance_sampling, vae, PARAMS, num_temperatures=24, step_sizes=steps(24))
+    whole_run = partial(
+        annealed_importance_sampling,
+        vae,
+        PARAMS,
+        num_temperatures=24,
+        step_sizes=steps(24),
+    )
     estimate = run(whole_run, jax.random.key(9), X)
     _, initial_key, transition_key = jax.random.split(jax.random.key(9), 3)
     start = run(partial(init_annealing, vae, PARAMS), initial_key, X)
     annealing = jax.jit(partial(anneal, vae, PARAMS, step_sizes=steps(24)))
     # The same key for every piece is the point.
     with jax.debug_key_reuse(False):
-        end = check_pieces(lambda state, count: annealing(transition_key, X, state, count), start)
+        end = check_pieces(
+            lambda state, count: annealing(transition_key, X, state, count), start
+        )
     jax.tree.map(np.testing.assert_array_equal, run(annealed_estimate, end), estimate)
 
 
 def test_cut_and_continued_in_reverse_is_bitwise_the_same():
     start = init_reverse_annealing(draw_posterior(PARAMS, X, 1)[0])
     annealing = jax.jit(partial(reverse_anneal, vae, PARAMS, step_sizes=steps(24)))
-    check_pieces(lambda state, count: annealing(jax.random.key(10), X, state, count), start)
+    check_pieces(
+        lambda state, count: annealing(jax.random.key(10), X, state, count), start
+    )
 
 
 @pytest.mark.slow
@@ -275,7 +381,12 @@ def test_memory_does_not_grow_with_the_temperatures():
     params, x = make_params(x_size=500), np.zeros(500, np.float32)
 
     def temporary_bytes(num):
-        program = partial(annealed_importance_sampling, vae, num_temperatures=num, step_sizes=steps(num))
+        program = partial(
+            annealed_importance_sampling,
+            vae,
+            num_temperatures=num,
+            step_sizes=steps(num),
+        )
         compiled = jax.jit(program).lower(params, jax.random.key(1), x).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
@@ -291,16 +402,33 @@ def test_bernoulli_decoder_against_a_grid():
     model = gaussian_vae(latent_size=2, encoder=MLP([8]), decoder=MLP([8], [10]))
     x = np.float32([1, 0, 1, 1, 0, 0, 1, 0, 1, 1])
     # Weights of a new network say little of z; these bend the posterior.
-    params = jax.tree.map(lambda leaf: 2.5 * leaf if leaf.ndim == 2 else leaf, model.init(jax.random.key(12), x))
+    params = jax.tree.map(
+        lambda leaf: 2.5 * leaf if leaf.ndim == 2 else leaf,
+        model.init(jax.random.key(12), x),
+    )
     line = np.linspace(-7, 7, 401, dtype=np.float32)
     grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    joint = over(lambda z: model.decode(params, z).log_prob(x) + model.prior(params).log_prob(z), grid)
-    truth = np.log(np.sum(np.exp(joint.astype(np.float64)))) + 2 * np.log(line[1] - line[0])
-    program = partial(annealed_importance_sampling, model, params, num_chains=300, num_temperatures=100)
+    joint = over(
+        lambda z: model.decode(params, z).log_prob(x) + model.prior(params).log_prob(z),
+        grid,
+    )
+    truth = np.log(np.sum(np.exp(joint.astype(np.float64)))) + 2 * np.log(
+        line[1] - line[0]
+    )
+    program = partial(
+        annealed_importance_sampling,
+        model,
+        params,
+        num_chains=300,
+        num_temperatures=100,
+    )
     estimate = run(program, jax.random.key(13), x)
     assert abs(estimate.log_marginal - truth) < 5 * estimate.standard_error < 0.2
-    # Step sizes lag behind a posterior that sharpens fast, the less the more temperatures there are.
-    slowly = run(partial(program, num_chains=100, num_temperatures=1000), jax.random.key(13), x)
+    # Step sizes lag behind a posterior that sharpens fast, the less the more
+    # temperatures there are.
+    slowly = run(
+        partial(program, num_chains=100, num_temperatures=1000), jax.random.key(13), x
+    )
     assert 0.5 < estimate.acceptance_rate < slowly.acceptance_rate
     assert abs(slowly.acceptance_rate - 0.65) < 0.05
     assert abs(slowly.log_marginal - truth) < 5 * slowly.standard_error < 0.2
@@ -308,13 +436,23 @@ def test_bernoulli_decoder_against_a_grid():
 
 @pytest.mark.slow
 def test_hierarchical_latents_agree_with_sampling_from_the_prior():
-    model, x = cases.hierarchical(), np.float32([[1, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]])
+    model, x = (
+        cases.hierarchical(),
+        np.float32([[1, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]]),
+    )
     params = model.init(jax.random.key(14), x)
-    program = partial(annealed_importance_sampling, model, params, num_chains=256, num_temperatures=50)
+    program = partial(
+        annealed_importance_sampling, model, params, num_chains=256, num_temperatures=50
+    )
     estimate = run(partial(program, step_sizes=0.5 * steps(50)), jax.random.key(15), x)
     zs = over(model.prior(params).sample, keys(16, 100_000))
-    likelihoods = np.exp(over(lambda z: model.decode(params, z).log_prob(x), zs).astype(np.float64))
-    error = np.hypot(estimate.standard_error, likelihoods.std() / likelihoods.mean() / np.sqrt(100_000))
+    likelihoods = np.exp(
+        over(lambda z: model.decode(params, z).log_prob(x), zs).astype(np.float64)
+    )
+    error = np.hypot(
+        estimate.standard_error,
+        likelihoods.std() / likelihoods.mean() / np.sqrt(100_000),
+    )
     assert abs(estimate.log_marginal - np.log(likelihoods.mean())) < 5 * error < 0.25
 
 
@@ -326,7 +464,13 @@ def test_hierarchical_latents_agree_with_sampling_from_the_prior():
     [
         partial(adapt_step_sizes, vae, PARAMS, x=X),
         partial(annealed_importance_sampling, vae, PARAMS, x=X),
-        partial(reverse_annealed_importance_sampling, vae, PARAMS, x=X, z=np.zeros(2, np.float32)),
+        partial(
+            reverse_annealed_importance_sampling,
+            vae,
+            PARAMS,
+            x=X,
+            z=np.zeros(2, np.float32),
+        ),
         partial(bidirectional_monte_carlo, vae, PARAMS),
     ],
 )
@@ -340,17 +484,34 @@ def test_counts_must_be_positive_integers(function, name, value):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"step_sizes": np.ones(7, np.float32)}, r"shape \(7,\) and num_temperatures is 8"),
+        (
+            {"step_sizes": np.ones(7, np.float32)},
+            r"shape \(7,\) and num_temperatures is 8",
+        ),
         ({"step_sizes": np.float32(1)}, r"shape \(\) and num_temperatures is 8"),
-        ({"spacing": lambda num: jnp.linspace(0, 1, num)}, r"shape \(8,\); give num_temperatures \+ 1 = 9"),
-        ({"spacing": lambda num: jnp.linspace(0, 0.5, num + 1)}, "from 0 to 0.5; they must begin at exactly 0"),
-        ({"spacing": lambda num: jnp.linspace(0.2, 1, num + 1)}, "from 0.2 to 1; they must begin at exactly 0"),
-        ({"spacing": lambda num: jnp.linspace(0, 1, num + 1).at[3].set(0.9)}, "never fall"),
+        (
+            {"spacing": lambda num: jnp.linspace(0, 1, num)},
+            r"shape \(8,\); give num_temperatures \+ 1 = 9",
+        ),
+        (
+            {"spacing": lambda num: jnp.linspace(0, 0.5, num + 1)},
+            "from 0 to 0.5; they must begin at exactly 0",
+        ),
+        (
+            {"spacing": lambda num: jnp.linspace(0.2, 1, num + 1)},
+            "from 0.2 to 1; they must begin at exactly 0",
+        ),
+        (
+            {"spacing": lambda num: jnp.linspace(0, 1, num + 1).at[3].set(0.9)},
+            "never fall",
+        ),
     ],
 )
 def test_schedules_must_be_as_long_as_the_path(options, message):
     with pytest.raises(ValueError, match=message):
-        annealed_importance_sampling(vae, PARAMS, jax.random.key(0), X, num_temperatures=8, **options)
+        annealed_importance_sampling(
+            vae, PARAMS, jax.random.key(0), X, num_temperatures=8, **options
+        )
 
 
 def test_other_options_are_checked():
@@ -360,7 +521,15 @@ def test_other_options_are_checked():
         adapt_step_sizes(vae, PARAMS, jax.random.key(0), X, num_transitions=0)
     state = init_reverse_annealing(np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="count is 0"):
-        anneal(vae, PARAMS, jax.random.key(0), X, state, 0, step_sizes=np.ones(8, np.float32))
+        anneal(
+            vae,
+            PARAMS,
+            jax.random.key(0),
+            X,
+            state,
+            0,
+            step_sizes=np.ones(8, np.float32),
+        )
     with pytest.raises(ValueError, match=r"step_sizes has shape \(\)"):
         anneal(vae, PARAMS, jax.random.key(0), X, state, 1, step_sizes=np.float32(1))
 
@@ -374,9 +543,14 @@ class Sampler:
 
 
 def test_what_cannot_be_annealed_is_named():
-    short = partial(annealed_importance_sampling, params=PARAMS, x=X, num_temperatures=2)
+    short = partial(
+        annealed_importance_sampling, params=PARAMS, x=X, num_temperatures=2
+    )
     discrete = vae._replace(prior=lambda params: Categorical(jnp.zeros((2, 3))))
-    with pytest.raises(TypeError, match=r"leaves of \['int32'\]; give a model whose latents are all floats"):
+    with pytest.raises(
+        TypeError,
+        match=r"leaves of \['int32'\]; give a model whose latents are all floats",
+    ):
         short(discrete, key=jax.random.key(0))
     silent = vae._replace(decode=lambda params, z: Sampler())
     with pytest.raises(TypeError, match="Sampler has no log_prob"):
@@ -384,5 +558,7 @@ def test_what_cannot_be_annealed_is_named():
     with pytest.raises(TypeError, match="Sampler has no sample"):
         bidirectional_monte_carlo(silent, PARAMS, jax.random.key(0), num_temperatures=2)
     blind = vae._replace(encode=lambda params, x: Sampler())
-    with pytest.raises(TypeError, match="Sampler has no log_prob; give initial=vaejax.start_at_prior"):
+    with pytest.raises(
+        TypeError, match="Sampler has no log_prob; give initial=vaejax.start_at_prior"
+    ):
         short(blind, key=jax.random.key(0), initial=start_at_posterior)

@@ -15,17 +15,26 @@ from vaejax import jackknife, pareto_k
 
 @pytest.mark.parametrize("k", [0.2, 0.5, 0.9])
 def test_pareto_k_is_the_shape_of_pareto_weights(k):
-    weights = scipy.stats.genpareto(k).rvs((200, 2000), random_state=np.random.default_rng(0))
-    estimates = np.asarray(jax.jit(jax.vmap(pareto_k))(np.log(weights).astype(np.float32)))
-    # 135 exceedances: a deviation of (1 + k) / sqrt(135) each, and the prior's pull towards 1/2.
-    assert abs(np.mean(estimates) - k) < 5 * (1 + k) / math.sqrt(135 * 200) + 10 / 145 * abs(0.5 - k)
+    weights = scipy.stats.genpareto(k).rvs(
+        (200, 2000), random_state=np.random.default_rng(0)
+    )
+    estimates = np.asarray(
+        jax.jit(jax.vmap(pareto_k))(np.log(weights).astype(np.float32))
+    )
+    # 135 exceedances: a deviation of (1 + k) / sqrt(135) each, and the prior's pull
+    # towards 1/2.
+    assert abs(np.mean(estimates) - k) < 5 * (1 + k) / math.sqrt(
+        135 * 200
+    ) + 10 / 145 * abs(0.5 - k)
     np.testing.assert_allclose(np.std(estimates), (1 + k) / math.sqrt(135), rtol=0.3)
 
 
 def test_pareto_k_does_not_depend_on_scale_or_order():
     log_weights = np.float32(np.random.default_rng(1).normal(size=400))
     k = pareto_k(jnp.asarray(log_weights))
-    np.testing.assert_allclose(pareto_k(jnp.asarray(log_weights[::-1] - 90)), k, atol=1e-3)
+    np.testing.assert_allclose(
+        pareto_k(jnp.asarray(log_weights[::-1] - 90)), k, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,9 +59,14 @@ def test_pareto_k_needs_25_samples():
 
 
 def leave_out(log_weights, num):
-    """Mean bound over all ways to leave `num` weights out, in double precision, by enumeration."""
+    """Mean bound over all ways to leave `num` weights out, in double precision, by
+    enumeration.
+    """
     size = len(log_weights) - num
-    bounds = [scipy.special.logsumexp(kept) for kept in itertools.combinations(log_weights, size)]
+    bounds = [
+        scipy.special.logsumexp(kept)
+        for kept in itertools.combinations(log_weights, size)
+    ]
     return np.mean(bounds) - math.log(size)
 
 
@@ -61,9 +75,16 @@ def test_jackknife_is_the_combination_of_bounds_by_enumeration(spread):
     log_weights = spread * np.random.default_rng(2).normal(size=12) - 90
     n = 12
     once = n * leave_out(log_weights, 0) - (n - 1) * leave_out(log_weights, 1)
-    twice = n**2 / 2 * leave_out(log_weights, 0) - (n - 1) ** 2 * leave_out(log_weights, 1)
+    twice = n**2 / 2 * leave_out(log_weights, 0) - (n - 1) ** 2 * leave_out(
+        log_weights, 1
+    )
     twice += (n - 2) ** 2 / 2 * leave_out(log_weights, 2)
-    found = [jax.jit(jackknife, static_argnames="order")(np.float32(log_weights), order=order) for order in (1, 2)]
+    found = [
+        jax.jit(jackknife, static_argnames="order")(
+            np.float32(log_weights), order=order
+        )
+        for order in (1, 2)
+    ]
     np.testing.assert_allclose(found, [once, twice], rtol=2e-5)
 
 
@@ -71,7 +92,10 @@ def test_each_order_takes_more_of_the_bias_away():
     # Weights log N(-1/2, 1), whose mean is 1: log p is 0.
     log_weights = np.float32(np.random.default_rng(3).normal(-0.5, 1, (50_000, 16)))
     bounds = scipy.special.logsumexp(log_weights, axis=1) - math.log(16)
-    orders = [np.asarray(jax.jit(jax.vmap(lambda w, o=o: jackknife(w, order=o)))(log_weights)) for o in (1, 2)]
+    orders = [
+        np.asarray(jax.jit(jax.vmap(lambda w, o=o: jackknife(w, order=o)))(log_weights))
+        for o in (1, 2)
+    ]
     for worse, better in itertools.pairwise([bounds, *orders]):
         difference = better - worse
         assert abs(difference.mean()) > 5 * difference.std() / math.sqrt(50_000)
@@ -80,17 +104,22 @@ def test_each_order_takes_more_of_the_bias_away():
 
 @pytest.mark.parametrize("function", [pareto_k, jackknife])
 def test_a_set_goes_through_vmap(function):
-    with pytest.raises(ValueError, match=r"shape \(4, 30\); give \[samples\] of one example"):
+    with pytest.raises(
+        ValueError, match=r"shape \(4, 30\); give \[samples\] of one example"
+    ):
         function(jnp.zeros((4, 30)))
 
 
 def test_jackknife_of_many_equal_weights_is_their_value():
     for order in (1, 2):
-        np.testing.assert_allclose(jackknife(jnp.full(3000, -90.0), order=order), -90, rtol=1e-4)
+        np.testing.assert_allclose(
+            jackknife(jnp.full(3000, -90.0), order=order), -90, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
-    ("num", "order", "message"), [(1, 1, "1 log-weights"), (2, 2, "at least 3"), (9, 3, "order is 3")]
+    ("num", "order", "message"),
+    [(1, 1, "1 log-weights"), (2, 2, "at least 3"), (9, 3, "order is 3")],
 )
 def test_jackknife_checks_its_order(num, order, message):
     with pytest.raises(ValueError, match=message):

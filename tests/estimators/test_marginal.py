@@ -16,7 +16,14 @@ from linear_gaussian import (
     with_best_encoder,
 )
 
-from vaejax import active_units, inference_gap, log_marginal, log_weight, optimal_posterior, pareto_k
+from vaejax import (
+    active_units,
+    inference_gap,
+    log_marginal,
+    log_weight,
+    optimal_posterior,
+    pareto_k,
+)
 
 X = np.array([1.0, -0.5, 0.3, 2.0, -1.0], np.float32)
 # An encoder somewhat wider than the posterior, so that the weights vary.
@@ -25,11 +32,15 @@ PARAMS = with_best_encoder(make_params(), widen=0.5)
 
 @cache
 def program(vae, num_samples, chunk_size):
-    return jax.jit(partial(log_marginal, vae, num_samples=num_samples, chunk_size=chunk_size))
+    return jax.jit(
+        partial(log_marginal, vae, num_samples=num_samples, chunk_size=chunk_size)
+    )
 
 
 def estimate(vae, params, num_samples, chunk_size):
-    return jax.block_until_ready(program(vae, num_samples, chunk_size)(params, jax.random.key(1), X))
+    return jax.block_until_ready(
+        program(vae, num_samples, chunk_size)(params, jax.random.key(1), X)
+    )
 
 
 def test_log_marginal_is_the_logsumexp_of_its_weights():
@@ -40,10 +51,16 @@ def test_log_marginal_is_the_logsumexp_of_its_weights():
     for chunk_size in (7, 100, 1000):
         value, error, size, k = estimate(vae, PARAMS, 250, chunk_size)
         np.testing.assert_allclose(value, np.log(weights.mean()), rtol=1e-5)
-        np.testing.assert_allclose(size, weights.sum() ** 2 / np.square(weights).sum(), rtol=1e-4)
-        np.testing.assert_allclose(error, weights.std(ddof=1) / weights.mean() / np.sqrt(250), rtol=1e-3)
+        np.testing.assert_allclose(
+            size, weights.sum() ** 2 / np.square(weights).sum(), rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            error, weights.std(ddof=1) / weights.mean() / np.sqrt(250), rtol=1e-3
+        )
         assert 1 <= size <= 250
-        np.testing.assert_allclose(k, pareto_k(np.log(weights).astype(np.float32)), rtol=1e-3)
+        np.testing.assert_allclose(
+            k, pareto_k(np.log(weights).astype(np.float32)), rtol=1e-3
+        )
 
 
 @pytest.mark.parametrize(("num_samples", "chunk_size"), [(1, 100), (11, 4), (10, 5)])
@@ -72,11 +89,14 @@ def test_log_marginal_of_one_sample_has_no_standard_error():
 def test_standard_error_is_calibrated():
     num = 2000
     xs = draw_examples(PARAMS, num)
-    over_set = jax.jit(jax.vmap(partial(log_marginal, vae, num_samples=250), in_axes=(None, 0, 0)))
+    over_set = jax.jit(
+        jax.vmap(partial(log_marginal, vae, num_samples=250), in_axes=(None, 0, 0))
+    )
     estimates = over_set(PARAMS, jax.random.split(jax.random.key(3), num), xs)
     values, errors, sizes, _ = jax.tree.map(np.asarray, estimates)
     scores = (values - exact_log_marginal(PARAMS, xs)) / errors
-    # Five standard errors of the mean and the deviation of `num` normal scores; the mean is biased by -error / 2.
+    # Five standard errors of the mean and the deviation of `num` normal scores; the
+    # mean is biased by -error / 2.
     assert abs(scores.mean() + errors.mean() / 2) < 5 / np.sqrt(num)
     assert abs(scores.std() - 1) < 5 / np.sqrt(2 * num)
     assert np.all((sizes >= 1) & (sizes <= 250))
@@ -86,21 +106,28 @@ def test_memory_does_not_grow_with_num_samples():
     params, x = make_params(x_size=500), np.zeros(500, np.float32)
 
     def temporary_bytes(num_samples):
-        compiled = program(vae, num_samples, 100).lower(params, jax.random.key(1), x).compile()
+        compiled = (
+            program(vae, num_samples, 100).lower(params, jax.random.key(1), x).compile()
+        )
         return compiled.memory_analysis().temp_size_in_bytes
 
-    # One chunk's decodes are 200 kB; the indices of the chunks, 4 bytes each, may be stored.
+    # One chunk's decodes are 200 kB; the indices of the chunks, 4 bytes each, may be
+    # stored.
     assert temporary_bytes(50_000) - temporary_bytes(500) < 10_000
 
 
-@pytest.mark.parametrize("counts", [{"num_samples": 0}, {"num_samples": 10, "chunk_size": 0}, {"num_samples": 2.5}])
+@pytest.mark.parametrize(
+    "counts",
+    [{"num_samples": 0}, {"num_samples": 10, "chunk_size": 0}, {"num_samples": 2.5}],
+)
 def test_log_marginal_checks_its_counts(counts):
     with pytest.raises(ValueError, match="give a positive integer"):
         log_marginal(vae, PARAMS, jax.random.key(1), X, **counts)
 
 
 def test_pareto_k_tells_an_encoder_that_is_too_narrow():
-    # Var q = s^2 Var p: the weights' tail index is 1 - s^2, below 0 where q is wider than p.
+    # Var q = s^2 Var p: the weights' tail index is 1 - s^2, below 0 where q is wider
+    # than p.
     shapes = {}
     for widen in (0.5, np.log(0.5), np.log(0.2)):
         params = with_best_encoder(make_params(orthogonal=True), widen=widen)
@@ -129,11 +156,15 @@ def test_the_inference_gaps_are_those_of_closed_forms():
     log_p, elbo = exact_log_marginal(params, X), float(exact_elbo(params, X))
     best = float(exact_elbo(with_best_encoder(params), X))
     with jax.numpy_dtype_promotion("standard"):
-        gap = jax.jit(partial(inference_gap, vae))(params, jax.random.key(1), X, np.float32(log_p))
+        gap = jax.jit(partial(inference_gap, vae))(
+            params, jax.random.key(1), X, np.float32(log_p)
+        )
     np.testing.assert_allclose(sum(gap), log_p, rtol=1e-5)
     # Over keys the first deviates by 0.015 and the others by 0.08.
     np.testing.assert_allclose(gap.approximation, log_p - best, atol=0.075)
-    np.testing.assert_allclose([gap.amortization, gap.elbo], [best - elbo, elbo], atol=0.4)
+    np.testing.assert_allclose(
+        [gap.amortization, gap.elbo], [best - elbo, elbo], atol=0.4
+    )
     assert log_p - best > 0.2
 
 
@@ -141,9 +172,13 @@ def test_at_the_best_encoder_only_the_approximation_gap_is_left():
     params = with_best_encoder(make_params())
     log_p = exact_log_marginal(params, X)
     with jax.numpy_dtype_promotion("standard"):
-        gap = jax.jit(partial(inference_gap, vae))(params, jax.random.key(1), X, np.float32(log_p))
+        gap = jax.jit(partial(inference_gap, vae))(
+            params, jax.random.key(1), X, np.float32(log_p)
+        )
     np.testing.assert_allclose(gap.amortization, 0, atol=0.02)
-    np.testing.assert_allclose(gap.approximation, log_p - float(exact_elbo(params, X)), atol=0.075)
+    np.testing.assert_allclose(
+        gap.approximation, log_p - float(exact_elbo(params, X)), atol=0.075
+    )
 
 
 def test_the_inference_gap_checks_its_counts():
@@ -154,7 +189,9 @@ def test_the_inference_gap_checks_its_counts():
 
 def test_active_units_counts_the_means_that_vary():
     alternating = np.where(np.arange(10) % 2, 1.0, -1.0).astype(np.float32)
-    means = alternating[:, None] * np.float32([0, 0.09, 0.11, 2]) + np.float32([5, 0, 0, 0])
+    means = alternating[:, None] * np.float32([0, 0.09, 0.11, 2]) + np.float32(
+        [5, 0, 0, 0]
+    )
     assert active_units(means) == 2
     assert active_units(means, threshold=1.0) == 1
     assert active_units(means.reshape(10, 2, 2)) == 2

@@ -1,4 +1,6 @@
-"""Every mistake of a user is answered in one line that names it and the fix; nothing is overwritten or lost."""
+"""Every mistake of a user is answered in one line that names it and the fix; nothing is
+overwritten or lost.
+"""
 
 import gzip
 import json
@@ -43,12 +45,21 @@ def finished(tmp_path_factory) -> Path:
     """A finished run on a small data set of its own, to be copied."""
     path = tmp_path_factory.mktemp("finished")
     npz()(path)
-    assert status_of(["--data", str(path / "data.npz"), "--out", str(path / "run"), *SMALL]) == 0
+    assert (
+        status_of(
+            ["--data", str(path / "data.npz"), "--out", str(path / "run"), *SMALL]
+        )
+        == 0
+    )
     return path / "run"
 
 
 def snapshot(path: Path) -> dict[Path, bytes]:
-    return {entry: entry.read_bytes() for entry in sorted(path.rglob("*")) if entry.is_file()}
+    return {
+        entry: entry.read_bytes()
+        for entry in sorted(path.rglob("*"))
+        if entry.is_file()
+    }
 
 
 DATA = ["--data", "data.npz"]
@@ -61,11 +72,31 @@ MISTAKES = {
     "epochs in words": (nothing, ["--epochs", "many"], 2, ["--epochs", "many"]),
     "negative seed": (nothing, ["--seed", "-1"], 2, ["--seed", "-1", "non-negative"]),
     "no seeds": (nothing, ["--num-seeds", "0"], 2, ["--num-seeds", "0"]),
-    "learning rate nan": (nothing, ["--learning-rate", "nan"], 2, ["--learning-rate", "nan"]),
-    "learning rate infinite": (nothing, ["--learning-rate", "inf"], 2, ["--learning-rate", "inf"]),
-    "learning rate negative": (nothing, ["--learning-rate", "-0.1"], 2, ["--learning-rate", "-0.1"]),
+    "learning rate nan": (
+        nothing,
+        ["--learning-rate", "nan"],
+        2,
+        ["--learning-rate", "nan"],
+    ),
+    "learning rate infinite": (
+        nothing,
+        ["--learning-rate", "inf"],
+        2,
+        ["--learning-rate", "inf"],
+    ),
+    "learning rate negative": (
+        nothing,
+        ["--learning-rate", "-0.1"],
+        2,
+        ["--learning-rate", "-0.1"],
+    ),
     "empty batch": (nothing, ["--batch-size", "0"], 2, ["--batch-size", "0"]),
-    "batch larger than the data": (npz(), [*DATA, "--batch-size", "101"], 2, ["--batch-size", "101", "100"]),
+    "batch larger than the data": (
+        npz(),
+        [*DATA, "--batch-size", "101"],
+        2,
+        ["--batch-size", "101", "100"],
+    ),
     "no latents": (nothing, ["--latent-size", "0"], 2, ["--latent-size", "0"]),
     "negative width": (nothing, ["--hidden-size", "-3"], 2, ["--hidden-size", "-3"]),
     "sweep of an option that is not swept": (
@@ -74,36 +105,109 @@ MISTAKES = {
         2,
         ["epochs", "beta", "learning_rate"],
     ),
-    "sweep without values": (nothing, ["--sweep", "beta"], 2, ["--sweep beta", "beta=0.5,1,2"]),
-    "sweep at zero": (nothing, ["--sweep", "learning-rate=0,1"], 2, ["learning_rate is 0", "positive"]),
+    "sweep without values": (
+        nothing,
+        ["--sweep", "beta"],
+        2,
+        ["--sweep beta", "beta=0.5,1,2"],
+    ),
+    "sweep at zero": (
+        nothing,
+        ["--sweep", "learning-rate=0,1"],
+        2,
+        ["learning_rate is 0", "positive"],
+    ),
     "sweep over words": (nothing, ["--sweep", "beta=one"], 2, ["beta=one", "numbers"]),
-    "sweep with a value twice": (nothing, ["--sweep", "beta=1,1"], 2, ["beta=1,1", "different"]),
-    "sweep of an option twice": (nothing, ["--sweep", "beta=1", "beta=2"], 2, ["beta=2", "twice"]),
-    "average that never moves": (nothing, ["--average", "1"], 2, ["--average", "below 1"]),
-    "patience without validation": (nothing, ["--patience", "2"], 2, ["--patience", "--num-validation"]),
-    "all examples held out": (npz(), [*DATA, "--num-validation", "100"], 2, ["--num-validation", "100", "fewer"]),
+    "sweep with a value twice": (
+        nothing,
+        ["--sweep", "beta=1,1"],
+        2,
+        ["beta=1,1", "different"],
+    ),
+    "sweep of an option twice": (
+        nothing,
+        ["--sweep", "beta=1", "beta=2"],
+        2,
+        ["beta=2", "twice"],
+    ),
+    "average that never moves": (
+        nothing,
+        ["--average", "1"],
+        2,
+        ["--average", "below 1"],
+    ),
+    "patience without validation": (
+        nothing,
+        ["--patience", "2"],
+        2,
+        ["--patience", "--num-validation"],
+    ),
+    "all examples held out": (
+        npz(),
+        [*DATA, "--num-validation", "100"],
+        2,
+        ["--num-validation", "100", "fewer"],
+    ),
     "clipping to nothing": (nothing, ["--clip-norm", "0"], 2, ["--clip-norm", "0"]),
-    "precision that is not offered": (nothing, ["--compute-dtype", "float8"], 2, ["--compute-dtype", "float8"]),
+    "precision that is not offered": (
+        nothing,
+        ["--compute-dtype", "float8"],
+        2,
+        ["--compute-dtype", "float8"],
+    ),
     "several seeds of images that are streamed": (
-        lambda path: [np.save(path / f"{part}.npy", images(60, 4, 4)) for part in ("train", "test")],
+        lambda path: [
+            np.save(path / f"{part}.npy", images(60, 4, 4))
+            for part in ("train", "test")
+        ],
         ["--data", ".", "--batch-size", "50", "--num-seeds", "2"],
         2,
         ["--data", "one member", "--num-seeds"],
     ),
-    "no members at once": (nothing, ["--members-at-once", "0"], 2, ["--members-at-once", "0"]),
+    "no members at once": (
+        nothing,
+        ["--members-at-once", "0"],
+        2,
+        ["--members-at-once", "0"],
+    ),
     "more devices than there are": (
         npz(),
         [*DATA, "--batch-size", "50", "--num-devices", "3"],
         2,
         ["--num-devices", "3", "there are 1"],
     ),
-    "no importance samples": (nothing, ["--num-samples", "0"], 2, ["--num-samples", "0"]),
-    "unknown data set": (nothing, ["--data", "no such set"], 2, ["no such set", "mnist", "fashion_mnist"]),
+    "no importance samples": (
+        nothing,
+        ["--num-samples", "0"],
+        2,
+        ["--num-samples", "0"],
+    ),
+    "unknown data set": (
+        nothing,
+        ["--data", "no such set"],
+        2,
+        ["no such set", "mnist", "fashion_mnist"],
+    ),
     "no data set": (nothing, ["--data", ""], 2, ["--data", "mnist"]),
     "file that is not there": (nothing, ["--data", "gone.npz"], 2, ["gone.npz"]),
-    "file that is no array": (file("data.npz"), DATA, 2, ["data.npz", "cannot be read"]),
-    "file of another kind": (file("data.npy"), ["--data", "data.npy"], 2, ["data.npy", ".npz"]),
-    "file of pickles": (npz(train_images=np.array([[{}]], dtype=object)), DATA, 2, ["data.npz", "cannot be read"]),
+    "file that is no array": (
+        file("data.npz"),
+        DATA,
+        2,
+        ["data.npz", "cannot be read"],
+    ),
+    "file of another kind": (
+        file("data.npy"),
+        ["--data", "data.npy"],
+        2,
+        ["data.npy", ".npz"],
+    ),
+    "file of pickles": (
+        npz(train_images=np.array([[{}]], dtype=object)),
+        DATA,
+        2,
+        ["data.npz", "cannot be read"],
+    ),
     "file without the test part": (
         lambda path: np.savez(path / "data.npz", train_images=images(9, 4, 4)),
         DATA,
@@ -113,20 +217,60 @@ MISTAKES = {
     "values above one": (with_value(3.7), DATA, 2, ["3.7", "example 7", "[0, 1]"]),
     "values below zero": (with_value(-0.5), DATA, 2, ["-0.5", "example 7", "[0, 1]"]),
     "values nan": (with_value(np.nan), DATA, 2, ["nan", "example 7", "[0, 1]"]),
-    "empty set": (npz(train_images=images(0, 4, 4)), DATA, 2, ["train_images", "[0, 4, 4]", "at least one"]),
-    "one test image": (npz(test_images=images(1, 4, 4)), DATA, 2, ["one test image", "2"]),
-    "wrong number of axes": (npz(train_images=images(100, 16)), DATA, 2, ["train_images", "[100, 16]", "height"]),
-    "integers of another width": (npz(train_images=images(9, 4, 4, dtype=np.int64)), DATA, 2, ["int64", "uint8"]),
-    "strings": (npz(train_images=np.full((9, 4, 4), "x")), DATA, 2, ["train_images", "uint8"]),
-    "labels of another number": (npz(train_labels=images(99)), DATA, 2, ["100", "99", "labels"]),
+    "empty set": (
+        npz(train_images=images(0, 4, 4)),
+        DATA,
+        2,
+        ["train_images", "[0, 4, 4]", "at least one"],
+    ),
+    "one test image": (
+        npz(test_images=images(1, 4, 4)),
+        DATA,
+        2,
+        ["one test image", "2"],
+    ),
+    "wrong number of axes": (
+        npz(train_images=images(100, 16)),
+        DATA,
+        2,
+        ["train_images", "[100, 16]", "height"],
+    ),
+    "integers of another width": (
+        npz(train_images=images(9, 4, 4, dtype=np.int64)),
+        DATA,
+        2,
+        ["int64", "uint8"],
+    ),
+    "strings": (
+        npz(train_images=np.full((9, 4, 4), "x")),
+        DATA,
+        2,
+        ["train_images", "uint8"],
+    ),
+    "labels of another number": (
+        npz(train_labels=images(99)),
+        DATA,
+        2,
+        ["100", "99", "labels"],
+    ),
     "labels that are not classes": (
         npz(train_labels=images(100).astype(np.float32)),
         DATA,
         2,
         ["train_labels", "float32", "integer"],
     ),
-    "images of two colours": (npz(train_images=images(9, 4, 4, 2)), DATA, 2, ["[9, 4, 4, 2]", "1 or 3"]),
-    "test images of another shape": (npz(test_images=images(20, 5, 4)), DATA, 2, ["(4, 4)", "(5, 4)"]),
+    "images of two colours": (
+        npz(train_images=images(9, 4, 4, 2)),
+        DATA,
+        2,
+        ["[9, 4, 4, 2]", "1 or 3"],
+    ),
+    "test images of another shape": (
+        npz(test_images=images(20, 5, 4)),
+        DATA,
+        2,
+        ["(4, 4)", "(5, 4)"],
+    ),
     "folder of data that is not there": (
         nothing,
         ["--data", "fashion_mnist", "--data-dir", "gone"],
@@ -140,10 +284,25 @@ MISTAKES = {
         ["official"],
     ),
     "out is a file": (file("run"), ["--out", "run"], 2, ["--out", "run", "folder"]),
-    "out is below a file": (file("run"), ["--out", "run/below"], 2, ["--out", "run/below"]),
-    "out holds something else": (file("run/thesis.tex"), ["--out", "run"], 2, ["--out", "not empty"]),
+    "out is below a file": (
+        file("run"),
+        ["--out", "run/below"],
+        2,
+        ["--out", "run/below"],
+    ),
+    "out holds something else": (
+        file("run/thesis.tex"),
+        ["--out", "run"],
+        2,
+        ["--out", "not empty"],
+    ),
     "nothing to resume": (nothing, ["--resume"], 2, ["--resume", "no run"]),
-    "no such run to resume": (nothing, ["--resume", "--out", "gone"], 2, ["--resume", "gone"]),
+    "no such run to resume": (
+        nothing,
+        ["--resume", "--out", "gone"],
+        2,
+        ["--resume", "gone"],
+    ),
     "damaged configuration": (
         file("run/config.json", b"{"),
         ["--resume", "--out", "run"],
@@ -189,12 +348,18 @@ def copied(finished, tmp_path) -> Path:
 
 def refused(path: Path, capsys, *arguments: str) -> str:
     """What resuming says, having failed and left everything as it was."""
-    before = snapshot(path / "checkpoints") | {path / "metrics.jsonl": (path / "metrics.jsonl").read_bytes()}
+    before = snapshot(path / "checkpoints") | {
+        path / "metrics.jsonl": (path / "metrics.jsonl").read_bytes()
+    }
     status = status_of(["--out", str(path), *arguments])
     message = capsys.readouterr().err
     assert status == (1 if "checkpoint" in message else 2), message
     assert "Traceback" not in message and message.splitlines()[-1].startswith("error: ")
-    assert snapshot(path / "checkpoints") | {path / "metrics.jsonl": (path / "metrics.jsonl").read_bytes()} == before
+    assert (
+        snapshot(path / "checkpoints")
+        | {path / "metrics.jsonl": (path / "metrics.jsonl").read_bytes()}
+        == before
+    )
     return message
 
 
@@ -214,7 +379,13 @@ def test_a_flag_that_contradicts_the_resumed_run_with_its_own_default(copied, ca
 
 def test_other_data_than_the_run_was_started_with(tmp_path, capsys):
     npz()(tmp_path)
-    arguments = [*SMALL, "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
+    arguments = [
+        *SMALL,
+        "--data",
+        str(tmp_path / "data.npz"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert status_of(arguments) == 0
     npz(test_images=1 - images(20, 4, 4))(tmp_path)
     message = refused(tmp_path / "run", capsys, "--resume")
@@ -225,7 +396,10 @@ def test_two_runs_started_together_take_two_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = mnist.Config()
     path, _ = folder.find("mnist", config)
-    assert [folder.create(path, "mnist", config).name for _ in range(2)] == ["mnist-0001", "mnist-0002"]
+    assert [folder.create(path, "mnist", config).name for _ in range(2)] == [
+        "mnist-0001",
+        "mnist-0002",
+    ]
 
 
 def set_option(path: Path, name: str, value: object) -> None:
@@ -253,7 +427,10 @@ def test_a_foreign_checkpoint(copied, capsys, change):
 
 def damage(directory: Path) -> None:
     """Cuts the largest file of a checkpoint in half."""
-    largest = max((entry for entry in directory.rglob("*") if entry.is_file()), key=lambda entry: entry.stat().st_size)
+    largest = max(
+        (entry for entry in directory.rglob("*") if entry.is_file()),
+        key=lambda entry: entry.stat().st_size,
+    )
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
 
 
@@ -264,16 +441,23 @@ def test_every_checkpoint_damaged(copied, capsys):
     assert "can be read" in message and "--out" in message
 
 
-def test_the_newest_checkpoint_damaged_falls_back_with_a_warning_and_ends_the_same(finished, copied):
+def test_the_newest_checkpoint_damaged_falls_back_with_a_warning_and_ends_the_same(
+    finished, copied
+):
     damage(copied / "checkpoints" / str(checkpoints.latest(copied / "checkpoints")))
     with pytest.warns(UserWarning, match="falling back"):
         assert status_of(["--resume", "--out", str(copied)]) == 0
-    digests = [json.loads((path / "manifest.json").read_text())["params_sha256"] for path in (finished, copied)]
+    digests = [
+        json.loads((path / "manifest.json").read_text())["params_sha256"]
+        for path in (finished, copied)
+    ]
     assert digests[0] == digests[1]
     assert [row["epoch"] for row in folder.read_metrics(copied)] == [1, 2]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, capsys):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
+    tmp_path, capsys
+):
     npz()(tmp_path)
     data = ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
     assert status_of([*data, *SMALL, "--learning-rate", "1e30"]) == 1
@@ -282,12 +466,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow)]
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow)],
 )
 def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, number, status):
     npz()(tmp_path)
-    arguments = [*SMALL, "--epochs", "100000", "--data", tmp_path / "data.npz", "--out", tmp_path / "run"]
-    process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    arguments = [
+        *SMALL,
+        "--epochs",
+        "100000",
+        "--data",
+        tmp_path / "data.npz",
+        "--out",
+        tmp_path / "run",
+    ]
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not metrics.exists() or not metrics.read_text():
         assert process.poll() is None

@@ -1,4 +1,6 @@
-"""The benchmark counts what it says, its peers do the same work, and it runs; nothing is timed here."""
+"""The benchmark counts what it says, its peers do the same work, and it runs; nothing
+is timed here.
+"""
 
 import importlib.util
 import json
@@ -18,12 +20,16 @@ EPOCHS = 10
 
 
 def blobs(number: int) -> np.ndarray:
-    """Grey images of 8 x 8, each bright in one of four places: something to learn in a few steps."""
+    """Grey images of 8 x 8, each bright in one of four places: something to learn in a
+    few steps.
+    """
     random = np.random.default_rng(0)
     means = np.full((4, 8, 8), 20)
     for place in range(4):
         means[place, 4 * (place // 2) :, 4 * (place % 2) :][:4, :4] = 230
-    return (means[random.integers(0, 4, number)] + random.integers(-20, 21, (number, 8, 8))).astype(np.uint8)
+    return (
+        means[random.integers(0, 4, number)] + random.integers(-20, 21, (number, 8, 8))
+    ).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +38,12 @@ def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("blobs")
     npz(train_images=blobs(640), test_images=blobs(8))(path)
     config = mnist.Config(
-        data=str(path / "data.npz"), epochs=EPOCHS, hidden_size=32, latent_size=4, batch_size=32, learning_rate=1e-2
+        data=str(path / "data.npz"),
+        epochs=EPOCHS,
+        hidden_size=32,
+        latent_size=4,
+        batch_size=32,
+        learning_rate=1e-2,
     )
     with users_settings():
         return config, mnist.make_experiment(config)
@@ -43,7 +54,10 @@ def test_the_products_of_the_main_job_by_hand():
     weights = 784 * 400 + 400 * 40 + 20 * 400 + 400 * 784
     assert len(products) == 11
     assert sum(p.flops for p in products) == 2 * 128 * (3 * weights - 784 * 400)
-    assert products[0].shape == "128 x 784 x 400" and products[4].shape == "784 x 128 x 400"
+    assert (
+        products[0].shape == "128 x 784 x 400"
+        and products[4].shape == "784 x 128 x 400"
+    )
 
 
 def flops_counted_by_the_compiler(step, *arguments) -> float:
@@ -52,10 +66,17 @@ def flops_counted_by_the_compiler(step, *arguments) -> float:
 
 def test_the_floor_counts_the_operations_that_the_compiler_counts(small):
     config, experiment = small
-    flops = sum(p.flops for p in timing.step_products(peers.layers(config, experiment), experiment.batch_size))
+    flops = sum(
+        p.flops
+        for p in timing.step_products(
+            peers.layers(config, experiment), experiment.batch_size
+        )
+    )
     batch = jnp.zeros((experiment.batch_size, 8, 8))
     state = parts.products_alone(peers.layers(config, experiment), batch[None]).state
-    counted = flops_counted_by_the_compiler(parts.gradient_step(parts.linear_loss), state, batch)
+    counted = flops_counted_by_the_compiler(
+        parts.gradient_step(parts.linear_loss), state, batch
+    )
     # Beside the products there is a square an output.
     assert flops <= counted < 1.02 * flops
 
@@ -70,7 +91,9 @@ def losses_by_epoch(program: timing.Program) -> list[float]:
 
 @pytest.fixture
 def one_torch_thread():
-    """Its threads wait for each other busily: beside other work on the same cores, seconds become minutes."""
+    """Its threads wait for each other busily: beside other work on the same cores,
+    seconds become minutes.
+    """
     if importlib.util.find_spec("torch") is None:
         yield
         return
@@ -97,7 +120,10 @@ PEERS = {
     "jitted steps": (None, lambda config, experiment: peers.jitted_steps(experiment)),
     "plain scan": (None, peers.plain_scan),
     "numpyro": ("numpyro", peers.numpyro_svi),
-    "torch preloaded": ("torch", lambda *model: peers.torch_eager(*model, loader=False)),
+    "torch preloaded": (
+        "torch",
+        lambda *model: peers.torch_eager(*model, loader=False),
+    ),
     "torch loader": ("torch", lambda *model: peers.torch_eager(*model, loader=True)),
 }
 
@@ -113,18 +139,25 @@ def test_every_peer_learns_the_same_in_as_many_steps(name, small, reference):
     with users_settings(), jax.numpy_rank_promotion("allow"):
         losses = losses_by_epoch(make(*small))
     assert losses[-1] < losses[0] - 5
-    # From some 40 nats to 22, with 0.3 between seeds; a loss without its KL, or another schedule, is further off.
+    # From some 40 nats to 22, with 0.3 between seeds; a loss without its KL, or another
+    # schedule, is further off.
     np.testing.assert_allclose(losses[-1], reference[-1], atol=1.0)
 
 
 def test_the_first_round_is_not_counted_and_every_program_runs_in_each():
     calls = []
     programs = {
-        name: timing.Program(0, lambda state, name=name: (state + 1, calls.append((name, state)))) for name in "ab"
+        name: timing.Program(
+            0, lambda state, name=name: (state + 1, calls.append((name, state)))
+        )
+        for name in "ab"
     }
     times = timing.measure(programs, 2, lambda: {"1 x 1 x 1": 5.0, "2 x 2 x 2": 7.0})
     assert calls == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
-    assert {name: len(seconds) for name, seconds in times.seconds.items()} == {"a": 2, "b": 2}
+    assert {name: len(seconds) for name, seconds in times.seconds.items()} == {
+        "a": 2,
+        "b": 2,
+    }
     assert times.best_rates == [7.0, 7.0]
 
 
@@ -156,7 +189,9 @@ def test_a_wrong_option_is_one_line_and_status_2():
 def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     npz(train_images=blobs(300), test_images=blobs(20))(tmp_path)
     # Two processes are seconds each; one is started below.
-    monkeypatch.setattr(fresh, "run_first_step", lambda data, cache: dict.fromkeys(fresh.STAGES, 1.0))
+    monkeypatch.setattr(
+        fresh, "run_first_step", lambda data, cache: dict.fromkeys(fresh.STAGES, 1.0)
+    )
     monkeypatch.setattr(benchmark, "make_probe", partial(timing.make_probe, calls=1))
     monkeypatch.setattr(benchmark, "MEMBERS", (1, 2))
     monkeypatch.setattr(benchmark, "BATCH_SIZES", (128, 2048))
@@ -172,19 +207,38 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     result = json.loads((tmp_path / "a.json").read_text())
     assert list(result["sections"]) == list(benchmark.SECTIONS)
     epoch, steps = result["sections"]["epoch"], result["sections"]["parts"]["rows"]
-    assert {*epoch["rows"], *epoch["not_measured"]} > {benchmark.FLOOR, "vaejax, one program an epoch"}
-    assert all(row["ratio"]["median"] > 0 and len(row["seconds"]) == 1 for row in epoch["rows"].values())
-    added = [row["added_microseconds"] for name, row in steps.items() if name != benchmark.FLOOR]
-    assert sum(added) == pytest.approx(steps["shuffle and gather"]["fastest_microseconds"])
-    assert result["sections"]["startup"]["totals"]["cold"] == [len(fresh.STAGES)] * benchmark.STARTS
-    assert {"devices", "batch size 2048"} == result["sections"]["scaling"]["not_measured"].keys()
+    assert {*epoch["rows"], *epoch["not_measured"]} > {
+        benchmark.FLOOR,
+        "vaejax, one program an epoch",
+    }
+    assert all(
+        row["ratio"]["median"] > 0 and len(row["seconds"]) == 1
+        for row in epoch["rows"].values()
+    )
+    added = [
+        row["added_microseconds"]
+        for name, row in steps.items()
+        if name != benchmark.FLOOR
+    ]
+    assert sum(added) == pytest.approx(
+        steps["shuffle and gather"]["fastest_microseconds"]
+    )
+    assert (
+        result["sections"]["startup"]["totals"]["cold"]
+        == [len(fresh.STAGES)] * benchmark.STARTS
+    )
+    assert {"devices", "batch size 2048"} == result["sections"]["scaling"][
+        "not_measured"
+    ].keys()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.tmp"))
     assert "not measured: there are 300 training images" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_runs_an_epoch_over_two_devices_whenever_it_is_asked(tmp_path, monkeypatch):
+def test_a_process_of_its_own_runs_an_epoch_over_two_devices_whenever_it_is_asked(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     npz(train_images=blobs(64), test_images=blobs(20))(tmp_path)
     with fresh.workers(str(tmp_path / "data.npz"), [2], 32) as workers:

@@ -1,4 +1,6 @@
-"""Strokes measured where their width and slant are known, and the program that finds them among the latents."""
+"""Strokes measured where their width and slant are known, and the program that finds
+them among the latents.
+"""
 
 import json
 
@@ -13,11 +15,16 @@ from experiments import digit_factors, strokes
 
 
 def stroke(width: float, degrees: float) -> np.ndarray:
-    """A stroke of that width, 20 pixels high, drawn with grey edges on 28 x 28 pixels; the angle is to the right."""
+    """A stroke of that width, 20 pixels high, drawn with grey edges on 28 x 28 pixels;
+    the angle is to the right.
+    """
     finer = 8
     rows, columns = (np.mgrid[: 28 * finer, : 28 * finer] + 0.5) / finer - 14
-    # Across the stroke: rows count downwards, so that it leans to the right where columns fall as rows rise.
-    distance = (columns + np.tan(np.radians(degrees)) * rows) * np.cos(np.radians(degrees))
+    # Across the stroke: rows count downwards, so that it leans to the right where
+    # columns fall as rows rise.
+    distance = (columns + np.tan(np.radians(degrees)) * rows) * np.cos(
+        np.radians(degrees)
+    )
     ink = (np.abs(distance) < width / 2) & (np.abs(rows) < 10)
     return ink.reshape(28, finer, 28, finer).mean(axis=(1, 3))
 
@@ -25,13 +32,18 @@ def stroke(width: float, degrees: float) -> np.ndarray:
 @pytest.mark.parametrize("degrees", [0, 30])
 @pytest.mark.parametrize("width", [2, 3, 4, 6])
 def test_thickness_of_a_stroke_is_its_width(width, degrees):
-    # The ends of a stroke are nearer to an edge than its middle: the mean over it is below its width.
-    np.testing.assert_allclose(strokes.thickness(stroke(width, degrees)[None])[0], width, rtol=0.15)
+    # The ends of a stroke are nearer to an edge than its middle: the mean over it is
+    # below its width.
+    np.testing.assert_allclose(
+        strokes.thickness(stroke(width, degrees)[None])[0], width, rtol=0.15
+    )
 
 
 @pytest.mark.parametrize("degrees", [-40, -10, 0, 25])
 def test_slant_of_a_stroke_is_its_angle_to_the_right(degrees):
-    np.testing.assert_allclose(strokes.slant(stroke(3, degrees)[None])[0], degrees, atol=2)
+    np.testing.assert_allclose(
+        strokes.slant(stroke(3, degrees)[None])[0], degrees, atol=2
+    )
 
 
 def test_without_ink_there_is_nothing_to_measure():
@@ -54,7 +66,9 @@ def test_the_direction_of_a_factor_adds_one_unit_of_it():
 
 
 def wider_by_a_latent() -> vaejax.VAE:
-    """Decodes strokes as wide as the second latent says, slanted by the first; encodes a stroke to both of them."""
+    """Decodes strokes as wide as the second latent says, slanted by the first; encodes
+    a stroke to both of them.
+    """
 
     def decode(params, z):
         del params
@@ -83,20 +97,30 @@ def test_latents_that_are_the_factors_are_found():
         assert numbers["second largest |correlation|"] < 0.15
         np.testing.assert_allclose(numbers["R² of the whole code"], 1, atol=1e-5)
         # From the 2 % to the 98 % quantile of a standard Normal distribution.
-        np.testing.assert_allclose(numbers["range over the data"], 4.1 * scale, rtol=0.1)
+        np.testing.assert_allclose(
+            numbers["range over the data"], 4.1 * scale, rtol=0.1
+        )
         for what in ("best latent", "direction"):
-            np.testing.assert_allclose(numbers[f"range decoded, {what}"], 4.1 * scale, rtol=0.15)
+            np.testing.assert_allclose(
+                numbers[f"range decoded, {what}"], 4.1 * scale, rtol=0.15
+            )
         assert numbers["range decoded, median of the others"] < 0.4 * scale
-        # Not its span alone: what is decoded has the factor that the quantile stands for, to what thickness is told by.
+        # Not its span alone: what is decoded has the factor that the quantile stands
+        # for, to what thickness is told by.
         levels = np.quantile(factors[name], digit_factors.MASSES)
         np.testing.assert_allclose(
-            found["measured"][name]["direction"].mean(axis=0), levels, rtol=0.15, atol=0.2 * scale
+            found["measured"][name]["direction"].mean(axis=0),
+            levels,
+            rtol=0.15,
+            atol=0.2 * scale,
         )
 
 
 def written(num: int) -> np.ndarray:
     generator = np.random.default_rng(num)
-    factors = zip(generator.uniform(2, 5, num), generator.uniform(-30, 30, num), strict=True)
+    factors = zip(
+        generator.uniform(2, 5, num), generator.uniform(-30, 30, num), strict=True
+    )
     return np.uint8([255 * stroke(width, degrees) for width, degrees in factors])
 
 
@@ -104,15 +128,32 @@ def written(num: int) -> np.ndarray:
 def test_the_program_writes_its_numbers_figures_and_animations(tmp_path):
     np.savez(tmp_path / "data.npz", train_images=written(100), test_images=written(30))
     data, out = str(tmp_path / "data.npz"), tmp_path / "run"
-    assert status_of([*SMALL[:-2], "--data", data, "--out", str(out), "--num-seeds", "2"], digit_factors) == 0
+    assert (
+        status_of(
+            [*SMALL[:-2], "--data", data, "--out", str(out), "--num-seeds", "2"],
+            digit_factors,
+        )
+        == 0
+    )
     numbers = json.loads((out / "summary.json").read_text())["test"]
-    assert set(numbers) >= {"thickness, R² of the whole code", "slant, range decoded, direction"}
-    assert all(np.isfinite(number["mean"]) and number["num_seeds"] == 2 for number in numbers.values())
+    assert set(numbers) >= {
+        "thickness, R² of the whole code",
+        "slant, range decoded, direction",
+    }
+    assert all(
+        np.isfinite(number["mean"]) and number["num_seeds"] == 2
+        for number in numbers.values()
+    )
     names = {"correlations"} | {
-        f"{f}_{w}" for f in digit_factors.FACTORS for w in ("traversal", "direction", "measured")
+        f"{f}_{w}"
+        for f in digit_factors.FACTORS
+        for w in ("traversal", "direction", "measured")
     }
     assert {path.stem for path in (out / "figures").glob("*.png")} >= names
-    assert {path.name for path in (out / "animations").iterdir()} == {"thickness.gif", "slant.gif"}
+    assert {path.name for path in (out / "animations").iterdir()} == {
+        "thickness.gif",
+        "slant.gif",
+    }
 
 
 @pytest.mark.parametrize(
@@ -120,7 +161,10 @@ def test_the_program_writes_its_numbers_figures_and_animations(tmp_path):
     [
         (npz(), "has no strokes whose thickness varies"),
         (
-            npz(train_images=np.zeros((100, 4, 4, 3), np.uint8), test_images=np.zeros((20, 4, 4, 3), np.uint8)),
+            npz(
+                train_images=np.zeros((100, 4, 4, 3), np.uint8),
+                test_images=np.zeros((20, 4, 4, 3), np.uint8),
+            ),
             "strokes need grey ones",
         ),
     ],
@@ -128,7 +172,16 @@ def test_the_program_writes_its_numbers_figures_and_animations(tmp_path):
 def test_images_without_strokes_are_refused(write, message, tmp_path, capsys):
     write(tmp_path)
     assert (
-        status_of([*SMALL[:-2], "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")], digit_factors)
+        status_of(
+            [
+                *SMALL[:-2],
+                "--data",
+                str(tmp_path / "data.npz"),
+                "--out",
+                str(tmp_path / "run"),
+            ],
+            digit_factors,
+        )
         == 2
     )
     assert message in capsys.readouterr().err

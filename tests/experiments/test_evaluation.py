@@ -12,11 +12,19 @@ from experiments import evaluation
 
 
 def test_a_tail_that_is_too_heavy_is_counted():
-    """An encoder whose variance is a fifth of the posterior's has k = 0.8, one that is wider less than 0."""
+    """An encoder whose variance is a fifth of the posterior's has k = 0.8, one that is
+    wider less than 0.
+    """
     for widen, expected in ((-1.61, 0.6), (0.5, 0.0)):
         params = with_best_encoder(make_params(orthogonal=True), widen=widen)
         xs = draw_examples(params, 100)
-        estimate = jax.jit(jax.vmap(partial(evaluation.log_marginal_in_halves, linear, params, num_samples=2000)))
+        estimate = jax.jit(
+            jax.vmap(
+                partial(
+                    evaluation.log_marginal_in_halves, linear, params, num_samples=2000
+                )
+            )
+        )
         ks = np.asarray(estimate(jax.random.split(jax.random.key(0), len(xs)), xs)[3])
         assert abs(np.mean(ks > evaluation.DOUBTFUL_K) - expected) < 0.4
 
@@ -32,10 +40,16 @@ def test_the_error_of_an_nll_is_the_spread_of_repeated_estimates():
     """Where weights are so uneven that the delta method says less than a third of it."""
     params = with_best_encoder(make_params(x_size=8, latent_size=4), widen=-1.5)
     xs = draw_examples(params, 200)
-    estimate = jax.jit(jax.vmap(partial(evaluation.log_marginal_in_halves, linear, params, num_samples=21)))
+    estimate = jax.jit(
+        jax.vmap(
+            partial(evaluation.log_marginal_in_halves, linear, params, num_samples=21)
+        )
+    )
 
     def repeat(seed):
-        values, errors, sizes, _ = estimate(jax.random.split(jax.random.key(seed), len(xs)), xs)
+        values, errors, sizes, _ = estimate(
+            jax.random.split(jax.random.key(seed), len(xs)), xs
+        )
         assert np.all((sizes >= 1) & (sizes <= 21))
         return np.mean(values), np.sqrt(np.sum(np.square(errors))) / len(xs)
 
@@ -44,8 +58,10 @@ def test_the_error_of_an_nll_is_the_spread_of_repeated_estimates():
     assert 0.7 < np.mean(errors) / np.std(means, ddof=1) < 1.4
     assert np.all(
         np.isnan(
-            jax.vmap(partial(evaluation.log_marginal_in_halves, linear, params, num_samples=1))(
-                jax.random.split(jax.random.key(0), len(xs)), xs
-            )[1]
+            jax.vmap(
+                partial(
+                    evaluation.log_marginal_in_halves, linear, params, num_samples=1
+                )
+            )(jax.random.split(jax.random.key(0), len(xs)), xs)[1]
         )
     )

@@ -1,4 +1,6 @@
-"""The main job: what it leaves, and that it is the same run again, by seed, by member, and after a kill."""
+"""The main job: what it leaves, and that it is the same run again, by seed, by member,
+and after a kill.
+"""
 
 import dataclasses
 import json
@@ -12,7 +14,16 @@ import jax
 import numpy as np
 import pytest
 import tyro
-from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of, users_settings
+from programs import (
+    ENVIRONMENT,
+    ROOT,
+    SMALL,
+    command,
+    execute,
+    npz,
+    status_of,
+    users_settings,
+)
 
 from experiments import folder, mnist, processes, run
 from experiments.__main__ import catalogue
@@ -28,14 +39,19 @@ def digest(path: Path) -> str:
 
 
 def metrics_without_times(path: Path) -> list[dict]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in folder.read_metrics(path)]
+    return [
+        {name: value for name, value in row.items() if name != "seconds"}
+        for row in folder.read_metrics(path)
+    ]
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the bundled digits, in a process of its own."""
     path = tmp_path_factory.mktemp("digits") / "run"
-    result = execute(*SMALL, "--hidden-size", "16", "--batch-size", "500", "--out", path)
+    result = execute(
+        *SMALL, "--hidden-size", "16", "--batch-size", "500", "--out", path
+    )
     assert result.returncode == 0, result.stderr
     assert "negative ELBO" in result.stdout and str(path) in result.stdout
     return path
@@ -45,18 +61,39 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.xdist_group("digits")
 def test_a_run_leaves_its_folder(digits):
     figures = {file.name for file in (digits / "figures").iterdir()}
-    names = ("learning_curves", "reconstructions", "samples", "interpolations", "manifold")
+    names = (
+        "learning_curves",
+        "reconstructions",
+        "samples",
+        "interpolations",
+        "manifold",
+    )
     assert figures == {f"{name}.png" for name in names}
-    assert all((digits / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in figures)
+    assert all(
+        (digits / "figures" / name).read_bytes().startswith(b"\x89PNG")
+        for name in figures
+    )
     assert [row["epoch"] for row in folder.read_metrics(digits)] == [1, 2]
     config = load_json(digits / "config.json")
-    assert (config["seed"], config["epochs"], config["latent_size"], config["data"]) == (0, 2, 2, "mnist")
+    assert (
+        config["seed"],
+        config["epochs"],
+        config["latent_size"],
+        config["data"],
+    ) == (0, 2, 2, "mnist")
     manifest = load_json(digits / "manifest.json")
-    assert manifest["versions"]["jax"] == jax.__version__ and len(manifest["data_sha256"]) == 64
-    assert manifest["command"].startswith("python -m experiments.mnist --seed 0 --num-seeds 1 --epochs 2")
+    assert (
+        manifest["versions"]["jax"] == jax.__version__
+        and len(manifest["data_sha256"]) == 64
+    )
+    assert manifest["command"].startswith(
+        "python -m experiments.mnist --seed 0 --num-seeds 1 --epochs 2"
+    )
     report = (digits / "report.html").read_text()
     assert report.count("data:image/png;base64,") == len(figures)
-    assert manifest["params_sha256"] in report and '="http' not in report  # self-contained
+    assert (
+        manifest["params_sha256"] in report and '="http' not in report
+    )  # self-contained
 
 
 @pytest.mark.program
@@ -64,13 +101,18 @@ def test_a_run_leaves_its_folder(digits):
 def test_the_summary_is_a_bound_and_says_what_it_was_measured_with(digits):
     summary = load_json(digits / "summary.json")
     test = summary["test"]
-    assert summary["binarization"] == "dynamic" and summary["num_test_examples"] == 10_000
-    assert test["nll"]["num_samples"] == 2 and 0 < test["nll"]["monte_carlo_error"] < 0.1
+    assert (
+        summary["binarization"] == "dynamic" and summary["num_test_examples"] == 10_000
+    )
+    assert (
+        test["nll"]["num_samples"] == 2 and 0 < test["nll"]["monte_carlo_error"] < 0.1
+    )
     for number in test.values():
         assert number["std"] is None and number["num_seeds"] == 1
     elbo = test["log_likelihood"]["mean"] - test["kl"]["mean"]
     assert test["negative_elbo"]["mean"] == pytest.approx(-elbo, rel=1e-5)
-    # Trained at all (a uniform guess costs 543 nats), and the importance-weighted bound is the tighter one.
+    # Trained at all (a uniform guess costs 543 nats), and the importance-weighted bound
+    # is the tighter one.
     assert 100 < test["nll"]["mean"] < test["negative_elbo"]["mean"] < 250
     assert test["active_units"]["mean"] == 2
 
@@ -88,7 +130,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory) -> Path:
-    """An uninterrupted run of seed 3 on the small data set, in a process of its own like those that are killed."""
+    """An uninterrupted run of seed 3 on the small data set, in a process of its own
+    like those that are killed.
+    """
     path = tmp_path_factory.mktemp("finished") / "run"
     assert execute(*LONG, *data, "--out", path).returncode == 0
     return path
@@ -96,19 +140,32 @@ def finished(data, tmp_path_factory) -> Path:
 
 @pytest.mark.program
 @pytest.mark.xdist_group("seeds")
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished, data, tmp_path):
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    finished, data, tmp_path
+):
     assert execute(*LONG, *data, "--out", tmp_path / "again").returncode == 0
     assert digest(tmp_path / "again") == digest(finished)
     assert metrics_without_times(tmp_path / "again") == metrics_without_times(finished)
-    assert execute(*LONG, *data, "--seed", "4", "--out", tmp_path / "other").returncode == 0
+    assert (
+        execute(*LONG, *data, "--seed", "4", "--out", tmp_path / "other").returncode
+        == 0
+    )
     assert digest(tmp_path / "other") != digest(finished)
 
 
-def kill_and_resume(data: list[str], path: Path, *, epochs: int, delay: float = 0.0) -> None:
-    """Kills a run `delay` seconds after it has trained that many epochs, and resumes it until it ends."""
+def kill_and_resume(
+    data: list[str], path: Path, *, epochs: int, delay: float = 0.0
+) -> None:
+    """Kills a run `delay` seconds after it has trained that many epochs, and resumes it
+    until it ends.
+    """
     arguments = command(*LONG, *data, "--out", path)
-    process = subprocess.Popen(arguments, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    while not (path / "config.json").exists() or len(folder.read_metrics(path)) < epochs:
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
+    while (
+        not (path / "config.json").exists() or len(folder.read_metrics(path)) < epochs
+    ):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
     time.sleep(delay)
@@ -121,9 +178,16 @@ def kill_and_resume(data: list[str], path: Path, *, epochs: int, delay: float = 
 @pytest.mark.program
 @pytest.mark.xdist_group("seeds")
 @pytest.mark.parametrize(
-    "epochs", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(7, marks=pytest.mark.slow)]
+    "epochs",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        1,
+        pytest.param(7, marks=pytest.mark.slow),
+    ],
 )
-def test_resume_after_kill_9_ends_with_the_digest_of_the_uninterrupted_run(finished, data, tmp_path, epochs):
+def test_resume_after_kill_9_ends_with_the_digest_of_the_uninterrupted_run(
+    finished, data, tmp_path, epochs
+):
     kill_and_resume(data, tmp_path / "run", epochs=epochs)
     assert digest(tmp_path / "run") == digest(finished)
     assert metrics_without_times(tmp_path / "run") == metrics_without_times(finished)
@@ -134,7 +198,12 @@ def test_resume_after_kill_9_ends_with_the_digest_of_the_uninterrupted_run(finis
 @pytest.mark.parametrize("trial", range(20))
 def test_resume_after_kill_9_at_random_moments(finished, data, tmp_path, trial):
     random = np.random.default_rng(trial)
-    kill_and_resume(data, tmp_path / "run", epochs=int(random.integers(0, 18)), delay=random.uniform(0, 0.3))
+    kill_and_resume(
+        data,
+        tmp_path / "run",
+        epochs=int(random.integers(0, 18)),
+        delay=random.uniform(0, 0.3),
+    )
     assert digest(tmp_path / "run") == digest(finished)
     assert metrics_without_times(tmp_path / "run") == metrics_without_times(finished)
 
@@ -143,54 +212,117 @@ def test_resume_after_kill_9_at_random_moments(finished, data, tmp_path, trial):
 def test_help_explains_every_option():
     result = execute("--help")
     assert result.returncode == 0
-    for field in ("seed", "num-seeds", "epochs", "out", "resume", "data", "data-dir", "latent-size", "num-samples"):
+    for field in (
+        "seed",
+        "num-seeds",
+        "epochs",
+        "out",
+        "resume",
+        "data",
+        "data-dir",
+        "latent-size",
+        "num-samples",
+    ):
         assert f"--{field}" in result.stdout
 
 
 @pytest.mark.program
 def test_the_catalogue_lists_every_experiment():
     assert {"mnist", "autoencoder", "benchmark"} <= catalogue().keys()
-    listing = subprocess.run([sys.executable, "-m", "experiments"], cwd=ROOT, capture_output=True, text=True)
+    listing = subprocess.run(
+        [sys.executable, "-m", "experiments"], cwd=ROOT, capture_output=True, text=True
+    )
     assert all(f"experiments.{name}" in listing.stdout for name in catalogue())
 
 
 @pytest.mark.program
 def test_several_seeds_are_reported_with_their_error_bar(data, tmp_path):
-    assert status_of([*SMALL, *data, "--num-seeds", "2", "--out", str(tmp_path / "run")]) == 0
+    assert (
+        status_of([*SMALL, *data, "--num-seeds", "2", "--out", str(tmp_path / "run")])
+        == 0
+    )
     summary = load_json(tmp_path / "run" / "summary.json")
     number = summary["test"]["negative_elbo"]
     assert number["num_seeds"] == 2 and summary["seeds"] == [0, 1]
     assert number["mean"] == pytest.approx(np.mean(number["values"]))
-    assert number["std"] == pytest.approx(np.std(number["values"], ddof=1)) and number["std"] > 0
+    assert (
+        number["std"] == pytest.approx(np.std(number["values"], ddof=1))
+        and number["std"] > 0
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.program
-def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in_memory(data, tmp_path):
+def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in_memory(
+    data, tmp_path
+):
     arrays = np.load(data[1])
     (tmp_path / "own").mkdir()
     for part in ("train", "test"):
         np.save(tmp_path / "own" / f"{part}.npy", arrays[f"{part}_images"])
     assert status_of([*SMALL, *data, "--out", str(tmp_path / "resident")]) == 0
-    assert status_of([*SMALL, "--data", str(tmp_path / "own"), "--out", str(tmp_path / "streamed")]) == 0
+    assert (
+        status_of(
+            [
+                *SMALL,
+                "--data",
+                str(tmp_path / "own"),
+                "--out",
+                str(tmp_path / "streamed"),
+            ]
+        )
+        == 0
+    )
     assert digest(tmp_path / "streamed") == digest(tmp_path / "resident")
-    several = [*SMALL, "--data", str(tmp_path / "own"), "--num-seeds", "2", "--out", str(tmp_path / "several")]
+    several = [
+        *SMALL,
+        "--data",
+        str(tmp_path / "own"),
+        "--num-seeds",
+        "2",
+        "--out",
+        str(tmp_path / "several"),
+    ]
     assert status_of(several) == 2 and not (tmp_path / "several").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.program
-def test_care_around_training_reaches_the_run_and_its_folder(data, tmp_path, monkeypatch):
+def test_care_around_training_reaches_the_run_and_its_folder(
+    data, tmp_path, monkeypatch
+):
     rows = []
-    sizes = {"epochs": 30, "hidden_size": 8, "latent_size": 2, "batch_size": 20, "num_samples": 2}
-    care = {"num_validation": 20, "patience": 2, "average": 0.9, "clip_norm": 1.0, "warm_up_epochs": 2}
-    config = mnist.Config(data=data[1], out=tmp_path / "run", learning_rate=0.3, tensorboard=True, **sizes, **care)
+    sizes = {
+        "epochs": 30,
+        "hidden_size": 8,
+        "latent_size": 2,
+        "batch_size": 20,
+        "num_samples": 2,
+    }
+    care = {
+        "num_validation": 20,
+        "patience": 2,
+        "average": 0.9,
+        "clip_norm": 1.0,
+        "warm_up_epochs": 2,
+    }
+    config = mnist.Config(
+        data=data[1],
+        out=tmp_path / "run",
+        learning_rate=0.3,
+        tensorboard=True,
+        **sizes,
+        **care,
+    )
     with users_settings():
         run.run("mnist", config, mnist.make_experiment, on_epoch=rows.append)
     losses = [row["validation"]["negative_elbo"][0] for row in rows]
     # It stopped two epochs after its best one, and evaluated that one.
     assert len(rows) < 30 and np.argmin(losses) == len(rows) - 3
-    assert rows == folder.read_metrics(tmp_path / "run") and rows[0]["train"]["loss"][0] > 0
+    assert (
+        rows == folder.read_metrics(tmp_path / "run")
+        and rows[0]["train"]["loss"][0] > 0
+    )
     summary = load_json(tmp_path / "run" / "summary.json")
     best = rows[np.argmin(losses)]["test"]["negative_elbo"][0]
     assert summary["test"]["negative_elbo"]["mean"] == pytest.approx(best, abs=0.02)
@@ -198,11 +330,18 @@ def test_care_around_training_reaches_the_run_and_its_folder(data, tmp_path, mon
     with users_settings():
         resumed = dataclasses.replace(config, resume=True)
         again = run.run("mnist", resumed, mnist.make_experiment)
-    assert again["test"] == summary["test"] and len(folder.read_metrics(tmp_path / "run")) == len(rows)
+    assert again["test"] == summary["test"] and len(
+        folder.read_metrics(tmp_path / "run")
+    ) == len(rows)
 
 
 def test_the_command_of_a_manifest_is_one_that_the_program_takes(monkeypatch):
-    config = mnist.Config(tensorboard=True, shard_parameters=True, sweep=("beta=1,2", "learning-rate=0.1"), beta=2.0)
+    config = mnist.Config(
+        tensorboard=True,
+        shard_parameters=True,
+        sweep=("beta=1,2", "learning-rate=0.1"),
+        beta=2.0,
+    )
     saved = json.loads(json.dumps({"experiment": "mnist"} | folder._plain(config)))
     words = folder.command(saved).split()
     assert words[:3] == ["python", "-m", "experiments.mnist"] and "False" not in words
@@ -211,7 +350,9 @@ def test_the_command_of_a_manifest_is_one_that_the_program_takes(monkeypatch):
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_tracker_hears_of_an_epoch_once_however_many_processes_there_are(is_first, monkeypatch, tmp_path):
+def test_a_tracker_hears_of_an_epoch_once_however_many_processes_there_are(
+    is_first, monkeypatch, tmp_path
+):
     heard = []
     monkeypatch.setattr(processes, "is_first", lambda: is_first)
     run._on_epoch(mnist.Config(), tmp_path, Members(0, 1), heard.append)({"epoch": 1})

@@ -1,4 +1,6 @@
-"""The page of a model: its operations beside JAX's, in Node and in a browser, and its server."""
+"""The page of a model: its operations beside JAX's, in Node and in a browser, and its
+server.
+"""
 
 import base64
 import json
@@ -25,7 +27,9 @@ from vaejax import latent
 
 NODE = shutil.which("node")
 SCRIPT = Path(explore.__file__).with_name("explore.js")
-VAE = vaejax.gaussian_vae(latent_size=3, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (6, 4)))
+VAE = vaejax.gaussian_vae(
+    latent_size=3, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (6, 4))
+)
 PARAMS = VAE.init(jax.random.key(0), jnp.zeros((6, 4)))
 # Weights large enough for a slider to show.
 PARAMS = PARAMS | {"decoder": jax.tree.map(lambda leaf: 4 * leaf, PARAMS["decoder"])}
@@ -33,24 +37,42 @@ XS = jax.random.bernoulli(jax.random.key(1), 0.5, (40, 6, 4)).astype(jnp.float32
 MATRIX = jax.random.normal(jax.random.key(2), (4, 5))
 
 FUNCTIONS = {
-    "arithmetic": lambda x: (x + 1) * x / (jnp.square(x) + 2) - jnp.maximum(x, 0.5) ** 3 + jnp.minimum(x, 0.1),
-    "transcendental": lambda x: jnp.exp(-x) + jnp.log1p(jnp.abs(x)) * jnp.tanh(x) + jnp.sin(x) * jnp.expm1(x),
-    "sigmoids": lambda x: jax.nn.sigmoid(x) + jax.nn.softplus(x) + jax.nn.relu(x) + jax.nn.silu(x),
-    "roots": lambda x: jnp.sqrt(jnp.abs(x)) + jax.lax.rsqrt(1 + x * x) + jax.lax.erf(x) + jnp.sign(x),
-    "choices": lambda x: jnp.where(x > 0.2, x, -2 * x) + jnp.where(x == x, jnp.floor(x), 0),
+    "arithmetic": lambda x: (
+        (x + 1) * x / (jnp.square(x) + 2)
+        - jnp.maximum(x, 0.5) ** 3
+        + jnp.minimum(x, 0.1)
+    ),
+    "transcendental": lambda x: (
+        jnp.exp(-x) + jnp.log1p(jnp.abs(x)) * jnp.tanh(x) + jnp.sin(x) * jnp.expm1(x)
+    ),
+    "sigmoids": lambda x: (
+        jax.nn.sigmoid(x) + jax.nn.softplus(x) + jax.nn.relu(x) + jax.nn.silu(x)
+    ),
+    "roots": lambda x: (
+        jnp.sqrt(jnp.abs(x)) + jax.lax.rsqrt(1 + x * x) + jax.lax.erf(x) + jnp.sign(x)
+    ),
+    "choices": lambda x: (
+        jnp.where(x > 0.2, x, -2 * x) + jnp.where(x == x, jnp.floor(x), 0)
+    ),
     "vector by matrix": lambda x: x.ravel()[:4] @ MATRIX,
     "matrix by matrix": lambda x: jnp.tensordot(x, MATRIX, axes=[[0], [0]]),
     "matrix by its other axis": lambda x: MATRIX.T @ x,
-    "shapes": lambda x: jnp.concatenate([x.T.reshape(4, 3), x.reshape(4, 3)[:, ::-1][::2][:2]])[None, 1:, :2],
+    "shapes": lambda x: jnp.concatenate(
+        [x.T.reshape(4, 3), x.reshape(4, 3)[:, ::-1][::2][:2]]
+    )[None, 1:, :2],
     "broadcasts": lambda x: x[:, None] + jnp.broadcast_to(x[:1, :, None], (4, 3, 3)),
     "padding": lambda x: jnp.pad(x, ((1, 2), (0, 1)), constant_values=7.0),
-    "sums": lambda x: x.sum(0)[None] + x.max(1)[:, None] * x.min() + jax.nn.softmax(x, axis=0),
+    "sums": lambda x: (
+        x.sum(0)[None] + x.max(1)[:, None] * x.min() + jax.nn.softmax(x, axis=0)
+    ),
     "parts": lambda x: jnp.stack(jnp.split(x, 2, axis=0)[::-1]),
     "a call": lambda x: jax.jit(lambda y: jax.nn.gelu(y) + 1)(x),
     "a stride": lambda x: jax.lax.slice(x, (0, 1), (4, 3), (2, 1)),
     "truth": lambda x: jnp.where(x.astype(bool) & (0.3 * x).astype(bool), x, 7.0),
     "a custom derivative of constants": lambda x: x * jax.nn.relu(MATRIX)[:, :3],
-    "integers": lambda x: jnp.argmax(jnp.arange(3)) + (3 * x).astype(jnp.int32).astype(jnp.float32),
+    "integers": lambda x: (
+        jnp.argmax(jnp.arange(3)) + (3 * x).astype(jnp.int32).astype(jnp.float32)
+    ),
 }
 
 
@@ -62,8 +84,12 @@ def in_node(program, x):
     const {{shape: found, data}} = compile(program)({{shape, data: Float32Array.from(x)}});
     console.log(JSON.stringify({{shape: found, data: Array.from(data)}}));
     """
-    given = json.dumps({"program": program, "x": np.ravel(x).tolist(), "shape": np.shape(x)})
-    done = subprocess.run([NODE, "-e", code], input=given, capture_output=True, text=True)
+    given = json.dumps(
+        {"program": program, "x": np.ravel(x).tolist(), "shape": np.shape(x)}
+    )
+    done = subprocess.run(
+        [NODE, "-e", code], input=given, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     return np.array(found["data"], float).reshape(found["shape"])
@@ -92,7 +118,10 @@ def test_what_does_not_depend_on_the_input_is_computed_at_once():
         ("sort", jnp.sort),
         ("scan", lambda x: jax.lax.fori_loop(0, 5, lambda _, y: 1.5 * y, x)),
         ("while", lambda x: jax.lax.while_loop(lambda y: y[0] < 9, lambda y: y + 1, x)),
-        ("reduce", lambda x: jax.lax.reduce(x, np.float32(1), lambda a, b: a * b + 1, (0,))),
+        (
+            "reduce",
+            lambda x: jax.lax.reduce(x, np.float32(1), lambda a, b: a * b + 1, (0,)),
+        ),
         ("div", lambda x: x.astype(jnp.int32) // 2),
     ],
 )
@@ -111,7 +140,13 @@ def test_a_decoder_too_large_for_a_page_is_refused(monkeypatch):
 def data_and_decoder():
     with users_settings():
         return explore.page_data(
-            VAE, PARAMS, jax.random.key(4), XS, labels=np.arange(40) % 3, num_examples=20, title="a <b> & c"
+            VAE,
+            PARAMS,
+            jax.random.key(4),
+            XS,
+            labels=np.arange(40) % 3,
+            num_examples=20,
+            title="a <b> & c",
         )
 
 
@@ -120,9 +155,15 @@ def test_the_page_has_the_codes_and_says_which_latents_are_used(data_and_decoder
     codes = np.frombuffer(base64.b64decode(data["codes"]), "<f4").reshape(20, 3)
     expected = vaejax.embed(VAE, PARAMS, XS[np.array(data["indices"])])
     np.testing.assert_allclose(codes, expected, rtol=1e-5, atol=1e-6)
-    assert sorted([one["index"] for one in data["latents"]] + data["unused"]) == [0, 1, 2]
+    assert sorted([one["index"] for one in data["latents"]] + data["unused"]) == [
+        0,
+        1,
+        2,
+    ]
     assert all(one["low"] <= codes[:, one["index"]].min() for one in data["latents"])
-    np.testing.assert_allclose(decode(codes[0]), VAE.decode(PARAMS, codes[0]).mean.ravel(), rtol=1e-5)
+    np.testing.assert_allclose(
+        decode(codes[0]), VAE.decode(PARAMS, codes[0]).mean.ravel(), rtol=1e-5
+    )
     text = explore.page(data, None)
     assert "<title>a &lt;b> &amp; c</title>" in text and text.count("<script") == 3
 
@@ -133,7 +174,9 @@ def test_a_hierarchy_is_decoded_from_its_flat_values():
     like = latent.draw(jax.random.key(1), vae.prior(params))
     decode = explore.flat_decoder(vae, params, like)
     flat, _ = ravel_pytree(latent.values(like))
-    np.testing.assert_allclose(decode(flat), jnp.ravel(vae.decode(params, like).mean), rtol=1e-5)
+    np.testing.assert_allclose(
+        decode(flat), jnp.ravel(vae.decode(params, like).mean), rtol=1e-5
+    )
 
 
 PICTURE = "Array.from(document.getElementById('decoded').getContext('2d').getImageData(0, 0, 4, 6).data)"
@@ -165,7 +208,11 @@ def look(browser, decode):
 
     before = as_jax()
     for slider in ("z0", "z1", "z2"):
-        move(browser, slider, browser.evaluate(f"document.getElementById('{slider}').max"))
+        move(
+            browser,
+            slider,
+            browser.evaluate(f"document.getElementById('{slider}').max"),
+        )
     assert np.max(np.abs(as_jax() - before)) > 0.1
 
     # Two clicks on the map, then half-way between.
@@ -195,7 +242,12 @@ def look(browser, decode):
 def test_the_page_decodes_as_jax_does_from_a_file(data_and_decoder, tmp_path):
     data, decode = data_and_decoder
     # Every latent has a slider here, used or not.
-    everything = data | {"unused": [], "latents": [{"index": j, "kl": 1.0, "low": -3.0, "high": 3.0} for j in range(3)]}
+    everything = data | {
+        "unused": [],
+        "latents": [
+            {"index": j, "kl": 1.0, "low": -3.0, "high": 3.0} for j in range(3)
+        ],
+    }
     with users_settings():
         text = explore.page(everything, explore.program_of(decode, 3))
     (tmp_path / "explore.html").write_text(text)
@@ -207,7 +259,12 @@ def test_the_page_decodes_as_jax_does_from_a_file(data_and_decoder, tmp_path):
 @pytest.fixture
 def serving(data_and_decoder):
     data, decode = data_and_decoder
-    everything = data | {"unused": [], "latents": [{"index": j, "kl": 1.0, "low": -3.0, "high": 3.0} for j in range(3)]}
+    everything = data | {
+        "unused": [],
+        "latents": [
+            {"index": j, "kl": 1.0, "low": -3.0, "high": 3.0} for j in range(3)
+        ],
+    }
     served = explore.server(explore.page(everything, None), decode, 3, 0)
     thread = threading.Thread(target=served.serve_forever)
     thread.start()
@@ -218,14 +275,18 @@ def serving(data_and_decoder):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_the_page_decodes_as_jax_does_from_its_server(serving, data_and_decoder, tmp_path):
+def test_the_page_decodes_as_jax_does_from_its_server(
+    serving, data_and_decoder, tmp_path
+):
     with Browser(tmp_path / "profile") as browser:
         browser.open(f"http://127.0.0.1:{serving[1]}/")
         look(browser, data_and_decoder[1])
 
 
 def ask(address, path, body=None, **headers):
-    request = urllib.request.Request(f"http://127.0.0.1:{address[1]}{path}", body, headers)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{address[1]}{path}", body, headers
+    )
     try:
         with urllib.request.urlopen(request) as answer:
             return answer.status, answer.read()
@@ -233,13 +294,25 @@ def ask(address, path, body=None, **headers):
         return error.code, error.read()
 
 
-def test_the_server_answers_this_machine_and_what_makes_sense(serving, data_and_decoder):
+def test_the_server_answers_this_machine_and_what_makes_sense(
+    serving, data_and_decoder
+):
     assert serving[0] == "127.0.0.1"
     z = [0.5, -1.0, 2.0]
     status, answer = ask(serving, "/decode", json.dumps({"z": z}).encode())
     assert status == 200
-    np.testing.assert_allclose(json.loads(answer), data_and_decoder[1](jnp.array(z)), rtol=1e-5)
-    for body in (b"", b"{", b"{}", b'{"z": [1, 2]}', b'{"z": [1, 2, NaN]}', b'{"z": "x"}', b"[]"):
+    np.testing.assert_allclose(
+        json.loads(answer), data_and_decoder[1](jnp.array(z)), rtol=1e-5
+    )
+    for body in (
+        b"",
+        b"{",
+        b"{}",
+        b'{"z": [1, 2]}',
+        b'{"z": [1, 2, NaN]}',
+        b'{"z": "x"}',
+        b"[]",
+    ):
         status, answer = ask(serving, "/decode", body)
         assert status == 400, body
     assert ask(serving, "/other")[0] == 404
@@ -248,11 +321,29 @@ def test_the_server_answers_this_machine_and_what_makes_sense(serving, data_and_
 
 @pytest.mark.slow
 def test_the_program_writes_a_page_beside_the_run(tmp_path, capsys, monkeypatch):
-    np.savez(tmp_path / "data.npz", train_images=images(100, 4, 4), test_images=images(20, 4, 4))
-    assert status_of([*SMALL, "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]) == 0
+    np.savez(
+        tmp_path / "data.npz",
+        train_images=images(100, 4, 4),
+        test_images=images(20, 4, 4),
+    )
+    assert (
+        status_of(
+            [
+                *SMALL,
+                "--data",
+                str(tmp_path / "data.npz"),
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 0
+    )
     with users_settings():
         path = explore.run(explore.Config(tmp_path / "run"))
-    assert path == tmp_path / "run/explore.html" and path.as_uri() in capsys.readouterr().out
+    assert (
+        path == tmp_path / "run/explore.html"
+        and path.as_uri() in capsys.readouterr().out
+    )
     assert "mnist, seed 0" in path.read_text()
     monkeypatch.setattr("sys.argv", ["explore", str(tmp_path / "none")])
     with pytest.raises(SystemExit) as stop:

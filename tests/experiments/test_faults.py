@@ -1,4 +1,6 @@
-"""What goes wrong outside the program: a full disk, a limit on files, a kill in the middle of a save."""
+"""What goes wrong outside the program: a full disk, a limit on files, a kill in the
+middle of a save.
+"""
 
 import errno
 import json
@@ -56,7 +58,11 @@ def test_a_full_disk_ends_the_run_with_a_line_and_it_goes_on_from_there(
     monkeypatch.setattr(module, name, fails_once)
     assert status_of([*SIZES, *data, "--out", str(tmp_path / "run")]) == 1
     message = capfd.readouterr().err.splitlines()[-1]
-    assert message.startswith("error: ") and "No space left on device" in message and "--resume" in message
+    assert (
+        message.startswith("error: ")
+        and "No space left on device" in message
+        and "--resume" in message
+    )
     assert status_of(["--resume", "--out", str(tmp_path / "run")]) == 0
     assert digest(tmp_path / "run") == digest(path)
 
@@ -64,8 +70,14 @@ def test_a_full_disk_ends_the_run_with_a_line_and_it_goes_on_from_there(
 @pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_is_one_line(finished, tmp_path):
     """A limit on the size of files, which the system enforces as it does a quota."""
-    run = shlex.join(command(*SIZES, *finished[1], "--hidden-size", "64", "--out", tmp_path / "run"))
-    environment = {name: value for name, value in ENVIRONMENT.items() if "COMPILATION_CACHE" not in name}
+    run = shlex.join(
+        command(*SIZES, *finished[1], "--hidden-size", "64", "--out", tmp_path / "run")
+    )
+    environment = {
+        name: value
+        for name, value in ENVIRONMENT.items()
+        if "COMPILATION_CACHE" not in name
+    }
     result = subprocess.run(
         ["bash", "-c", f"ulimit -f 20; exec {run}"],
         cwd=ROOT,
@@ -75,12 +87,18 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line(finished, tmp_path):
         timeout=200,
     )
     last = result.stderr.splitlines()[-1]
-    assert result.returncode == 1 and last.startswith("error: ") and "File too large" in last, result.stderr[-2000:]
+    assert (
+        result.returncode == 1
+        and last.startswith("error: ")
+        and "File too large" in last
+    ), result.stderr[-2000:]
     assert (tmp_path / "run" / "config.json").exists()
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoints_before_it(finished, tmp_path):
+def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoints_before_it(
+    finished, tmp_path
+):
     path, data = tmp_path / "undisturbed", finished[1]
     # In a process of its own, as the one that is killed.
     assert execute(*SIZES, *data, "--out", path).returncode == 0
@@ -88,7 +106,10 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoints_before_it(finishe
     for attempt in range(10):
         run = tmp_path / f"run{attempt}"
         process = subprocess.Popen(
-            command(*SIZES, *data, "--out", run), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL
+            command(*SIZES, *data, "--out", run),
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stderr=subprocess.DEVNULL,
         )
         while not (run / "config.json").exists() or len(folder.read_metrics(run)) < 2:
             assert process.poll() is None, "the run ended before it could be killed"

@@ -20,7 +20,10 @@ from vaejax import checkpoints
 def labelled(path):
     arrays = {}
     for part, num in (("train", 100), ("test", 20)):
-        arrays |= {f"{part}_images": images(num, 4, 4), f"{part}_labels": np.arange(num) % 3}
+        arrays |= {
+            f"{part}_images": images(num, 4, 4),
+            f"{part}_labels": np.arange(num) % 3,
+        }
     np.savez(path / "data.npz", **arrays)
 
 
@@ -28,20 +31,37 @@ def labelled(path):
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("trained")
     labelled(path)
-    arguments = ["--data", str(path / "data.npz"), "--out", str(path / "run"), "--num-seeds", "2"]
+    arguments = [
+        "--data",
+        str(path / "data.npz"),
+        "--out",
+        str(path / "run"),
+        "--num-seeds",
+        "2",
+    ]
     assert status_of([*SMALL, *arguments]) == 0
     return path
 
 
 def test_a_member_comes_back_as_it_was_saved(trained):
     with users_settings():
-        members = [restored.restore(trained / "run", member=member) for member in (0, 1)]
-    both = jax.tree.map(lambda *leaves: np.stack(leaves), *[member.state.params for member in members])
+        members = [
+            restored.restore(trained / "run", member=member) for member in (0, 1)
+        ]
+    both = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *[member.state.params for member in members]
+    )
     manifest = json.loads((trained / "run/manifest.json").read_text())
     assert checkpoints.digest({"": both}) == manifest["params_sha256"]
-    assert [member.description for member in members] == ["mnist, seed 0", "mnist, seed 1"]
+    assert [member.description for member in members] == [
+        "mnist, seed 0",
+        "mnist, seed 1",
+    ]
     np.testing.assert_array_equal(members[0].labels, np.arange(20) % 3)
-    assert members[0].experiment.test.shape == (20, 4, 4) and members[0].config.latent_size == 2
+    assert (
+        members[0].experiment.test.shape == (20, 4, 4)
+        and members[0].config.latent_size == 2
+    )
 
 
 def damaged(path, text):
@@ -55,15 +75,29 @@ def damaged(path, text):
         (lambda path: None, {"arm": "other"}, "--arm is 'other'; .* has ''"),
         (lambda path: (path / "run/config.json").unlink(), {}, "holds no run"),
         (lambda path: damaged(path, "{"), {}, "config.json is damaged"),
-        (lambda path: damaged(path, '{"experiment": "os.path"}'), {}, "names the experiment 'os.path'"),
-        (lambda path: shutil.rmtree(path / "run/checkpoints"), {}, "has no checkpoint yet"),
-        (lambda path: npz(test_images=images(30, 4, 4))(path), {}, "--data has changed"),
+        (
+            lambda path: damaged(path, '{"experiment": "os.path"}'),
+            {},
+            "names the experiment 'os.path'",
+        ),
+        (
+            lambda path: shutil.rmtree(path / "run/checkpoints"),
+            {},
+            "has no checkpoint yet",
+        ),
+        (
+            lambda path: npz(test_images=images(30, 4, 4))(path),
+            {},
+            "--data has changed",
+        ),
     ],
 )
 def test_what_is_no_run_is_told_in_a_line(trained, tmp_path, spoil, options, message):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "run/config.json").read_text())
-    (tmp_path / "run/config.json").write_text(json.dumps(config | {"data": str(tmp_path / "data.npz")}))
+    (tmp_path / "run/config.json").write_text(
+        json.dumps(config | {"data": str(tmp_path / "data.npz")})
+    )
     spoil(tmp_path)
     with users_settings(), pytest.raises((UsageError, RunError), match=message):
         restored.restore(tmp_path / "run", **options)
@@ -71,16 +105,34 @@ def test_what_is_no_run_is_told_in_a_line(trained, tmp_path, spoil, options, mes
 
 @pytest.mark.slow
 def test_numbers_and_pictures_are_those_of_the_model():
-    vae = vaejax.gaussian_vae(latent_size=3, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (4, 4)))
+    vae = vaejax.gaussian_vae(
+        latent_size=3, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (4, 4))
+    )
     params = vae.init(jax.random.key(0), jnp.zeros((4, 4)))
     xs = jnp.asarray(images(40, 4, 4), jnp.float32)
     with users_settings():
-        found = gallery.gallery(vae, params, jax.random.key(1), xs, xs[:30], np.arange(40) % 2)
-        kl = jnp.mean(jax.vmap(lambda x: vaejax.kl_per_dimension(*_of(vae, params, x)))(xs), axis=0)
+        found = gallery.gallery(
+            vae, params, jax.random.key(1), xs, xs[:30], np.arange(40) % 2
+        )
+        kl = jnp.mean(
+            jax.vmap(lambda x: vaejax.kl_per_dimension(*_of(vae, params, x)))(xs),
+            axis=0,
+        )
     np.testing.assert_allclose(found.numbers["kl"], kl, rtol=1e-4)
     assert found.numbers["order"] == np.argsort(-kl).tolist()
-    assert all(distance > 0 for distance in found.numbers["distance_to_nearest_training_image"].values())
-    assert {*found.figures} == {"kl", "traversals", "temperatures", "neighbours", "ways", "plane", "attributes"}
+    assert all(
+        distance > 0
+        for distance in found.numbers["distance_to_nearest_training_image"].values()
+    )
+    assert {*found.figures} == {
+        "kl",
+        "traversals",
+        "temperatures",
+        "neighbours",
+        "ways",
+        "plane",
+        "attributes",
+    }
     gif = Image.open(io.BytesIO(found.animations["traversals.gif"]))
     assert gif.n_frames == 2 * gallery.FRAMES - 2
 
@@ -97,7 +149,10 @@ def test_the_program_writes_beside_the_run(trained, capsys):
         numbers = gallery.run(gallery.Config(trained / "run", member=1))
     path = trained / "run/gallery"
     assert json.loads((path / "numbers.json").read_text()) == numbers
-    assert numbers["model"] == "mnist, seed 1" and (path / "traversals.gif").stat().st_size > 0
+    assert (
+        numbers["model"] == "mnist, seed 1"
+        and (path / "traversals.gif").stat().st_size > 0
+    )
     assert len(list((path / "figures").glob("*.png"))) == 7
     assert "traversals.gif" in capsys.readouterr().out
 
@@ -105,6 +160,10 @@ def test_the_program_writes_beside_the_run(trained, capsys):
 def test_only_images_have_a_gallery(trained, monkeypatch):
     model = restored.Restored("mnist", mnist.Config(), mnist, None, "", None)
     tables = run.Experiment(*[None] * 9)._replace(test=np.zeros((10, 5)))
-    monkeypatch.setattr(restored, "restore", lambda *_, **__: model._replace(experiment=tables))
-    with pytest.raises(UsageError, match=r"needs images, and the examples have shape \(5,\)"):
+    monkeypatch.setattr(
+        restored, "restore", lambda *_, **__: model._replace(experiment=tables)
+    )
+    with pytest.raises(
+        UsageError, match=r"needs images, and the examples have shape \(5,\)"
+    ):
         gallery.run(gallery.Config(trained / "run"))

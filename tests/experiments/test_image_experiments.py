@@ -1,4 +1,6 @@
-"""Convolutions and calibrated decoders: what they measure, and the programs from end to end."""
+"""Convolutions and calibrated decoders: what they measure, and the programs from end to
+end.
+"""
 
 import json
 from functools import partial
@@ -27,16 +29,23 @@ def test_shapes_follow_from_the_seed_and_show_what_they_say():
         image = made.images[index].astype(int)
         differs = np.abs(image - image[0, 0]).sum(axis=-1) > 100
         rows, columns = np.nonzero(differs)
-        assert abs(axis[columns].mean() - x[index]) < 0.06 and abs(axis[rows].mean() - y[index]) < 0.06
+        assert (
+            abs(axis[columns].mean() - x[index]) < 0.06
+            and abs(axis[rows].mean() - y[index]) < 0.06
+        )
         assert abs(differs.sum() / 256 - np.pi * radius[index] ** 2) < 0.15
 
 
 def test_heads_squash_the_mean_alone():
     outputs = jnp.array([[2.0, -1.0], [-3.0, 0.5]])
-    normal = calibrated_decoders.with_sigmoid_mean(vaejax.normal_head()).apply((), outputs)
+    normal = calibrated_decoders.with_sigmoid_mean(vaejax.normal_head()).apply(
+        (), outputs
+    )
     np.testing.assert_allclose(normal.mean, jax.nn.sigmoid(outputs[:, 0]), rtol=1e-6)
     np.testing.assert_allclose(normal.log_variance, outputs[:, 1], atol=1e-5)
-    fixed = calibrated_decoders.with_sigmoid_mean(vaejax.fixed_variance_normal_head()).apply((), outputs)
+    fixed = calibrated_decoders.with_sigmoid_mean(
+        vaejax.fixed_variance_normal_head()
+    ).apply((), outputs)
     np.testing.assert_allclose(fixed.mean, jax.nn.sigmoid(outputs), rtol=1e-6)
 
 
@@ -63,10 +72,24 @@ def test_detail_is_what_reconstructions_explain():
         decoder=vaejax.MLP((4,), (6, 5)),
         likelihood=vaejax.fixed_variance_normal_head(),
     )
-    state = vaejax.TrainState(vae.init(jax.random.key(0), xs[0]), (), jax.random.key(1), jnp.zeros((), jnp.int32))
-    for image, detail, rmse in [(xs[0], 1, 0), (jnp.zeros((6, 5)), 0, jnp.sqrt(jnp.mean(jnp.square(xs[0]))))]:
-        fixed = vae._replace(decode=lambda params, z, image=image: vaejax.Normal(image + 0 * z[0], jnp.zeros(())))
-        found = jax.jit(partial(calibrated_decoders.measure, fixed, True))(state, jnp.stack([xs[0]] * 3))
+    state = vaejax.TrainState(
+        vae.init(jax.random.key(0), xs[0]),
+        (),
+        jax.random.key(1),
+        jnp.zeros((), jnp.int32),
+    )
+    for image, detail, rmse in [
+        (xs[0], 1, 0),
+        (jnp.zeros((6, 5)), 0, jnp.sqrt(jnp.mean(jnp.square(xs[0])))),
+    ]:
+        fixed = vae._replace(
+            decode=lambda params, z, image=image: vaejax.Normal(
+                image + 0 * z[0], jnp.zeros(())
+            )
+        )
+        found = jax.jit(partial(calibrated_decoders.measure, fixed, True))(
+            state, jnp.stack([xs[0]] * 3)
+        )
         np.testing.assert_allclose(found["detail"], detail, atol=1e-5)
         np.testing.assert_allclose(found["rmse"], rmse, atol=1e-5)
 
@@ -75,12 +98,35 @@ def test_detail_is_what_reconstructions_explain():
 @pytest.mark.parametrize("name", ["convolutional", "calibrated_decoders"])
 def test_the_programs_end_with_a_table_and_figures(tmp_path, name):
     np.savez(tmp_path / "data.npz", train_images=IMAGES[:100], test_images=IMAGES[100:])
-    options = ["--data", tmp_path / "data.npz", "--epochs", 4, "--num-seeds", 2, "--batch-size", 20, "--num-samples", 3]
-    options += ["--hidden-size", 8, "--latent-size", 2, "--num-validation", 20, "--patience", 1]
+    options = [
+        "--data",
+        tmp_path / "data.npz",
+        "--epochs",
+        4,
+        "--num-seeds",
+        2,
+        "--batch-size",
+        20,
+        "--num-samples",
+        3,
+    ]
+    options += [
+        "--hidden-size",
+        8,
+        "--latent-size",
+        2,
+        "--num-validation",
+        20,
+        "--patience",
+        1,
+    ]
     done = execute(*options, "--out", tmp_path / "run", module=f"experiments.{name}")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert all(np.isfinite(numbers["negative_elbo"]["mean"]) for numbers in summary["test"].values())
+    assert all(
+        np.isfinite(numbers["negative_elbo"]["mean"])
+        for numbers in summary["test"].values()
+    )
     for figure in ("reconstructions", "samples"):
         assert (tmp_path / "run" / "figures" / f"{figure}.png").exists()
 
@@ -89,6 +135,17 @@ def test_the_programs_end_with_a_table_and_figures(tmp_path, name):
 def test_bits_need_eight_of_them(tmp_path):
     images = IMAGES.astype(np.float32) / 255
     np.savez(tmp_path / "data.npz", train_images=images[:100], test_images=images[100:])
-    options = ["--data", tmp_path / "data.npz", "--batch-size", 20, "--out", tmp_path / "run"]
+    options = [
+        "--data",
+        tmp_path / "data.npz",
+        "--batch-size",
+        20,
+        "--out",
+        tmp_path / "run",
+    ]
     done = execute(*options, module="experiments.calibrated_decoders")
-    assert done.returncode == 2 and "give uint8" in done.stderr and not (tmp_path / "run").exists()
+    assert (
+        done.returncode == 2
+        and "give uint8" in done.stderr
+        and not (tmp_path / "run").exists()
+    )

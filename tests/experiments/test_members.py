@@ -1,4 +1,6 @@
-"""Sweeps over seeds and hyper-parameters: each member is its own run, however many are trained together."""
+"""Sweeps over seeds and hyper-parameters: each member is its own run, however many are
+trained together.
+"""
 
 import json
 from pathlib import Path
@@ -14,7 +16,13 @@ from experiments.members import Members, fitting, in_pieces, parse_sweep, pieces
 
 
 def test_members_are_every_seed_of_every_setting():
-    members = Members(5, 2, parse_sweep(("beta=0.5,1,2", "learning-rate=1e-3"), {"beta": 1.0, "learning_rate": 1e-2}))
+    members = Members(
+        5,
+        2,
+        parse_sweep(
+            ("beta=0.5,1,2", "learning-rate=1e-3"), {"beta": 1.0, "learning_rate": 1e-2}
+        ),
+    )
     assert members.num == 6 and len(members.settings) == 3
     assert members.hyperparameters["beta"].tolist() == [0.5, 0.5, 1, 1, 2, 2]
     assert members.name(3) == "beta=1, learning_rate=0.001, seed 6"
@@ -28,7 +36,9 @@ def test_pieces_are_of_one_size_and_cover_every_member(num, at_once):
     parts = [np.arange(num)[piece] for piece in pieces(num, at_once)]
     assert len({len(part) for part in parts}) == 1 and len(parts[0]) <= at_once
     assert sorted(set(np.concatenate(parts))) == list(range(num))
-    doubled = in_pieces(lambda tree, factor: {"x": tree["x"] * factor}, num, at_once)({"x": jax.numpy.arange(num)}, 2)
+    doubled = in_pieces(lambda tree, factor: {"x": tree["x"] * factor}, num, at_once)(
+        {"x": jax.numpy.arange(num)}, 2
+    )
     assert doubled["x"].tolist() == list(range(0, 2 * num, 2))
 
 
@@ -39,14 +49,18 @@ def test_as_many_members_as_fit_into_memory_but_never_none():
 
 def losses(members: Members, at_once: int) -> np.ndarray:
     """Of the first hundred steps, `[members, steps]`."""
-    experiment = mnist.make_experiment(mnist.Config(epochs=1, hidden_size=32, latent_size=4, batch_size=128))
+    experiment = mnist.make_experiment(
+        mnist.Config(epochs=1, hidden_size=32, latent_size=4, batch_size=128)
+    )
     images = jax.numpy.asarray(experiment.train[: 100 * 128])
 
     def one(member):
         swept, key = member
         recipe = experiment.recipe(experiment.hyperparameters | swept)
         epoch = vaejax.make_train_epoch(vaejax.make_train_step(*recipe), 128)
-        state = vaejax.init_train_state(experiment.vae, recipe.optimizer, key, experiment.example)
+        state = vaejax.init_train_state(
+            experiment.vae, recipe.optimizer, key, experiment.example
+        )
         return epoch(state, images)[1].loss
 
     with users_settings():
@@ -56,13 +70,19 @@ def losses(members: Members, at_once: int) -> np.ndarray:
 
 @pytest.mark.slow
 def test_each_member_follows_its_own_single_run_over_a_hundred_steps():
-    together = losses(Members(5, 2, {"beta": (1.0, 4.0), "learning_rate": (1e-3, 3e-3)}), at_once=8)
-    in_threes = losses(Members(5, 2, {"beta": (1.0, 4.0), "learning_rate": (1e-3, 3e-3)}), at_once=3)
+    together = losses(
+        Members(5, 2, {"beta": (1.0, 4.0), "learning_rate": (1e-3, 3e-3)}), at_once=8
+    )
+    in_threes = losses(
+        Members(5, 2, {"beta": (1.0, 4.0), "learning_rate": (1e-3, 3e-3)}), at_once=3
+    )
     assert together.shape == (8, 100)
     np.testing.assert_allclose(in_threes, together, rtol=1e-5)
     singles = [(1.0, 1e-3, 6), (1.0, 3e-3, 5), (4.0, 3e-3, 6)]
     for (beta, rate, seed), row in zip(singles, together[[1, 2, 7]], strict=True):
-        alone = losses(Members(seed, 1, {"beta": (beta,), "learning_rate": (rate,)}), at_once=1)[0]
+        alone = losses(
+            Members(seed, 1, {"beta": (beta,), "learning_rate": (rate,)}), at_once=1
+        )[0]
         np.testing.assert_allclose(row, alone, rtol=2e-4)
     assert np.ptp(together[:, -1]) > 1  # eight different runs
 
@@ -77,7 +97,9 @@ def run_sweep(directory: Path, name: str, *arguments: str) -> dict:
 @pytest.mark.slow
 @pytest.mark.program
 @pytest.mark.xdist_group("sweeps")
-def test_a_sweep_is_reported_by_setting_with_differences_paired_by_seed(tmp_path, capsys):
+def test_a_sweep_is_reported_by_setting_with_differences_paired_by_seed(
+    tmp_path, capsys
+):
     summary = run_sweep(tmp_path, "run", "--num-seeds", "2", "--sweep", "beta=0.5,1,4")
     assert summary["reference"] == {"beta": 1}
     assert [entry["setting"]["beta"] for entry in summary["sweep"]] == [0.5, 1, 4]
@@ -88,9 +110,20 @@ def test_a_sweep_is_reported_by_setting_with_differences_paired_by_seed(tmp_path
     table = capsys.readouterr().out
     assert "beta=4 minus beta=1" in table and "±" in table
     assert (tmp_path / "run" / "figures" / "sweep.png").exists()
-    again = run_sweep(tmp_path, "pieces", "--num-seeds", "2", "--sweep", "beta=0.5,1,4", "--members-at-once", "4")
+    again = run_sweep(
+        tmp_path,
+        "pieces",
+        "--num-seeds",
+        "2",
+        "--sweep",
+        "beta=0.5,1,4",
+        "--members-at-once",
+        "4",
+    )
     for one, other in zip(summary["sweep"], again["sweep"], strict=True):
-        np.testing.assert_allclose(one["test"]["nll"]["values"], other["test"]["nll"]["values"], rtol=1e-4)
+        np.testing.assert_allclose(
+            one["test"]["nll"]["values"], other["test"]["nll"]["values"], rtol=1e-4
+        )
 
 
 @pytest.mark.slow
@@ -99,9 +132,16 @@ def test_a_sweep_is_reported_by_setting_with_differences_paired_by_seed(tmp_path
 def test_a_member_that_diverges_is_named_and_disturbs_no_other(tmp_path, capsys):
     summary = run_sweep(tmp_path, "run", "--sweep", "learning-rate=1e-3,1e30")
     printed = capsys.readouterr()
-    assert "not finite for learning_rate=1e+30, seed 0" in printed.err and "diverged" in printed.out
+    assert (
+        "not finite for learning_rate=1e+30, seed 0" in printed.err
+        and "diverged" in printed.out
+    )
     sane, wild = (entry["test"]["negative_elbo"] for entry in summary["sweep"])
-    assert wild["mean"] is None and wild["num_diverged"] == 1 and wild["values"] == [None]
+    assert (
+        wild["mean"] is None and wild["num_diverged"] == 1 and wild["values"] == [None]
+    )
     assert summary["sweep"][1]["test"]["active_units"]["mean"] is None
     alone = run_sweep(tmp_path, "alone", "--learning-rate", "1e-3")
-    assert sane["mean"] == pytest.approx(alone["test"]["negative_elbo"]["mean"], rel=1e-4)
+    assert sane["mean"] == pytest.approx(
+        alone["test"]["negative_elbo"]["mean"], rel=1e-4
+    )

@@ -30,7 +30,10 @@ def test_classes_that_lie_apart_are_told_and_found():
 
 
 def test_codes_without_classes_are_at_chance():
-    codes, test_codes = GENERATOR.normal(size=(4000, 2)), GENERATOR.normal(size=(2000, 2))
+    codes, test_codes = (
+        GENERATOR.normal(size=(4000, 2)),
+        GENERATOR.normal(size=(2000, 2)),
+    )
     labels, test_labels = GENERATOR.integers(0, 4, 4000), GENERATOR.integers(0, 4, 2000)
     for probe in (probes.linear_accuracy, probes.neighbour_accuracy):
         assert abs(probe(codes, labels, test_codes, test_labels) - 0.25) < 0.05
@@ -48,15 +51,22 @@ def test_neighbours_are_a_vote_of_five():
 def test_agreement_does_not_see_what_clusters_are_called():
     clusters = np.array([3, 0, 2, 1])[TEST_LABELS]
     assert probes.agreement(clusters, TEST_LABELS) == (1, pytest.approx(1), 1)
-    # One class of two halved, the other whole: a quarter is lost, and half a bit of the information.
-    labels, split = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 2, 2, 1, 1, 1, 1])
+    # One class of two halved, the other whole: a quarter is lost, and half a bit of the
+    # information.
+    labels, split = (
+        np.array([0, 0, 0, 0, 1, 1, 1, 1]),
+        np.array([0, 0, 2, 2, 1, 1, 1, 1]),
+    )
     found = probes.agreement(split, labels)
     assert found.accuracy == 0.75
     np.testing.assert_allclose(found.nmi, 1 / ((1 + 1.5) / 2))
 
 
 def test_a_dimension_without_spread_does_no_harm():
-    constant = np.hstack([CODES, np.ones((len(CODES), 1))]), np.hstack([TEST_CODES, np.ones((len(TEST_CODES), 1))])
+    constant = (
+        np.hstack([CODES, np.ones((len(CODES), 1))]),
+        np.hstack([TEST_CODES, np.ones((len(TEST_CODES), 1))]),
+    )
     assert probes.gaussian_mixture(0, *constant, TEST_LABELS).accuracy == 1
     assert probes.linear_accuracy(constant[0], LABELS, constant[1], TEST_LABELS) == 1
 
@@ -76,7 +86,9 @@ def test_components_are_those_of_the_training_set():
     images = GENERATOR.normal(size=(300, 6)) * [5, 1, 3, 1, 1, 1] + 7
     codes, test_codes = probes.principal_components(images, images[:20] + 1, 2)
     np.testing.assert_allclose(codes.mean(axis=0), 0, atol=1e-9)
-    assert np.all(np.abs(np.corrcoef(codes.T, images[:, [0, 2]].T)[[0, 1], [2, 3]]) > 0.97)
+    assert np.all(
+        np.abs(np.corrcoef(codes.T, images[:, [0, 2]].T)[[0, 1], [2, 3]]) > 0.97
+    )
     assert test_codes.shape == (20, 2) and np.max(np.abs(test_codes - codes[:20])) > 0.5
 
 
@@ -84,10 +96,16 @@ def test_a_scatter_names_its_classes_at_their_middle():
     points = np.array([[0.0, 0.0], [2.0, 2.0], [10.0, 0.0]])
     figure = plots.scatter({"left": points, "right": -points}, np.array([4, 4, 7]))
     left, right = figure.axes
-    assert left.get_title() == "left" and {text.get_text() for text in left.texts} == {"4", "7"}
+    assert left.get_title() == "left" and {text.get_text() for text in left.texts} == {
+        "4",
+        "7",
+    }
     assert [text.get_position() for text in left.texts] == [(1.0, 1.0), (10.0, 0.0)]
     assert [text.get_position() for text in right.texts] == [(-1.0, -1.0), (-10.0, 0.0)]
-    with pytest.raises(ValueError, match=r"scatter: the points of left have shape \(2, 3\); give \[2, 2\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"scatter: the points of left have shape \(2, 3\); give \[2, 2\]",
+    ):
         plots.scatter({"left": np.zeros((2, 3))}, np.array([1, 2]))
 
 
@@ -98,7 +116,10 @@ def labelled(path):
         pictures = generator.integers(0, 90, (len(classes), 4, 6))
         for index, label in enumerate(classes):
             pictures[index, :, 2 * label : 2 * label + 2] += 160
-        arrays |= {f"{part}_images": pictures.astype(np.uint8), f"{part}_labels": classes}
+        arrays |= {
+            f"{part}_images": pictures.astype(np.uint8),
+            f"{part}_labels": classes,
+        }
     np.savez(path / "data.npz", **arrays)
 
 
@@ -108,16 +129,29 @@ def test_the_program_probes_every_code(tmp_path):
     out = tmp_path / "run"
     sizes = ["--latent-sizes", "2", "3", "--betas", "4"]
     data = ["--data", str(tmp_path / "data.npz"), "--out", str(out)]
-    assert status_of([*SMALL[:4], *SMALL[6:-2], *sizes, *data, "--num-seeds", "2"], representation) == 0
+    assert (
+        status_of(
+            [*SMALL[:4], *SMALL[6:-2], *sizes, *data, "--num-seeds", "2"],
+            representation,
+        )
+        == 0
+    )
     numbers = json.loads((out / "summary.json").read_text())["test"]
-    codes = {f"{size} {kind}" for size in (2, 3, 20) for kind in ("latents", "components")} | {"beta 4", "pixels"}
+    codes = {
+        f"{size} {kind}" for size in (2, 3, 20) for kind in ("latents", "components")
+    } | {"beta 4", "pixels"}
     assert set(numbers) == codes
     assert (
         numbers["pixels"]["linear, all labels"]["mean"] > 0.9
         and numbers["2 latents"]["linear, all labels"]["num_seeds"] == 2
     )
     assert numbers["pixels"]["mixture accuracy"]["mean"] is None
-    assert {path.stem for path in (out / "figures").glob("*.png")} >= {"labels", "latent_size", "beta", "maps"}
+    assert {path.stem for path in (out / "figures").glob("*.png")} >= {
+        "labels",
+        "latent_size",
+        "beta",
+        "maps",
+    }
 
 
 @pytest.mark.parametrize(
@@ -136,9 +170,17 @@ def test_options_that_mean_nothing_are_refused(arguments, message, tmp_path, cap
     assert message in capsys.readouterr().err
 
 
-def test_what_cannot_be_probed_is_refused_before_training(tmp_path, capsys, monkeypatch):
+def test_what_cannot_be_probed_is_refused_before_training(
+    tmp_path, capsys, monkeypatch
+):
     npz()(tmp_path)
-    arguments = [*SMALL[:4], "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
+    arguments = [
+        *SMALL[:4],
+        "--data",
+        str(tmp_path / "data.npz"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert status_of(arguments, representation) == 2
     assert "has no classes" in capsys.readouterr().err
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -1,4 +1,6 @@
-"""The sound experiment: features and the way back, files of one's own, their mistakes, and a run."""
+"""The sound experiment: features and the way back, files of one's own, their mistakes,
+and a run.
+"""
 
 import io
 import json
@@ -13,7 +15,18 @@ from scipy.io import wavfile
 from experiments import audio, sound
 
 NUM_SAMPLES = 5120
-TINY = ["--num-bands", "12", "--seconds", "0.128", "--hidden-size", "8", "--latent-size", "2", "--epochs", "1"]
+TINY = [
+    "--num-bands",
+    "12",
+    "--seconds",
+    "0.128",
+    "--hidden-size",
+    "8",
+    "--latent-size",
+    "2",
+    "--epochs",
+    "1",
+]
 TINY += ["--batch-size", "10", "--num-samples", "2"]
 
 
@@ -26,11 +39,16 @@ def test_the_filters_cover_the_band_once(num_bands):
     filters = audio.mel_filterbank(num_bands)
     frequencies = np.linspace(0, audio.RATE / 2, filters.shape[1])
     assert filters.shape == (num_bands, audio.WINDOW // 2 + 1)
-    assert np.all(filters >= 0) and np.all(filters.max(axis=1) > 0.3) and filters.max() <= 1
+    assert (
+        np.all(filters >= 0)
+        and np.all(filters.max(axis=1) > 0.3)
+        and filters.max() <= 1
+    )
     peaks = audio.centres(num_bands)
     between = (frequencies >= peaks[0]) & (frequencies <= peaks[-1])
     np.testing.assert_allclose(filters.sum(axis=0)[between], 1, rtol=1e-12)
-    # Every frequency but the two ends has a weight in some band, and each band is heaviest at its peak.
+    # Every frequency but the two ends has a weight in some band, and each band is
+    # heaviest at its peak.
     assert np.all(filters.sum(axis=0)[1:-1] > 0)
     spacing = frequencies[1]
     assert np.all(np.abs(frequencies[filters.argmax(axis=1)] - peaks) <= spacing)
@@ -39,11 +57,16 @@ def test_the_filters_cover_the_band_once(num_bands):
 def test_the_mel_scale_is_that_of_htk():
     # 1000 Hz are 1000 mel, by its definition, to within the rounding of its constants.
     assert audio.hertz_to_mel(1000) == pytest.approx(1000, abs=0.02)
-    np.testing.assert_allclose(audio.mel_to_hertz(audio.hertz_to_mel(np.array([0, 440, 4000]))), [0, 440, 4000])
+    np.testing.assert_allclose(
+        audio.mel_to_hertz(audio.hertz_to_mel(np.array([0, 440, 4000]))), [0, 440, 4000]
+    )
 
 
 def test_more_bands_than_the_spectrum_resolves_are_refused():
-    with pytest.raises(ValueError, match="200 mel bands are more than the spectrum's 257 frequencies fill; give fewer"):
+    with pytest.raises(
+        ValueError,
+        match="200 mel bands are more than the spectrum's 257 frequencies fill; give fewer",
+    ):
         audio.mel_filterbank(200)
 
 
@@ -51,8 +74,14 @@ def test_more_bands_than_the_spectrum_resolves_are_refused():
 def test_a_sine_is_loudest_in_its_band_and_has_half_its_amplitude(hertz):
     patch = audio.log_mel(0.5 * sine(hertz), 40)
     middle = patch[len(patch) // 2]
-    assert middle.argmax() == np.abs(audio.hertz_to_mel(audio.centres(40)) - audio.hertz_to_mel(hertz)).argmin()
-    # The window spreads a sine over three frequencies, of which the outer two have half its magnitude.
+    assert (
+        middle.argmax()
+        == np.abs(
+            audio.hertz_to_mel(audio.centres(40)) - audio.hertz_to_mel(hertz)
+        ).argmin()
+    )
+    # The window spreads a sine over three frequencies, of which the outer two have half
+    # its magnitude.
     assert 0.25 <= np.exp(middle).sum() <= 0.55
 
 
@@ -65,7 +94,9 @@ def test_a_click_is_loudest_in_the_frame_of_its_time():
 
 
 def test_silence_is_at_the_floor():
-    np.testing.assert_allclose(audio.log_mel(np.zeros(NUM_SAMPLES), 40), np.log(audio.FLOOR), rtol=1e-6)
+    np.testing.assert_allclose(
+        audio.log_mel(np.zeros(NUM_SAMPLES), 40), np.log(audio.FLOOR), rtol=1e-6
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +107,9 @@ def clips() -> sound.Clips:
 def error(made: np.ndarray, sounds: np.ndarray) -> np.ndarray:
     """Of mel magnitudes, relative, of each sound."""
     ours, theirs = (np.exp(audio.log_mel(sound, 40)) for sound in (made, sounds))
-    return np.sqrt(np.square(ours - theirs).sum(axis=(1, 2)) / np.square(theirs).sum(axis=(1, 2)))
+    return np.sqrt(
+        np.square(ours - theirs).sum(axis=(1, 2)) / np.square(theirs).sum(axis=(1, 2))
+    )
 
 
 def test_magnitudes_found_have_the_mel_bands_asked_for(clips):
@@ -84,19 +117,30 @@ def test_magnitudes_found_have_the_mel_bands_asked_for(clips):
     magnitudes = audio.magnitudes_from_log_mel(patches)
     assert np.all(magnitudes >= 0)
     mel, again = np.exp(patches).swapaxes(1, 2), audio.mel_filterbank(40) @ magnitudes
-    assert np.max(np.linalg.norm(again - mel, axis=(1, 2)) / np.linalg.norm(mel, axis=(1, 2))) < 0.03
+    assert (
+        np.max(
+            np.linalg.norm(again - mel, axis=(1, 2)) / np.linalg.norm(mel, axis=(1, 2))
+        )
+        < 0.03
+    )
 
 
 def test_a_clip_made_of_its_own_patch_has_nearly_its_spectrum(clips):
-    """Within a fifth, where random phases, bands in another order or frames in another are off by a half and more."""
+    """Within a fifth, where random phases, bands in another order or frames in another
+    are off by a half and more.
+    """
     patches = audio.log_mel(clips.sounds, 40)
     made = audio.resynthesise(patches, NUM_SAMPLES)
     assert made.shape == clips.sounds.shape and np.max(error(made, clips.sounds)) < 0.2
     assert np.mean(error(made, clips.sounds)) < 0.1
-    random_phases = audio.griffin_lim(audio.magnitudes_from_log_mel(patches), NUM_SAMPLES, iterations=0)
+    random_phases = audio.griffin_lim(
+        audio.magnitudes_from_log_mel(patches), NUM_SAMPLES, iterations=0
+    )
     assert np.mean(error(random_phases, clips.sounds)) > 0.4
     for broken in (patches[..., ::-1], patches[:, ::-1]):
-        assert np.mean(error(audio.resynthesise(broken, NUM_SAMPLES), clips.sounds)) > 0.4
+        assert (
+            np.mean(error(audio.resynthesise(broken, NUM_SAMPLES), clips.sounds)) > 0.4
+        )
 
 
 def test_the_corpus_is_the_same_at_each_call_and_a_longer_one_begins_with_it(clips):
@@ -107,13 +151,17 @@ def test_the_corpus_is_the_same_at_each_call_and_a_longer_one_begins_with_it(cli
     np.testing.assert_array_equal(longer.sounds[:24], clips.sounds)
     np.testing.assert_array_equal(more_pitches[:24], pitches)
     np.testing.assert_allclose(np.max(np.abs(clips.sounds), axis=1), 1)
-    assert len(np.unique(clips.sounds, axis=0)) == 24 and np.all((pitches > 110) & (pitches < 880))
+    assert len(np.unique(clips.sounds, axis=0)) == 24 and np.all(
+        (pitches > 110) & (pitches < 880)
+    )
 
 
 def test_tones_and_plucked_strings_have_the_pitch_that_is_said(clips):
     """The highest peak of the spectrum is a whole multiple of it, for a tone the first."""
     _, pitches = sound.synthesise(24, NUM_SAMPLES)
-    spectra = np.abs(np.fft.rfft(clips.sounds * np.hanning(NUM_SAMPLES), 8 * NUM_SAMPLES))
+    spectra = np.abs(
+        np.fft.rfft(clips.sounds * np.hanning(NUM_SAMPLES), 8 * NUM_SAMPLES)
+    )
     harmonics = spectra.argmax(axis=1) * audio.RATE / (8 * NUM_SAMPLES) / pitches
     np.testing.assert_allclose(harmonics[clips.kinds == 0], 1, atol=0.03)
     plucked = harmonics[clips.kinds == 1]
@@ -158,13 +206,23 @@ def test_channels_are_mixed_and_silent_clips_left_out(tmp_path):
 @pytest.mark.parametrize(("num_files", "tests"), [(1, [9]), (3, [2]), (21, [9, 19])])
 def test_a_tenth_of_the_files_is_for_the_test(tmp_path, num_files, tests):
     for index in range(num_files):
-        write(tmp_path / f"{index:02d}.wav", sine(200 + 50 * index, 20 * 0.128 + 0.05).astype(np.float32))
+        write(
+            tmp_path / f"{index:02d}.wav",
+            sine(200 + 50 * index, 20 * 0.128 + 0.05).astype(np.float32),
+        )
     train, test = sound.load(sound.Config(data=str(tmp_path), seconds=0.128))
     if num_files == 1:
         assert (len(train.names), test.names) == (18, ["00 (19)", "00 (20)"])
     else:
-        assert np.unique(test.kinds).tolist() == tests and not np.intersect1d(train.kinds, test.kinds).size
-        assert len(train.names) + len(test.names) == 20 * num_files == len(train.sounds) + len(test.sounds)
+        assert (
+            np.unique(test.kinds).tolist() == tests
+            and not np.intersect1d(train.kinds, test.kinds).size
+        )
+        assert (
+            len(train.names) + len(test.names)
+            == 20 * num_files
+            == len(train.sounds) + len(test.sounds)
+        )
 
 
 def wavs(**sounds: np.ndarray | bytes) -> Callable[[Path], None]:
@@ -189,19 +247,55 @@ def truncated(path: Path) -> None:
 GOOD = sine(440, 3).astype(np.float32)
 FOLDER = ["--data", "sounds"]
 MISTAKES = {
-    "no folder": (lambda path: None, FOLDER, ["--data", "sounds", "synthesised", "folder"]),
-    "no .wav": (lambda path: (path / "sounds").mkdir(), FOLDER, ["sounds", "no .wav", "give"]),
-    "not a WAV": (wavs(a=GOOD, b=b"text"), FOLDER, ["b.wav", "cannot be read", "convert"]),
+    "no folder": (
+        lambda path: None,
+        FOLDER,
+        ["--data", "sounds", "synthesised", "folder"],
+    ),
+    "no .wav": (
+        lambda path: (path / "sounds").mkdir(),
+        FOLDER,
+        ["sounds", "no .wav", "give"],
+    ),
+    "not a WAV": (
+        wavs(a=GOOD, b=b"text"),
+        FOLDER,
+        ["b.wav", "cannot be read", "convert"],
+    ),
     "empty file": (wavs(a=GOOD, b=b""), FOLDER, ["b.wav", "cannot be read", "remove"]),
     "truncated": (truncated, FOLDER, ["cut.wav", "cannot be read", "remove"]),
-    "too short": (wavs(a=GOOD, b=GOOD[:800]), FOLDER, ["b.wav", "0.100 s", "0.128 s", "--seconds"]),
-    "silent": (wavs(a=GOOD, b=np.zeros(9000, np.int16)), FOLDER, ["b.wav", "silent", "remove"]),
-    "not finite": (wavs(a=np.where(np.arange(24_000) == 7, np.nan, GOOD)), FOLDER, ["a.wav", "not finite"]),
-    "too little": (wavs(a=GOOD[:8000]), FOLDER, ["7 training and 0 test clips", "more"]),
-    "too few clips": ([], ["--num-clips", "12"], ["11 training and 1 test clips", "--num-clips"]),
+    "too short": (
+        wavs(a=GOOD, b=GOOD[:800]),
+        FOLDER,
+        ["b.wav", "0.100 s", "0.128 s", "--seconds"],
+    ),
+    "silent": (
+        wavs(a=GOOD, b=np.zeros(9000, np.int16)),
+        FOLDER,
+        ["b.wav", "silent", "remove"],
+    ),
+    "not finite": (
+        wavs(a=np.where(np.arange(24_000) == 7, np.nan, GOOD)),
+        FOLDER,
+        ["a.wav", "not finite"],
+    ),
+    "too little": (
+        wavs(a=GOOD[:8000]),
+        FOLDER,
+        ["7 training and 0 test clips", "more"],
+    ),
+    "too few clips": (
+        [],
+        ["--num-clips", "12"],
+        ["11 training and 1 test clips", "--num-clips"],
+    ),
     "clips too short": ([], ["--seconds", "0.01"], ["--seconds", "0.01", "0.064"]),
     "too many bands": ([], ["--num-bands", "300"], ["--num-bands", "300", "fewer"]),
-    "too large a batch": ([], ["--num-clips", "30", "--batch-size", "64"], ["--batch-size", "64", "27"]),
+    "too large a batch": (
+        [],
+        ["--num-clips", "30", "--batch-size", "64"],
+        ["--batch-size", "64", "27"],
+    ),
 }
 
 
@@ -213,7 +307,9 @@ def test_a_mistake_is_answered_in_one_line(mistake, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert status_of([*TINY, *arguments, "--out", "run"], sound) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("error: ") and all(word in message for word in words), message
+    assert message.startswith("error: ") and all(word in message for word in words), (
+        message
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -223,26 +319,48 @@ def test_a_run_leaves_sounds_that_play(data, tmp_path):
     arguments = ["--num-clips", "60"]
     if data == "files":
         for index in range(4):
-            write(tmp_path / "sounds" / f"{index}.wav", sine(200 + 50 * index, 2).astype(np.float32))
+            write(
+                tmp_path / "sounds" / f"{index}.wav",
+                sine(200 + 50 * index, 2).astype(np.float32),
+            )
         arguments = ["--data", str(tmp_path / "sounds")]
     assert status_of([*TINY, *arguments, "--out", str(tmp_path / "run")], sound) == 0
     sounds = tmp_path / "run" / "sounds"
-    names = {"real", "real_resynthesised", "reconstructions", "samples", "interpolations"}
+    names = {
+        "real",
+        "real_resynthesised",
+        "reconstructions",
+        "samples",
+        "interpolations",
+    }
     assert {file.name for file in sounds.iterdir()} == {f"{name}.wav" for name in names}
     for file in sounds.iterdir():
         rate, samples = wavfile.read(file)
         assert rate == audio.RATE and samples.dtype == np.int16 and samples.ndim == 1
-        # Twelve clips are drawn and interpolated, six are real; each is 1,024 samples and a pause.
+        # Twelve clips are drawn and interpolated, six are real; each is 1,024 samples
+        # and a pause.
         many = file.stem in ("samples", "interpolations")
         assert len(samples) == (12 if many else 6) * (1024 + 1600)
         peaks = np.max(np.abs(samples.reshape(-1, 1024 + 1600).astype(int)), axis=1)
-        assert np.all((peaks > 29_000) & (peaks < 30_000)), f"{file.name} has a clip that is silent or clipped"
+        assert np.all((peaks > 29_000) & (peaks < 30_000)), (
+            f"{file.name} has a clip that is silent or clipped"
+        )
     figures = {file.stem for file in (tmp_path / "run" / "figures").iterdir()}
-    assert figures == {"learning_curves", "reconstructions", "samples", "interpolations"}
+    assert figures == {
+        "learning_curves",
+        "reconstructions",
+        "samples",
+        "interpolations",
+    }
     report = (tmp_path / "run" / "report.html").read_text()
-    assert report.count("<audio") == len(names) and "From the prior, in the order of the figure." in report
+    assert (
+        report.count("<audio") == len(names)
+        and "From the prior, in the order of the figure." in report
+    )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["binarization"] == "none" and np.isfinite(summary["test"]["nll"]["mean"])
+    assert summary["binarization"] == "none" and np.isfinite(
+        summary["test"]["nll"]["mean"]
+    )
 
 
 def test_loud_and_quiet_clips_are_written_with_the_same_peak():
@@ -250,5 +368,7 @@ def test_loud_and_quiet_clips_are_written_with_the_same_peak():
     rate, samples = wavfile.read(io.BytesIO(audio.wav(clips)))
     written = samples.reshape(3, -1)
     assert rate == audio.RATE and np.all(written[:, -1600:] == 0)
-    np.testing.assert_allclose(written[:2, :4000] / 32767, 0.9 * np.stack([sine(440)] * 2), atol=2e-3)
+    np.testing.assert_allclose(
+        written[:2, :4000] / 32767, 0.9 * np.stack([sine(440)] * 2), atol=2e-3
+    )
     assert np.all(written[2] == 0)

@@ -24,7 +24,10 @@ def test_the_images_are_the_same_each_time_and_look_like_digits(tmp_path, monkey
 
 def test_other_images_than_asked_for_are_refused(tmp_path):
     throughput.write_images(tmp_path / "train.npy", 30)
-    with pytest.raises(ValueError, match=r"train.npy is uint8 \[30, 28, 28\]; give --examples 30 or remove it"):
+    with pytest.raises(
+        ValueError,
+        match=r"train.npy is uint8 \[30, 28, 28\]; give --examples 30 or remove it",
+    ):
         throughput.memory_mapped(throughput.Config(tmp_path, examples=31))
     with pytest.raises(ValueError, match="--steps is 0; give a positive integer"):
         throughput.main(throughput.Config(tmp_path, examples=30, steps=0))
@@ -32,7 +35,14 @@ def test_other_images_than_asked_for_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_a_small_measurement(tmp_path, capsys):
-    config = throughput.Config(tmp_path, examples=5000, rounds=1, steps=3, batch_size=1000, prepared_examples=1000)
+    config = throughput.Config(
+        tmp_path,
+        examples=5000,
+        rounds=1,
+        steps=3,
+        batch_size=1000,
+        prepared_examples=1000,
+    )
     with users_settings():
         result = throughput.main(config)
     speeds = result["images_per_second"]

@@ -1,4 +1,6 @@
-"""Codes against what is known of them in closed form, and neighbours against every distance."""
+"""Codes against what is known of them in closed form, and neighbours against every
+distance.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +30,9 @@ def test_moments_of_a_normal_are_its_own_and_of_another_those_of_draws(model):
     exact = vaejax.posterior_moments(vae, params, jax.random.key(2), xs)
     posteriors = jax.vmap(lambda x: vae.encode(params, x))(xs)
     np.testing.assert_allclose(exact.mean, posteriors.mean, rtol=1e-6)
-    np.testing.assert_allclose(exact.stddev, jnp.exp(posteriors.log_variance / 2), rtol=1e-6)
+    np.testing.assert_allclose(
+        exact.stddev, jnp.exp(posteriors.log_variance / 2), rtol=1e-6
+    )
 
     class Drawn:
         """All that a posterior must have."""
@@ -37,7 +41,9 @@ def test_moments_of_a_normal_are_its_own_and_of_another_those_of_draws(model):
             self.sample_and_log_prob = normal.sample_and_log_prob
 
     drawn = vae._replace(encode=lambda params, x: Drawn(vae.encode(params, x)))
-    estimate = vaejax.posterior_moments(drawn, params, jax.random.key(2), xs[:20], num_samples=1000)
+    estimate = vaejax.posterior_moments(
+        drawn, params, jax.random.key(2), xs[:20], num_samples=1000
+    )
     error = exact.stddev[:20] / np.sqrt(1000)
     assert np.all(np.abs(estimate.mean - exact.mean[:20]) < 5 * error)
     assert np.all(np.abs(estimate.stddev - exact.stddev[:20]) < 5 * error)
@@ -50,46 +56,67 @@ def test_moments_of_a_normal_are_its_own_and_of_another_those_of_draws(model):
 
 def test_statistics_are_the_closed_forms(model):
     vae, params, xs = model
-    statistics = vaejax.code_statistics(vae, params, jax.random.key(3), xs, quantiles=jnp.array([0.1, 0.5, 0.9]))
+    statistics = vaejax.code_statistics(
+        vae, params, jax.random.key(3), xs, quantiles=jnp.array([0.1, 0.5, 0.9])
+    )
 
     def kl(x):
         posterior, prior = vae.encode(params, x), vae.prior(params)
-        return jax.vmap(lambda *of: kl_divergence(Normal(of[0], of[1]), Normal(of[2], of[3])))(
-            posterior.mean, posterior.log_variance, prior.mean, prior.log_variance
-        )
+        return jax.vmap(
+            lambda *of: kl_divergence(Normal(of[0], of[1]), Normal(of[2], of[3]))
+        )(posterior.mean, posterior.log_variance, prior.mean, prior.log_variance)
 
-    np.testing.assert_allclose(statistics.kl, jnp.mean(jax.vmap(kl)(xs), axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        statistics.kl, jnp.mean(jax.vmap(kl)(xs), axis=0), rtol=1e-5, atol=1e-6
+    )
     means = jax.vmap(lambda x: vae.encode(params, x).mean)(xs)
-    np.testing.assert_allclose(statistics.activity, jnp.var(means, axis=0), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        statistics.activity, jnp.var(means, axis=0), rtol=1e-5, atol=1e-7
+    )
     assert statistics.order[-1] == 2 and statistics.kl[2] < 1e-6
-    # Of the aggregate posterior: the spread of the means and of each posterior together.
+    # Of the aggregate posterior: the spread of the means and of each posterior
+    # together.
     variance = statistics.activity + jnp.exp(params["posterior_log_variance"])
-    np.testing.assert_allclose(statistics.stddev**2, variance, rtol=5 * np.sqrt(2 / NUM))
+    np.testing.assert_allclose(
+        statistics.stddev**2, variance, rtol=5 * np.sqrt(2 / NUM)
+    )
     error = 5 * jnp.sqrt(variance / NUM)
     assert np.all(np.abs(statistics.mean - jnp.mean(means, axis=0)) < error)
     # The unused dimension is standard Normal.
-    np.testing.assert_allclose(statistics.quantiles[2], [-1.2816, 0, 1.2816], atol=5 * 1.7 / np.sqrt(NUM))
+    np.testing.assert_allclose(
+        statistics.quantiles[2], [-1.2816, 0, 1.2816], atol=5 * 1.7 / np.sqrt(NUM)
+    )
 
 
 def test_dimensions_of_one_kl_are_ordered_by_activity(model):
     vae, params, xs = model
-    exact = vae._replace(encode=lambda params, x: Normal(vae.encode(params, x).mean, jnp.full(3, -jnp.inf)))
+    exact = vae._replace(
+        encode=lambda params, x: Normal(
+            vae.encode(params, x).mean, jnp.full(3, -jnp.inf)
+        )
+    )
     statistics = vaejax.code_statistics(exact, params, jax.random.key(0), xs)
     assert np.all(np.isposinf(statistics.kl))
     assert statistics.order.tolist() == np.argsort(-statistics.activity).tolist()
 
 
-def test_an_attribute_is_the_difference_of_two_means_and_shifting_by_it_goes_from_one_to_the_other(model):
+def test_an_attribute_is_the_difference_of_two_means_and_shifting_by_it_goes_from_one_to_the_other(
+    model,
+):
     vae, params, xs = model
     codes = vaejax.embed(vae, params, xs)
     bright = jnp.mean(xs, axis=(1, 2)) > 2
     direction = vaejax.attribute_direction(codes, bright)
-    expected = np.asarray(codes)[np.asarray(bright)].mean(0) - np.asarray(codes)[~np.asarray(bright)].mean(0)
+    expected = np.asarray(codes)[np.asarray(bright)].mean(0) - np.asarray(codes)[
+        ~np.asarray(bright)
+    ].mean(0)
     np.testing.assert_allclose(direction, expected, rtol=1e-4)
     shifted = vaejax.shift(vae, params, xs[0], direction, jnp.array([0.0, 1.0, 2.0]))
     # A linear decoder adds the same each time.
     step = (params["loadings"] @ direction).reshape(3, 4)
-    np.testing.assert_allclose(jnp.diff(shifted, axis=0), jnp.stack([step, step]), atol=1e-5)
+    np.testing.assert_allclose(
+        jnp.diff(shifted, axis=0), jnp.stack([step, step]), atol=1e-5
+    )
 
 
 def test_temperature_scales_the_prior_about_its_mean(model):
@@ -98,7 +125,9 @@ def test_temperature_scales_the_prior_about_its_mean(model):
 
     def latents(temperature):
         as_it_is = moved._replace(decode=lambda params, z: Normal(z, jnp.zeros(3)))
-        return vaejax.sample(as_it_is, params, jax.random.key(4), 4000, temperature=temperature)
+        return vaejax.sample(
+            as_it_is, params, jax.random.key(4), 4000, temperature=temperature
+        )
 
     for temperature in (0.5, 2.0):
         draws = latents(temperature)
@@ -125,16 +154,25 @@ def test_where_there_is_no_great_circle_the_path_is_straight(end):
     with jax.debug_nans(True):
         for t in (0.0, 0.3, 1.0):
             np.testing.assert_allclose(
-                latent.spherical(start, end, jnp.array(t)), latent.linear(start, end, t), atol=1e-5
+                latent.spherical(start, end, jnp.array(t)),
+                latent.linear(start, end, t),
+                atol=1e-5,
             )
 
 
 def test_neighbours_are_those_of_every_distance():
-    queries, references = (jax.random.normal(jax.random.key(n), (n, 2, 3)) + 10 for n in (7, 40))
+    queries, references = (
+        jax.random.normal(jax.random.key(n), (n, 2, 3)) + 10 for n in (7, 40)
+    )
     found = vaejax.nearest(queries, references, 5, batch_size=3)
-    distances = np.linalg.norm((np.asarray(queries)[:, None] - np.asarray(references)[None]).reshape(7, 40, 6), axis=-1)
+    distances = np.linalg.norm(
+        (np.asarray(queries)[:, None] - np.asarray(references)[None]).reshape(7, 40, 6),
+        axis=-1,
+    )
     np.testing.assert_array_equal(found.indices, np.argsort(distances, axis=1)[:, :5])
-    np.testing.assert_allclose(found.distances, np.sort(distances, axis=1)[:, :5], rtol=1e-5)
+    np.testing.assert_allclose(
+        found.distances, np.sort(distances, axis=1)[:, :5], rtol=1e-5
+    )
     # Something that is among the references is its own neighbour.
     again = vaejax.nearest(references, references)
     np.testing.assert_array_equal(again.indices[:, 0], np.arange(40))
@@ -148,16 +186,37 @@ def test_mistakes_name_the_fix(model):
     mistakes = [
         (lambda: vaejax.nearest(codes, codes[:, :2]), "give the same"),
         (lambda: vaejax.nearest(codes, codes, 5), "at least as many"),
-        (lambda: vaejax.attribute_direction(codes, jnp.ones(3, bool)), "one boolean each"),
+        (
+            lambda: vaejax.attribute_direction(codes, jnp.ones(3, bool)),
+            "one boolean each",
+        ),
         (lambda: vaejax.code_statistics(vae, params, key, xs[:1]), "at least two"),
-        (lambda: vaejax.posterior_moments(vae, params, key, xs, num_samples=1), "at least 2"),
+        (
+            lambda: vaejax.posterior_moments(vae, params, key, xs, num_samples=1),
+            "at least 2",
+        ),
         (lambda: vaejax.sample(vae, params, key, 2, temperature=-1.0), "from 0 on"),
-        (lambda: vaejax.sample(vae, params, key, 2, temperature=float("nan")), "from 0 on"),
-        (lambda: vaejax.traverse(vae, params, xs[0], steps=jnp.zeros((2, 5))), r"\[dimensions, num\] with 3"),
-        (lambda: vaejax.shift(vae, params, xs[0], jnp.zeros(2), jnp.zeros(1)), "give one of z's"),
+        (
+            lambda: vaejax.sample(vae, params, key, 2, temperature=float("nan")),
+            "from 0 on",
+        ),
+        (
+            lambda: vaejax.traverse(vae, params, xs[0], steps=jnp.zeros((2, 5))),
+            r"\[dimensions, num\] with 3",
+        ),
+        (
+            lambda: vaejax.shift(vae, params, xs[0], jnp.zeros(2), jnp.zeros(1)),
+            "give one of z's",
+        ),
         (lambda: vaejax.manifold(vae, params, 3), "latent_size=2"),
-        (lambda: vaejax.manifold(vae, params, 3, dimensions=(1, 1)), "two different ones below 3"),
-        (lambda: vaejax.manifold(vae, params, 3, dimensions=(0, 3)), "two different ones below 3"),
+        (
+            lambda: vaejax.manifold(vae, params, 3, dimensions=(1, 1)),
+            "two different ones below 3",
+        ),
+        (
+            lambda: vaejax.manifold(vae, params, 3, dimensions=(0, 3)),
+            "two different ones below 3",
+        ),
     ]
     for mistake, fix in mistakes:
         with pytest.raises(ValueError, match=fix):

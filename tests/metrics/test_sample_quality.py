@@ -11,7 +11,11 @@ from experiments import classifier
 from experiments import sample_quality as program
 from vaejax import datasets, sample_quality
 
-FUNCTIONS = [sample_quality.frechet_distance, sample_quality.precision_recall, sample_quality.density_coverage]
+FUNCTIONS = [
+    sample_quality.frechet_distance,
+    sample_quality.precision_recall,
+    sample_quality.density_coverage,
+]
 
 
 def gaussian(num, dimensions=3, mean=0.0, stddev=1.0, seed=0):
@@ -20,7 +24,10 @@ def gaussian(num, dimensions=3, mean=0.0, stddev=1.0, seed=0):
 
 def test_frechet_distance_of_gaussians_is_the_closed_form():
     generator = np.random.default_rng(0)
-    real, generated = generator.normal(size=(200, 3)), generator.normal(size=(300, 3)) @ np.diag([1, 2, 3]) + 5
+    real, generated = (
+        generator.normal(size=(200, 3)),
+        generator.normal(size=(300, 3)) @ np.diag([1, 2, 3]) + 5,
+    )
 
     def whiten(points, covariance):
         centred = points - points.mean(axis=0)
@@ -32,10 +39,18 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     rotation, _ = np.linalg.qr(generator.normal(size=(3, 3)))
     one, other = np.array([1.0, 4.0, 0.25]), np.array([9.0, 1.0, 0.25])
     real = whiten(real, rotation @ np.diag(one) @ rotation.T)
-    generated = whiten(generated, rotation @ np.diag(other) @ rotation.T) + np.array([1.0, 2.0, 2.0])
+    generated = whiten(generated, rotation @ np.diag(other) @ rotation.T) + np.array(
+        [1.0, 2.0, 2.0]
+    )
     expected = 9 + np.sum((np.sqrt(one) - np.sqrt(other)) ** 2)
-    np.testing.assert_allclose(sample_quality.frechet_distance(real, generated), expected, rtol=1e-9)
-    np.testing.assert_allclose(sample_quality.frechet_distance(generated + 1e3, real + 1e3), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        sample_quality.frechet_distance(real, generated), expected, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        sample_quality.frechet_distance(generated + 1e3, real + 1e3),
+        expected,
+        rtol=1e-6,
+    )
     assert sample_quality.frechet_distance(real, real) < 1e-9
 
 
@@ -47,33 +62,57 @@ def test_frechet_distance_of_covariances_that_do_not_commute():
     root = np.sqrt(np.trace(one @ other) + 2 * np.sqrt(np.linalg.det(one @ other)))
     means = np.sum((real.mean(axis=0) - generated.mean(axis=0)) ** 2)
     expected = means + np.trace(one) + np.trace(other) - 2 * root
-    np.testing.assert_allclose(sample_quality.frechet_distance(real, generated), expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        sample_quality.frechet_distance(real, generated), expected, rtol=1e-9
+    )
 
 
 def test_a_feature_that_never_varies_changes_nothing():
     real, generated = gaussian(100), gaussian(100, mean=0.5, seed=1)
     constant = np.ones((100, 1))
-    with_it = sample_quality.frechet_distance(np.hstack([real, constant]), np.hstack([generated, constant]))
-    np.testing.assert_allclose(with_it, sample_quality.frechet_distance(real, generated), rtol=1e-6)
+    with_it = sample_quality.frechet_distance(
+        np.hstack([real, constant]), np.hstack([generated, constant])
+    )
+    np.testing.assert_allclose(
+        with_it, sample_quality.frechet_distance(real, generated), rtol=1e-6
+    )
 
 
 def test_balls_of_a_line_are_counted_by_hand():
-    real, generated = np.array([[0.0], [1.0], [3.0], [7.0]]), np.array([[0.5], [3.5], [20.0], [21.0]])
-    # Balls about the real points reach 1, 1, 2 and 4 far with one neighbour: 0.5 lies in the first two, 3.5 in the last
-    # two, the others in none. Balls about the generated ones reach 3, 3, 1 and 1 far: all real points lie in one but 7.
-    assert sample_quality.precision_recall(real, generated, num_neighbours=1) == (0.5, 0.75)
-    assert sample_quality.density_coverage(real, generated, num_neighbours=1) == (1.0, 1.0)
-    # With two neighbours they reach 3, 2, 3 and 6 far: 0.5 lies in three and 3.5 in two of them besides the first.
-    density, coverage = sample_quality.density_coverage(real, generated, num_neighbours=2)
+    real, generated = (
+        np.array([[0.0], [1.0], [3.0], [7.0]]),
+        np.array([[0.5], [3.5], [20.0], [21.0]]),
+    )
+    # Balls about the real points reach 1, 1, 2 and 4 far with one neighbour: 0.5 lies
+    # in the first two, 3.5 in the last two, the others in none. Balls about the
+    # generated ones reach 3, 3, 1 and 1 far: all real points lie in one but 7.
+    assert sample_quality.precision_recall(real, generated, num_neighbours=1) == (
+        0.5,
+        0.75,
+    )
+    assert sample_quality.density_coverage(real, generated, num_neighbours=1) == (
+        1.0,
+        1.0,
+    )
+    # With two neighbours they reach 3, 2, 3 and 6 far: 0.5 lies in three and 3.5 in two
+    # of them besides the first.
+    density, coverage = sample_quality.density_coverage(
+        real, generated, num_neighbours=2
+    )
     assert (density, coverage) == ((3 + 2) / (2 * 4), 1.0)
 
 
 def test_of_one_distribution_density_is_one_and_coverage_as_expected():
     found = [
-        sample_quality.density_coverage(gaussian(400, seed=2 * i), gaussian(300, seed=2 * i + 1), num_neighbours=4)
+        sample_quality.density_coverage(
+            gaussian(400, seed=2 * i), gaussian(300, seed=2 * i + 1), num_neighbours=4
+        )
         for i in range(30)
     ]
-    mean, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / np.sqrt(len(found))
+    mean, error = (
+        np.mean(found, axis=0),
+        np.std(found, axis=0, ddof=1) / np.sqrt(len(found)),
+    )
     expected = [1.0, sample_quality.expected_coverage(400, 300, num_neighbours=4)]
     assert np.all(np.abs(mean - expected) < 4 * error), (mean, expected, error)
 
@@ -82,23 +121,33 @@ def test_what_each_number_misses_shows():
     real = gaussian(1000, 2)
     far = sample_quality.precision_recall(real, gaussian(1000, 2, mean=50, seed=1))
     assert far == (0, 0)
-    assert sample_quality.density_coverage(real, gaussian(1000, 2, mean=50, seed=1)) == (0, 0)
+    assert sample_quality.density_coverage(
+        real, gaussian(1000, 2, mean=50, seed=1)
+    ) == (0, 0)
     # One mode of two: precise, and half is missed.
-    two = np.concatenate([gaussian(500, 2, mean=-20), gaussian(500, 2, mean=20, seed=1)])
+    two = np.concatenate(
+        [gaussian(500, 2, mean=-20), gaussian(500, 2, mean=20, seed=1)]
+    )
     one = gaussian(1000, 2, mean=20, seed=2)
     precision, recall = sample_quality.precision_recall(two, one)
     assert precision > 0.95 and 0.4 < recall < 0.5
     assert 0.4 < sample_quality.density_coverage(two, one).coverage < 0.51
-    # Amid data of many dimensions balls overlap: what crowds there is denser than the data, and covers little.
-    density, coverage = sample_quality.density_coverage(gaussian(1000, 16), gaussian(1000, 16, stddev=0.2, seed=3))
+    # Amid data of many dimensions balls overlap: what crowds there is denser than the
+    # data, and covers little.
+    density, coverage = sample_quality.density_coverage(
+        gaussian(1000, 16), gaussian(1000, 16, stddev=0.2, seed=3)
+    )
     assert density > 5 and coverage < 0.9
 
 
 def test_an_outlier_makes_noise_precise_and_hardly_dense():
-    # The published failure of precision: one real outlier's ball holds all of the noise.
+    # The published failure of precision: one real outlier's ball holds all of the
+    # noise.
     real = np.concatenate([gaussian(500, 8), np.full((1, 8), 6.0)])
     noise = gaussian(500, 8, mean=3.0, seed=1)
-    assert sample_quality.precision_recall(real, noise, num_neighbours=5).precision > 0.9
+    assert (
+        sample_quality.precision_recall(real, noise, num_neighbours=5).precision > 0.9
+    )
     assert sample_quality.density_coverage(real, noise, num_neighbours=5).density < 0.25
 
 
@@ -113,11 +162,19 @@ def test_more_points_than_are_taken_at_once_make_no_difference(monkeypatch):
 @pytest.mark.parametrize(
     ("real", "generated", "message"),
     [
-        (np.zeros((10, 2)), np.zeros((10, 3)), "real points have 2 features and generated ones 3"),
+        (
+            np.zeros((10, 2)),
+            np.zeros((10, 3)),
+            "real points have 2 features and generated ones 3",
+        ),
         (np.zeros(10), np.zeros((10, 3)), r"the real points have shape \(10,\)"),
         (np.zeros((1, 3)), np.zeros((10, 3)), "there are 1 real points"),
         (np.zeros((10, 3)), np.zeros((0, 3)), "there are 0 generated points"),
-        (np.zeros((10, 1)), np.array([[0.0]] * 9 + [[np.nan]]), "generated point 9 has a feature that is not finite"),
+        (
+            np.zeros((10, 1)),
+            np.array([[0.0]] * 9 + [[np.nan]]),
+            "generated point 9 has a feature that is not finite",
+        ),
     ],
 )
 def test_sets_that_cannot_be_compared_are_refused(function, real, generated, message):
@@ -127,7 +184,9 @@ def test_sets_that_cannot_be_compared_are_refused(function, real, generated, mes
 
 def test_no_neighbours_are_refused():
     with pytest.raises(ValueError, match="num_neighbours"):
-        sample_quality.precision_recall(np.zeros((10, 2)), np.zeros((10, 2)), num_neighbours=0)
+        sample_quality.precision_recall(
+            np.zeros((10, 2)), np.zeros((10, 2)), num_neighbours=0
+        )
 
 
 def blocks(num, seed):
@@ -150,12 +209,18 @@ def test_the_classifier_tells_what_is_easily_told(judging):
     assert judging.accuracy(held_out) == 1.0
     images = classifier.intensities(held_out.images)
     assert judging.features(images).shape == (64, classifier.WIDTH)
-    np.testing.assert_allclose(np.exp(judging.log_probabilities(images)).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.exp(judging.log_probabilities(images)).sum(axis=1), 1, rtol=1e-5
+    )
 
 
 def test_more_images_of_the_data_score_as_the_data(judging):
-    real = np.asarray(judging.features(classifier.intensities(blocks(200, 1)["images"])))
-    same = program.scores(real, judging, classifier.intensities(blocks(200, 2)["images"]))
+    real = np.asarray(
+        judging.features(classifier.intensities(blocks(200, 1)["images"]))
+    )
+    same = program.scores(
+        real, judging, classifier.intensities(blocks(200, 2)["images"])
+    )
     other = program.scores(real, judging, jnp.full((200, 4, 4), 0.5))
     assert min(same["coverage"], same["precision"], same["recall"]) > 0.8
     assert other["coverage"] < 0.1 and other["frechet"] > 10 * same["frechet"]
@@ -164,7 +229,10 @@ def test_more_images_of_the_data_score_as_the_data(judging):
 @pytest.mark.slow
 def test_the_program_scores_every_set_of_every_arm(tmp_path):
     parts = {"train": blocks(200, 0), "test": blocks(60, 1)}
-    np.savez(tmp_path / "data.npz", **{f"{p}_{k}": v for p, part in parts.items() for k, v in part.items()})
+    np.savez(
+        tmp_path / "data.npz",
+        **{f"{p}_{k}": v for p, part in parts.items() for k, v in part.items()},
+    )
     arguments = [
         *SMALL[:4],
         *SMALL[6:],
@@ -178,16 +246,25 @@ def test_the_program_scores_every_set_of_every_arm(tmp_path):
     assert status_of([*arguments, "--num-images", "50"], program) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     sets = {
-        f"{a}: {w}" for a in program.ARMS for w in (program.MEANS, program.COOL, program.DRAWN, program.RECONSTRUCTED)
+        f"{a}: {w}"
+        for a in program.ARMS
+        for w in (program.MEANS, program.COOL, program.DRAWN, program.RECONSTRUCTED)
     }
-    assert set(summary["test"]) == sets | {"training images, grey", "training images, binarised"}
+    assert set(summary["test"]) == sets | {
+        "training images, grey",
+        "training images, binarised",
+    }
     for name in sets:
         assert all(
-            number["num_seeds"] == 2 and np.isfinite(number["mean"]) for number in summary["test"][name].values()
+            number["num_seeds"] == 2 and np.isfinite(number["mean"])
+            for number in summary["test"][name].values()
         )
     assert summary["test"]["training images, grey"]["coverage"]["mean"] > 0.8
     assert summary["classifier_accuracy"]["grey"] == 1.0
-    assert {path.stem for path in (tmp_path / "run/figures").glob("*.png")} >= {"samples", "neighbours"}
+    assert {path.stem for path in (tmp_path / "run/figures").glob("*.png")} >= {
+        "samples",
+        "neighbours",
+    }
 
 
 @pytest.mark.parametrize(
@@ -206,7 +283,9 @@ def test_the_program_scores_every_set_of_every_arm(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_judged_is_refused_before_training(arrays, arguments, message, tmp_path, capsys):
+def test_what_cannot_be_judged_is_refused_before_training(
+    arrays, arguments, message, tmp_path, capsys
+):
     npz(**arrays)(tmp_path)
     data = ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
     assert status_of([*SMALL[:4], *SMALL[6:], *data, *arguments], program) == 2

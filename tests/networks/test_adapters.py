@@ -17,14 +17,20 @@ X = jnp.linspace(-1, 1, 12).reshape(3, 4)
 def of_nnx(make):
     """A Flax NNX module, which `make(rngs)` builds; its state is the parameters."""
     graph = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
-    return (lambda key, x: nnx.state(make(nnx.Rngs(key)))), (lambda params, x: nnx.merge(graph, params)(x))
+    return (lambda key, x: nnx.state(make(nnx.Rngs(key)))), (
+        lambda params, x: nnx.merge(graph, params)(x)
+    )
 
 
 def of_equinox(make):
     """An Equinox module, which `make(key)` builds; its arrays are the parameters."""
     static = eqx.filter_eval_shape(make, jax.random.key(0))
-    static = eqx.partition(static, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))[1]
-    return (lambda key, x: eqx.filter(make(key), eqx.is_array)), (lambda params, x: eqx.combine(params, static)(x))
+    static = eqx.partition(static, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))[
+        1
+    ]
+    return (lambda key, x: eqx.filter(make(key), eqx.is_array)), (
+        lambda params, x: eqx.combine(params, static)(x)
+    )
 
 
 class NnxEncoder(nnx.Module):
@@ -44,7 +50,11 @@ ENCODERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ENCODERS)
 def test_a_foreign_network_trains(library):
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.debug_key_reuse(False):
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.debug_key_reuse(False),
+    ):
         vae = vaejax.gaussian_vae(
             latent_size=2,
             encoder=ENCODERS[library](),
@@ -61,5 +71,9 @@ def test_a_foreign_network_trains(library):
             state, metrics = step(state, X)
             losses.append(float(metrics.loss))
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
-    changed = jax.tree.map(lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))), before, state.params["encoder"])
+    changed = jax.tree.map(
+        lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))),
+        before,
+        state.params["encoder"],
+    )
     assert all(jax.tree.leaves(changed))

@@ -1,4 +1,6 @@
-"""Convolutional networks: the same functions as XLA's convolutions, for images of any size."""
+"""Convolutional networks: the same functions as XLA's convolutions, for images of any
+size.
+"""
 
 import flax.linen as nn
 import jax
@@ -23,14 +25,22 @@ def image(shape):
 
 def kernel(size, fan_in, fan_out):
     """`[size, size, fan_in, fan_out]`, as Flax has it."""
-    return np.random.default_rng(0).normal(size=(size, size, fan_in, fan_out)).astype(np.float32)
+    return (
+        np.random.default_rng(0)
+        .normal(size=(size, size, fan_in, fan_out))
+        .astype(np.float32)
+    )
 
 
 def test_convolution_is_that_of_flax():
     x, weights = image((7, 6, 3)), kernel(3, 3, 4)
-    theirs = nn.Conv(4, (3, 3)).apply({"params": {"kernel": weights, "bias": jnp.zeros(4)}}, x)
+    theirs = nn.Conv(4, (3, 3)).apply(
+        {"params": {"kernel": weights, "bias": jnp.zeros(4)}}, x
+    )
     params = {"Dense_0": {"kernel": weights.reshape(-1, 4), "bias": jnp.zeros(4)}}
-    np.testing.assert_allclose(Convolution(4).apply({"params": params}, x), theirs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        Convolution(4).apply({"params": params}, x), theirs, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 6), (7, 5), (1, 1)])
@@ -42,7 +52,9 @@ def test_down_convolution_is_one_of_stride_two(size):
     )
     # Window by window, and in each of them 2 by 2 pixels.
     ours = weights.reshape(2, 2, 2, 2, 3, 5).transpose(0, 2, 1, 3, 4, 5).reshape(-1, 5)
-    found = DownConvolution(5).apply({"params": {"Dense_0": {"kernel": ours, "bias": jnp.zeros(5)}}}, x)
+    found = DownConvolution(5).apply(
+        {"params": {"Dense_0": {"kernel": ours, "bias": jnp.zeros(5)}}}, x
+    )
     assert found.shape == (-(-size[0] // 2), -(-size[1] // 2), 5)
     np.testing.assert_allclose(found, theirs, rtol=1e-4, atol=1e-5)
 
@@ -52,18 +64,29 @@ def test_up_convolution_is_the_transpose_of_a_down_convolution():
     x, y, weights = image((8, 6, 3)), image((4, 3, 5)), kernel(4, 3, 5)
     by_two = weights.reshape(2, 2, 2, 2, 3, 5)
     down_kernel = by_two.transpose(0, 2, 1, 3, 4, 5).reshape(-1, 5)
-    down = DownConvolution(5).apply({"params": {"Dense_0": {"kernel": down_kernel, "bias": jnp.zeros(5)}}}, x)
-    _, transpose = jax.vjp(
-        lambda x: DownConvolution(5).apply({"params": {"Dense_0": {"kernel": down_kernel, "bias": jnp.zeros(5)}}}, x), x
+    down = DownConvolution(5).apply(
+        {"params": {"Dense_0": {"kernel": down_kernel, "bias": jnp.zeros(5)}}}, x
     )
-    # The window at a place of the output is that of its four corners, the opposite way round.
+    _, transpose = jax.vjp(
+        lambda x: DownConvolution(5).apply(
+            {"params": {"Dense_0": {"kernel": down_kernel, "bias": jnp.zeros(5)}}}, x
+        ),
+        x,
+    )
+    # The window at a place of the output is that of its four corners, the opposite way
+    # round.
     up_kernel = by_two[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(4 * 5, 4 * 3)
-    up = UpConvolution(3, (8, 6)).apply({"params": {"Dense_0": {"kernel": up_kernel, "bias": jnp.zeros(4 * 3)}}}, y)
+    up = UpConvolution(3, (8, 6)).apply(
+        {"params": {"Dense_0": {"kernel": up_kernel, "bias": jnp.zeros(4 * 3)}}}, y
+    )
     np.testing.assert_allclose(up, transpose(y)[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(jnp.vdot(down, y), jnp.vdot(x, up), rtol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [SHAPES[0], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:])])
+@pytest.mark.parametrize(
+    "shape",
+    [SHAPES[0], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:])],
+)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_any_image_has_a_finite_gradient(pair, shape):
     encoder, decoder = PAIRS[pair]
@@ -75,8 +98,17 @@ def test_any_image_has_a_finite_gradient(pair, shape):
     )
     x = image(shape)
     params = jax.jit(vae.init)(jax.random.key(0), x)
-    assert jax.eval_shape(lambda params: vae.decode(params, jnp.zeros(3)).mean, params).shape == shape
-    gradient = jax.jit(jax.grad(lambda params: vaejax.negative_elbo(vae, params, jax.random.key(1), x)[0]))(params)
+    assert (
+        jax.eval_shape(
+            lambda params: vae.decode(params, jnp.zeros(3)).mean, params
+        ).shape
+        == shape
+    )
+    gradient = jax.jit(
+        jax.grad(
+            lambda params: vaejax.negative_elbo(vae, params, jax.random.key(1), x)[0]
+        )
+    )(params)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
@@ -94,7 +126,10 @@ def test_group_norm_is_over_height_width_and_a_group():
     norm = convolutions._group_norm(16)
     found = norm.apply(norm.init(jax.random.key(0), x), x)
     groups = np.asarray(x).reshape(3, 2, 4, 4)
-    mean, variance = groups.mean(axis=(0, 1, 3), keepdims=True), groups.var(axis=(0, 1, 3), keepdims=True)
+    mean, variance = (
+        groups.mean(axis=(0, 1, 3), keepdims=True),
+        groups.var(axis=(0, 1, 3), keepdims=True),
+    )
     expected = ((groups - mean) / np.sqrt(variance + 1e-6)).reshape(x.shape)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
@@ -104,13 +139,20 @@ def test_an_image_reaches_the_features_whatever_its_size(channels):
     encoder = vaejax.ResidualEncoder(channels=channels)
     x = image((2, 2))
     params = encoder.init(jax.random.key(0), x)
-    assert jnp.max(jnp.abs(encoder.apply(params, x) - encoder.apply(params, x + jnp.eye(2)))) > 1e-3
+    assert (
+        jnp.max(
+            jnp.abs(encoder.apply(params, x) - encoder.apply(params, x + jnp.eye(2)))
+        )
+        > 1e-3
+    )
 
 
 @pytest.mark.parametrize("shape", [(28,), (28, 28, 3, 1), (0, 28)])
 def test_shapes_that_are_no_image_are_refused(shape):
     for decoder in (vaejax.ConvolutionalDecoder, vaejax.ResidualDecoder):
-        with pytest.raises(ValueError, match=r"image_shape is .*give \(height, width\)"):
+        with pytest.raises(
+            ValueError, match=r"image_shape is .*give \(height, width\)"
+        ):
             decoder(shape)
     with pytest.raises(ValueError, match="give .height, width"):
         vaejax.ConvolutionalEncoder().init(jax.random.key(0), jnp.zeros(shape))

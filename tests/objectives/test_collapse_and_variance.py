@@ -18,7 +18,10 @@ X = jnp.array([[0.3, -0.2, 1.0], [0.0, 0.5, -1.0], [2.0, 0.1, 0.4], [1.0, 1.0, 1
 
 def make_vae(likelihood):
     return vaejax.gaussian_vae(
-        latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,)), likelihood=likelihood
+        latent_size=2,
+        encoder=vaejax.MLP((8,)),
+        decoder=vaejax.MLP((8,), (3,)),
+        likelihood=likelihood,
     )
 
 
@@ -30,11 +33,14 @@ def test_kl_per_dimension_sums_to_the_closed_form():
     np.testing.assert_allclose(terms, expected, rtol=1e-5)
     np.testing.assert_allclose(jnp.sum(terms), vaejax.kl_divergence(q, p), rtol=1e-6)
     with pytest.raises(TypeError, match="posterior is Bernoulli"):
-        vaejax.kl_per_dimension(vaejax.Bernoulli(jnp.zeros(3)), p, q.mean, jnp.zeros(()))
+        vaejax.kl_per_dimension(
+            vaejax.Bernoulli(jnp.zeros(3)), p, q.mean, jnp.zeros(())
+        )
 
 
 def test_free_bits_act_on_the_batch_mean_of_each_group():
-    # Per example the first group would be max(0, 2) + max(4, 2) = 3 on average, by the mean it is max(2, 2).
+    # Per example the first group would be max(0, 2) + max(4, 2) = 3 on average, by the
+    # mean it is max(2, 2).
     means = ElboTerms(jnp.float32(-10.0), jnp.float32(2.5), jnp.array([2.0, 0.5]))
     assert vaejax.free_bits(means, minimum=2.0) == 10 + 2 + 2
     assert vaejax.free_bits(means, minimum=0.0, beta=3.0) == 10 + 3 * 2.5
@@ -55,10 +61,17 @@ def test_a_capacity_pulls_the_kl_to_its_target_from_both_sides():
 def test_below_the_minimum_the_kl_costs_nothing(minimum, has_gradient):
     vae = make_vae(vaejax.fixed_variance_normal_head())
     params = vae.init(jax.random.key(0), X[0])
-    free = vaejax.loss_of_means(partial(vaejax.elbo_terms, vae), partial(vaejax.free_bits, minimum=minimum))
+    free = vaejax.loss_of_means(
+        partial(vaejax.elbo_terms, vae), partial(vaejax.free_bits, minimum=minimum)
+    )
     without = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae, beta=0.0))
-    gradients = [jax.grad(lambda p, f=f: f(p, jax.random.key(1), X)[0])(params) for f in (free, without)]
-    differences = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), *gradients))
+    gradients = [
+        jax.grad(lambda p, f=f: f(p, jax.random.key(1), X)[0])(params)
+        for f in (free, without)
+    ]
+    differences = jax.tree.leaves(
+        jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), *gradients)
+    )
     assert (max(differences) > 1e-3) == has_gradient
 
 
@@ -72,10 +85,13 @@ def test_optimal_variance_is_the_negative_elbo_at_the_mean_squared_error():
         z, _ = vae.encode(params, x).sample_and_log_prob(key)
         return jnp.mean(jnp.square(vae.decode(params, z).mean - x))
 
-    variance = jnp.mean(jax.vmap(error)(jax.random.split(jax.random.clone(key), len(X)), X))
+    variance = jnp.mean(
+        jax.vmap(error)(jax.random.split(jax.random.clone(key), len(X)), X)
+    )
     expected = 1.5 * (1 + math.log(2 * math.pi) + jnp.log(variance)) + terms.kl
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    # No other shared variance does better on the same draws: the same loss, by the likelihood itself.
+    # No other shared variance does better on the same draws: the same loss, by the
+    # likelihood itself.
     for shift in (-0.1, 0.0, 0.1):
         at = params | {"likelihood": jnp.log(variance) + shift}
 
@@ -83,7 +99,12 @@ def test_optimal_variance_is_the_negative_elbo_at_the_mean_squared_error():
             z, _ = vae.encode(at, x).sample_and_log_prob(key)
             return -vae.decode(at, z).log_prob(x)
 
-        value = jnp.mean(jax.vmap(negative)(jax.random.split(jax.random.clone(key), len(X)), X)) + terms.kl
+        value = (
+            jnp.mean(
+                jax.vmap(negative)(jax.random.split(jax.random.clone(key), len(X)), X)
+            )
+            + terms.kl
+        )
         np.testing.assert_allclose(value, expected, rtol=1e-5) if shift == 0 else None
         assert value >= expected - 1e-4
 
@@ -93,11 +114,18 @@ def test_the_parameter_follows_the_variance_of_the_batches():
     optimizer = standard_promotion(
         optax.partition(
             {"network": optax.sgd(0.0), "variance": optax.sgd(0.1)},
-            {"encoder": "network", "decoder": "network", "posterior": "network", "likelihood": "variance"},
+            {
+                "encoder": "network",
+                "decoder": "network",
+                "posterior": "network",
+                "likelihood": "variance",
+            },
         )
     )
     loss_fn = vaejax.optimal_variance(vae)
-    gradient = jax.grad(lambda p: loss_fn(p, jax.random.key(1), X)[0])(vae.init(jax.random.key(0), X[0]))
+    gradient = jax.grad(lambda p: loss_fn(p, jax.random.key(1), X)[0])(
+        vae.init(jax.random.key(0), X[0])
+    )
     _, terms = loss_fn(vae.init(jax.random.key(0), X[0]), jax.random.key(1), X)
     log_variance = -(terms.log_likelihood / 1.5 + 1 + math.log(2 * math.pi))
     np.testing.assert_allclose(gradient["likelihood"], 3.0 - log_variance, rtol=1e-5)
@@ -105,15 +133,23 @@ def test_the_parameter_follows_the_variance_of_the_batches():
     state = vaejax.init_train_state(vae, optimizer, jax.random.key(0), X[0])
     for _ in range(60):
         state, _ = step(state, X)
-    assert abs(state.params["likelihood"] - log_variance) < 0.7 < abs(3.0 - log_variance)
+    assert (
+        abs(state.params["likelihood"] - log_variance) < 0.7 < abs(3.0 - log_variance)
+    )
 
 
 def test_optimal_variance_needs_one_log_variance():
     vae = make_vae(vaejax.fixed_variance_normal_head())
     with pytest.raises(TypeError, match="shared_variance_normal_head"):
-        vaejax.optimal_variance(vae)(vae.init(jax.random.key(0), X[0]), jax.random.key(1), X)
+        vaejax.optimal_variance(vae)(
+            vae.init(jax.random.key(0), X[0]), jax.random.key(1), X
+        )
     vae = make_vae(vaejax.shared_variance_normal_head(0.0, -math.inf, math.inf))
-    exact = vae._replace(decode=lambda params, z: vaejax.Normal(X[0] + 0 * jnp.sum(z), jnp.zeros(())))
+    exact = vae._replace(
+        decode=lambda params, z: vaejax.Normal(X[0] + 0 * jnp.sum(z), jnp.zeros(()))
+    )
     params = vae.init(jax.random.key(0), X[0])
-    gradient = jax.grad(lambda p: vaejax.optimal_variance(exact)(p, jax.random.key(1), X[:1])[0])(params)
+    gradient = jax.grad(
+        lambda p: vaejax.optimal_variance(exact)(p, jax.random.key(1), X[:1])[0]
+    )(params)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    None,
+)
 
 # By way of descriptors that neither is, or one could overwrite the other.
 _RENUMBER = """
@@ -22,17 +25,37 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """One page; a context manager. JSON messages go to descriptor 3 of the browser and come from 4, each ended by 0."""
+    """One page; a context manager. JSON messages go to descriptor 3 of the browser and
+    come from 4, each ended by 0.
+    """
 
     def __init__(self, profile: Path):
         read_theirs, self._write = os.pipe()
         self._read, write_theirs = os.pipe()
 
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        options += ["--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-        # A program of its own gives the descriptors their numbers: a process of many threads must not after a fork.
+        options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ]
+        options += [
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
+        # A program of its own gives the descriptors their numbers: a process of many
+        # threads must not after a fork.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _RENUMBER, str(read_theirs), str(write_theirs), CHROMIUM, *options],
+            [
+                sys.executable,
+                "-c",
+                _RENUMBER,
+                str(read_theirs),
+                str(write_theirs),
+                CHROMIUM,
+                *options,
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(read_theirs, write_theirs),
@@ -43,7 +66,9 @@ class Browser:
         try:
             pages = self._ask("Target.getTargets")["targetInfos"]
             target = next(page["targetId"] for page in pages if page["type"] == "page")
-            self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            self._session = self._ask(
+                "Target.attachToTarget", targetId=target, flatten=True
+            )["sessionId"]
         except BaseException:
             self._process.kill()
             self._process.wait()
@@ -67,15 +92,24 @@ class Browser:
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited where it is a promise."""
-        found = self._ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        found = self._ask(
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+        )
         if "exceptionDetails" in found:
-            raise AssertionError(found["exceptionDetails"].get("exception", {}).get("description", found))
+            raise AssertionError(
+                found["exceptionDetails"].get("exception", {}).get("description", found)
+            )
         return found["result"].get("value")
 
     def wait(self, condition: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not self.evaluate(condition):
-            assert time.monotonic() < end, f"{condition} did not come about in {seconds} s"
+            assert time.monotonic() < end, (
+                f"{condition} did not come about in {seconds} s"
+            )
             time.sleep(0.05)
 
     def _ask(self, method: str, **params: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The table of every model. What they share is tested in test_conformance.py; each row is as long as its idea.
+"""The table of every model. What they share is tested in test_conformance.py; each row
+is as long as its idea.
 
-The awkward ones judge the skeleton: a mixture prior, a posterior without a mean, a hierarchy, an autoregressive
-likelihood over padded sequences, a condition, a codebook that no gradient of the loss reaches. None has a special case
-in the library.
+The awkward ones judge the skeleton: a mixture prior, a posterior without a mean, a
+hierarchy, an autoregressive likelihood over padded sequences, a condition, a codebook
+that no gradient of the loss reaches. None has a special case in the library.
 """
 
 import dataclasses
@@ -22,7 +23,9 @@ from vaejax.distributions import Normal
 PIXELS = (3, 4)
 
 
-def standard_promotion(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+def standard_promotion(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformation:
     """Optax is not written for the strict promotion that the tests turn on."""
 
     def update(*args):
@@ -40,8 +43,10 @@ class Case(NamedTuple):
       vae: the model.
       batch: `(key, num) -> examples`.
       kl_fn: how its KL is computed.
-      point, readout: which latent stands for its posterior, which example for its likelihood.
-      objective: `(params, key, example) -> (loss, terms)`; by default the negative ELBO.
+      point, readout: which latent stands for its posterior, which example for its
+        likelihood.
+      objective: `(params, key, example) -> (loss, terms)`; by default the negative
+        ELBO.
       x_of: the x of an example of the batch.
       stochastic: whether its posterior draws at all.
       optimizer: of its training.
@@ -60,7 +65,9 @@ class Case(NamedTuple):
 
     @property
     def loss(self) -> Callable:
-        return self.objective or partial(vaejax.negative_elbo, self.vae, kl_fn=self.kl_fn)
+        return self.objective or partial(
+            vaejax.negative_elbo, self.vae, kl_fn=self.kl_fn
+        )
 
 
 def binary(key: Key, num: int) -> Array:
@@ -75,11 +82,16 @@ def pixels(key: Key, num: int) -> Array:
     return jnp.round(255 * jax.random.uniform(key, (num, *PIXELS))) / 255
 
 
-def mlp_vae(likelihood=vaejax.Bernoulli, num_parameters: int = 1, latent_size: int = 3) -> VAE:
+def mlp_vae(
+    likelihood=vaejax.Bernoulli, num_parameters: int = 1, latent_size: int = 3
+) -> VAE:
     output_shape = PIXELS if num_parameters == 1 else (*PIXELS, num_parameters)
     decoder = vaejax.MLP((16,), output_shape)
     return vaejax.gaussian_vae(
-        latent_size=latent_size, encoder=vaejax.MLP((16,)), decoder=decoder, likelihood=likelihood
+        latent_size=latent_size,
+        encoder=vaejax.MLP((16,)),
+        decoder=decoder,
+        likelihood=likelihood,
     )
 
 
@@ -92,7 +104,9 @@ def standard_normal(size: int) -> Normal:
 
 
 def linear_gaussian(size: int = 2) -> VAE:
-    """Four functions and no network: x = W z + b + noise (probabilistic PCA), with a linear encoder."""
+    """Four functions and no network: x = W z + b + noise (probabilistic PCA), with a
+    linear encoder.
+    """
 
     def init(key: Key, x: Array) -> Params:
         loadings_key, encoder_key = jax.random.split(key)
@@ -105,10 +119,16 @@ def linear_gaussian(size: int = 2) -> VAE:
         }
 
     def encode(params: Params, x: Array) -> Normal:
-        return Normal(params["encoder"] @ (x.ravel() - params["offset"]), params["posterior_log_variance"])
+        return Normal(
+            params["encoder"] @ (x.ravel() - params["offset"]),
+            params["posterior_log_variance"],
+        )
 
     def decode(params: Params, z: Array) -> Normal:
-        return Normal((params["loadings"] @ z + params["offset"]).reshape(PIXELS), params["log_variance"])
+        return Normal(
+            (params["loadings"] @ z + params["offset"]).reshape(PIXELS),
+            params["log_variance"],
+        )
 
     return VAE(init, encode, lambda params: standard_normal(size), decode)
 
@@ -116,31 +136,44 @@ def linear_gaussian(size: int = 2) -> VAE:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """An equal mixture; `components` is one distribution whose leaves have a leading axis `[components]`."""
+    """An equal mixture; `components` is one distribution whose leaves have a leading
+    axis `[components]`.
+    """
 
     components: Any
 
     def log_prob(self, event: PyTree) -> Array:
-        log_probs = jax.vmap(lambda component: component.log_prob(event))(self.components)
+        log_probs = jax.vmap(lambda component: component.log_prob(event))(
+            self.components
+        )
         return jax.nn.logsumexp(log_probs) - jnp.log(log_probs.size)
 
     def sample(self, key: Key) -> PyTree:
         index_key, event_key = jax.random.split(key)
-        index = jax.random.randint(index_key, (), 0, jax.tree.leaves(self.components)[0].shape[0])
+        index = jax.random.randint(
+            index_key, (), 0, jax.tree.leaves(self.components)[0].shape[0]
+        )
         return jax.tree.map(lambda leaf: leaf[index], self.components).sample(event_key)
 
 
 def with_vamp_prior(vae: VAE, num_components: int = 4) -> VAE:
-    """p(z) = 1/K sum_k q(z|u_k), with learned pseudo-inputs u. Source: Tomczak & Welling 2018, equation 9."""
+    """p(z) = 1/K sum_k q(z|u_k), with learned pseudo-inputs u. Source: Tomczak &
+    Welling 2018, equation 9.
+    """
 
     def init(key: Key, x: Array) -> Params:
         vae_key, inputs_key = jax.random.split(key)
-        return {"vae": vae.init(vae_key, x), "inputs": jax.random.uniform(inputs_key, (num_components, *x.shape))}
+        return {
+            "vae": vae.init(vae_key, x),
+            "inputs": jax.random.uniform(inputs_key, (num_components, *x.shape)),
+        }
 
     return VAE(
         init,
         encode=lambda params, x: vae.encode(params["vae"], x),
-        prior=lambda params: Mixture(jax.vmap(partial(vae.encode, params["vae"]))(params["inputs"])),
+        prior=lambda params: Mixture(
+            jax.vmap(partial(vae.encode, params["vae"]))(params["inputs"])
+        ),
         decode=lambda params, z: vae.decode(params["vae"], z),
     )
 
@@ -148,7 +181,9 @@ def with_vamp_prior(vae: VAE, num_components: int = 4) -> VAE:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PlanarFlow:
-    """z = z0 + u tanh(w.z0 + b), z0 ~ base: can be sampled and no more. Rezende & Mohamed 2015, (10)."""
+    """z = z0 + u tanh(w.z0 + b), z0 ~ base: can be sampled and no more. Rezende &
+    Mohamed 2015, (10).
+    """
 
     base: Normal
     scale: Array
@@ -167,18 +202,25 @@ class PlanarFlow:
 def with_flow_posterior(vae: VAE, latent_size: int = 3) -> VAE:
     def init(key: Key, x: Array) -> Params:
         vae_key, flow_key = jax.random.split(key)
-        flow = (jnp.zeros(()), jax.random.normal(flow_key, (latent_size,)), jnp.zeros(()))
+        flow = (
+            jnp.zeros(()),
+            jax.random.normal(flow_key, (latent_size,)),
+            jnp.zeros(()),
+        )
         return {"vae": vae.init(vae_key, x), "flow": flow}
 
     return VAE(
         init,
-        encode=lambda params, x: PlanarFlow(vae.encode(params["vae"], x), *params["flow"]),
+        encode=lambda params, x: PlanarFlow(
+            vae.encode(params["vae"], x), *params["flow"]
+        ),
         prior=lambda params: vae.prior(params["vae"]),
         decode=lambda params, z: vae.decode(params["vae"], z),
     )
 
 
-# A hierarchy: p(z2) p(z1|z2) p(x|z1, path) and q(z2|x) q(z1|z2, x); the path is p(z1|z2), which three functions need.
+# A hierarchy: p(z2) p(z1|z2) p(x|z1, path) and q(z2|x) q(z1|z2, x); the path is
+# p(z1|z2), which three functions need.
 def conditional_prior(params: Params, z2: Array) -> Normal:
     return Normal(jnp.tanh(params["down"] @ z2), jnp.full(3, -1.0))
 
@@ -213,13 +255,18 @@ class TopDownPosterior:
         return Normal(self.params["top"] @ self.features, jnp.full(2, -1.0))
 
     def bottom(self, z2: Array) -> Normal:
-        return Normal(self.params["bottom"] @ self.features + self.params["down"] @ z2, jnp.full(3, -1.0))
+        return Normal(
+            self.params["bottom"] @ self.features + self.params["down"] @ z2,
+            jnp.full(3, -1.0),
+        )
 
     def sample_and_log_prob(self, key: Key) -> tuple[Latents, Array]:
         top_key, bottom_key = jax.random.split(key)
         z2, log_top = self.top.sample_and_log_prob(top_key)
         z1, log_bottom = self.bottom(z2).sample_and_log_prob(bottom_key)
-        return Latents((z1, z2), conditional_prior(self.params, z2)), log_top + log_bottom
+        return Latents(
+            (z1, z2), conditional_prior(self.params, z2)
+        ), log_top + log_bottom
 
     @property
     def mean(self) -> Latents:
@@ -227,7 +274,9 @@ class TopDownPosterior:
         return Latents((self.bottom(z2).mean, z2), conditional_prior(self.params, z2))
 
 
-def kl_per_level(posterior: TopDownPosterior, prior: TopDownPrior, z: Latents, log_posterior: Array) -> Array:
+def kl_per_level(
+    posterior: TopDownPosterior, prior: TopDownPrior, z: Latents, log_posterior: Array
+) -> Array:
     """One term a level, in closed form given the sample of the level above."""
     top = vaejax.kl_divergence(posterior.top, standard_normal(2))
     return jnp.stack([vaejax.kl_divergence(posterior.bottom(z.values[1]), z.path), top])
@@ -235,16 +284,29 @@ def kl_per_level(posterior: TopDownPosterior, prior: TopDownPrior, z: Latents, l
 
 def hierarchical() -> VAE:
     def init(key: Key, x: Array) -> Params:
-        sizes = {"features": (x.size, 8), "top": (8, 2), "bottom": (8, 3), "down": (2, 3), "x": (6, x.size)}
+        sizes = {
+            "features": (x.size, 8),
+            "top": (8, 2),
+            "bottom": (8, 3),
+            "down": (2, 3),
+            "x": (6, x.size),
+        }
         keys = jax.random.split(key, len(sizes))
-        return {name: dense(key, *size) for key, (name, size) in zip(keys, sizes.items(), strict=True)}
+        return {
+            name: dense(key, *size)
+            for key, (name, size) in zip(keys, sizes.items(), strict=True)
+        }
 
     def decode(params: Params, z: Latents) -> vaejax.Bernoulli:
-        return vaejax.Bernoulli((params["x"] @ jnp.concatenate([z.values[0], z.path.mean])).reshape(PIXELS))
+        return vaejax.Bernoulli(
+            (params["x"] @ jnp.concatenate([z.values[0], z.path.mean])).reshape(PIXELS)
+        )
 
     return VAE(
         init,
-        encode=lambda params, x: TopDownPosterior(params, jnp.tanh(params["features"] @ x.ravel())),
+        encode=lambda params, x: TopDownPosterior(
+            params, jnp.tanh(params["features"] @ x.ravel())
+        ),
         prior=TopDownPrior,
         decode=decode,
     )
@@ -274,9 +336,11 @@ def sentences(key: Key, num: int) -> Sentence:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Autoregressive:
-    """p(x) = prod_t p(x_t|x_<t): `log_prob` is teacher-forced, `sample` and `mode` run token by token.
+    """p(x) = prod_t p(x_t|x_<t): `log_prob` is teacher-forced, `sample` and `mode` run
+    token by token.
 
-    `step` is `(state, token) -> (state, logits)`, a Partial so that it crosses jit with its parameters.
+    `step` is `(state, token) -> (state, logits)`, a Partial so that it crosses jit with
+    its parameters.
     """
 
     start: Array
@@ -285,11 +349,15 @@ class Autoregressive:
     def log_prob(self, event: Sentence) -> Array:
         previous = jnp.concatenate([jnp.full(1, END, jnp.int32), event.tokens[:-1]])
         _, logits = jax.lax.scan(self.step, self.start, previous)
-        log_probs = jax.vmap(lambda logits, token: vaejax.Categorical(logits).log_prob(token))(logits, event.tokens)
+        log_probs = jax.vmap(
+            lambda logits, token: vaejax.Categorical(logits).log_prob(token)
+        )(logits, event.tokens)
         return jnp.sum(jnp.where(jnp.arange(MAX_LENGTH) < event.length, log_probs, 0))
 
     def sample(self, key: Key) -> Sentence:
-        return self._generate(lambda logits, t: jax.random.categorical(jax.random.fold_in(key, t), logits))
+        return self._generate(
+            lambda logits, t: jax.random.categorical(jax.random.fold_in(key, t), logits)
+        )
 
     @property
     def mode(self) -> Sentence:
@@ -297,12 +365,16 @@ class Autoregressive:
         return self._generate(lambda logits, t: jnp.argmax(logits))
 
     def _generate(self, choose: Callable[[Array, Array], Array]) -> Sentence:
-        def body(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Array]:
+        def body(
+            carry: tuple[Array, Array], t: Array
+        ) -> tuple[tuple[Array, Array], Array]:
             state, logits = self.step(*carry)
             token = choose(logits, t).astype(jnp.int32)
             return (state, token), token
 
-        _, tokens = jax.lax.scan(body, (self.start, jnp.asarray(END, jnp.int32)), jnp.arange(MAX_LENGTH))
+        _, tokens = jax.lax.scan(
+            body, (self.start, jnp.asarray(END, jnp.int32)), jnp.arange(MAX_LENGTH)
+        )
         return sentence_of(tokens)
 
 
@@ -325,7 +397,10 @@ def sequence() -> VAE:
     def encode(params: Params, x: Sentence) -> Normal:
         inside = jnp.arange(MAX_LENGTH) < x.length
         words = jnp.where(inside[:, None], params["embedding"][x.tokens], 0)
-        mean, log_variance = jnp.split(params["encoder"] @ (jnp.sum(words, axis=0) / x.length.astype(jnp.float32)), 2)
+        mean, log_variance = jnp.split(
+            params["encoder"] @ (jnp.sum(words, axis=0) / x.length.astype(jnp.float32)),
+            2,
+        )
         return Normal(mean, log_variance)
 
     def decode(params: Params, z: Array) -> Autoregressive:
@@ -347,9 +422,14 @@ def with_context(network: vaejax.Network, context: Array) -> vaejax.Network:
 
 
 def conditional(context: Array) -> VAE:
-    """q(z|x, c) and p(x|z, c) for one context c: a family of VAEs over one set of parameters. Sohn et al. 2015, (4)."""
+    """q(z|x, c) and p(x|z, c) for one context c: a family of VAEs over one set of
+    parameters. Sohn et al. 2015, (4).
+    """
     encoder, decoder = vaejax.MLP((16,)), vaejax.MLP((16,), PIXELS)
-    encoder, decoder = (with_context(vaejax.as_network(network), context) for network in (encoder, decoder))
+    encoder, decoder = (
+        with_context(vaejax.as_network(network), context)
+        for network in (encoder, decoder)
+    )
     return vaejax.gaussian_vae(latent_size=2, encoder=encoder, decoder=decoder)
 
 
@@ -360,17 +440,22 @@ def conditional_loss(params: Params, key: Key, example: tuple[Array, Array]) -> 
 
 def images_and_contexts(key: Key, num: int) -> tuple[Array, Array]:
     image_key, context_key = jax.random.split(key)
-    return binary(image_key, num), jax.nn.one_hot(jax.random.randint(context_key, (num,), 0, 2), 2)
+    return binary(image_key, num), jax.nn.one_hot(
+        jax.random.randint(context_key, (num,), 0, 2), 2
+    )
 
 
-# A VQ-VAE. Its codebook is a moving average of the codes that were assigned to it, kept as counts and sums.
+# A VQ-VAE. Its codebook is a moving average of the codes that were assigned to it, kept
+# as counts and sums.
 POSITIONS, CODES, CODE_SIZE, DECAY, COMMITMENT = 4, 5, 2, 0.9, 0.25
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Quantized:
-    """Each code replaced by the nearest of the codebook: a posterior without noise, of log-probability 0."""
+    """Each code replaced by the nearest of the codebook: a posterior without noise, of
+    log-probability 0.
+    """
 
     codes: Array
     codebook: dict[str, Array]
@@ -378,7 +463,10 @@ class Quantized:
     @property
     def assignment(self) -> Array:
         """`[positions, codes]`, one-hot."""
-        distances = jnp.sum(jnp.square(self.codes[:, None] - codebook_vectors(self.codebook)[None]), axis=-1)
+        distances = jnp.sum(
+            jnp.square(self.codes[:, None] - codebook_vectors(self.codebook)[None]),
+            axis=-1,
+        )
         return jax.nn.one_hot(jnp.argmin(distances, axis=-1), CODES)
 
     @property
@@ -387,7 +475,8 @@ class Quantized:
 
     @property
     def mean(self) -> Array:
-        # Straight through: the value is the nearest vector, the gradient that of the code.
+        # Straight through: the value is the nearest vector, the gradient that of the
+        # code.
         return self.codes + jax.lax.stop_gradient(self.nearest - self.codes)
 
     def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
@@ -405,24 +494,39 @@ class UniformCodes:
         return -len(z) * jnp.log(jnp.float32(CODES))
 
     def sample(self, key: Key) -> Array:
-        return codebook_vectors(self.codebook)[jax.random.randint(key, (POSITIONS,), 0, CODES)]
+        return codebook_vectors(self.codebook)[
+            jax.random.randint(key, (POSITIONS,), 0, CODES)
+        ]
 
 
 def codebook_vectors(codebook: dict[str, Array]) -> Array:
     return codebook["sum"] / codebook["count"][:, None]
 
 
-def vq_terms(posterior: Quantized, prior: UniformCodes, z: Array, log_posterior: Array) -> Array:
-    """The code length, the commitment, and a pseudo-loss of value 0 that moves the codebook (van den Oord 2017, A.1).
+def vq_terms(
+    posterior: Quantized, prior: UniformCodes, z: Array, log_posterior: Array
+) -> Array:
+    """The code length, the commitment, and a pseudo-loss of value 0 that moves the
+    codebook (van den Oord 2017, A.1).
 
-    The gradient of 1/2 |m - s|^2 in m is m - s, so one step of SGD at rate 1 - decay is m <- decay m + (1 - decay) s,
-    where s is the batch mean of the statistic: the mean over the batch takes it.
+    The gradient of 1/2 |m - s|^2 in m is m - s, so one step of SGD at rate 1 - decay is
+    m <- decay m + (1 - decay) s, where s is the batch mean of the statistic: the mean
+    over the batch takes it.
     """
     commitment = COMMITMENT * jnp.sum(jnp.square(posterior.codes - posterior.nearest))
     assignment = posterior.assignment
-    statistics = {"count": jnp.sum(assignment, axis=0), "sum": assignment.T @ posterior.codes}
-    gradients = jax.tree.map(lambda m, s: jax.lax.stop_gradient(m - s), posterior.codebook, statistics)
-    moved = jax.tree.map(lambda m, g: jnp.sum(g * (m - jax.lax.stop_gradient(m))), posterior.codebook, gradients)
+    statistics = {
+        "count": jnp.sum(assignment, axis=0),
+        "sum": assignment.T @ posterior.codes,
+    }
+    gradients = jax.tree.map(
+        lambda m, s: jax.lax.stop_gradient(m - s), posterior.codebook, statistics
+    )
+    moved = jax.tree.map(
+        lambda m, g: jnp.sum(g * (m - jax.lax.stop_gradient(m))),
+        posterior.codebook,
+        gradients,
+    )
     code_length = log_posterior - prior.log_prob(z)
     return jnp.stack([code_length, commitment, moved["count"] + moved["sum"]])
 
@@ -430,7 +534,10 @@ def vq_terms(posterior: Quantized, prior: UniformCodes, z: Array, log_posterior:
 def vq_vae() -> VAE:
     def init(key: Key, x: Array) -> Params:
         encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
-        codebook = {"count": jnp.ones(CODES), "sum": jax.random.normal(codebook_key, (CODES, CODE_SIZE))}
+        codebook = {
+            "count": jnp.ones(CODES),
+            "sum": jax.random.normal(codebook_key, (CODES, CODE_SIZE)),
+        }
         network = {
             "encoder": dense(encoder_key, x.size, POSITIONS * CODE_SIZE),
             "decoder": dense(decoder_key, POSITIONS * CODE_SIZE, x.size),
@@ -442,20 +549,25 @@ def vq_vae() -> VAE:
         return Quantized(codes, params["codebook"])
 
     def decode(params: Params, z: Array) -> vaejax.Bernoulli:
-        return vaejax.Bernoulli((params["network"]["decoder"] @ z.ravel()).reshape(PIXELS))
+        return vaejax.Bernoulli(
+            (params["network"]["decoder"] @ z.ravel()).reshape(PIXELS)
+        )
 
     return VAE(init, encode, lambda params: UniformCodes(params["codebook"]), decode)
 
 
 VQ_OPTIMIZER = optax.partition(
-    {"network": optax.adam(1e-2), "codebook": optax.sgd(1 - DECAY)}, {"network": "network", "codebook": "codebook"}
+    {"network": optax.adam(1e-2), "codebook": optax.sgd(1 - DECAY)},
+    {"network": "network", "codebook": "codebook"},
 )
 
 
 def convolutional() -> VAE:
     encoder = vaejax.ConvolutionalEncoder(channels=(2, 4))
     decoder = vaejax.ConvolutionalDecoder(PIXELS, channels=(4, 2))
-    return vaejax.gaussian_vae(latent_size=3, encoder=encoder, decoder=decoder, likelihood=vaejax.Bernoulli)
+    return vaejax.gaussian_vae(
+        latent_size=3, encoder=encoder, decoder=decoder, likelihood=vaejax.Bernoulli
+    )
 
 
 def sentence_vae() -> VAE:
@@ -475,12 +587,22 @@ CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real),
     Case("shared_variance", mlp_vae(vaejax.shared_variance_normal_head()), real),
-    Case("logistic_mixture", mlp_vae(vaejax.discretized_logistic_mixture_head(2), num_parameters=6), pixels),
+    Case(
+        "logistic_mixture",
+        mlp_vae(vaejax.discretized_logistic_mixture_head(2), num_parameters=6),
+        pixels,
+    ),
     Case("convolutional", convolutional(), binary),
     Case("sentences", sentence_vae(), tokens, readout=latent.mode),
     Case("linear_gaussian", linear_gaussian(), real),
     Case("vamp_prior", with_vamp_prior(mlp_vae()), binary, kl_fn=vaejax.kl_monte_carlo),
-    Case("flow_posterior", with_flow_posterior(mlp_vae()), binary, kl_fn=vaejax.kl_monte_carlo, point=latent.draw),
+    Case(
+        "flow_posterior",
+        with_flow_posterior(mlp_vae()),
+        binary,
+        kl_fn=vaejax.kl_monte_carlo,
+        point=latent.draw,
+    ),
     Case("hierarchical", hierarchical(), binary, kl_fn=kl_per_level),
     Case("sequence", sequence(), sentences, readout=latent.mode),
     Case(
@@ -490,5 +612,12 @@ CASES = [
         objective=conditional_loss,
         x_of=lambda example: example[0],
     ),
-    Case("vq_vae", vq_vae(), binary, kl_fn=vq_terms, stochastic=False, optimizer=standard_promotion(VQ_OPTIMIZER)),
+    Case(
+        "vq_vae",
+        vq_vae(),
+        binary,
+        kl_fn=vq_terms,
+        stochastic=False,
+        optimizer=standard_promotion(VQ_OPTIMIZER),
+    ),
 ]

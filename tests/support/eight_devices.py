@@ -1,4 +1,6 @@
-"""Run by test_sharding.py in a process with eight host devices: one device and eight do the same."""
+"""Run by test_sharding.py in a process with eight host devices: one device and eight do
+the same.
+"""
 
 import sys
 from functools import partial
@@ -12,18 +14,30 @@ from experiments import mnist
 from vaejax import checkpoints, sharding
 
 STEPS = 100
-EXPERIMENT = mnist.make_experiment(mnist.Config(epochs=1, hidden_size=32, latent_size=8))
+EXPERIMENT = mnist.make_experiment(
+    mnist.Config(epochs=1, hidden_size=32, latent_size=8)
+)
 RECIPE = EXPERIMENT.recipe(EXPERIMENT.hyperparameters)
 DATA = jnp.asarray(EXPERIMENT.train[: STEPS * 128])
 
 
 def train(step, num_devices: int, *, fsdp: bool = False) -> tuple:
     mesh = sharding.make_mesh(num_devices)
-    state = vaejax.init_train_state(EXPERIMENT.vae, RECIPE.optimizer, jax.random.key(0), EXPERIMENT.example)
-    layout = sharding.fully_sharded(mesh, state, min_size=64) if fsdp else sharding.replicated(mesh)
-    epoch = vaejax.make_train_epoch(step, 128, batch_sharding=sharding.batch_sharding(mesh))
+    state = vaejax.init_train_state(
+        EXPERIMENT.vae, RECIPE.optimizer, jax.random.key(0), EXPERIMENT.example
+    )
+    layout = (
+        sharding.fully_sharded(mesh, state, min_size=64)
+        if fsdp
+        else sharding.replicated(mesh)
+    )
+    epoch = vaejax.make_train_epoch(
+        step, 128, batch_sharding=sharding.batch_sharding(mesh)
+    )
     data = sharding.put(DATA, sharding.replicated(mesh))
-    return jax.jit(epoch, out_shardings=(layout, None))(sharding.put(state, layout), data)
+    return jax.jit(epoch, out_shardings=(layout, None))(
+        sharding.put(state, layout), data
+    )
 
 
 def losses_agree(directory: str) -> None:
@@ -36,22 +50,34 @@ def losses_agree(directory: str) -> None:
     np.testing.assert_allclose(sharded.loss, one.loss, rtol=1e-5)
     kernel = max(jax.tree.leaves(sharded_state.params), key=jnp.size)
     assert kernel.addressable_shards[0].data.size == kernel.size // 8
-    assert max(jax.tree.leaves(eight_state.params), key=jnp.size).sharding.is_fully_replicated
+    assert max(
+        jax.tree.leaves(eight_state.params), key=jnp.size
+    ).sharding.is_fully_replicated
     whole = sharding.gather(sharded_state, sharding.make_mesh(8))
     assert checkpoints.digest(whole) == checkpoints.digest(sharded_state)
-    for name, state in {"one": one_state, "eight": eight_state, "sharded": sharded_state}.items():
+    for name, state in {
+        "one": one_state,
+        "eight": eight_state,
+        "sharded": sharded_state,
+    }.items():
         checkpoints.save(f"{directory}/{name}", state, step=STEPS)
         for like in (one_state, eight_state, sharded_state):
             restored = checkpoints.restore(f"{directory}/{name}", like)
             assert checkpoints.digest(restored) == checkpoints.digest(state)
-            leaves = zip(*map(jax.tree.leaves, (restored.params, like.params)), strict=True)
-            assert all(a.sharding.is_equivalent_to(b.sharding, a.ndim) for a, b in leaves)
+            leaves = zip(
+                *map(jax.tree.leaves, (restored.params, like.params)), strict=True
+            )
+            assert all(
+                a.sharding.is_equivalent_to(b.sharding, a.ndim) for a, b in leaves
+            )
 
 
 def gathering_again_compiles_nothing() -> None:
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda name, seconds, **about: compiled.append(name) if "backend_compile" in name else None
+        lambda name, seconds, **about: (
+            compiled.append(name) if "backend_compile" in name else None
+        )
     )
     mesh = sharding.make_mesh(8)
     tree = sharding.put({"x": jnp.ones((16, 3))}, sharding.batch_sharding(mesh))
@@ -62,13 +88,20 @@ def gathering_again_compiles_nothing() -> None:
 
 
 def every_example_draws_the_same_noise() -> None:
-    """Bitwise, and for the same example: the first step's noise and images, in the order of the batch."""
+    """Bitwise, and for the same example: the first step's noise and images, in the
+    order of the batch.
+    """
 
     def noise(params, key, image):
-        return jnp.sum(jax.tree.leaves(params)[0]), (jax.random.normal(key, (4,)), image)
+        return jnp.sum(jax.tree.leaves(params)[0]), (
+            jax.random.normal(key, (4,)),
+            image,
+        )
 
     def loss_fn(params, key, batch):
-        losses, seen = jax.vmap(partial(noise, params))(jax.random.split(key, len(batch)), batch)
+        losses, seen = jax.vmap(partial(noise, params))(
+            jax.random.split(key, len(batch)), batch
+        )
         return jnp.mean(losses), seen
 
     step = vaejax.make_train_step(loss_fn, RECIPE.optimizer)

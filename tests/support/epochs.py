@@ -1,4 +1,6 @@
-"""What tests of epochs share: images made of integers, and a step that shows the order of the data."""
+"""What tests of epochs share: images made of integers, and a step that shows the order
+of the data.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,9 @@ from vaejax import TrainState
 
 
 def stripes(size: int) -> np.ndarray:
-    """Grey stripes in three places, from integers alone: five steps of ten an epoch, and five images left over."""
+    """Grey stripes in three places, from integers alone: five steps of ten an epoch,
+    and five images left over.
+    """
     index, row, column = np.ogrid[:55, :size, :size]
     return (100 * ((row // 3 + index) % 3) + 2 * column + index % 5).astype(np.uint8)
 

@@ -1,4 +1,6 @@
-"""Small files in the official formats of image sets, for the tests of what is built from them."""
+"""Small files in the official formats of image sets, for the tests of what is built
+from them.
+"""
 
 import gzip
 import struct
@@ -8,23 +10,38 @@ import scipy.io
 
 from vaejax import sources
 
-IDX_NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 # Examples of each split.
 TWO, THREE = {"train": 23, "test": 5}, {"train": 23, "validation": 7, "test": 5}
 
 
 def shrink(monkeypatch, name, sizes, url=None):
-    """Gives a set of the catalogue few examples, no known SHA-256, and perhaps another address of its files."""
+    """Gives a set of the catalogue few examples, no known SHA-256, and perhaps another
+    address of its files.
+    """
     source = sources.SOURCES[name]
     files = tuple(
-        tuple(file._replace(sha256=None, url=f"{url}/{file.name}" if url else file.url) for file in alternative)
+        tuple(
+            file._replace(sha256=None, url=f"{url}/{file.name}" if url else file.url)
+            for file in alternative
+        )
         for alternative in source.files
     )
-    monkeypatch.setitem(sources.SOURCES, name, source._replace(splits=sizes, files=files))
+    monkeypatch.setitem(
+        sources.SOURCES, name, source._replace(splits=sizes, files=files)
+    )
 
 
 def idx(array):
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    return (
+        struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        + array.tobytes()
+    )
 
 
 def random_arrays(seed, sizes, shape, levels=256, num_labels=10):
@@ -32,13 +49,18 @@ def random_arrays(seed, sizes, shape, levels=256, num_labels=10):
     rng = np.random.default_rng(seed)
     step = 255 // (levels - 1)
     return {
-        split: (rng.integers(0, levels, (size, *shape), np.uint8) * step, rng.integers(0, num_labels, size, np.uint8))
+        split: (
+            rng.integers(0, levels, (size, *shape), np.uint8) * step,
+            rng.integers(0, num_labels, size, np.uint8),
+        )
         for split, size in sizes.items()
     }
 
 
 def write_idx(directory, arrays):
-    for name, array in zip(IDX_NAMES, [array for split in arrays.values() for array in split], strict=True):
+    for name, array in zip(
+        IDX_NAMES, [array for split in arrays.values() for array in split], strict=True
+    ):
         (directory / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
 
 
@@ -47,12 +69,21 @@ def write_frey_npz(directory, arrays):
 
 
 def write_frey_mat(directory, arrays):
-    scipy.io.savemat(directory / "frey_rawface.mat", {"ff": arrays.reshape(len(arrays), -1).T})
+    scipy.io.savemat(
+        directory / "frey_rawface.mat", {"ff": arrays.reshape(len(arrays), -1).T}
+    )
 
 
 def write_amat(directory, arrays):
-    for split, name in {"train": "train", "validation": "valid", "test": "test"}.items():
-        lines = [" ".join(map(str, row)) for row in (arrays[split][0] // 255).reshape(-1, 784)]
+    for split, name in {
+        "train": "train",
+        "validation": "valid",
+        "test": "test",
+    }.items():
+        lines = [
+            " ".join(map(str, row))
+            for row in (arrays[split][0] // 255).reshape(-1, 784)
+        ]
         (directory / f"binarized_mnist_{name}.amat").write_text("\n".join(lines) + "\n")
 
 
@@ -70,8 +101,13 @@ def write_omniglot(directory, arrays):
 
 def write_caltech101(directory, arrays):
     contents = {}
-    for name, (images, labels) in zip(("train", "val", "test"), arrays.values(), strict=True):
-        contents |= {f"{name}_data": by_columns(images) // 255, f"{name}_labels": labels[:, None].astype(float) + 1}
+    for name, (images, labels) in zip(
+        ("train", "val", "test"), arrays.values(), strict=True
+    ):
+        contents |= {
+            f"{name}_data": by_columns(images) // 255,
+            f"{name}_labels": labels[:, None].astype(float) + 1,
+        }
     scipy.io.savemat(directory / "caltech101_silhouettes_28_split1.mat", contents)
 
 

@@ -1,4 +1,6 @@
-"""Programs run as a user runs them, in this process or another, on data that a test makes."""
+"""Programs run as a user runs them, in this process or another, on data that a test
+makes.
+"""
 
 import os
 import subprocess
@@ -15,7 +17,18 @@ import numpy as np
 from experiments import mnist, run
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["--epochs", "2", "--hidden-size", "8", "--latent-size", "2", "--batch-size", "50", "--num-samples", "2"]
+SMALL = [
+    "--epochs",
+    "2",
+    "--hidden-size",
+    "8",
+    "--latent-size",
+    "2",
+    "--batch-size",
+    "50",
+    "--num-samples",
+    "2",
+]
 # The programs of many runs are the same: compile them once.
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(ROOT),
@@ -31,13 +44,19 @@ def images(*shape: int, dtype=np.uint8) -> np.ndarray:
 def npz(**arrays: np.ndarray) -> Callable[[Path], None]:
     """Writes data.npz, valid but for what is given."""
     return lambda path: np.savez(
-        path / "data.npz", **({"train_images": images(100, 4, 4), "test_images": images(20, 4, 4)} | arrays)
+        path / "data.npz",
+        **(
+            {"train_images": images(100, 4, 4), "test_images": images(20, 4, 4)}
+            | arrays
+        ),
     )
 
 
 @contextmanager
 def users_settings() -> Iterator[None]:
-    """JAX as a user has it: the libraries that programs use are not written for the tests' strictness."""
+    """JAX as a user has it: the libraries that programs use are not written for the
+    tests' strictness.
+    """
     with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
         yield
 
@@ -59,8 +78,15 @@ def command(*arguments: str | Path, module: str = "experiments.mnist") -> list[s
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
-def execute(*arguments: str | Path, cwd: Path = ROOT, module: str = "experiments.mnist") -> subprocess.CompletedProcess:
+def execute(
+    *arguments: str | Path, cwd: Path = ROOT, module: str = "experiments.mnist"
+) -> subprocess.CompletedProcess:
     """The main job, or another program, in a process of its own."""
     return subprocess.run(
-        command(*arguments, module=module), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        command(*arguments, module=module),
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )

@@ -1,4 +1,6 @@
-"""One device, eight devices, two processes: the same noise, the same losses, and checkpoints that move between them."""
+"""One device, eight devices, two processes: the same noise, the same losses, and
+checkpoints that move between them.
+"""
 
 import json
 import signal
@@ -24,7 +26,9 @@ LONG = [*SMALL, "--epochs", "8", "--batch-size", "40"]
 def test_a_mesh_has_the_devices_asked_for():
     mesh = sharding.make_mesh()
     assert mesh.size == jax.device_count() and mesh.axis_names == ("batch",)
-    with pytest.raises(ValueError, match=r"num_devices is 99 and there are \d+; give fewer"):
+    with pytest.raises(
+        ValueError, match=r"num_devices is 99 and there are \d+; give fewer"
+    ):
         sharding.make_mesh(99)
     with pytest.raises(ValueError, match="num_devices is 0"):
         sharding.make_mesh(0)
@@ -35,7 +39,9 @@ def checkpoint_folder(tmp_path_factory) -> Path:
     """Checkpoints written on eight devices, after the script's own checks."""
     path = tmp_path_factory.mktemp("eight")
     script = [sys.executable, str(ROOT / "tests" / "eight_devices.py"), str(path)]
-    result = subprocess.run(script, env=EIGHT, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        script, env=EIGHT, capture_output=True, text=True, timeout=300
+    )
     assert result.returncode == 0 and "the same" in result.stdout, result.stderr[-3000:]
     return path
 
@@ -45,9 +51,13 @@ def checkpoint_folder(tmp_path_factory) -> Path:
 @pytest.mark.xdist_group("eight devices")
 @pytest.mark.parametrize("name", ["eight", "sharded"])
 def test_a_checkpoint_of_eight_devices_restores_on_one(checkpoint_folder, name):
-    experiment = mnist.make_experiment(mnist.Config(epochs=1, hidden_size=32, latent_size=8))
+    experiment = mnist.make_experiment(
+        mnist.Config(epochs=1, hidden_size=32, latent_size=8)
+    )
     recipe = experiment.recipe(experiment.hyperparameters)
-    like = vaejax.init_train_state(experiment.vae, recipe.optimizer, jax.random.key(9), experiment.example)
+    like = vaejax.init_train_state(
+        experiment.vae, recipe.optimizer, jax.random.key(9), experiment.example
+    )
     restored = checkpoints.restore(checkpoint_folder / name, like)
     one = checkpoints.restore(checkpoint_folder / "one", like)
     assert restored.step == 100
@@ -75,7 +85,9 @@ def single(tmp_path_factory) -> tuple[Path, list[str]]:
 def test_a_run_interrupted_on_eight_devices_goes_on_on_one(single, tmp_path):
     path, data = single
     arguments = command(*LONG, *data, "--out", tmp_path / "run", "--shard-parameters")
-    process = subprocess.Popen(arguments, cwd=ROOT, env=EIGHT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=EIGHT, stderr=subprocess.DEVNULL
+    )
     wait_for(tmp_path / "run", 2, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
@@ -85,8 +97,12 @@ def test_a_run_interrupted_on_eight_devices_goes_on_on_one(single, tmp_path):
 
 
 def wait_for(path: Path, epochs: int, *running: subprocess.Popen) -> None:
-    while not (path / "config.json").exists() or len(folder.read_metrics(path)) < epochs:
-        assert all(process.poll() is None for process in running), "the run ended too early"
+    while (
+        not (path / "config.json").exists() or len(folder.read_metrics(path)) < epochs
+    ):
+        assert all(process.poll() is None for process in running), (
+            "the run ended too early"
+        )
         time.sleep(0.01)
 
 
@@ -96,7 +112,13 @@ def start_two(path: Path, *arguments: str) -> list[subprocess.Popen]:
         port = probe.getsockname()[1]
     return [
         subprocess.Popen(
-            command(*arguments, "--out", path, "--distributed", f"127.0.0.1:{port},2,{index}"),
+            command(
+                *arguments,
+                "--out",
+                path,
+                "--distributed",
+                f"127.0.0.1:{port},2,{index}",
+            ),
             cwd=ROOT,
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
@@ -120,7 +142,10 @@ def test_two_processes_are_one_run(single, tmp_path):
     path, data = single
     finish(start_two(tmp_path / "run", *LONG, *data, "--shard-parameters"))
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(path), rtol=1e-4)
-    one, two = (json.loads((run / "summary.json").read_text())["test"] for run in (path, tmp_path / "run"))
+    one, two = (
+        json.loads((run / "summary.json").read_text())["test"]
+        for run in (path, tmp_path / "run")
+    )
     assert one["nll"]["mean"] == pytest.approx(two["nll"]["mean"], rel=1e-4)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["device"].startswith("2 x")
@@ -128,7 +153,9 @@ def test_two_processes_are_one_run(single, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("two processes")
-def test_when_a_worker_dies_the_run_ends_and_loses_nothing_but_the_steps_since(single, tmp_path):
+def test_when_a_worker_dies_the_run_ends_and_loses_nothing_but_the_steps_since(
+    single, tmp_path
+):
     path, data = single
     many = [*LONG, "--epochs", "400"]
     running = start_two(tmp_path / "run", *many, *data)
@@ -145,13 +172,19 @@ def test_when_a_worker_dies_the_run_ends_and_loses_nothing_but_the_steps_since(s
     for process in running:
         _, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors[-3000:]
-    assert checkpoints.latest(tmp_path / "run" / "checkpoints") == 2 * len(losses(tmp_path / "run"))
+    assert checkpoints.latest(tmp_path / "run" / "checkpoints") == 2 * len(
+        losses(tmp_path / "run")
+    )
 
 
 def test_processes_that_cannot_be_read():
     result = execute("--distributed", "here")
     assert result.returncode == 2 and "HOST:PORT,PROCESSES,INDEX" in result.stderr
     result = execute("--distributed", "auto", "--out", "never")
-    assert result.returncode == 2 and "cannot be joined" in result.stderr and not (ROOT / "never").exists()
+    assert (
+        result.returncode == 2
+        and "cannot be joined" in result.stderr
+        and not (ROOT / "never").exists()
+    )
     result = execute("--distributed", "127.0.0.1:1,1,0")
     assert result.returncode == 2 and "--out" in result.stderr

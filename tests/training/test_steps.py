@@ -1,4 +1,6 @@
-"""Training as a function of (key, step): order, noise, resumption, seeds, and a recorded trace."""
+"""Training as a function of (key, step): order, noise, resumption, seeds, and a
+recorded trace.
+"""
 
 from functools import cache, partial
 
@@ -45,7 +47,9 @@ def advance(epoch, state, num_calls, *, axis=0):
     for _ in range(num_calls):
         state, one = epoch(state, DATA)
         metrics.append(one)
-    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=axis), *metrics)
+    return state, jax.tree.map(
+        lambda *leaves: np.concatenate(leaves, axis=axis), *metrics
+    )
 
 
 # order
@@ -85,16 +89,22 @@ def test_dispatches_cross_epochs_in_the_same_order(steps_per_dispatch):
 
 @pytest.mark.parametrize("first", [1, 3, 6])
 def test_an_epoch_may_start_at_any_step(first):
-    np.testing.assert_array_equal(order_of(1, step=first), order_of(3)[first : first + 4])
+    np.testing.assert_array_equal(
+        order_of(1, step=first), order_of(3)[first : first + 4]
+    )
 
 
 def test_leaves_of_the_data_stay_together():
-    _, batches = report_epoch()(seed_state(), {"x": np.arange(23), "label": 100 + np.arange(23)})
+    _, batches = report_epoch()(
+        seed_state(), {"x": np.arange(23), "label": 100 + np.arange(23)}
+    )
     np.testing.assert_array_equal(batches["label"], batches["x"] + 100)
 
 
 def test_batch_sharding_changes_no_batch():
-    np.testing.assert_array_equal(order_of(1, batch_sharding=one_device_sharding()), order_of(1))
+    np.testing.assert_array_equal(
+        order_of(1, batch_sharding=one_device_sharding()), order_of(1)
+    )
 
 
 # steps
@@ -105,7 +115,9 @@ def test_steps_advance_the_count_and_keep_the_key():
     assert state.step == 5 and state.step.dtype == jnp.int32
     assert state.key == start(0).key
     assert metrics.loss.shape == (5,)
-    np.testing.assert_allclose(metrics.loss, metrics.terms.kl - metrics.terms.log_likelihood, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics.loss, metrics.terms.kl - metrics.terms.log_likelihood, rtol=1e-5
+    )
 
 
 def test_noise_is_a_function_of_key_and_step():
@@ -114,10 +126,14 @@ def test_noise_is_a_function_of_key_and_step():
 
     optimizer = optax.sgd(0.1)
     epoch = jax.jit(make_train_epoch(make_train_step(loss_fn, optimizer), 2))
-    state = TrainState(jnp.zeros(2), optimizer.init(jnp.zeros(2)), jax.random.key(7), jnp.int32(0))
+    state = TrainState(
+        jnp.zeros(2), optimizer.init(jnp.zeros(2)), jax.random.key(7), jnp.int32(0)
+    )
     _, metrics = epoch(state, np.arange(12))
     noise_key = jax.random.fold_in(jax.random.key(7), NOISE)
-    expected = jax.random.key_data(jax.vmap(partial(jax.random.fold_in, noise_key))(jnp.arange(6)))
+    expected = jax.random.key_data(
+        jax.vmap(partial(jax.random.fold_in, noise_key))(jnp.arange(6))
+    )
     np.testing.assert_array_equal(metrics.terms, expected)
     assert len(np.unique(expected, axis=0)) == 6
 
@@ -127,15 +143,23 @@ def test_schedules_reach_the_loss_by_name():
         return beta * jnp.sum(params), (beta, width)
 
     optimizer = optax.sgd(1.0)
-    schedules = {"beta": optax.linear_schedule(0, 1, 4), "width": lambda step: 10 * step}
+    schedules = {
+        "beta": optax.linear_schedule(0, 1, 4),
+        "width": lambda step: 10 * step,
+    }
     epoch = jax.jit(make_train_epoch(make_train_step(loss_fn, optimizer, schedules), 2))
-    state = TrainState(jnp.zeros(2), optimizer.init(jnp.zeros(2)), jax.random.key(7), jnp.int32(0))
+    state = TrainState(
+        jnp.zeros(2), optimizer.init(jnp.zeros(2)), jax.random.key(7), jnp.int32(0)
+    )
     state, metrics = epoch(state, np.arange(12))
     beta, width = metrics.terms
     np.testing.assert_allclose(beta, [0, 0.25, 0.5, 0.75, 1, 1])
     np.testing.assert_array_equal(width, 10 * np.arange(6))
-    # Each step went down by beta: the schedule weighs the gradient, not only the report.
-    np.testing.assert_allclose(state.params, -np.sum([0, 0.25, 0.5, 0.75, 1, 1]), rtol=1e-6)
+    # Each step went down by beta: the schedule weighs the gradient, not only the
+    # report.
+    np.testing.assert_allclose(
+        state.params, -np.sum([0, 0.25, 0.5, 0.75, 1, 1]), rtol=1e-6
+    )
 
 
 # resumption and seeds
@@ -154,9 +178,14 @@ def test_dispatches_train_as_epochs_do():
     whole, metrics = advance(EPOCH, start(0), 2)
     part, part_metrics = advance(DISPATCH, start(0), 5)
     assert whole.step == part.step == 10
-    # Two programs, which the compiler may fuse differently: equal to float tolerance, not bitwise.
+    # Two programs, which the compiler may fuse differently: equal to float tolerance,
+    # not bitwise.
     np.testing.assert_allclose(metrics.loss, part_metrics.loss, rtol=1e-5)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), whole.params, part.params)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+        whole.params,
+        part.params,
+    )
 
 
 def test_vmapped_seeds_follow_single_runs():
@@ -168,7 +197,11 @@ def test_vmapped_seeds_follow_single_runs():
         assert states.step[seed] == state.step == 20
         np.testing.assert_allclose(metrics.loss[seed], single.loss, rtol=1e-5)
         stacked = jax.tree.map(lambda leaf, seed=seed: leaf[seed], states.params)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), stacked, state.params)
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+            stacked,
+            state.params,
+        )
 
 
 # errors
@@ -179,30 +212,43 @@ def test_keys_must_be_typed():
         init_train_state(VAE, OPTIMIZER, jax.random.PRNGKey(0), jnp.zeros((14, 14)))
 
 
-@pytest.mark.parametrize(("batch_size", "steps_per_dispatch"), [(0, None), (2.0, None), (5, 0)])
+@pytest.mark.parametrize(
+    ("batch_size", "steps_per_dispatch"), [(0, None), (2.0, None), (5, 0)]
+)
 def test_counts_must_be_positive(batch_size, steps_per_dispatch):
     with pytest.raises(ValueError, match="give a positive integer"):
-        make_train_epoch(report_batch, batch_size, steps_per_dispatch=steps_per_dispatch)
+        make_train_epoch(
+            report_batch, batch_size, steps_per_dispatch=steps_per_dispatch
+        )
 
 
 def test_batches_and_dispatches_must_fit_the_data():
     with pytest.raises(ValueError, match="batch_size is 21 and the data hold 20"):
         make_train_epoch(report_batch, 21)(seed_state(), np.arange(20))
     with pytest.raises(ValueError, match="steps_per_dispatch is 5 and an epoch has 4"):
-        make_train_epoch(report_batch, 5, steps_per_dispatch=5)(seed_state(), np.arange(20))
+        make_train_epoch(report_batch, 5, steps_per_dispatch=5)(
+            seed_state(), np.arange(20)
+        )
     with pytest.raises(ValueError, match="leading axis"):
-        make_train_epoch(report_batch, 5)(seed_state(), {"x": np.arange(20), "label": np.arange(19)})
+        make_train_epoch(report_batch, 5)(
+            seed_state(), {"x": np.arange(20), "label": np.arange(19)}
+        )
 
 
 # the trace
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="recorded on CPUs; other devices round matrix products")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu",
+    reason="recorded on CPUs; other devices round matrix products",
+)
 def test_the_first_twenty_losses_are_the_recorded_ones():
-    """A change here changes every run of every user: say so in the changelog, and record anew.
+    """A change here changes every run of every user: say so in the changelog, and
+    record anew.
 
-    Recorded with Python 3.11 and JAX 0.10.2. Python 3.13 with JAX 0.12.0, older instruction sets (SSE4.2, AVX2) and a
-    compiler without optimisation differ from it by up to 3e-7, relative.
+    Recorded with Python 3.11 and JAX 0.10.2. Python 3.13 with JAX 0.12.0, older
+    instruction sets (SSE4.2, AVX2) and a compiler without optimisation differ from it
+    by up to 3e-7, relative.
     """
     recorded = [
         149.3959, 141.9291, 144.2106, 143.9266, 144.9180, 143.2574, 141.0671, 143.7411, 140.0685, 141.8335,

@@ -1,4 +1,6 @@
-"""Streamed epochs beside resident ones: the same batches and parameters; sources, errors, and the thread's end."""
+"""Streamed epochs beside resident ones: the same batches and parameters; sources,
+errors, and the thread's end.
+"""
 
 import _thread
 import threading
@@ -37,7 +39,9 @@ OPTIMIZER = standard_promotion(optax.adam(1e-3))
 
 
 def step_of(pixels_of=lambda x: x):
-    objective = with_transform(partial(negative_elbo, VAE), lambda key, x: binarize(key, pixels_of(x)))
+    objective = with_transform(
+        partial(negative_elbo, VAE), lambda key, x: binarize(key, pixels_of(x))
+    )
     return make_train_step(mean_over_batch(objective), OPTIMIZER)
 
 
@@ -47,12 +51,16 @@ STREAMED = make_streamed_epoch(STEP, 10, steps_per_dispatch=2)
 
 
 def start(seed=0):
-    return jax.jit(partial(init_train_state, VAE, OPTIMIZER))(jax.random.key(seed), jnp.zeros((6, 6)))
+    return jax.jit(partial(init_train_state, VAE, OPTIMIZER))(
+        jax.random.key(seed), jnp.zeros((6, 6))
+    )
 
 
 @cache
 def report_epoch(steps_per_dispatch=3, **options):
-    return make_streamed_epoch(report_batch, 5, steps_per_dispatch=steps_per_dispatch, **options)
+    return make_streamed_epoch(
+        report_batch, 5, steps_per_dispatch=steps_per_dispatch, **options
+    )
 
 
 @cache
@@ -68,7 +76,11 @@ def resident_order():
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     yield
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vaejax-streaming")]
+    assert not [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("vaejax-streaming")
+    ]
 
 
 # the order
@@ -76,20 +88,30 @@ def no_thread_is_left():
 
 @pytest.mark.parametrize("steps_per_dispatch", [1, 3, 4, 16])
 @pytest.mark.parametrize("first", [0, 1, 3, 6])
-def test_batches_are_those_of_the_resident_epoch_until_it_ends(steps_per_dispatch, first):
-    state, batches = report_epoch(steps_per_dispatch)(seed_state(step=first), np.arange(23))
+def test_batches_are_those_of_the_resident_epoch_until_it_ends(
+    steps_per_dispatch, first
+):
+    state, batches = report_epoch(steps_per_dispatch)(
+        seed_state(step=first), np.arange(23)
+    )
     last = first // 4 * 4 + 4
     assert state.step == last
     np.testing.assert_array_equal(batches, resident_order()[first:last])
 
 
 def test_epochs_and_seeds_have_their_own_order():
-    orders = [report_epoch()(seed_state(seed, step), np.arange(23))[1] for seed in (0, 1) for step in (0, 4)]
+    orders = [
+        report_epoch()(seed_state(seed, step), np.arange(23))[1]
+        for seed in (0, 1)
+        for step in (0, 4)
+    ]
     assert len({tuple(np.ravel(order).tolist()) for order in orders}) == 4
 
 
 def test_batch_sharding_changes_no_batch():
-    _, batches = report_epoch(batch_sharding=one_device_sharding())(seed_state(), np.arange(23))
+    _, batches = report_epoch(batch_sharding=one_device_sharding())(
+        seed_state(), np.arange(23)
+    )
     np.testing.assert_array_equal(batches, resident_order()[:4])
 
 
@@ -101,7 +123,11 @@ def assert_same(streamed, resident):
     if jax.default_backend() == "cpu":
         assert checkpoints.digest(streamed) == checkpoints.digest(resident)
     else:
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), streamed.params, resident.params)
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+            streamed.params,
+            resident.params,
+        )
 
 
 def test_two_epochs_from_a_memory_map_train_as_resident_ones(tmp_path):
@@ -121,11 +147,17 @@ def test_the_rest_of_an_epoch_trains_as_a_resident_one():
     part, _ = jax.jit(make_train_epoch(STEP, 10, steps_per_dispatch=2))(start(), IMAGES)
     streamed, metrics = STREAMED(part, IMAGES)
     assert streamed.step == 5 and metrics.loss.shape == (3,)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), streamed.params, resident.params)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+        streamed.params,
+        resident.params,
+    )
 
 
 def test_a_set_of_tensorflow_datasets_trains_as_its_arrays(tmp_path, monkeypatch):
-    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+    tfds = pytest.importorskip(
+        "tensorflow_datasets", reason="tensorflow-datasets is not installed"
+    )
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     shrink(monkeypatch, "fashion_mnist", TWO)
     directory = official(tmp_path)
@@ -135,7 +167,9 @@ def test_a_set_of_tensorflow_datasets_trains_as_its_arrays(tmp_path, monkeypatch
     source = tfds.builder_from_directory(home).as_data_source(split="train")
 
     step = step_of(lambda x: x["image"][:6, :6])
-    resident, _ = jax.jit(make_train_epoch(step, 5))(start(), {"image": images, "label": labels})
+    resident, _ = jax.jit(make_train_epoch(step, 5))(
+        start(), {"image": images, "label": labels}
+    )
     streamed, _ = make_streamed_epoch(step, 5, steps_per_dispatch=3)(start(), source)
     assert_same(streamed, resident)
 
@@ -210,8 +244,14 @@ def test_no_more_is_read_ahead_than_asked_for():
 
 def test_a_memory_map_is_not_copied(tmp_path):
     path = tmp_path / "images.npy"
-    source = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(20_000, 64, 32))  # 41 MB
-    step = make_streamed_epoch(lambda state, batch: report_batch(state, jnp.max(batch)), 100, steps_per_dispatch=4)
+    source = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=(20_000, 64, 32)
+    )  # 41 MB
+    step = make_streamed_epoch(
+        lambda state, batch: report_batch(state, jnp.max(batch)),
+        100,
+        steps_per_dispatch=4,
+    )
     tracemalloc.start()
     try:
         step(seed_state(), source)
@@ -237,7 +277,9 @@ def failing(error, after=12):
 
 
 @pytest.mark.parametrize("after", [0, 12, 19])
-@pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt("in the thread")])
+@pytest.mark.parametrize(
+    "error", [OSError("the disk is gone"), KeyboardInterrupt("in the thread")]
+)
 def test_what_the_source_raises_is_raised(error, after):
     with pytest.raises(type(error), match=str(error)):
         report_epoch(steps_per_dispatch=1)(seed_state(), failing(error, after))
@@ -264,9 +306,13 @@ def test_an_error_of_the_step_ends_the_thread():
         make_streamed_epoch(step, 5)(seed_state(), np.arange(23))
 
 
-@pytest.mark.parametrize("source", [np.arange(4), OneByOne(length=4), OneByOne(length=0)])
+@pytest.mark.parametrize(
+    "source", [np.arange(4), OneByOne(length=4), OneByOne(length=0)]
+)
 def test_a_source_of_less_than_a_batch_is_refused(source):
-    with pytest.raises(ValueError, match=rf"batch_size is 5 and the data hold {len(source)} examples"):
+    with pytest.raises(
+        ValueError, match=rf"batch_size is 5 and the data hold {len(source)} examples"
+    ):
         report_epoch()(seed_state(), source)
 
 
@@ -276,11 +322,15 @@ def test_a_source_of_less_than_a_batch_is_refused(source):
     ids=lambda source: type(source).__name__,
 )
 def test_what_is_no_source_is_refused(source):
-    with pytest.raises(TypeError, match=rf"the source is a {type(source).__name__}; give an array"):
+    with pytest.raises(
+        TypeError, match=rf"the source is a {type(source).__name__}; give an array"
+    ):
         report_epoch()(seed_state(), source)
 
 
-@pytest.mark.parametrize("source", [Pair(np.arange(23), np.arange(22)), np.float32(3), (), None], ids=repr)
+@pytest.mark.parametrize(
+    "source", [Pair(np.arange(23), np.arange(22)), np.float32(3), (), None], ids=repr
+)
 def test_arrays_must_have_equal_leading_axes(source):
     with pytest.raises(ValueError, match="give one leading axis"):
         report_epoch()(seed_state(), source)
@@ -299,13 +349,28 @@ class TooFew(OneByOne):
             ValueError,
             r"has shape \(1,\) and example \d+ \(2,\); give examples of one shape",
         ),
-        (OneByOne(lambda index: {"xy"[index % 2]: 1}), ValueError, r"shape {'y': \(\)} and example \d+ {'x'"),
+        (
+            OneByOne(lambda index: {"xy"[index % 2]: 1}),
+            ValueError,
+            r"shape {'y': \(\)} and example \d+ {'x'",
+        ),
         (OneByOne(str), TypeError, "examples hold <U2; give numbers only"),
-        (Pair(np.arange(23), np.full(23, "x")), TypeError, "examples hold <U1; give numbers only"),
+        (
+            Pair(np.arange(23), np.full(23, "x")),
+            TypeError,
+            "examples hold <U1; give numbers only",
+        ),
         (np.full(23, None), TypeError, "examples hold object; give numbers only"),
         (TooFew(), ValueError, "gave 14 examples for 15 indices"),
     ],
-    ids=["shapes", "structures", "strings", "strings in an array", "objects", "too few"],
+    ids=[
+        "shapes",
+        "structures",
+        "strings",
+        "strings in an array",
+        "objects",
+        "too few",
+    ],
 )
 def test_examples_that_cannot_be_trained_on_are_refused(source, error, message):
     with pytest.raises(error, match=message):
@@ -315,5 +380,7 @@ def test_examples_that_cannot_be_trained_on_are_refused(source, error, message):
 @pytest.mark.parametrize("name", ["batch_size", "steps_per_dispatch", "prefetch"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, None])
 def test_counts_must_be_positive(name, value):
-    with pytest.raises(ValueError, match=f"{name} is {value!r}; give a positive integer"):
+    with pytest.raises(
+        ValueError, match=f"{name} is {value!r}; give a positive integer"
+    ):
         make_streamed_epoch(report_batch, **({"batch_size": 5} | {name: value}))

@@ -1,6 +1,8 @@
-"""The image sets that can be built here: what each is, its official files, and how these become arrays.
+"""The image sets that can be built here: what each is, its official files, and how
+these become arrays.
 
-To add one: a `Source` in `SOURCES`. A function that parses is given the files' paths by name and returns every split.
+To add one: a `Source` in `SOURCES`. A function that parses is given the files' paths by
+name and returns every split.
 """
 
 import gzip
@@ -10,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Of each split its images, `uint8 [examples, height, width]`, and its labels, `uint8 [examples, ...]` or None.
+# Of each split its images, `uint8 [examples, height, width]`, and its labels, `uint8
+# [examples, ...]` or None.
 Splits = dict[str, tuple[np.ndarray, np.ndarray | None]]
 
 
@@ -20,7 +23,8 @@ class File(NamedTuple):
     Attributes:
       name: as its authors call it.
       url: where it is downloaded from; None where it can only be supplied.
-      sha256: of the file; None where it is not known: then only the arrays in it are checked.
+      sha256: of the file; None where it is not known: then only the arrays in it are
+        checked.
     """
 
     name: str
@@ -40,7 +44,8 @@ class Source(NamedTuple):
       files: which are needed; one tuple is enough, and only the first is downloaded.
       parse: paths of such a tuple, by name -> the splits.
       label_shape: of one example's label; None where there are no labels.
-      tested: whether the real data were loaded, and not only made-up files of their format.
+      tested: whether the real data were loaded, and not only made-up files of their
+        format.
     """
 
     what: str
@@ -55,7 +60,9 @@ class Source(NamedTuple):
 
 
 def parse_idx(raw: bytes) -> np.ndarray:
-    """The array in an idx file: two zero bytes, the type (8: unsigned byte), the number of axes, then each length."""
+    """The array in an idx file: two zero bytes, the type (8: unsigned byte), the number
+    of axes, then each length.
+    """
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
         raise ValueError("it is not an idx file of unsigned bytes")
     num_axes = raw[3]
@@ -63,22 +70,37 @@ def parse_idx(raw: bytes) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
 
 
-_IDX_NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_IDX_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def _idx_files(url: str, *sha256: str) -> tuple[tuple[File, ...], ...]:
     names = [f"{name}.gz" for name in _IDX_NAMES]
-    return (tuple(File(name, f"{url}/{name}", sha) for name, sha in zip(names, sha256, strict=True)),)
+    return (
+        tuple(
+            File(name, f"{url}/{name}", sha)
+            for name, sha in zip(names, sha256, strict=True)
+        ),
+    )
 
 
 def _parse_idx_files(paths: Mapping[str, Path]) -> Splits:
-    arrays = [parse_idx(gzip.decompress(paths[f"{name}.gz"].read_bytes())) for name in _IDX_NAMES]
+    arrays = [
+        parse_idx(gzip.decompress(paths[f"{name}.gz"].read_bytes()))
+        for name in _IDX_NAMES
+    ]
     return {"train": (arrays[0], arrays[1]), "test": (arrays[2], arrays[3])}
 
 
 def _parse_frey_faces(paths: Mapping[str, Path]) -> Splits:
-    """There is no official split. The frames of a film resemble their neighbours, so that a split by order measures
-    another thing than the random one that is usual: 1,565 / 200 / 200, here drawn once and each in the film's order."""
+    """There is no official split. The frames of a film resemble their neighbours, so
+    that a split by order measures another thing than the random one that is usual:
+    1,565 / 200 / 200, here drawn once and each in the film's order.
+    """
     ((name, path),) = paths.items()
     if name == "frey_rawface.mat":
         images = _load_mat(path)["ff"].T.reshape(-1, 28, 20)
@@ -88,11 +110,17 @@ def _parse_frey_faces(paths: Mapping[str, Path]) -> Splits:
     # The stream of RandomState is frozen.
     order = np.random.RandomState(0).permutation(len(images))
     parts = np.split(order, [len(order) - 400, len(order) - 200])
-    return {split: (images[np.sort(part)], None) for split, part in zip(_THREE, parts, strict=True)}
+    return {
+        split: (images[np.sort(part)], None)
+        for split, part in zip(_THREE, parts, strict=True)
+    }
 
 
 _THREE = ("train", "validation", "test")
-_AMAT = {split: f"binarized_mnist_{name}.amat" for split, name in zip(_THREE, ("train", "valid", "test"), strict=True)}
+_AMAT = {
+    split: f"binarized_mnist_{name}.amat"
+    for split, name in zip(_THREE, ("train", "valid", "test"), strict=True)
+}
 
 
 def _parse_amat(paths: Mapping[str, Path]) -> Splits:
@@ -100,7 +128,9 @@ def _parse_amat(paths: Mapping[str, Path]) -> Splits:
 
 
 def _read_amat(path: Path) -> np.ndarray:
-    """An image a line, 784 digits 0 or 1, each followed by one space or the end of the line."""
+    """An image a line, 784 digits 0 or 1, each followed by one space or the end of the
+    line.
+    """
     characters = np.fromfile(path, np.uint8).reshape(-1, 28, 28, 2)
     pixels = characters[..., 0] - np.uint8(ord("0"))
     if pixels.max() > 1 or np.any(characters[..., 1] > ord(" ")):
@@ -109,10 +139,15 @@ def _read_amat(path: Path) -> np.ndarray:
 
 
 def _parse_omniglot(paths: Mapping[str, Path]) -> Splits:
-    """Grey values, rounded to 1/255; each example a column, its pixels by columns; the label is the alphabet."""
+    """Grey values, rounded to 1/255; each example a column, its pixels by columns; the
+    label is the alphabet.
+    """
     data = _load_mat(paths["chardata.mat"])
     return {
-        split: (_columns_first(_to_uint8(data[f"{prefix}data"].T)), data[f"{prefix}target"].argmax(0).astype(np.uint8))
+        split: (
+            _columns_first(_to_uint8(data[f"{prefix}data"].T)),
+            data[f"{prefix}target"].argmax(0).astype(np.uint8),
+        )
         for split, prefix in {"train": "", "test": "test"}.items()
     }
 
@@ -130,7 +165,9 @@ def _parse_caltech101(paths: Mapping[str, Path]) -> Splits:
 
 
 def _parse_dsprites(paths: Mapping[str, Path]) -> Splits:
-    """Binary images; the label is the classes of the six factors: colour, shape, scale, orientation, x and y."""
+    """Binary images; the label is the classes of the six factors: colour, shape, scale,
+    orientation, x and y.
+    """
     (path,) = paths.values()
     with np.load(path) as arrays:
         images = arrays["imgs"]
@@ -146,7 +183,10 @@ def _load_mat(path: Path) -> dict[str, np.ndarray]:
 
 def _to_uint8(intensity: np.ndarray) -> np.ndarray:
     if not (intensity.min() >= 0 and intensity.max() <= 1):
-        raise ValueError(f"its intensities are in [{intensity.min()}, {intensity.max()}], not in [0, 1]")
+        raise ValueError(
+            f"its intensities are in [{intensity.min()}, {intensity.max()}], not in "
+            "[0, 1]"
+        )
     return np.rint(intensity.astype(np.float64) * 255).astype(np.uint8)
 
 
@@ -211,7 +251,12 @@ SOURCES: dict[str, Source] = {
         licence="none: to be loaded, not passed on",
         homepage="https://cs.nyu.edu/~roweis/data.html",
         files=(
-            (File("frey_rawface.mat", "https://cs.nyu.edu/~roweis/data/frey_rawface.mat"),),
+            (
+                File(
+                    "frey_rawface.mat",
+                    "https://cs.nyu.edu/~roweis/data/frey_rawface.mat",
+                ),
+            ),
             (File("frey_faces.npz"),),
         ),
         parse=_parse_frey_faces,
@@ -226,7 +271,11 @@ SOURCES: dict[str, Source] = {
         homepage="http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
         files=(
             tuple(
-                File(name, f"http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/{name}", sha256)
+                File(
+                    name,
+                    f"http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/{name}",
+                    sha256,
+                )
                 for name, sha256 in zip(
                     _AMAT.values(),
                     (
@@ -247,7 +296,14 @@ SOURCES: dict[str, Source] = {
         splits={"train": 24_345, "test": 8_070},
         licence="MIT (the characters)",
         homepage="https://github.com/yburda/iwae",
-        files=((File("chardata.mat", "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"),),),
+        files=(
+            (
+                File(
+                    "chardata.mat",
+                    "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat",
+                ),
+            ),
+        ),
         parse=_parse_omniglot,
     ),
     "caltech101_silhouettes": Source(

@@ -1,4 +1,5 @@
-"""Where prepared image sets lie, their cached arrays, and the official files that a set is built from.
+"""Where prepared image sets lie, their cached arrays, and the official files that a set
+is built from.
 
 Nothing here imports tensorflow-datasets until something has to be built or decoded.
 """
@@ -18,9 +19,11 @@ import numpy as np
 
 from vaejax.sources import SOURCES, Source
 
-# The name and the version under which TFDS prepares the sets of `SOURCES`: names of our own, since some are stock too.
+# The name and the version under which TFDS prepares the sets of `SOURCES`: names of our
+# own, since some are stock too.
 BUILDER, VERSION = "vaejax_images", "1.0.0"
-# In a prepared set's own folder, so that nothing cached outlives, or is taken for, what it was made from.
+# In a prepared set's own folder, so that nothing cached outlives, or is taken for, what
+# it was made from.
 _CACHE, FILES = "vaejax_{split}.npz", "vaejax_files.json"
 _PROBE_SECONDS = 10.0
 
@@ -40,13 +43,21 @@ def load(name: str, split: str, directory: str | os.PathLike | None) -> Arrays:
     """Images and labels of a set of `SOURCES`: cached, else decoded, else built.
 
     Raises:
-      DataUnavailableError: its files are not in the directory, are not the official ones, or cannot be downloaded.
+      DataUnavailableError: its files are not in the directory, are not the official
+        ones, or cannot be downloaded.
     """
     home = data_dir() / BUILDER / name / VERSION
-    paths = None if directory is None else find_files(name, Path(directory).expanduser())
-    if paths is not None and home.exists() and read_digests(home) != verify(name, paths):
+    paths = (
+        None if directory is None else find_files(name, Path(directory).expanduser())
+    )
+    if (
+        paths is not None
+        and home.exists()
+        and read_digests(home) != verify(name, paths)
+    ):
         raise DataUnavailableError(
-            f"{name} in {home} was built from other files than those in {directory}; remove it to build anew."
+            f"{name} in {home} was built from other files than those in {directory}; "
+            "remove it to build anew."
         )
     arrays = read_cache(home, split)
     if arrays is not None:
@@ -60,13 +71,16 @@ def load(name: str, split: str, directory: str | os.PathLike | None) -> Arrays:
             tfds_builders.build(name, paths)
         except OSError as error:
             raise DataUnavailableError(
-                f"{name} cannot be prepared in {data_dir()} ({error}); set TFDS_DATA_DIR to a folder with room for it."
+                f"{name} cannot be prepared in {data_dir()} ({error}); set "
+                "TFDS_DATA_DIR to a folder with room for it."
             ) from error
     return cached(home, split, lambda: tfds_builders.read_directory(home, split))
 
 
 def cached(home: Path, split: str, make_arrays: Callable[[], Arrays]) -> Arrays:
-    """The cached arrays of a prepared set; made, and written where the folder permits it, if there are none."""
+    """The cached arrays of a prepared set; made, and written where the folder permits
+    it, if there are none.
+    """
     arrays = read_cache(home, split)
     if arrays is None:
         try:
@@ -76,7 +90,8 @@ def cached(home: Path, split: str, make_arrays: Callable[[], Arrays]) -> Arrays:
         except Exception as error:  # Of TFDS, array_record, protobuf: whichever it is, it is the reason reported.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataUnavailableError(
-                f"what is prepared in {home} cannot be read ({reason}); remove that folder to build it anew."
+                f"what is prepared in {home} cannot be read ({reason}); remove that "
+                "folder to build it anew."
             ) from error
         # A prepared set may well be shared and read-only.
         with suppress(OSError):
@@ -85,7 +100,9 @@ def cached(home: Path, split: str, make_arrays: Callable[[], Arrays]) -> Arrays:
 
 
 def read_cache(home: Path, split: str) -> Arrays | None:
-    """None where there is no cache or it is damaged (its CRC tells): then it is made anew."""
+    """None where there is no cache or it is damaged (its CRC tells): then it is made
+    anew.
+    """
     try:
         with np.load(home / _CACHE.format(split=split)) as arrays:
             return arrays["images"], arrays.get("labels")
@@ -96,9 +113,13 @@ def read_cache(home: Path, split: str) -> Arrays | None:
 def write_cache(home: Path, split: str, arrays: Arrays) -> None:
     """Whole or not at all: a temporary file takes its name when it is complete."""
     images, labels = arrays
-    with tempfile.NamedTemporaryFile(dir=home, prefix="vaejax_", suffix=".tmp", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=home, prefix="vaejax_", suffix=".tmp", delete=False
+    ) as file:
         try:
-            np.savez(file, images=images, **({} if labels is None else {"labels": labels}))
+            np.savez(
+                file, images=images, **({} if labels is None else {"labels": labels})
+            )
             file.close()
             os.replace(file.name, home / _CACHE.format(split=split))
         except BaseException:
@@ -114,13 +135,23 @@ def find_files(name: str, directory: Path) -> dict[str, Path]:
         if all(path.is_file() for path in paths.values()):
             return paths
     if not directory.is_dir():
-        raise DataUnavailableError(f"{directory} is not a directory; name the one that holds {describe_files(name)}.")
-    missing = [file.name for file in alternatives[0] if not (directory / file.name).is_file()]
-    raise DataUnavailableError(f"{directory} lacks {', '.join(missing)}; {name} is built from {describe_files(name)}.")
+        raise DataUnavailableError(
+            f"{directory} is not a directory; name the one that holds "
+            f"{describe_files(name)}."
+        )
+    missing = [
+        file.name for file in alternatives[0] if not (directory / file.name).is_file()
+    ]
+    raise DataUnavailableError(
+        f"{directory} lacks {', '.join(missing)}; {name} is built from "
+        f"{describe_files(name)}."
+    )
 
 
 def verify(name: str, paths: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each file, by its name; DataUnavailableError where the official one is known and is another."""
+    """SHA-256 of each file, by its name; DataUnavailableError where the official one is
+    known and is another.
+    """
     official = {file.name: file for files in SOURCES[name].files for file in files}
     found = {}
     for file_name, path in paths.items():
@@ -129,7 +160,8 @@ def verify(name: str, paths: Mapping[str, Path]) -> dict[str, str]:
         file = official[file_name]
         if file.sha256 not in (None, found[file_name]):
             raise DataUnavailableError(
-                f"{path} is not the official {file.name} of {name}: its SHA-256 is {found[file_name]}, not "
+                f"{path} is not the official {file.name} of {name}: its SHA-256 is "
+                f"{found[file_name]}, not "
                 f"{file.sha256}; download it anew from {file.url}."
             )
     return found
@@ -145,22 +177,31 @@ def parse(name: str, paths: Mapping[str, Path]) -> dict[str, Arrays]:
     where = ", ".join(str(path) for path in paths.values())
     try:
         splits = source.parse(paths)
-    except Exception as error:  # Each format has its own; whichever it is, it is the reason reported.
+    except (
+        Exception
+    ) as error:  # Each format has its own; whichever it is, it is the reason reported.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataUnavailableError(f"{name} cannot be read from {where}: {reason}.") from error
+        raise DataUnavailableError(
+            f"{name} cannot be read from {where}: {reason}."
+        ) from error
     for split, arrays in splits.items():
         _check_arrays(name, source, split, arrays, where)
     return splits
 
 
-def _check_arrays(name: str, source: Source, split: str, arrays: Arrays, where: str) -> None:
+def _check_arrays(
+    name: str, source: Source, split: str, arrays: Arrays, where: str
+) -> None:
     shapes = [(source.splits[split], *source.shape)]
     if source.label_shape is not None:
         shapes.append((source.splits[split], *source.label_shape))
-    for array, shape in zip([array for array in arrays if array is not None], shapes, strict=True):
+    for array, shape in zip(
+        [array for array in arrays if array is not None], shapes, strict=True
+    ):
         if array.shape != shape or array.dtype != np.uint8:
             raise DataUnavailableError(
-                f"{split} of {name} should be uint8 {list(shape)}, and is {array.dtype} {list(array.shape)} in {where}."
+                f"{split} of {name} should be uint8 {list(shape)}, and is "
+                f"{array.dtype} {list(array.shape)} in {where}."
             )
 
 
@@ -173,7 +214,8 @@ def read_digests(home: Path) -> dict[str, str] | None:
 
 
 def check_reachable(name: str, url: str) -> None:
-    """DataUnavailableError, within seconds, unless the URL answers; proxies of the environment are honoured.
+    """DataUnavailableError, within seconds, unless the URL answers; proxies of the
+    environment are honoured.
 
     TFDS itself tries again for minutes.
     """
@@ -198,8 +240,10 @@ def unavailable(name: str, reason: str) -> DataUnavailableError:
     """What to tell a user whose set cannot be downloaded."""
     reason = " ".join(reason.split())
     return DataUnavailableError(
-        f"{name} is not prepared in {data_dir()}, and {reason}. Put {describe_files(name)} into a directory and name "
-        'that too (directory=..., on the command line --data-dir), or use the bundled "mnist".'
+        f"{name} is not prepared in {data_dir()}, and {reason}. Put "
+        f"{describe_files(name)} into a directory and name "
+        "that too (directory=..., on the command line --data-dir), or use the bundled "
+        '"mnist".'
     )
 
 
@@ -207,4 +251,6 @@ def describe_files(name: str) -> str:
     """The official files of a set, in words."""
     if name not in SOURCES:
         return f"the files that TFDS's page on {name} asks for"
-    return ", or ".join(", ".join(file.name for file in files) for files in SOURCES[name].files)
+    return ", or ".join(
+        ", ".join(file.name for file in files) for files in SOURCES[name].files
+    )

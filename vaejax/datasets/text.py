@@ -1,4 +1,6 @@
-"""Sentences as data: the bundled corpus or a file of the user's, vocabularies, and sentences as padded tokens."""
+"""Sentences as data: the bundled corpus or a file of the user's, vocabularies, and
+sentences as padded tokens.
+"""
 
 import hashlib
 import io
@@ -15,7 +17,8 @@ from vaejax.base import check_count
 from vaejax.prepared import DataUnavailableError
 from vaejax.sequences import END
 
-# One sentence in twenty each is held out for test and for validation, after a shuffle with this seed.
+# One sentence in twenty each is held out for test and for validation, after a shuffle
+# with this seed.
 _SPLIT_SEED, _HELD_OUT = 0, 20
 _KING_JAMES_SHA256 = "b5c4940bcfeee072c0935b5200d0f9d88a00a0199cb0961d16133458fcdfae5d"
 
@@ -39,7 +42,8 @@ class Tokens(NamedTuple):
 
     Attributes:
       tokens: `uint16 [sentences, length]`.
-      num_left_out: sentences that were longer than `length` - 1 tokens, and are not there.
+      num_left_out: sentences that were longer than `length` - 1 tokens, and are not
+        there.
     """
 
     tokens: np.ndarray
@@ -47,13 +51,16 @@ class Tokens(NamedTuple):
 
 
 def load(name_or_path: str | os.PathLike, *, split: str = "train") -> list[str]:
-    """The sentences of a corpus: "king_james", the bundled one, or a text file of one sentence a line.
+    """The sentences of a corpus: "king_james", the bundled one, or a text file of one
+    sentence a line.
 
-    Of either, one in twenty is for "test" and one for "validation", after a shuffle with a fixed seed; the rest is for
-    "train". Empty lines are left out, white space at the ends too. A line that is there twice may be in two splits.
+    Of either, one in twenty is for "test" and one for "validation", after a shuffle
+    with a fixed seed; the rest is for "train". Empty lines are left out, white space at
+    the ends too. A line that is there twice may be in two splits.
 
     Raises:
-      ValueError: there is no such split, the file is no text in UTF-8, or has too few sentences.
+      ValueError: there is no such split, the file is no text in UTF-8, or has too few
+        sentences.
       DataUnavailableError: there is no such file.
     """
     if split not in ("train", "validation", "test"):
@@ -63,7 +70,8 @@ def load(name_or_path: str | os.PathLike, *, split: str = "train") -> list[str]:
     num_held_out = len(sentences) // _HELD_OUT
     if num_held_out < 2:
         raise ValueError(
-            f"{name_or_path} has {len(sentences)} sentences (one a line); give at least {2 * _HELD_OUT}, of which one "
+            f"{name_or_path} has {len(sentences)} sentences (one a line); give at "
+            f"least {2 * _HELD_OUT}, of which one "
             "in twenty is for test and one for validation."
         )
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(sentences))
@@ -76,24 +84,33 @@ def load(name_or_path: str | os.PathLike, *, split: str = "train") -> list[str]:
 
 
 def byte_vocabulary() -> Vocabulary:
-    """UTF-8 bytes: 256 tokens, of which 0 is `END`. Needs nothing, takes any language, and makes long sentences."""
+    """UTF-8 bytes: 256 tokens, of which 0 is `END`. Needs nothing, takes any language,
+    and makes long sentences.
+    """
 
     def encode(sentence: str) -> list[int]:
         tokens = list(sentence.encode())
         if END in tokens:
-            raise ValueError(f"the sentence {sentence!r} holds the character NUL, which ends a sentence; remove it.")
+            raise ValueError(
+                f"the sentence {sentence!r} holds the character NUL, which ends a "
+                "sentence; remove it."
+            )
         return tokens
 
-    return Vocabulary(256, encode, lambda tokens: bytes(tokens).decode(errors="replace"))
+    return Vocabulary(
+        256, encode, lambda tokens: bytes(tokens).decode(errors="replace")
+    )
 
 
 def subword_vocabulary(sentences: Sequence[str], size: int = 1000) -> Vocabulary:
-    """Byte-pair encoding, learned from sentences with SentencePiece (the extra `experiments`): `size` tokens.
+    """Byte-pair encoding, learned from sentences with SentencePiece (the extra
+    `experiments`): `size` tokens.
 
     Token 0 is `END`, 1 stands for a character that was not in the sentences.
 
     Raises:
-      ValueError: the size is too small for the characters in the sentences, or too large for the sentences.
+      ValueError: the size is too small for the characters in the sentences, or too
+        large for the sentences.
 
     Source: Sennrich et al. 2016; Kudo & Richardson 2018.
     """
@@ -122,10 +139,15 @@ def subword_vocabulary(sentences: Sequence[str], size: int = 1000) -> Vocabulary
     except RuntimeError as error:
         reason = " ".join(str(error).split()).rpartition("] ")[2]
         raise ValueError(
-            f"subword_vocabulary: {size} tokens cannot be made of {len(sentences)} sentences: {reason}"
+            f"subword_vocabulary: {size} tokens cannot be made of {len(sentences)} "
+            f"sentences: {reason}"
         ) from error
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    return Vocabulary(size, processor.encode, lambda tokens: processor.decode([int(token) for token in tokens]))
+    return Vocabulary(
+        size,
+        processor.encode,
+        lambda tokens: processor.decode([int(token) for token in tokens]),
+    )
 
 
 def tokenize(sentences: Sequence[str], vocabulary: Vocabulary, length: int) -> Tokens:
@@ -136,13 +158,17 @@ def tokenize(sentences: Sequence[str], vocabulary: Vocabulary, length: int) -> T
     """
     check_count("length", length)
     if vocabulary.size > 1 << 16:
-        raise ValueError(f"tokenize: the vocabulary has {vocabulary.size} tokens; give at most 65,536.")
+        raise ValueError(
+            f"tokenize: the vocabulary has {vocabulary.size} tokens; give at most "
+            "65,536."
+        )
     encoded = [vocabulary.encode(sentence) for sentence in sentences]
     kept = [tokens for tokens in encoded if len(tokens) < length]
     if not kept:
         shortest = min(map(len, encoded), default=0)
         raise ValueError(
-            f"none of {len(sentences)} sentences has fewer than {length} tokens; the shortest has {shortest}."
+            f"none of {len(sentences)} sentences has fewer than {length} tokens; the "
+            f"shortest has {shortest}."
         )
     array = np.full((len(kept), length), END, np.uint16)
     for row, tokens in zip(array, kept, strict=True):
@@ -153,17 +179,27 @@ def tokenize(sentences: Sequence[str], vocabulary: Vocabulary, length: int) -> T
 def detokenize(tokens: np.ndarray, vocabulary: Vocabulary) -> str:
     """The sentence before the first `END`."""
     ends = np.flatnonzero(np.asarray(tokens) == END)
-    return vocabulary.decode([int(token) for token in tokens[: ends[0] if len(ends) else None]])
+    return vocabulary.decode(
+        [int(token) for token in tokens[: ends[0] if len(ends) else None]]
+    )
 
 
 def _king_james() -> str:
     try:
-        with lzma.open(resources.files("vaejax") / "data" / "king_james.txt.xz") as file:
+        with lzma.open(
+            resources.files("vaejax") / "data" / "king_james.txt.xz"
+        ) as file:
             raw = file.read()
     except (OSError, EOFError, lzma.LZMAError) as error:
-        raise ValueError(f"the bundled king_james.txt.xz cannot be read ({error}); install vaejax again.") from error
+        raise ValueError(
+            f"the bundled king_james.txt.xz cannot be read ({error}); install vaejax "
+            "again."
+        ) from error
     if hashlib.sha256(raw).hexdigest() != _KING_JAMES_SHA256:
-        raise ValueError("the bundled king_james.txt.xz is damaged (its SHA-256 is wrong); install vaejax again.")
+        raise ValueError(
+            "the bundled king_james.txt.xz is damaged (its SHA-256 is wrong); install "
+            "vaejax again."
+        )
     return raw.decode()
 
 
@@ -171,8 +207,12 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8, one sentence a line.") from error
+        raise ValueError(
+            f"{path} is no text in UTF-8 ({error}); save it as UTF-8, one sentence a "
+            "line."
+        ) from error
     except OSError as error:
         raise DataUnavailableError(
-            f"{path} cannot be read ({error.strerror or error}); give king_james or a text file, one sentence a line."
+            f"{path} cannot be read ({error.strerror or error}); give king_james or a "
+            "text file, one sentence a line."
         ) from error

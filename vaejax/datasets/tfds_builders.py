@@ -1,8 +1,11 @@
-"""Image sets through tensorflow-datasets: built and read without TensorFlow where that is possible.
+"""Image sets through tensorflow-datasets: built and read without TensorFlow where that
+is possible.
 
-Of what TFDS offers, a builder without TensorFlow cannot use the extraction of archives, `features.Image` given an
-array, and the default file format; so `Images` downloads, unpacks with the standard library, stores tensors in
-array_record, and keeps the official order. Stock sets that are prepared as array_record are read without TensorFlow.
+Of what TFDS offers, a builder without TensorFlow cannot use the extraction of archives,
+`features.Image` given an array, and the default file format; so `Images` downloads,
+unpacks with the standard library, stores tensors in array_record, and keeps the
+official order. Stock sets that are prepared as array_record are read without
+TensorFlow.
 """
 
 import importlib.util
@@ -30,12 +33,16 @@ class Images(tfds.core.GeneratorBasedBuilder):
     """The sets of `vaejax.sources`, one configuration each.
 
     Attributes:
-      paths: of the official files, by name, where the user supplies them; else they are downloaded.
+      paths: of the official files, by name, where the user supplies them; else they are
+        downloaded.
     """
 
     name = prepared.BUILDER
     VERSION = tfds.core.Version(prepared.VERSION)
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, description=source.what) for name, source in SOURCES.items()]
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(name=name, description=source.what)
+        for name, source in SOURCES.items()
+    ]
 
     def __init__(self, *, paths: Mapping[str, Path] | None = None, **kwargs):
         self.paths = paths
@@ -43,10 +50,20 @@ class Images(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         source = SOURCES[self.builder_config.name]
-        encoding = tfds.features.Encoding.ZLIB if np.prod(source.shape) > _LARGE else tfds.features.Encoding.NONE
-        features = {"image": tfds.features.Tensor(shape=source.shape, dtype=np.uint8, encoding=encoding)}
+        encoding = (
+            tfds.features.Encoding.ZLIB
+            if np.prod(source.shape) > _LARGE
+            else tfds.features.Encoding.NONE
+        )
+        features = {
+            "image": tfds.features.Tensor(
+                shape=source.shape, dtype=np.uint8, encoding=encoding
+            )
+        }
         if source.label_shape is not None:
-            features["label"] = tfds.features.Tensor(shape=source.label_shape, dtype=np.uint8)
+            features["label"] = tfds.features.Tensor(
+                shape=source.label_shape, dtype=np.uint8
+            )
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{source.what}. Licence: {source.licence}.",
@@ -55,16 +72,32 @@ class Images(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator]:
         name = self.builder_config.name
-        splits, digests = _download_and_parse(name, dl_manager) if self.paths is None else _parse(name, self.paths)
+        splits, digests = (
+            _download_and_parse(name, dl_manager)
+            if self.paths is None
+            else _parse(name, self.paths)
+        )
         # This folder takes its final name when it is complete.
         (Path(self.data_dir) / prepared.FILES).write_text(json.dumps(digests, indent=1))
-        return {split: self._generate_examples(*splits[split]) for split in SOURCES[name].splits}
+        return {
+            split: self._generate_examples(*splits[split])
+            for split in SOURCES[name].splits
+        }
 
-    def _generate_examples(self, images: np.ndarray, labels: np.ndarray | None) -> Iterator[tuple[int, dict]]:
+    def _generate_examples(
+        self, images: np.ndarray, labels: np.ndarray | None
+    ) -> Iterator[tuple[int, dict]]:
         for index, image in enumerate(images):
-            yield index, {"image": image} if labels is None else {"image": image, "label": labels[index]}
+            yield (
+                index,
+                {"image": image}
+                if labels is None
+                else {"image": image, "label": labels[index]},
+            )
 
 
 def _parse(name: str, paths: Mapping[str, Path]) -> tuple[Splits, dict[str, str]]:
@@ -73,9 +106,13 @@ def _parse(name: str, paths: Mapping[str, Path]) -> tuple[Splits, dict[str, str]
     return prepared.parse(name, paths), digests
 
 
-def _download_and_parse(name: str, dl_manager: tfds.download.DownloadManager) -> tuple[Splits, dict[str, str]]:
+def _download_and_parse(
+    name: str, dl_manager: tfds.download.DownloadManager
+) -> tuple[Splits, dict[str, str]]:
     try:
-        paths = dl_manager.download({file.name: file.url for file in SOURCES[name].files[0]})
+        paths = dl_manager.download(
+            {file.name: file.url for file in SOURCES[name].files[0]}
+        )
     except Exception as error:  # TFDS, requests and urllib3 have many; whichever it is, it is the reason reported.
         raise prepared.unavailable(name, f"its download failed ({error})") from error
     return _parse(name, {name: Path(path) for name, path in paths.items()})
@@ -86,16 +123,23 @@ def build(name: str, paths: Mapping[str, Path] | None) -> None:
     data_dir = prepared.data_dir()
     data_dir.mkdir(parents=True, exist_ok=True)
     # What was downloaded in part, or wrongly, is gone with this folder.
-    with tempfile.TemporaryDirectory(dir=data_dir, prefix="vaejax_downloads_") as downloads:
+    with tempfile.TemporaryDirectory(
+        dir=data_dir, prefix="vaejax_downloads_"
+    ) as downloads:
         _prepare(Images(config=name, data_dir=data_dir, paths=paths), Path(downloads))
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, downloads: Path, manual: Path | None = None) -> None:
+def _prepare(
+    builder: tfds.core.DatasetBuilder, downloads: Path, manual: Path | None = None
+) -> None:
     config = tfds.download.DownloadConfig(manual_dir=manual)
     try:
-        builder.download_and_prepare(download_dir=downloads, download_config=config, file_format=_FORMAT)
+        builder.download_and_prepare(
+            download_dir=downloads, download_config=config, file_format=_FORMAT
+        )
     except OSError:
-        # Another process may have prepared it meanwhile; a set takes its name when it is complete.
+        # Another process may have prepared it meanwhile; a set takes its name when it
+        # is complete.
         if not Path(builder.data_dir).exists():
             raise
 
@@ -113,10 +157,14 @@ def read(builder: tfds.core.DatasetBuilder, split: str) -> Arrays:
     """One array of all images and one of all labels, in the prepared order.
 
     Raises:
-      ValueError: there is no such split, or its examples have no image, no `uint8` one or none of one size.
+      ValueError: there is no such split, or its examples have no image, no `uint8` one
+        or none of one size.
     """
     if split not in builder.info.splits:
-        raise ValueError(f"{builder.name} has no split {split!r}; choose from {sorted(builder.info.splits)}.")
+        raise ValueError(
+            f"{builder.name} has no split {split!r}; choose from "
+            f"{sorted(builder.info.splits)}."
+        )
     image, label = _image_and_label(builder)
     examples = _examples(builder, split)
     first = next(examples, None)
@@ -124,31 +172,46 @@ def read(builder: tfds.core.DatasetBuilder, split: str) -> Arrays:
         raise ValueError(f"{split} of {builder.name} is empty.")
     size = builder.info.splits[split].num_examples
     images = np.empty((size, *first[image].shape), np.uint8)
-    labels = None if label is None else np.empty((size, *np.shape(first[label])), _label_dtype(builder))
+    labels = (
+        None
+        if label is None
+        else np.empty((size, *np.shape(first[label])), _label_dtype(builder))
+    )
     for index, example in enumerate(itertools.chain([first], examples)):
         if example[image].shape != images.shape[1:] or example[image].dtype != np.uint8:
             raise ValueError(
-                f"image {index} of {builder.name} is {example[image].dtype} {list(example[image].shape)}, the first is "
-                f"uint8 {list(images.shape[1:])}; only uint8 images of one size can be loaded."
+                f"image {index} of {builder.name} is {example[image].dtype} "
+                f"{list(example[image].shape)}, the first is "
+                f"uint8 {list(images.shape[1:])}; only uint8 images of one size can be "
+                "loaded."
             )
         images[index] = example[image]
         if labels is not None:
             labels[index] = example[label]
     if index + 1 != size:
-        raise ValueError(f"{split} of {builder.name} is damaged: it has {index + 1} of its {size} examples.")
+        raise ValueError(
+            f"{split} of {builder.name} is damaged: it has {index + 1} of its {size} "
+            "examples."
+        )
     # Grey images have no axis of channels here.
-    return images[..., 0] if images.ndim == 4 and images.shape[-1] == 1 else images, labels
+    return images[..., 0] if images.ndim == 4 and images.shape[
+        -1
+    ] == 1 else images, labels
 
 
 def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict]:
     if builder.info.file_format is tfds.core.FileFormat.TFRECORD:
         if not _has_tensorflow():
-            raise _needs_extra(builder.name, "is prepared as tfrecord, which only TensorFlow reads")
+            raise _needs_extra(
+                builder.name, "is prepared as tfrecord, which only TensorFlow reads"
+            )
         yield from tfds.as_numpy(builder.as_dataset(split=split))
         return
     source = builder.as_data_source(split=split)
     for start in range(0, len(source), _CHUNK):
-        yield from source.__getitems__(list(range(start, min(start + _CHUNK, len(source)))))
+        yield from source.__getitems__(
+            list(range(start, min(start + _CHUNK, len(source))))
+        )
 
 
 def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:
@@ -158,57 +221,86 @@ def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None
         key
         for key, feature in features.items()
         if isinstance(feature, tfds.features.Image)
-        or (isinstance(feature, tfds.features.Tensor) and feature.np_dtype == np.uint8 and len(feature.shape) in (2, 3))
+        or (
+            isinstance(feature, tfds.features.Tensor)
+            and feature.np_dtype == np.uint8
+            and len(feature.shape) in (2, 3)
+        )
     ]
     if len(images) != 1:
-        raise ValueError(f"{builder.name} is not a set of images: its examples are {sorted(features)}.")
+        raise ValueError(
+            f"{builder.name} is not a set of images: its examples are "
+            f"{sorted(features)}."
+        )
     return images[0], "label" if "label" in features else None
 
 
 def _label_dtype(builder: tfds.core.DatasetBuilder) -> type:
     feature = builder.info.features["label"]
-    is_byte = feature.np_dtype == np.uint8 or 0 < (getattr(feature, "num_classes", 0) or 0) <= 256
+    is_byte = (
+        feature.np_dtype == np.uint8
+        or 0 < (getattr(feature, "num_classes", 0) or 0) <= 256
+    )
     return np.uint8 if is_byte else np.int32
 
 
 def load_stock(name: str, split: str, directory: Path | None) -> Arrays:
-    """Images and labels of a stock set of TFDS: cached, else decoded, else built where TensorFlow is installed.
+    """Images and labels of a stock set of TFDS: cached, else decoded, else built where
+    TensorFlow is installed.
 
     Raises:
-      ValueError: TFDS has no set of that name, or it is not a set of images of one size.
+      ValueError: TFDS has no set of that name, or it is not a set of images of one
+        size.
       DataUnavailableError: it is not prepared and cannot be.
     """
     data_dir = prepared.data_dir()
     try:
-        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
+        builder = tfds.core.read_only_builder.builder_from_files(
+            name, data_dir=data_dir
+        )
     except tfds.core.DatasetNotFoundError:
         builder = _build_stock(name, data_dir, directory)
     try:
-        return prepared.cached(Path(builder.data_dir), split, lambda: read(builder, split))
+        return prepared.cached(
+            Path(builder.data_dir), split, lambda: read(builder, split)
+        )
     except ImportError as error:
         raise _needs_extra(name, f"cannot be decoded without {error.name}") from error
 
 
-def _build_stock(name: str, data_dir: Path, directory: Path | None) -> tfds.core.DatasetBuilder:
+def _build_stock(
+    name: str, data_dir: Path, directory: Path | None
+) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ValueError(
-            f"there is no data set {name!r}, and TFDS has none of that name; choose from {sorted(SOURCES)}, or name "
+            f"there is no data set {name!r}, and TFDS has none of that name; choose "
+            f"from {sorted(SOURCES)}, or name "
             f"{own_data.LAYOUTS}."
         ) from error
     if not _has_tensorflow():
-        raise _needs_extra(name, f"is not prepared in {data_dir}, and TFDS builds it with TensorFlow only")
+        raise _needs_extra(
+            name,
+            f"is not prepared in {data_dir}, and TFDS builds it with TensorFlow only",
+        )
     missing = [
-        url for url, info in builder.url_infos.items() if directory is None or not (directory / info.filename).is_file()
+        url
+        for url, info in builder.url_infos.items()
+        if directory is None or not (directory / info.filename).is_file()
     ]
     if missing:
         prepared.check_reachable(name, missing[0])
-    # Files extracted from archives are known by their name only, so no two sets share a folder of them.
-    downloads = data_dir / "downloads" / "vaejax" / re.sub(r"\W", "_", builder.info.full_name)
+    # Files extracted from archives are known by their name only, so no two sets share a
+    # folder of them.
+    downloads = (
+        data_dir / "downloads" / "vaejax" / re.sub(r"\W", "_", builder.info.full_name)
+    )
     try:
         _prepare(builder, downloads, directory)
-    except Exception as error:  # Each builder has its own; whichever it is, it is the reason reported.
+    except (
+        Exception
+    ) as error:  # Each builder has its own; whichever it is, it is the reason reported.
         raise prepared.unavailable(name, f"TFDS cannot build it ({error})") from error
     return builder
 
@@ -219,5 +311,6 @@ def _has_tensorflow() -> bool:
 
 def _needs_extra(name: str, why: str) -> DataUnavailableError:
     return DataUnavailableError(
-        f"{name} {why}: pip install 'vaejax[tfds]', or choose a set that needs none from {sorted(SOURCES)}."
+        f"{name} {why}: pip install 'vaejax[tfds]', or choose a set that needs none "
+        f"from {sorted(SOURCES)}."
     )

@@ -1,6 +1,7 @@
 """Likelihoods of counts, and their heads.
 
-Like those of `vaejax.distributions` they are normalised, in nats, summed over one event.
+Like those of `vaejax.distributions` they are normalised, in nats, summed over one
+event.
 """
 
 import dataclasses
@@ -12,7 +13,13 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from vaejax.base import Array, Head, Key, Support
-from vaejax.distributions import SampleThenLogProb, check_bounds, check_event, simple_head, soft_bounds
+from vaejax.distributions import (
+    SampleThenLogProb,
+    check_bounds,
+    check_event,
+    simple_head,
+    soft_bounds,
+)
 
 COUNTS = Support("counts 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
 
@@ -22,7 +29,8 @@ COUNTS = Support("counts 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
 class Poisson(SampleThenLogProb):
     """Counts: log p(x) = sum_i [x_i log_rate_i - exp(log_rate_i) - log x_i!].
 
-    Use it for counts whose variance is about their mean; `NegativeBinomial` where it is larger.
+    Use it for counts whose variance is about their mean; `NegativeBinomial` where it is
+    larger.
 
     Attributes:
       log_rate: `[*event]`.
@@ -37,14 +45,19 @@ class Poisson(SampleThenLogProb):
         check_event(self, event, jnp.shape(self.log_rate))
         event = jnp.asarray(event).astype(self.log_rate.dtype)
         some = jnp.maximum(event, 1)
-        # Around the mode the terms are far larger than their sum, so that they are taken as a distance from it.
+        # Around the mode the terms are far larger than their sum, so that they are
+        # taken as a distance from it.
         log_p = (
-            -_stirling_error(some) - _deviance(some, self.log_rate - jnp.log(some)) - 0.5 * jnp.log(2 * math.pi * some)
+            -_stirling_error(some)
+            - _deviance(some, self.log_rate - jnp.log(some))
+            - 0.5 * jnp.log(2 * math.pi * some)
         )
         return jnp.sum(jnp.where(event > 0, log_p, -jnp.exp(self.log_rate)))
 
     def sample(self, key: Key) -> Array:
-        return jax.random.poisson(key, jnp.exp(self.log_rate)).astype(self.log_rate.dtype)
+        return jax.random.poisson(key, jnp.exp(self.log_rate)).astype(
+            self.log_rate.dtype
+        )
 
     @property
     def mean(self) -> Array:
@@ -58,10 +71,12 @@ class Poisson(SampleThenLogProb):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class NegativeBinomial(SampleThenLogProb):
-    """Counts that vary more than a Poisson's: mean m, variance m + m^2 / r with concentration r.
+    """Counts that vary more than a Poisson's: mean m, variance m + m^2 / r with
+    concentration r.
 
-    log p(x) = sum_i [log Gamma(x + r) - log Gamma(r) - log x! + r log(r / (r + m)) + x log(m / (r + m))]; the Poisson
-    is its limit for large r. Use it for counts of events that cluster, such as those of words or of sequenced genes.
+    log p(x) = sum_i [log Gamma(x + r) - log Gamma(r) - log x! + r log(r / (r + m)) + x
+    log(m / (r + m))]; the Poisson is its limit for large r. Use it for counts of events
+    that cluster, such as those of words or of sequenced genes.
 
     Attributes:
       log_mean: `[*event]`.
@@ -81,11 +96,18 @@ class NegativeBinomial(SampleThenLogProb):
         event = jnp.asarray(event).astype(self.log_mean.dtype)
         log_r = jnp.broadcast_to(self.log_concentration, jnp.shape(self.log_mean))
         mean, r, some = jnp.exp(self.log_mean), jnp.exp(log_r), jnp.maximum(event, 1)
-        # r / (r + x) times a binomial of r among r + x, which is taken as a distance from its mode as in the Poisson.
+        # r / (r + x) times a binomial of r among r + x, which is taken as a distance
+        # from its mode as in the Poisson.
         log_ratio = jnp.log1p((some - mean) / (r + mean))
-        distance = _deviance(r, log_ratio) + _deviance(some, log_ratio + self.log_mean - jnp.log(some))
+        distance = _deviance(r, log_ratio) + _deviance(
+            some, log_ratio + self.log_mean - jnp.log(some)
+        )
         errors = _stirling_error(r + some) - _stirling_error(r) - _stirling_error(some)
-        log_p = 0.5 * (log_r - jnp.log(r + some) - jnp.log(2 * math.pi * some)) + errors - distance
+        log_p = (
+            0.5 * (log_r - jnp.log(r + some) - jnp.log(2 * math.pi * some))
+            + errors
+            - distance
+        )
         none = r * jax.nn.softplus(self.log_mean - log_r)
         return jnp.sum(jnp.where(event > 0, log_p, -none))
 
@@ -103,13 +125,21 @@ class NegativeBinomial(SampleThenLogProb):
 
     @property
     def mode(self) -> Array:
-        return jnp.floor(jnp.exp(self.log_mean) * jnp.maximum(1 - jnp.exp(-self.log_concentration), 0))
+        return jnp.floor(
+            jnp.exp(self.log_mean)
+            * jnp.maximum(1 - jnp.exp(-self.log_concentration), 0)
+        )
 
 
 def _stirling_error(x: Array) -> Array:
     """log Gamma(x + 1) less Stirling's (x + 1/2) log x - x + log(2 pi) / 2, for x > 0."""
     small = jnp.minimum(x, 10)
-    direct = gammaln(small + 1) - (small + 0.5) * jnp.log(small) + small - 0.5 * math.log(2 * math.pi)
+    direct = (
+        gammaln(small + 1)
+        - (small + 0.5) * jnp.log(small)
+        + small
+        - 0.5 * math.log(2 * math.pi)
+    )
     return jnp.where(x > 10, stirling_rest(jnp.maximum(x, 10)), direct)
 
 
@@ -124,20 +154,28 @@ def _deviance(x: Array, log_ratio: Array) -> Array:
 
 
 def poisson_head(min_log_rate: float = -15.0, max_log_rate: float = 15.0) -> Head:
-    """Poisson with a log-rate for each dimension, bounded softly; the network puts out `[*event]`."""
+    """Poisson with a log-rate for each dimension, bounded softly; the network puts out
+    `[*event]`.
+    """
     check_bounds("log_rate", min_log_rate, max_log_rate)
-    return simple_head(lambda outputs: Poisson(soft_bounds(outputs, min_log_rate, max_log_rate)))
+    return simple_head(
+        lambda outputs: Poisson(soft_bounds(outputs, min_log_rate, max_log_rate))
+    )
 
 
-def negative_binomial_head(min_log_mean: float = -15.0, max_log_mean: float = 15.0) -> Head:
-    """NegativeBinomial with log-mean and log-concentration for each dimension; the network puts out `[*event, 2]`.
+def negative_binomial_head(
+    min_log_mean: float = -15.0, max_log_mean: float = 15.0
+) -> Head:
+    """NegativeBinomial with log-mean and log-concentration for each dimension; the
+    network puts out `[*event, 2]`.
 
     Both are bounded softly, the log-concentration between -10 and 10.
     """
     check_bounds("log_mean", min_log_mean, max_log_mean)
     return simple_head(
         lambda log_mean, log_concentration: NegativeBinomial(
-            soft_bounds(log_mean, min_log_mean, max_log_mean), soft_bounds(log_concentration, -10.0, 10.0)
+            soft_bounds(log_mean, min_log_mean, max_log_mean),
+            soft_bounds(log_concentration, -10.0, 10.0),
         ),
         num_parameters=2,
     )

@@ -10,12 +10,19 @@ from vaejax.base import Array, Key, PyTree, check_count
 
 
 def hamiltonian_transition(
-    log_density: Callable[[PyTree], Array], key: Key, z: PyTree, *, step_size: float | Array, num_leapfrog: int = 10
+    log_density: Callable[[PyTree], Array],
+    key: Key,
+    z: PyTree,
+    *,
+    step_size: float | Array,
+    num_leapfrog: int = 10,
 ) -> tuple[PyTree, Array]:
-    """One step of Hamiltonian Monte Carlo with unit mass, which leaves exp(log_density) invariant and is reversible.
+    """One step of Hamiltonian Monte Carlo with unit mass, which leaves exp(log_density)
+    invariant and is reversible.
 
-    Momentum r ~ N(0, I); `num_leapfrog` times r += e/2 grad, z += e r, r += e/2 grad; then accepted with probability
-    min(1, exp[log_density(z') - |r'|^2/2 - log_density(z) + |r|^2/2]). A trajectory that ends in NaN is rejected.
+    Momentum r ~ N(0, I); `num_leapfrog` times r += e/2 grad, z += e r, r += e/2 grad;
+    then accepted with probability min(1, exp[log_density(z') - |r'|^2/2 -
+    log_density(z) + |r|^2/2]). A trajectory that ends in NaN is rejected.
 
     Args:
       log_density: of one z, up to a constant, in nats; must be differentiable.
@@ -38,7 +45,9 @@ def hamiltonian_transition(
     step_size = jnp.asarray(step_size, start.dtype)
     value_and_gradient = jax.value_and_grad(lambda flat: log_density(unravel(flat)))
 
-    def leapfrog(_, point: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+    def leapfrog(
+        _, point: tuple[Array, Array, Array, Array]
+    ) -> tuple[Array, Array, Array, Array]:
         flat, momentum, _, gradient = point
         momentum = momentum + step_size / 2 * gradient
         flat = flat + step_size * momentum
@@ -47,7 +56,9 @@ def hamiltonian_transition(
 
     momentum = jax.random.normal(momentum_key, start.shape, start.dtype)
     value, gradient = value_and_gradient(start)
-    end, last_momentum, last_value, _ = jax.lax.fori_loop(0, num_leapfrog, leapfrog, (start, momentum, value, gradient))
+    end, last_momentum, last_value, _ = jax.lax.fori_loop(
+        0, num_leapfrog, leapfrog, (start, momentum, value, gradient)
+    )
     kinetic_change = jnp.sum(jnp.square(last_momentum) - jnp.square(momentum)) / 2
     log_ratio = last_value - value - kinetic_change.astype(value.dtype)
     acceptance = jnp.where(jnp.isnan(log_ratio), 0, jnp.exp(jnp.minimum(log_ratio, 0)))

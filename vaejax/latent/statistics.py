@@ -1,7 +1,8 @@
-"""What the codes of a data set say: moments, KL and activity of each dimension, quantiles, attributes, neighbours.
+"""What the codes of a data set say: moments, KL and activity of each dimension,
+quantiles, attributes, neighbours.
 
-Codes are `[examples, dimensions]`: the latent values of each example, flattened, in the order that `vaejax.traverse`
-moves them. A hierarchical latent counts by its values.
+Codes are `[examples, dimensions]`: the latent values of each example, flattened, in the
+order that `vaejax.traverse` moves them. A hierarchical latent counts by its values.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,16 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax.base import VAE, Array, Distribution, Example, Key, Params, batch_size_of, check_count
+from vaejax.base import (
+    VAE,
+    Array,
+    Distribution,
+    Example,
+    Key,
+    Params,
+    batch_size_of,
+    check_count,
+)
 from vaejax.distributions import Normal
 from vaejax.latent import draw, values
 
@@ -31,14 +41,16 @@ class CodeStatistics(NamedTuple):
     """What each latent dimension does over a data set.
 
     Attributes:
-      kl: `[dimensions]`, the mean KL(q(z_j|x) || p(z_j)) in nats, of Normals with the two distributions' mean and
-        variance: exact for Normal posterior and prior, else an approximation. Infinite for a posterior without noise.
-      activity: `[dimensions]`, the variance over examples of the posterior mean (Burda et al. 2016, section 5.2), in
-        squared units of z.
+      kl: `[dimensions]`, the mean KL(q(z_j|x) || p(z_j)) in nats, of Normals with the
+        two distributions' mean and variance: exact for Normal posterior and prior, else
+        an approximation. Infinite for a posterior without noise.
+      activity: `[dimensions]`, the variance over examples of the posterior mean (Burda
+        et al. 2016, section 5.2), in squared units of z.
       mean: `[dimensions]`, of the aggregate posterior q(z) = E_x q(z|x).
       stddev: `[dimensions]`, of the aggregate posterior.
       quantiles: `[dimensions, quantiles]`, of the aggregate posterior.
-      order: `[dimensions]`, the dimensions from the largest KL to the smallest; among equals by activity.
+      order: `[dimensions]`, the dimensions from the largest KL to the smallest; among
+        equals by activity.
     """
 
     kl: Array
@@ -62,7 +74,13 @@ class Neighbours(NamedTuple):
 
 
 def posterior_moments(
-    vae: VAE, params: Params, key: Key, xs: Example, *, num_samples: int = 64, batch_size: int = 1000
+    vae: VAE,
+    params: Params,
+    key: Key,
+    xs: Example,
+    *,
+    num_samples: int = 64,
+    batch_size: int = 1000,
 ) -> Moments:
     """Mean and standard deviation of q(z|x) for each of `xs`, computed in batches.
 
@@ -78,7 +96,9 @@ def posterior_moments(
         key, x = example
         return _moments(vae.encode(params, x), key, num_samples)
 
-    return jax.lax.map(one, (jax.random.split(key, batch_size_of(xs)), xs), batch_size=batch_size)
+    return jax.lax.map(
+        one, (jax.random.split(key, batch_size_of(xs)), xs), batch_size=batch_size
+    )
 
 
 def code_statistics(
@@ -91,13 +111,16 @@ def code_statistics(
     num_samples: int = 64,
     batch_size: int = 1000,
 ) -> CodeStatistics:
-    """KL, activity, moments and quantiles of each latent dimension over the examples `xs`, at least two.
+    """KL, activity, moments and quantiles of each latent dimension over the examples
+    `xs`, at least two.
 
     Args:
       vae, params: the model.
-      key: of one draw an example from q(z|x), of which the quantiles are, and of the moments of what is no Normal.
+      key: of one draw an example from q(z|x), of which the quantiles are, and of the
+        moments of what is no Normal.
       xs: examples, `[examples, *x]`.
-      quantiles: `[quantiles]`, the masses between 0 and 1; by default 11 from 0.01 to 0.99, for `vaejax.traverse`.
+      quantiles: `[quantiles]`, the masses between 0 and 1; by default 11 from 0.01 to
+        0.99, for `vaejax.traverse`.
       num_samples: draws a posterior that is no Normal.
       batch_size: examples mapped together.
 
@@ -108,7 +131,10 @@ def code_statistics(
     _check_samples("code_statistics", num_samples)
     num = batch_size_of(xs)
     if num < 2:
-        raise ValueError(f"code_statistics: there is {num} example; a variance over data needs at least two.")
+        raise ValueError(
+            f"code_statistics: there is {num} example; a variance over data needs at "
+            "least two."
+        )
     prior_key, xs_key = jax.random.split(key)
     prior = vae.prior(params)
     # The prior is looked at once, so that its moments may cost more.
@@ -119,15 +145,27 @@ def code_statistics(
         moments_key, draw_key = jax.random.split(key)
         posterior = vae.encode(params, x)
         moments = _moments(posterior, moments_key, num_samples)
-        return moments, _kl_of_moments(moments, prior_moments), _flat(draw(draw_key, posterior))
+        return (
+            moments,
+            _kl_of_moments(moments, prior_moments),
+            _flat(draw(draw_key, posterior)),
+        )
 
-    moments, kl, draws = jax.lax.map(one, (jax.random.split(xs_key, num), xs), batch_size=batch_size)
+    moments, kl, draws = jax.lax.map(
+        one, (jax.random.split(xs_key, num), xs), batch_size=batch_size
+    )
     activity = jnp.var(moments.mean, axis=0)
-    if not isinstance(vae.encode(params, jax.tree.map(lambda leaf: leaf[0], xs)), Normal):
+    if not isinstance(
+        vae.encode(params, jax.tree.map(lambda leaf: leaf[0], xs)), Normal
+    ):
         # Means of few draws vary by themselves too.
-        activity = jnp.maximum(activity - jnp.mean(jnp.square(moments.stddev), axis=0) / num_samples, 0)
+        activity = jnp.maximum(
+            activity - jnp.mean(jnp.square(moments.stddev), axis=0) / num_samples, 0
+        )
     kl = jnp.mean(kl, axis=0)
-    masses = jnp.linspace(0.01, 0.99, 11) if quantiles is None else jnp.asarray(quantiles)
+    masses = (
+        jnp.linspace(0.01, 0.99, 11) if quantiles is None else jnp.asarray(quantiles)
+    )
     return CodeStatistics(
         kl=kl,
         activity=activity,
@@ -139,7 +177,8 @@ def code_statistics(
 
 
 def attribute_direction(codes: Array, has_attribute: Array) -> Array:
-    """From the mean code of the examples without an attribute to that of those with it; `[dimensions]`.
+    """From the mean code of the examples without an attribute to that of those with it;
+    `[dimensions]`.
 
     Add it with `vaejax.shift`.
 
@@ -148,13 +187,15 @@ def attribute_direction(codes: Array, has_attribute: Array) -> Array:
       has_attribute: `[examples]`, booleans; both values must occur.
 
     Raises:
-      ValueError: the lengths differ. (Where one of the values does not occur the direction is NaN.)
+      ValueError: the lengths differ. (Where one of the values does not occur the
+        direction is NaN.)
 
     Source: Larsen et al. 2016, section 4.2.
     """
     if has_attribute.shape != codes.shape[:1]:
         raise ValueError(
-            f"attribute_direction: has_attribute has shape {has_attribute.shape} and there are {codes.shape[0]} codes; "
+            f"attribute_direction: has_attribute has shape {has_attribute.shape} and "
+            f"there are {codes.shape[0]} codes; "
             "give one boolean each."
         )
     return jnp.mean(codes, axis=0, where=has_attribute[:, None]) - jnp.mean(
@@ -162,11 +203,15 @@ def attribute_direction(codes: Array, has_attribute: Array) -> Array:
     )
 
 
-def nearest(queries: Array, references: Array, num: int = 1, *, batch_size: int = 1000) -> Neighbours:
-    """The `num` nearest `references` of each of `queries`, by Euclidean distance, computed in batches.
+def nearest(
+    queries: Array, references: Array, num: int = 1, *, batch_size: int = 1000
+) -> Neighbours:
+    """The `num` nearest `references` of each of `queries`, by Euclidean distance,
+    computed in batches.
 
-    In latent space give codes, in pixel space the images themselves: axes after the first are flattened. Generated
-    images whose nearest training image is closer than that of held-out images are memorised.
+    In latent space give codes, in pixel space the images themselves: axes after the
+    first are flattened. Generated images whose nearest training image is closer than
+    that of held-out images are memorised.
 
     Args:
       queries: `[queries, *dimensions]`.
@@ -181,16 +226,21 @@ def nearest(queries: Array, references: Array, num: int = 1, *, batch_size: int 
     check_count("batch_size", batch_size)
     if queries.shape[1:] != references.shape[1:]:
         raise ValueError(
-            f"nearest: queries are of shape {queries.shape[1:]} each and references of {references.shape[1:]}; "
+            f"nearest: queries are of shape {queries.shape[1:]} each and references of "
+            f"{references.shape[1:]}; "
             "give the same."
         )
     if len(references) < num:
-        raise ValueError(f"nearest: {num} neighbours of {len(references)} references; give at least as many.")
+        raise ValueError(
+            f"nearest: {num} neighbours of {len(references)} references; give at least "
+            "as many."
+        )
     flat = references.reshape(len(references), -1)
     lengths = jnp.sum(jnp.square(flat), axis=1)
 
     def one(query: Array) -> Neighbours:
-        # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b: a matrix product once it is mapped. The few found are measured exactly.
+        # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b: a matrix product once it is mapped. The few
+        # found are measured exactly.
         _, indices = jax.lax.top_k(2 * (flat @ query) - lengths, num)
         distances = jnp.sqrt(jnp.sum(jnp.square(flat[indices] - query[None]), axis=1))
         order = jnp.argsort(distances)
@@ -205,17 +255,29 @@ def _flat(z: Array) -> Array:
 
 def _moments(distribution: Distribution, key: Key, num_samples: int) -> Moments:
     if isinstance(distribution, Normal):
-        stddev = jnp.broadcast_to(jnp.exp(distribution.log_variance / 2), distribution.mean.shape)
+        stddev = jnp.broadcast_to(
+            jnp.exp(distribution.log_variance / 2), distribution.mean.shape
+        )
         return Moments(distribution.mean.ravel(), stddev.ravel())
-    draws = jax.vmap(lambda key: _flat(draw(key, distribution)))(jax.random.split(key, num_samples))
+    draws = jax.vmap(lambda key: _flat(draw(key, distribution)))(
+        jax.random.split(key, num_samples)
+    )
     return Moments(jnp.mean(draws, axis=0), jnp.std(draws, axis=0, ddof=1))
 
 
 def _kl_of_moments(posterior: Moments, prior: Moments) -> Array:
     ratio = jnp.square(posterior.stddev / prior.stddev)
-    return 0.5 * (jnp.square((posterior.mean - prior.mean) / prior.stddev) + ratio - 1 - jnp.log(ratio))
+    return 0.5 * (
+        jnp.square((posterior.mean - prior.mean) / prior.stddev)
+        + ratio
+        - 1
+        - jnp.log(ratio)
+    )
 
 
 def _check_samples(name: str, num_samples: int) -> None:
     if num_samples < 2:
-        raise ValueError(f"{name}: num_samples is {num_samples}; a standard deviation needs at least 2.")
+        raise ValueError(
+            f"{name}: num_samples is {num_samples}; a standard deviation needs at "
+            "least 2."
+        )

@@ -1,8 +1,10 @@
-"""What a trained VAE is for: sample, reconstruct, interpolate, traverse, shift, look at the manifold, embed.
+"""What a trained VAE is for: sample, reconstruct, interpolate, traverse, shift, look at
+the manifold, embed.
 
-Every tool takes any `VAE`. Two choices are function arguments: `point`, which latent stands for a posterior, and
-`readout`, which example stands for a likelihood: `mean` (the default), `mode`, or `draw`, which uses a key. What the
-codes of a whole data set say (moments, KL per dimension, neighbours) is in `vaejax.codes`.
+Every tool takes any `VAE`. Two choices are function arguments: `point`, which latent
+stands for a posterior, and `readout`, which example stands for a likelihood: `mean`
+(the default), `mode`, or `draw`, which uses a key. What the codes of a whole data set
+say (moments, KL per dimension, neighbours) is in `vaejax.codes`.
 """
 
 from collections.abc import Callable
@@ -48,7 +50,10 @@ def mode(key: Key | None, distribution: Distribution) -> Event:
 def draw(key: Key | None, distribution: Distribution) -> Event:
     """A draw from the distribution; TypeError without a key."""
     if key is None:
-        raise TypeError("draw: there is no key to draw with; give the tool `key=jax.random.key(seed)`.")
+        raise TypeError(
+            "draw: there is no key to draw with; give the tool "
+            "`key=jax.random.key(seed)`."
+        )
     if hasattr(distribution, "sample"):
         return distribution.sample(key)
     # All that a posterior must have.
@@ -56,28 +61,40 @@ def draw(key: Key | None, distribution: Distribution) -> Event:
 
 
 def sample(
-    vae: VAE, params: Params, key: Key, num: int, *, temperature: float = 1.0, readout: Readout = mean
+    vae: VAE,
+    params: Params,
+    key: Key,
+    num: int,
+    *,
+    temperature: float = 1.0,
+    readout: Readout = mean,
 ) -> Example:
-    """`num` examples generated from the prior: z ~ p(z), then the readout of p(x|z); `[num, *x]`.
+    """`num` examples generated from the prior: z ~ p(z), then the readout of p(x|z);
+    `[num, *x]`.
 
     Args:
       vae, params: the model.
       key: of the draws.
       num: how many.
-      temperature: moves each z towards the prior's mean m, or away from it: m + temperature (z - m). Below 1 the
-        examples are more typical and less varied, at 0 all are decoded from m. Of a prior without a `mean`, such as a
-        mixture or a hierarchy, m is the mean of 1,000 draws.
+      temperature: moves each z towards the prior's mean m, or away from it: m +
+        temperature (z - m). Below 1 the examples are more typical and less varied, at 0
+        all are decoded from m. Of a prior without a `mean`, such as a mixture or a
+        hierarchy, m is the mean of 1,000 draws.
       readout: which example stands for p(x|z).
 
     Raises:
-      ValueError: `num` is not a positive integer, or `temperature` is negative or not finite.
+      ValueError: `num` is not a positive integer, or `temperature` is negative or not
+        finite.
     """
     check_count("num", num)
     prior = vae.prior(params)
     centre = None
     if not isinstance(temperature, float | int) or temperature != 1:
         if isinstance(temperature, float | int) and not 0 <= temperature < float("inf"):
-            raise ValueError(f"sample: temperature is {temperature}; give a number from 0 on, such as 0.7.")
+            raise ValueError(
+                f"sample: temperature is {temperature}; give a number from 0 on, such "
+                "as 0.7."
+            )
         key, centre_key = jax.random.split(key)
         centre = _centre(prior, centre_key)
 
@@ -85,7 +102,11 @@ def sample(
         z_key, x_key = jax.random.split(key)
         z = draw(z_key, prior)
         if centre is not None:
-            cooled = jax.tree.map(lambda value, middle: middle + temperature * (value - middle), values(z), centre)
+            cooled = jax.tree.map(
+                lambda value, middle: middle + temperature * (value - middle),
+                values(z),
+                centre,
+            )
             z = complete(vae, params, z, cooled)
         return readout(x_key, vae.decode(params, z))
 
@@ -105,10 +126,12 @@ def linear(start: PyTree, end: PyTree, t: Array) -> PyTree:
 
 
 def spherical(start: PyTree, end: PyTree, t: Array) -> PyTree:
-    """Along the great circle, sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end, with w the angle between the two.
+    """Along the great circle, sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end,
+    with w the angle between the two.
 
-    Draws of a standard Normal in many dimensions lie near a sphere, and the middle of a straight line between two of
-    them is far inside it. All leaves are taken as one vector. Where the two are parallel it is the straight line.
+    Draws of a standard Normal in many dimensions lie near a sphere, and the middle of a
+    straight line between two of them is far inside it. All leaves are taken as one
+    vector. Where the two are parallel it is the straight line.
 
     Source: White 2016, "Sampling generative networks", section 2.2.
     """
@@ -117,7 +140,8 @@ def spherical(start: PyTree, end: PyTree, t: Array) -> PyTree:
     cosine = jnp.clip(jnp.sum(a * b) / jnp.where(scale > 0, scale, 1), -1, 1)
     angle = jnp.arccos(cosine)
     sine = jnp.sin(angle)
-    # The quotients lose their digits near a straight angle as near none, and at none the great circle is the line.
+    # The quotients lose their digits near a straight angle as near none, and at none
+    # the great circle is the line.
     curved = (scale > 0) & (sine > 1e-3)
     divisor = jnp.where(curved, sine, 1)
     left = jnp.where(curved, jnp.sin((1 - t) * angle) / divisor, 1 - t)
@@ -126,9 +150,17 @@ def spherical(start: PyTree, end: PyTree, t: Array) -> PyTree:
 
 
 def reconstruct(
-    vae: VAE, params: Params, key: Key, xs: Example, *, point: Readout = draw, readout: Readout = mean
+    vae: VAE,
+    params: Params,
+    key: Key,
+    xs: Example,
+    *,
+    point: Readout = draw,
+    readout: Readout = mean,
 ) -> Example:
-    """The readout of p(x|z) with z ~ q(z|x) for each of `xs`, `[num, *x]`; `point=mean` decodes the posterior mean."""
+    """The readout of p(x|z) with z ~ q(z|x) for each of `xs`, `[num, *x]`; `point=mean`
+    decodes the posterior mean.
+    """
 
     def one(key: Key, x: Example) -> Example:
         z_key, x_key = jax.random.split(key)
@@ -149,15 +181,22 @@ def interpolate(
     point: Readout = mean,
     readout: Readout = mean,
 ) -> Example:
-    """Decodes `num` steps t from 0 to 1 on a path between two examples' z, `linear` or `spherical`; `[num, *x]`."""
+    """Decodes `num` steps t from 0 to 1 on a path between two examples' z, `linear` or
+    `spherical`; `[num, *x]`.
+    """
     check_count("num", num)
     start_key, end_key, x_key = _split(key, 3)
-    start, end = point(start_key, vae.encode(params, x0)), point(end_key, vae.encode(params, x1))
+    start, end = (
+        point(start_key, vae.encode(params, x0)),
+        point(end_key, vae.encode(params, x1)),
+    )
 
     def at(t: Array) -> Latent:
         return complete(vae, params, start, path(values(start), values(end), t))
 
-    return _decode_many(vae, params, x_key, jax.vmap(at)(jnp.linspace(0, 1, num)), readout)
+    return _decode_many(
+        vae, params, x_key, jax.vmap(at)(jnp.linspace(0, 1, num)), readout
+    )
 
 
 def traverse(
@@ -178,8 +217,8 @@ def traverse(
       vae, params: the model.
       x: one example.
       num, extent: `num` values from -extent to extent, the same for every dimension.
-      steps: the values instead, `[num]`, or `[dimensions, num]` for each its own, such as the quantiles of
-        `vaejax.code_statistics`.
+      steps: the values instead, `[num]`, or `[dimensions, num]` for each its own, such
+        as the quantiles of `vaejax.code_statistics`.
       key: for a `point` or `readout` that draws.
       point, readout: which latent and which example stand for their distributions.
 
@@ -196,7 +235,10 @@ def traverse(
     if steps is None:
         steps = jnp.linspace(-extent, extent, num, dtype=flat.dtype)
     if steps.ndim not in (1, 2) or (steps.ndim == 2 and len(steps) != flat.size):
-        raise ValueError(f"traverse: steps has shape {steps.shape}; give [num], or [dimensions, num] with {flat.size}.")
+        raise ValueError(
+            f"traverse: steps has shape {steps.shape}; give [num], or [dimensions, "
+            f"num] with {flat.size}."
+        )
 
     def at(dimension: Array, value: Array) -> Latent:
         return complete(vae, params, z, unravel(flat.at[dimension].set(value)))
@@ -218,24 +260,32 @@ def shift(
     point: Readout = mean,
     readout: Readout = mean,
 ) -> Example:
-    """Latent arithmetic: decodes z + s direction for each s of `steps`, with z encoded from x; `[steps, *x]`.
+    """Latent arithmetic: decodes z + s direction for each s of `steps`, with z encoded
+    from x; `[steps, *x]`.
 
     Args:
       vae, params: the model.
       x: one example.
-      direction: of the structure of z's values, such as the `vaejax.attribute_direction` of smiling.
+      direction: of the structure of z's values, such as the
+        `vaejax.attribute_direction` of smiling.
       steps: `[steps]`, how much of it; at 0 x is reconstructed.
       key: for a `point` or `readout` that draws.
       point, readout: which latent and which example stand for their distributions.
 
-    Source: Larsen et al. 2016, "Autoencoding beyond pixels", section 4.2 (attribute vectors).
+    Source: Larsen et al. 2016, "Autoencoding beyond pixels", section 4.2 (attribute
+    vectors).
     """
     z_key, x_key = _split(key, 2)
     z = point(z_key, vae.encode(params, x))
     (flat, unravel), (move, _) = ravel_pytree(values(z)), ravel_pytree(direction)
     if flat.size != move.size:
-        raise ValueError(f"shift: direction has {move.size} dimensions and z has {flat.size}; give one of z's.")
-    moved = jax.vmap(lambda step: complete(vae, params, z, unravel(flat + step * move)))(jnp.asarray(steps))
+        raise ValueError(
+            f"shift: direction has {move.size} dimensions and z has {flat.size}; give "
+            "one of z's."
+        )
+    moved = jax.vmap(
+        lambda step: complete(vae, params, z, unravel(flat + step * move))
+    )(jnp.asarray(steps))
     return _decode_many(vae, params, x_key, moved, readout)
 
 
@@ -250,52 +300,81 @@ def manifold(
 ) -> Example:
     """A `num` by `num` map of two latent dimensions, `[num, num, *x]`.
 
-    Rows and columns are equally spaced quantiles of the prior's two marginals, so that the strips of cells hold equal
-    prior mass; rows run from high to low in the second dimension, as the axes of a figure do. Other dimensions stay at
-    the prior's mean. Source: Kingma & Welling 2014, appendix A.
+    Rows and columns are equally spaced quantiles of the prior's two marginals, so that
+    the strips of cells hold equal prior mass; rows run from high to low in the second
+    dimension, as the axes of a figure do. Other dimensions stay at the prior's mean.
+    Source: Kingma & Welling 2014, appendix A.
 
     Args:
       vae, params: the model.
       num: cells a side.
-      dimensions: the first and the second dimension, of the flattened latent values; needed where z has more than two.
-      key: of 10,000 draws that stand for a prior that is no Normal, or of a `readout` that draws.
+      dimensions: the first and the second dimension, of the flattened latent values;
+        needed where z has more than two.
+      key: of 10,000 draws that stand for a prior that is no Normal, or of a `readout`
+        that draws.
       readout: which example stands for p(x|z).
 
     Raises:
-      ValueError: z has not two dimensions and none are chosen, or the chosen ones are not two of z's.
+      ValueError: z has not two dimensions and none are chosen, or the chosen ones are
+        not two of z's.
       TypeError: the prior is no Normal and there is no key.
     """
     check_count("num", num)
     prior = vae.prior(params)
-    like_key, prior_key, x_key = (None, None, key) if isinstance(prior, Normal) else _split(key, 3)
+    like_key, prior_key, x_key = (
+        (None, None, key) if isinstance(prior, Normal) else _split(key, 3)
+    )
     like = prior.mean if isinstance(prior, Normal) else draw(like_key, prior)
     flat, unravel = ravel_pytree(values(like))
     if dimensions is None and flat.size != 2:
         raise ValueError(
-            f"manifold: z has {flat.size} dimensions; train with latent_size=2, choose two with `dimensions`, or use "
+            f"manifold: z has {flat.size} dimensions; train with latent_size=2, choose "
+            "two with `dimensions`, or use "
             "traverse."
         )
     first, second = (0, 1) if dimensions is None else dimensions
     if first == second or not (0 <= first < flat.size and 0 <= second < flat.size):
-        raise ValueError(f"manifold: dimensions is {dimensions}; give two different ones below {flat.size}.")
-    centre, quantiles = _marginals(prior, prior_key, (jnp.arange(num, dtype=flat.dtype) + 0.5) / num)
+        raise ValueError(
+            f"manifold: dimensions is {dimensions}; give two different ones below "
+            f"{flat.size}."
+        )
+    centre, quantiles = _marginals(
+        prior, prior_key, (jnp.arange(num, dtype=flat.dtype) + 0.5) / num
+    )
 
     def at(row: Array, column: Array) -> Latent:
-        edited = centre.at[first].set(quantiles[column, first]).at[second].set(quantiles[num - 1 - row, second])
+        edited = (
+            centre.at[first]
+            .set(quantiles[column, first])
+            .at[second]
+            .set(quantiles[num - 1 - row, second])
+        )
         return complete(vae, params, like, unravel(edited))
 
     rows, columns = jnp.meshgrid(jnp.arange(num), jnp.arange(num), indexing="ij")
-    xs = _decode_many(vae, params, x_key, jax.vmap(at)(rows.ravel(), columns.ravel()), readout)
+    xs = _decode_many(
+        vae, params, x_key, jax.vmap(at)(rows.ravel(), columns.ravel()), readout
+    )
     return jax.tree.map(lambda leaf: leaf.reshape(num, num, *leaf.shape[1:]), xs)
 
 
-def _marginals(prior: Distribution, key: Key | None, masses: Array, num_draws: int = 10_000) -> tuple[Array, Array]:
-    """The mean of p(z), `[dimensions]`, and the quantiles of its marginals, `[masses, dimensions]`."""
+def _marginals(
+    prior: Distribution, key: Key | None, masses: Array, num_draws: int = 10_000
+) -> tuple[Array, Array]:
+    """The mean of p(z), `[dimensions]`, and the quantiles of its marginals, `[masses,
+    dimensions]`.
+    """
     if isinstance(prior, Normal):
         flat, _ = ravel_pytree(prior.mean)
-        stddev = jnp.broadcast_to(jnp.exp(prior.log_variance / 2), prior.mean.shape).ravel()
-        return flat, flat[None] + jax.scipy.stats.norm.ppf(masses)[:, None] * stddev[None]
-    draws = jax.vmap(lambda key: ravel_pytree(values(draw(key, prior)))[0])(jax.random.split(key, num_draws))
+        stddev = jnp.broadcast_to(
+            jnp.exp(prior.log_variance / 2), prior.mean.shape
+        ).ravel()
+        return flat, flat[None] + jax.scipy.stats.norm.ppf(masses)[:, None] * stddev[
+            None
+        ]
+    draws = jax.vmap(lambda key: ravel_pytree(values(draw(key, prior)))[0])(
+        jax.random.split(key, num_draws)
+    )
     return jnp.mean(draws, axis=0), jnp.quantile(draws, masses, axis=0)
 
 
@@ -308,9 +387,11 @@ def embed(
     key: Key | None = None,
     point: Readout = mean,
 ) -> PyTree:
-    """The point of q(z|x) for each of `xs`, its mean by default: `[num, *z]`, computed in batches.
+    """The point of q(z|x) for each of `xs`, its mean by default: `[num, *z]`, computed
+    in batches.
 
-    Of a hierarchical latent, the values only. `point=draw` needs a `key`, from which each example has its own.
+    Of a hierarchical latent, the values only. `point=draw` needs a `key`, from which
+    each example has its own.
     """
     check_count("batch_size", batch_size)
 
@@ -328,12 +409,17 @@ def values(z: Latent) -> PyTree:
 
 
 def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
-    """The latent of the kind of `like` with edited values; the prior rebuilds the path of a hierarchical one."""
+    """The latent of the kind of `like` with edited values; the prior rebuilds the path
+    of a hierarchical one.
+    """
     return vae.prior(params).complete(edited) if isinstance(like, Latents) else edited
 
 
-def _decode_many(vae: VAE, params: Params, key: Key | None, zs: Latent, readout: Readout) -> Example:
-    # One key for all, where there is one: what differs along an interpolation is then z alone.
+def _decode_many(
+    vae: VAE, params: Params, key: Key | None, zs: Latent, readout: Readout
+) -> Example:
+    # One key for all, where there is one: what differs along an interpolation is then z
+    # alone.
     return jax.vmap(lambda z: readout(key, vae.decode(params, z)))(zs)
 
 

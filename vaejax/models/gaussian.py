@@ -7,31 +7,52 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vaejax.base import VAE, Distribution, Example, Head, Key, Latent, Params, PyTree, check_count
+from vaejax.base import (
+    VAE,
+    Distribution,
+    Example,
+    Head,
+    Key,
+    Latent,
+    Params,
+    PyTree,
+    check_count,
+)
 from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
 from vaejax.networks import MLP, as_network, chain
 from vaejax.sequences import Autoregressive, as_sentence
 
 
-def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, posterior: Head | None = None) -> VAE:
-    """The VAE of Kingma & Welling 2014: p(z) = N(0, I), q(z|x) a diagonal Normal, p(x|z) of any likelihood.
+def gaussian_vae(
+    *,
+    latent_size: int,
+    encoder,
+    decoder,
+    likelihood=Bernoulli,
+    posterior: Head | None = None,
+) -> VAE:
+    """The VAE of Kingma & Welling 2014: p(z) = N(0, I), q(z|x) a diagonal Normal,
+    p(x|z) of any likelihood.
 
     Args:
       latent_size: dimensions of z.
-      encoder: x to features of any shape; one linear layer, added here, makes the posterior's parameters of them. A
-        Linen module, or any `(init, apply)` pair.
-      decoder: z to the arrays that the likelihood needs: `[*x.shape]` for one parameter a dimension (Bernoulli, a
-        Normal of fixed or shared variance), `[*x.shape, num_parameters]` for more (Normal: mean and log-variance).
-        Likewise.
+      encoder: x to features of any shape; one linear layer, added here, makes the
+        posterior's parameters of them. A Linen module, or any `(init, apply)` pair.
+      decoder: z to the arrays that the likelihood needs: `[*x.shape]` for one parameter
+        a dimension (Bernoulli, a Normal of fixed or shared variance), `[*x.shape,
+        num_parameters]` for more (Normal: mean and log-variance). Likewise.
       likelihood: a `Head`, or a distribution class that carries its own as `head`.
-      posterior: the head of q(z|x); by default `normal_head()`, whose log-variance is bounded softly.
+      posterior: the head of q(z|x); by default `normal_head()`, whose log-variance is
+        bounded softly.
 
     Returns:
-      A VAE whose parameters are the dict of "encoder", "decoder", and "likelihood" and "posterior" (the heads' own,
+      A VAE whose parameters are the dict of "encoder", "decoder", and "likelihood" and
+      "posterior" (the heads' own,
       often none).
 
     Raises:
-      ValueError: `latent_size` is not a positive integer; or, at `init`, the decoder's output does not fit x.
+      ValueError: `latent_size` is not a positive integer; or, at `init`, the decoder's
+        output does not fit x.
       TypeError: an argument is neither a network nor a head.
     """
     likelihood, decoder = as_head(likelihood), as_network(decoder)
@@ -44,11 +65,15 @@ def gaussian_vae(*, latent_size: int, encoder, decoder, likelihood=Bernoulli, po
             "decoder": decoder.init(decoder_key, z),
             "likelihood": likelihood.init(likelihood_key),
         }
-        _check_decoder(jax.eval_shape(decoder.apply, params["decoder"], z), x, likelihood)
+        _check_decoder(
+            jax.eval_shape(decoder.apply, params["decoder"], z), x, likelihood
+        )
         return params
 
     def decode(params: Params, z: Latent) -> Distribution:
-        return likelihood.apply(params["likelihood"], decoder.apply(params["decoder"], z))
+        return likelihood.apply(
+            params["likelihood"], decoder.apply(params["decoder"], z)
+        )
 
     return VAE(init, latents.encode, latents.prior, decode)
 
@@ -65,11 +90,19 @@ def _gaussian_latents(latent_size: int, encoder, posterior: Head | None) -> _Lat
     """p(z) = N(0, I) and a Normal q(z|x), of an encoder that makes features."""
     check_count("latent_size", latent_size)
     posterior = normal_head() if posterior is None else as_head(posterior)
-    outputs = MLP((), (latent_size,) if posterior.num_parameters == 1 else (latent_size, posterior.num_parameters))
+    outputs = MLP(
+        (),
+        (latent_size,)
+        if posterior.num_parameters == 1
+        else (latent_size, posterior.num_parameters),
+    )
     encoder = chain(as_network(encoder), as_network(outputs))
 
     def init(encoder_key: Key, posterior_key: Key, x: Example) -> dict[str, Params]:
-        return {"encoder": encoder.init(encoder_key, x), "posterior": posterior.init(posterior_key)}
+        return {
+            "encoder": encoder.init(encoder_key, x),
+            "posterior": posterior.init(posterior_key),
+        }
 
     def encode(params: Params, x: Example) -> Distribution:
         return posterior.apply(params["posterior"], encoder.apply(params["encoder"], x))
@@ -81,20 +114,25 @@ def _gaussian_latents(latent_size: int, encoder, posterior: Head | None) -> _Lat
     return _Latents(init, encode, prior)
 
 
-def sequence_vae(*, latent_size: int, length: int, encoder, decoder, posterior: Head | None = None) -> VAE:
-    """A VAE of sentences (Bowman et al. 2016): p(x|z) = prod_t p(x_t | x_<t, z), p(z) = N(0, I), q(z|x) a Normal.
+def sequence_vae(
+    *, latent_size: int, length: int, encoder, decoder, posterior: Head | None = None
+) -> VAE:
+    """A VAE of sentences (Bowman et al. 2016): p(x|z) = prod_t p(x_t | x_<t, z), p(z) =
+    N(0, I), q(z|x) a Normal.
 
     Args:
       latent_size: dimensions of z.
       length: of x: the longest sentence, `tokens [length]` (see `vaejax.sequences`).
-      encoder: a sentence to features, such as `RecurrentEncoder`; one linear layer, added here, makes the posterior's
-        parameters of them. A Linen module, or any `(init, apply)` pair.
-      decoder: `(z, inputs [length]) -> logits [length, vocabulary_size]`, causal: row t from `inputs[:t + 1]`.
-        Likewise.
+      encoder: a sentence to features, such as `RecurrentEncoder`; one linear layer,
+        added here, makes the posterior's parameters of them. A Linen module, or any
+        `(init, apply)` pair.
+      decoder: `(z, inputs [length]) -> logits [length, vocabulary_size]`, causal: row t
+        from `inputs[:t + 1]`. Likewise.
       posterior: as in `gaussian_vae`.
 
     Raises:
-      ValueError: a count is not a positive integer; or, at `init`, the example or the logits have another length.
+      ValueError: a count is not a positive integer; or, at `init`, the example or the
+        logits have another length.
     """
     check_count("length", length)
     decoder = as_network(decoder)
@@ -104,35 +142,52 @@ def sequence_vae(*, latent_size: int, length: int, encoder, decoder, posterior: 
     def init(key: Key, x: Example) -> Params:
         tokens = as_sentence(x).tokens
         if tokens.shape != (length,):
-            raise ValueError(f"sequence_vae: the example has shape {tokens.shape} and length is {length}; pad to it.")
+            raise ValueError(
+                f"sequence_vae: the example has shape {tokens.shape} and length is "
+                f"{length}; pad to it."
+            )
         z, inputs = jnp.zeros((latent_size,)), jnp.zeros(length, jnp.int32)
         encoder_key, decoder_key, posterior_key = jax.random.split(key, 3)
-        params = latents.init(encoder_key, posterior_key, x) | {"decoder": decoder.init(decoder_key, z, inputs)}
+        params = latents.init(encoder_key, posterior_key, x) | {
+            "decoder": decoder.init(decoder_key, z, inputs)
+        }
         logits = jax.eval_shape(decoder.apply, params["decoder"], z, inputs)
         if logits.ndim != 2 or len(logits) != length:
-            raise ValueError(f"sequence_vae: the decoder puts out {logits.shape}; give logits ({length}, vocabulary).")
+            raise ValueError(
+                f"sequence_vae: the decoder puts out {logits.shape}; give logits "
+                f"({length}, vocabulary)."
+            )
         return params
 
     def decode(params: Params, z: Latent) -> Autoregressive:
-        return Autoregressive(jax.tree_util.Partial(decoder.apply, params["decoder"], z), length)
+        return Autoregressive(
+            jax.tree_util.Partial(decoder.apply, params["decoder"], z), length
+        )
 
     return VAE(init, latents.encode, latents.prior, decode)
 
 
 def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
-    """The VAE whose networks compute in `dtype`, such as bfloat16, with parameters and log-densities as they were.
+    """The VAE whose networks compute in `dtype`, such as bfloat16, with parameters and
+    log-densities as they were.
 
-    Parameters and inputs are cast on the way into `encode` and `decode`, and the distributions that come out are cast
-    back to float32: what is rounded is the networks' work and the parameters of the two distributions. Gradients
-    arrive, and are accumulated by the optimizer, in the parameters' own dtype. The prior is computed as before.
+    Parameters and inputs are cast on the way into `encode` and `decode`, and the
+    distributions that come out are cast back to float32: what is rounded is the
+    networks' work and the parameters of the two distributions. Gradients arrive, and
+    are accumulated by the optimizer, in the parameters' own dtype. The prior is
+    computed as before.
 
     Raises:
-      TypeError: `dtype` is not a floating-point one; or, at `decode`, the decoder is autoregressive.
+      TypeError: `dtype` is not a floating-point one; or, at `decode`, the decoder is
+        autoregressive.
 
     Source: Micikevicius et al. 2018, section 3.
     """
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"with_compute_dtype: dtype is {dtype}; give a floating-point one, such as jnp.bfloat16.")
+        raise TypeError(
+            f"with_compute_dtype: dtype is {dtype}; give a floating-point one, such as "
+            "jnp.bfloat16."
+        )
 
     def encode(params: Params, x: Example) -> Distribution:
         return _cast(vae.encode(_cast(params, dtype), _cast(x, dtype)), jnp.float32)
@@ -140,21 +195,31 @@ def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
     def decode(params: Params, z: Latent) -> Distribution:
         likelihood = vae.decode(_cast(params, dtype), _cast(z, dtype))
         if isinstance(likelihood, Autoregressive):
-            raise TypeError("with_compute_dtype: an autoregressive decoder has not computed yet; cast in its network.")
+            raise TypeError(
+                "with_compute_dtype: an autoregressive decoder has not computed yet; "
+                "cast in its network."
+            )
         return _cast(likelihood, jnp.float32)
 
     return vae._replace(encode=encode, decode=decode)
 
 
 def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+    return jax.tree.map(
+        lambda leaf: (
+            leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        ),
+        tree,
+    )
 
 
 def _check_decoder(outputs, x, likelihood: Head) -> None:
     extra = () if likelihood.num_parameters == 1 else (likelihood.num_parameters,)
     if outputs.shape != (*jnp.shape(x), *extra):
         raise ValueError(
-            f"the decoder puts out {outputs.shape} for an example of shape {jnp.shape(x)}; the likelihood has "
-            f"{likelihood.num_parameters} parameter(s) a dimension, so it must put out {(*jnp.shape(x), *extra)} "
+            f"the decoder puts out {outputs.shape} for an example of shape "
+            f"{jnp.shape(x)}; the likelihood has "
+            f"{likelihood.num_parameters} parameter(s) a dimension, so it must put out "
+            f"{(*jnp.shape(x), *extra)} "
             "(one example, without a batch axis)."
         )

@@ -1,4 +1,6 @@
-"""A discriminator trained beside a VAE, as part of one set of parameters and of one loss: FactorVAE."""
+"""A discriminator trained beside a VAE, as part of one set of parameters and of one
+loss: FactorVAE.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.aggregate import draw_batch, mean_elbo_terms
-from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, PyTree, require
+from vaejax.base import (
+    VAE,
+    Array,
+    Distribution,
+    Example,
+    Key,
+    KlFn,
+    Params,
+    PyTree,
+    require,
+)
 from vaejax.networks import as_network
 from vaejax.objectives import kl_closed_form
 
@@ -17,7 +29,8 @@ class DiscriminatorTerms(NamedTuple):
 
     Attributes:
       log_likelihood, kl: the two sides of the ELBO.
-      total_correlation: E_q(z)[logit], the discriminator's estimate of KL(q(z) || prod_j q(z_j)).
+      total_correlation: E_q(z)[logit], the discriminator's estimate of KL(q(z) ||
+        prod_j q(z_j)).
       discriminator_loss: its cross-entropy; log 2 where it cannot tell the two apart.
       discriminator_accuracy: the mean over the two kinds.
     """
@@ -30,14 +43,16 @@ class DiscriminatorTerms(NamedTuple):
 
 
 def with_discriminator(vae: VAE, discriminator) -> VAE:
-    """The VAE whose parameters are {"vae": its own, "discriminator": those of a network z -> one logit}.
+    """The VAE whose parameters are {"vae": its own, "discriminator": those of a network
+    z -> one logit}.
 
-    It encodes and decodes as before; the discriminator is for `factor_vae_loss`. Apply this last, after anything else
-    that changes the VAE.
+    It encodes and decodes as before; the discriminator is for `factor_vae_loss`. Apply
+    this last, after anything else that changes the VAE.
 
     Args:
       vae: its z must be one vector.
-      discriminator: a Linen module or an `(init, apply)` pair, of one z; its output has one number, log D / (1 - D).
+      discriminator: a Linen module or an `(init, apply)` pair, of one z; its output has
+        one number, log D / (1 - D).
 
     Raises:
       ValueError: at `init`, z is not a vector, or the output has another size.
@@ -47,41 +62,63 @@ def with_discriminator(vae: VAE, discriminator) -> VAE:
     def init(key: Key, x: Example) -> Params:
         vae_key, discriminator_key = jax.random.split(key)
         params = {"vae": vae.init(vae_key, x)}
-        z, _ = jax.eval_shape(lambda params, key: require(encode(params, x), "sample_and_log_prob")(key), params, key)
+        z, _ = jax.eval_shape(
+            lambda params, key: require(encode(params, x), "sample_and_log_prob")(key),
+            params,
+            key,
+        )
         if jax.tree.structure(z).num_nodes != 1 or z.ndim != 1:
-            raise ValueError(f"with_discriminator: z is {z}; its dimensions are permuted, so it must be one vector.")
-        params["discriminator"] = network.init(discriminator_key, jnp.zeros(z.shape, z.dtype))
+            raise ValueError(
+                f"with_discriminator: z is {z}; its dimensions are permuted, so it "
+                "must be one vector."
+            )
+        params["discriminator"] = network.init(
+            discriminator_key, jnp.zeros(z.shape, z.dtype)
+        )
         output = jax.eval_shape(network.apply, params["discriminator"], z)
         if output.size != 1:
             raise ValueError(
-                f"with_discriminator: the discriminator puts out {output.shape}; give one logit, as MLP(sizes, (1,))."
+                f"with_discriminator: the discriminator puts out {output.shape}; give "
+                "one logit, as MLP(sizes, (1,))."
             )
         return params
 
     def encode(params: Params, x: Example) -> Distribution:
         return vae.encode(params["vae"], x)
 
-    return VAE(init, encode, lambda params: vae.prior(params["vae"]), lambda params, z: vae.decode(params["vae"], z))
+    return VAE(
+        init,
+        encode,
+        lambda params: vae.prior(params["vae"]),
+        lambda params, z: vae.decode(params["vae"], z),
+    )
 
 
 def permute_dimensions(key: Key, zs: Array) -> Array:
-    """Each dimension of `[num, latent]` permuted over the samples on its own: nearly draws from prod_j q(z_j).
+    """Each dimension of `[num, latent]` permuted over the samples on its own: nearly
+    draws from prod_j q(z_j).
 
     Source: Kim & Mnih 2018, algorithm 1.
     """
     return jax.random.permutation(key, zs, axis=0, independent=True)
 
 
-def factor_vae_loss(vae: VAE, discriminator, *, kl_fn: KlFn = kl_closed_form) -> Callable:
-    """-ELBO + gamma E_q(z)[log D(z) / (1 - D(z))], of a batch, with D trained along to tell q(z) from prod_j q(z_j).
+def factor_vae_loss(
+    vae: VAE, discriminator, *, kl_fn: KlFn = kl_closed_form
+) -> Callable:
+    """-ELBO + gamma E_q(z)[log D(z) / (1 - D(z))], of a batch, with D trained along to
+    tell q(z) from prod_j q(z_j).
 
-    At the best D the second term is gamma times the total correlation. D learns from the first half of the batch's z
-    and from the second half with its dimensions permuted. The loss is that of the VAE; the discriminator's
-    cross-entropy is added with the value zero, and gradients are stopped so that each part sees its own loss. One step
-    moves both from the same parameters, where the paper alternates. Give each its optimizer, as the paper does:
+    At the best D the second term is gamma times the total correlation. D learns from
+    the first half of the batch's z and from the second half with its dimensions
+    permuted. The loss is that of the VAE; the discriminator's cross-entropy is added
+    with the value zero, and gradients are stopped so that each part sees its own loss.
+    One step moves both from the same parameters, where the paper alternates. Give each
+    its optimizer, as the paper does:
 
-        optax.partition({"vae": optax.adam(1e-4), "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9)},
-                        {"vae": "vae", "discriminator": "discriminator"})
+        optax.partition({"vae": optax.adam(1e-4), "discriminator": optax.adam(1e-4,
+                        b1=0.5, b2=0.9)}, {"vae": "vae", "discriminator":
+                        "discriminator"})
 
     Args:
       vae: made by `with_discriminator(..., discriminator)`.
@@ -105,26 +142,51 @@ def factor_vae_loss(vae: VAE, discriminator, *, kl_fn: KlFn = kl_closed_form) ->
     def discriminate(params: Params, key: Key, zs: Array) -> tuple[Array, Array]:
         """Cross-entropy and accuracy."""
         half = len(zs) // 2
-        joint, product = logits_of(params, zs[:half]), logits_of(params, permute_dimensions(key, zs[half:]))
-        cross_entropy = (jnp.mean(jax.nn.softplus(-joint)) + jnp.mean(jax.nn.softplus(product))) / 2
+        joint, product = (
+            logits_of(params, zs[:half]),
+            logits_of(params, permute_dimensions(key, zs[half:])),
+        )
+        cross_entropy = (
+            jnp.mean(jax.nn.softplus(-joint)) + jnp.mean(jax.nn.softplus(product))
+        ) / 2
         return cross_entropy, (jnp.mean(joint > 0) + jnp.mean(product <= 0)) / 2
 
     def loss_fn(
-        params: Params, key: Key, batch: PyTree, *, gamma: float | Array = 35.0, beta: float | Array = 1.0
+        params: Params,
+        key: Key,
+        batch: PyTree,
+        *,
+        gamma: float | Array = 35.0,
+        beta: float | Array = 1.0,
     ) -> tuple[Array, DiscriminatorTerms]:
         if not isinstance(params, dict) or "discriminator" not in params:
-            raise TypeError("factor_vae_loss: the parameters have no discriminator; give it with_discriminator(vae).")
+            raise TypeError(
+                "factor_vae_loss: the parameters have no discriminator; give it "
+                "with_discriminator(vae)."
+            )
         draws = draw_batch(vae, params, key, batch)
         num = len(draws.log_posterior)
         if num < 4:
-            raise ValueError(f"factor_vae_loss: the batch has {num} example(s); give four, to permute half of them.")
+            raise ValueError(
+                f"factor_vae_loss: the batch has {num} example(s); give four, to "
+                "permute half of them."
+            )
         elbo = mean_elbo_terms(draws, vae.prior(params), kl_fn)
-        total_correlation = jnp.mean(logits_of(jax.lax.stop_gradient(params["discriminator"]), draws.z))
+        total_correlation = jnp.mean(
+            logits_of(jax.lax.stop_gradient(params["discriminator"]), draws.z)
+        )
         # The key after those of the examples.
-        permutation_key, zs = jax.random.fold_in(key, num), jax.lax.stop_gradient(draws.z)
-        cross_entropy, accuracy = discriminate(params["discriminator"], permutation_key, zs)
+        permutation_key, zs = (
+            jax.random.fold_in(key, num),
+            jax.lax.stop_gradient(draws.z),
+        )
+        cross_entropy, accuracy = discriminate(
+            params["discriminator"], permutation_key, zs
+        )
         loss = beta * elbo.kl + gamma * total_correlation - elbo.log_likelihood
-        terms = DiscriminatorTerms(elbo.log_likelihood, elbo.kl, total_correlation, cross_entropy, accuracy)
+        terms = DiscriminatorTerms(
+            elbo.log_likelihood, elbo.kl, total_correlation, cross_entropy, accuracy
+        )
         return loss + (cross_entropy - jax.lax.stop_gradient(cross_entropy)), terms
 
     return loss_fn

@@ -1,7 +1,9 @@
-"""How far the aggregate posterior q(z) = E_p(x)[q(z|x)] is from a factorial one or from the prior, as part of a loss.
+"""How far the aggregate posterior q(z) = E_p(x)[q(z|x)] is from a factorial one or from
+the prior, as part of a loss.
 
-By its moments (DIP-VAE) or by a kernel on samples (InfoVAE, WAE); by a discriminator in `discriminators.py`. The losses
-are of a batch, and at neutral strengths they are `mean_over_batch` of the negative ELBO, draw for draw.
+By its moments (DIP-VAE) or by a kernel on samples (InfoVAE, WAE); by a discriminator in
+`discriminators.py`. The losses are of a batch, and at neutral strengths they are
+`mean_over_batch` of the negative ELBO, draw for draw.
 """
 
 from collections.abc import Callable
@@ -35,40 +37,56 @@ class CovarianceTerms(NamedTuple):
 
 
 def covariance_of_means(posteriors: Normal) -> Array:
-    """Cov[mu(x)] over the batch, divided by its size: that of DIP-VAE-I, `[latent, latent]`."""
+    """Cov[mu(x)] over the batch, divided by its size: that of DIP-VAE-I, `[latent,
+    latent]`.
+    """
     means = require(posteriors, "mean")
     if means.ndim != 2:
-        raise TypeError(f"covariance_of_means: a mean has shape {means.shape[1:]}; give a model whose z is one vector.")
+        raise TypeError(
+            f"covariance_of_means: a mean has shape {means.shape[1:]}; give a model "
+            "whose z is one vector."
+        )
     centred = means - jnp.mean(means, axis=0, keepdims=True)
     return centred.T @ centred / len(means)
 
 
 def covariance_of_aggregate(posteriors: Normal) -> Array:
-    """Cov[z] = E[Sigma(x)] + Cov[mu(x)] under q(z), over the batch: that of DIP-VAE-II, `[latent, latent]`.
+    """Cov[z] = E[Sigma(x)] + Cov[mu(x)] under q(z), over the batch: that of DIP-VAE-II,
+    `[latent, latent]`.
 
     Raises:
       TypeError: the posterior is not a Normal over a vector.
     """
     if not isinstance(posteriors, Normal):
-        raise TypeError(f"covariance_of_aggregate: the posterior is {type(posteriors).__name__}; it must be a Normal.")
+        raise TypeError(
+            f"covariance_of_aggregate: the posterior is {type(posteriors).__name__}; "
+            "it must be a Normal."
+        )
     covariance = covariance_of_means(posteriors)
-    variances = jax.vmap(lambda q: jnp.broadcast_to(jnp.exp(q.log_variance), q.mean.shape))(posteriors)
+    variances = jax.vmap(
+        lambda q: jnp.broadcast_to(jnp.exp(q.log_variance), q.mean.shape)
+    )(posteriors)
     return covariance + jnp.diag(jnp.mean(variances, axis=0))
 
 
 def dip_vae_loss(
-    vae: VAE, *, covariance: Callable[[Distribution], Array] = covariance_of_means, kl_fn: KlFn = kl_closed_form
+    vae: VAE,
+    *,
+    covariance: Callable[[Distribution], Array] = covariance_of_means,
+    kl_fn: KlFn = kl_closed_form,
 ) -> Callable:
-    """-ELBO + lambda_off_diagonal sum_{i != j} C_ij^2 + lambda_diagonal sum_i (C_ii - 1)^2, of a batch.
+    """-ELBO + lambda_off_diagonal sum_{i != j} C_ij^2 + lambda_diagonal sum_i (C_ii -
+    1)^2, of a batch.
 
     Args:
       vae: its posterior must be over a vector.
-      covariance: the batch's posteriors `[batch]` to C: `covariance_of_means` (DIP-VAE-I) or
-        `covariance_of_aggregate` (DIP-VAE-II).
+      covariance: the batch's posteriors `[batch]` to C: `covariance_of_means`
+        (DIP-VAE-I) or `covariance_of_aggregate` (DIP-VAE-II).
       kl_fn: how the KL of the ELBO is computed.
 
     Returns:
-      `(params, key, batch, *, lambda_off_diagonal=10.0, lambda_diagonal=100.0, beta=1.0) -> (loss, CovarianceTerms)`.
+      `(params, key, batch, *, lambda_off_diagonal=10.0, lambda_diagonal=100.0,
+      beta=1.0) -> (loss, CovarianceTerms)`.
       For DIP-VAE-II give both lambdas the same value.
 
     Raises:
@@ -92,25 +110,40 @@ def dip_vae_loss(
         variances = jnp.diagonal(matrix)
         off_diagonal = jnp.sum(jnp.square(matrix - jnp.diag(variances)))
         diagonal = jnp.sum(jnp.square(variances - 1))
-        loss = beta * elbo.kl - elbo.log_likelihood + lambda_off_diagonal * off_diagonal + lambda_diagonal * diagonal
-        return loss, CovarianceTerms(elbo.log_likelihood, elbo.kl, off_diagonal, diagonal)
+        loss = (
+            beta * elbo.kl
+            - elbo.log_likelihood
+            + lambda_off_diagonal * off_diagonal
+            + lambda_diagonal * diagonal
+        )
+        return loss, CovarianceTerms(
+            elbo.log_likelihood, elbo.kl, off_diagonal, diagonal
+        )
 
     return loss_fn
 
 
 def gaussian_kernel(z: Array, other: Array, *, variance: float | None = None) -> Array:
-    """exp(-|z - z'|^2 / (2 variance)); the variance is by default the number of dimensions D.
+    """exp(-|z - z'|^2 / (2 variance)); the variance is by default the number of
+    dimensions D.
 
-    Two draws from N(0, I) are at the distance |z - z'|^2 = 2 D on average, where the kernel is then exp(-1). The code
-    of Zhao et al. has exp(-|z - z'|^2 / D^2), a variance of D^2 / 2.
+    Two draws from N(0, I) are at the distance |z - z'|^2 = 2 D on average, where the
+    kernel is then exp(-1). The code of Zhao et al. has exp(-|z - z'|^2 / D^2), a
+    variance of D^2 / 2.
     """
-    return jnp.exp(-_squared_distance(z, other) / (2 * (z.size if variance is None else variance)))
+    return jnp.exp(
+        -_squared_distance(z, other) / (2 * (z.size if variance is None else variance))
+    )
 
 
-def inverse_multiquadratic_kernel(z: Array, other: Array, *, scale: float | None = None) -> Array:
-    """C / (C + |z - z'|^2) with C = `scale`, by default 2 D for D dimensions of unit variance.
+def inverse_multiquadratic_kernel(
+    z: Array, other: Array, *, scale: float | None = None
+) -> Array:
+    """C / (C + |z - z'|^2) with C = `scale`, by default 2 D for D dimensions of unit
+    variance.
 
-    Its tails are heavier than a Gaussian's: outliers of the aggregate posterior are still pulled back.
+    Its tails are heavier than a Gaussian's: outliers of the aggregate posterior are
+    still pulled back.
 
     Source: Tolstikhin et al. 2018 (WAE), section 4.
     """
@@ -123,11 +156,14 @@ def _squared_distance(z: Array, other: Array) -> Array:
 
 
 def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:
-    """MMD^2 = E k(z, z') - 2 E k(z, y) + E k(y, y'), estimated without bias from samples of both, `[num, *z]`.
+    """MMD^2 = E k(z, z') - 2 E k(z, y) + E k(y, y'), estimated without bias from
+    samples of both, `[num, *z]`.
 
-    The U-statistic: pairs of a sample with itself are left out, and where the two distributions are equal its mean is
-    zero, so that it may be negative. The V-statistic, which InfoVAE's code takes, keeps them: for a kernel of z - z'
-    its gradient within each set is (num - 1) / num of this one's, and its value is larger by 2 (1 - E k) / num.
+    The U-statistic: pairs of a sample with itself are left out, and where the two
+    distributions are equal its mean is zero, so that it may be negative. The
+    V-statistic, which InfoVAE's code takes, keeps them: for a kernel of z - z' its
+    gradient within each set is (num - 1) / num of this one's, and its value is larger
+    by 2 (1 - E k) / num.
 
     Raises:
       ValueError: fewer than two samples of either.
@@ -135,13 +171,22 @@ def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:
     Source: Gretton et al. 2012, equation 3.
     """
     if min(len(zs), len(others)) < 2:
-        raise ValueError(f"maximum_mean_discrepancy: there are {len(zs)} and {len(others)} samples; give two or more.")
+        raise ValueError(
+            f"maximum_mean_discrepancy: there are {len(zs)} and {len(others)} samples; "
+            "give two or more."
+        )
 
     def mean_of_pairs(samples: Array) -> Array:
         pairs = _kernel_matrix(kernel, samples, samples)
-        return jnp.sum(jnp.where(jnp.eye(len(pairs), dtype=bool), 0, pairs)) / (len(pairs) * (len(pairs) - 1))
+        return jnp.sum(jnp.where(jnp.eye(len(pairs), dtype=bool), 0, pairs)) / (
+            len(pairs) * (len(pairs) - 1)
+        )
 
-    return mean_of_pairs(zs) + mean_of_pairs(others) - 2 * jnp.mean(_kernel_matrix(kernel, zs, others))
+    return (
+        mean_of_pairs(zs)
+        + mean_of_pairs(others)
+        - 2 * jnp.mean(_kernel_matrix(kernel, zs, others))
+    )
 
 
 def _kernel_matrix(kernel: Kernel, zs: Array, others: Array) -> Array:
@@ -149,7 +194,8 @@ def _kernel_matrix(kernel: Kernel, zs: Array, others: Array) -> Array:
 
 
 class DiscrepancyTerms(NamedTuple):
-    """Batch means in nats; the squared maximum mean discrepancy is in units of the kernel.
+    """Batch means in nats; the squared maximum mean discrepancy is in units of the
+    kernel.
 
     Attributes:
       log_likelihood, kl: the two sides of the ELBO.
@@ -161,25 +207,32 @@ class DiscrepancyTerms(NamedTuple):
     maximum_mean_discrepancy: Array
 
 
-def info_vae_loss(vae: VAE, *, kernel: Kernel = gaussian_kernel, kl_fn: KlFn = kl_closed_form) -> Callable:
-    """-E log p(x|z) + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lambda - 1) MMD^2(q(z), p(z)), of a batch.
+def info_vae_loss(
+    vae: VAE, *, kernel: Kernel = gaussian_kernel, kl_fn: KlFn = kl_closed_form
+) -> Callable:
+    """-E log p(x|z) + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lambda - 1) MMD^2(q(z),
+    p(z)), of a batch.
 
-    alpha = 0, lambda = 1 is the negative ELBO, alpha = 1 MMD-VAE and, but for its likelihood, WAE-MMD. One z an example
-    is compared with as many draws from the prior.
+    alpha = 0, lambda = 1 is the negative ELBO, alpha = 1 MMD-VAE and, but for its
+    likelihood, WAE-MMD. One z an example is compared with as many draws from the prior.
 
     Args:
       vae: its z must be an array.
-      kernel: `(z, other) -> scalar`: `gaussian_kernel`, `inverse_multiquadratic_kernel`, or a `partial` of one.
+      kernel: `(z, other) -> scalar`: `gaussian_kernel`,
+        `inverse_multiquadratic_kernel`, or a `partial` of one.
       kl_fn: how the KL is computed.
 
     Returns:
-      `(params, key, batch, *, alpha=0.0, lambda_marginal=1000.0) -> (loss, DiscrepancyTerms)`. With kernels of at most
-      1 the discrepancy is at most 2, so that `lambda_marginal`, the paper's lambda, counts from the hundreds on.
+      `(params, key, batch, *, alpha=0.0, lambda_marginal=1000.0) -> (loss,
+      DiscrepancyTerms)`. With kernels of at most
+      1 the discrepancy is at most 2, so that `lambda_marginal`, the paper's lambda,
+      counts from the hundreds on.
 
     Raises:
       ValueError: when called, the batch has fewer than two examples.
 
-    Source: Zhao et al. 2019 (InfoVAE), equation 6; Tolstikhin et al. 2018 (WAE), algorithm 2.
+    Source: Zhao et al. 2019 (InfoVAE), equation 6; Tolstikhin et al. 2018 (WAE),
+    algorithm 2.
     """
 
     def loss_fn(
@@ -195,8 +248,14 @@ def info_vae_loss(vae: VAE, *, kernel: Kernel = gaussian_kernel, kl_fn: KlFn = k
         num = len(draws.log_posterior)
         # The key after those of the examples.
         prior_keys = jax.random.split(jax.random.fold_in(key, num), num)
-        discrepancy = maximum_mean_discrepancy(kernel, draws.z, jax.vmap(require(prior, "sample"))(prior_keys))
-        loss = (1 - alpha) * elbo.kl + (alpha + lambda_marginal - 1) * discrepancy - elbo.log_likelihood
+        discrepancy = maximum_mean_discrepancy(
+            kernel, draws.z, jax.vmap(require(prior, "sample"))(prior_keys)
+        )
+        loss = (
+            (1 - alpha) * elbo.kl
+            + (alpha + lambda_marginal - 1) * discrepancy
+            - elbo.log_likelihood
+        )
         return loss, DiscrepancyTerms(elbo.log_likelihood, elbo.kl, discrepancy)
 
     return loss_fn

@@ -1,7 +1,9 @@
-"""Care around a step, as pure functions over `TrainState.extra`: a moving average of the parameters, early stopping.
+"""Care around a step, as pure functions over `TrainState.extra`: a moving average of
+the parameters, early stopping.
 
-`extra` is a dict with one entry for each of them, so that they compose, `vmap` over states and are checkpointed. What
-acts on gradients (clipping, skipping non-finite ones) is optax's: `clip_by_global_norm`, `apply_if_finite`.
+`extra` is a dict with one entry for each of them, so that they compose, `vmap` over
+states and are checkpointed. What acts on gradients (clipping, skipping non-finite ones)
+is optax's: `clip_by_global_norm`, `apply_if_finite`.
 """
 
 from collections.abc import Callable
@@ -22,7 +24,8 @@ def start_average(state: TrainState) -> TrainState:
 
 
 def with_average(step: Callable, decay: float | Array) -> Callable:
-    """The step, which then moves the average: a <- decay a + (1 - decay) params. `decay` may be traced.
+    """The step, which then moves the average: a <- decay a + (1 - decay) params.
+    `decay` may be traced.
 
     The state must have come through `start_average`. Evaluate with `averaged(state)`.
 
@@ -32,11 +35,15 @@ def with_average(step: Callable, decay: float | Array) -> Callable:
     Source: Polyak & Juditsky 1992; exponential, as in Song et al. 2021, appendix C.
     """
     if isinstance(decay, float | int) and not 0 <= decay < 1:
-        raise ValueError(f"with_average: decay is {decay}; give a number in [0, 1), such as 0.999.")
+        raise ValueError(
+            f"with_average: decay is {decay}; give a number in [0, 1), such as 0.999."
+        )
 
     def averaging(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
         after, metrics = step(state, batch)
-        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.extra[AVERAGE], after.params)
+        average = jax.tree.map(
+            lambda a, p: decay * a + (1 - decay) * p, state.extra[AVERAGE], after.params
+        )
         return _with_extra(after, AVERAGE, average), metrics
 
     return averaging
@@ -44,7 +51,11 @@ def with_average(step: Callable, decay: float | Array) -> Callable:
 
 def averaged(state: TrainState) -> TrainState:
     """The state with the average in place of its parameters; itself where none is kept."""
-    return state._replace(params=state.extra[AVERAGE]) if AVERAGE in (state.extra or {}) else state
+    return (
+        state._replace(params=state.extra[AVERAGE])
+        if AVERAGE in (state.extra or {})
+        else state
+    )
 
 
 class Stopping(NamedTuple):
@@ -68,12 +79,15 @@ class Stopping(NamedTuple):
 def start_stopping(state: TrainState) -> TrainState:
     """The state with early stopping that has seen no loss yet."""
     zero = jnp.zeros((), jnp.int32)
-    nothing = Stopping(jnp.full((), jnp.inf), state.params, zero, zero, jnp.zeros((), bool))
+    nothing = Stopping(
+        jnp.full((), jnp.inf), state.params, zero, zero, jnp.zeros((), bool)
+    )
     return _with_extra(state, STOPPING, nothing)
 
 
 def update_stopping(state: TrainState, loss: Array, *, patience: int) -> TrainState:
-    """The state after an evaluation: better than all before, or one more waited for, and stopped after `patience`.
+    """The state after an evaluation: better than all before, or one more waited for,
+    and stopped after `patience`.
 
     Args:
       state: as trained so far; its evaluated parameters are `averaged(state).params`.
@@ -87,7 +101,8 @@ def update_stopping(state: TrainState, loss: Array, *, patience: int) -> TrainSt
     old = state.extra[STOPPING]
     better = (loss < old.best_loss) & ~old.stopped
     waited = jnp.where(better, 0, old.waited + 1)
-    # A member that never had a finite loss must not end as the untrained one, which would pass for a result.
+    # A member that never had a finite loss must not end as the untrained one, which
+    # would pass for a result.
     none_yet = ~jnp.isfinite(old.best_loss) & ~old.stopped
     new = Stopping(
         best_loss=jnp.where(better, loss, old.best_loss),
@@ -100,7 +115,9 @@ def update_stopping(state: TrainState, loss: Array, *, patience: int) -> TrainSt
 
 
 def freeze_stopped(epoch: Callable) -> Callable:
-    """The epoch, after which a stopped state is what it was before, but for its step: for members of one program."""
+    """The epoch, after which a stopped state is what it was before, but for its step:
+    for members of one program.
+    """
 
     def freezing(state: TrainState, data: PyTree) -> tuple[TrainState, PyTree]:
         after, metrics = epoch(state, data)
@@ -112,7 +129,9 @@ def freeze_stopped(epoch: Callable) -> Callable:
 
 
 def best(state: TrainState) -> TrainState:
-    """The state with the best parameters in place of its own; `averaged(state)` where no stopping is kept."""
+    """The state with the best parameters in place of its own; `averaged(state)` where
+    no stopping is kept.
+    """
     if STOPPING not in (state.extra or {}):
         return averaged(state)
     return state._replace(params=state.extra[STOPPING].best_params)

@@ -1,7 +1,9 @@
-"""Schedules of an objective's argument, such as beta: functions of the step, traced, for `make_train_step`.
+"""Schedules of an objective's argument, such as beta: functions of the step, traced,
+for `make_train_step`.
 
-Any optax schedule is one (`optax.linear_schedule`, `optax.cosine_decay_schedule`, `optax.join_schedules`); here is what
-optax lacks. Values may be traced, so that a sweep can vary them.
+Any optax schedule is one (`optax.linear_schedule`, `optax.cosine_decay_schedule`,
+`optax.join_schedules`); here is what optax lacks. Values may be traced, so that a sweep
+can vary them.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,8 @@ from vaejax.base import Array, check_count
 
 
 def warm_up(value: float | Array, num_steps: int) -> Callable[[Array], Array]:
-    """From 0 to `value` in a straight line over `num_steps` steps, then `value`; `value` at once if that is 0.
+    """From 0 to `value` in a straight line over `num_steps` steps, then `value`;
+    `value` at once if that is 0.
 
     Raises:
       ValueError: `num_steps` is neither 0 nor a positive integer.
@@ -22,13 +25,22 @@ def warm_up(value: float | Array, num_steps: int) -> Callable[[Array], Array]:
     """
     if num_steps != 0:
         check_count("num_steps", num_steps)
-    return lambda step: value * jnp.clip(_count(step) / max(num_steps, 1), 1.0 if num_steps == 0 else 0.0, 1.0)
+    return lambda step: (
+        value
+        * jnp.clip(
+            _count(step) / max(num_steps, 1), 1.0 if num_steps == 0 else 0.0, 1.0
+        )
+    )
 
 
-def logistic_warm_up(value: float | Array, num_steps: int, *, steepness: float = 10.0) -> Callable[[Array], Array]:
-    """value / (1 + exp(-steepness (step / num_steps - 1/2))): half of `value` after half of `num_steps` steps.
+def logistic_warm_up(
+    value: float | Array, num_steps: int, *, steepness: float = 10.0
+) -> Callable[[Array], Array]:
+    """value / (1 + exp(-steepness (step / num_steps - 1/2))): half of `value` after
+    half of `num_steps` steps.
 
-    It neither starts at 0 nor ends at `value`: with the default it goes from 0.7 % to 99.3 % of it.
+    It neither starts at 0 nor ends at `value`: with the default it goes from 0.7 % to
+    99.3 % of it.
 
     Raises:
       ValueError: `num_steps` is not a positive integer, or `steepness` is not positive.
@@ -37,14 +49,19 @@ def logistic_warm_up(value: float | Array, num_steps: int, *, steepness: float =
     """
     check_count("num_steps", num_steps)
     if not steepness > 0:
-        raise ValueError(f"logistic_warm_up: steepness is {steepness}; give a positive number.")
-    return lambda step: value * jax.nn.sigmoid(steepness * (_count(step) / num_steps - 0.5))
+        raise ValueError(
+            f"logistic_warm_up: steepness is {steepness}; give a positive number."
+        )
+    return lambda step: (
+        value * jax.nn.sigmoid(steepness * (_count(step) / num_steps - 0.5))
+    )
 
 
 def cyclical(
     value: float | Array, num_steps: int, *, num_cycles: int = 4, ratio: float = 0.5
 ) -> Callable[[Array], Array]:
-    """`num_cycles` times in `num_steps` steps: from 0 to `value` over the first `ratio` of the cycle, then `value`.
+    """`num_cycles` times in `num_steps` steps: from 0 to `value` over the first `ratio`
+    of the cycle, then `value`.
 
     After the last cycle it stays `value`.
 
@@ -60,7 +77,9 @@ def cyclical(
 
     def schedule(step: Array) -> Array:
         phase = jnp.mod(_count(step) * num_cycles / num_steps, 1.0)
-        return value * jnp.where(_count(step) < num_steps, jnp.minimum(phase / ratio, 1.0), 1.0)
+        return value * jnp.where(
+            _count(step) < num_steps, jnp.minimum(phase / ratio, 1.0), 1.0
+        )
 
     return schedule
 
