@@ -1,14 +1,14 @@
 """Why the KL term is there: a deterministic autoencoder beside the VAE of the same
 networks.
 
-Both have the main job's networks, optimizer, epochs and binarisation; the autoencoder's
+Both have the main job's networks, optimizer, epochs and binarization; the autoencoder's
 code is a point and its loss the reconstruction alone. What they decode from the prior
 (completeness: does every latent mean something?) and half-way between two test images
 of different classes (continuity: does the way from one meaning to another stay
 meaningful?) is judged by a classifier trained here, by its confidence and entropy, and
 by the distance to the nearest training image. The autoencoder has no prior of its own.
 It is drawn from N(0, I) like the VAE, and, more kindly, from a Gaussian fitted to its
-codes of the training images (grey, not binarised); so is the VAE.
+codes of the training images (gray, not binarized); so is the VAE.
 
 Command: python -m experiments.autoencoder
 """
@@ -23,9 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaejax
-from experiments import classifier, evaluation, mnist, run
-from experiments.figures import over_epochs
-from experiments.members import Members
+from experiments import mnist
+from experiments.harness import evaluation, run
+from experiments.harness.figures import over_epochs
+from experiments.harness.members import Members
+from experiments.judges import classifier
 from vaejax import datasets, plots
 from vaejax.base import Array, Distribution, Key, Latent
 from vaejax.training import TrainState
@@ -70,7 +72,7 @@ def with_point_posterior(vae: vaejax.VAE) -> vaejax.VAE:
 def no_kl(
     posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array
 ) -> Array:
-    """The regulariser of an autoencoder: none."""
+    """The regularizer of an autoencoder: none."""
     del posterior, prior, z, log_posterior
     return jnp.zeros((1,))
 

@@ -3,7 +3,7 @@ where its time goes.
 
 Everything compared runs in one process, in turn, round after round, since a shared
 machine's speed drifts; the ratios of each round are what counts. The model is that of
-experiments.mnist (784-400-20, Bernoulli), batch 128, Adam, a fresh binarisation at each
+experiments.mnist (784-400-20, Bernoulli), batch 128, Adam, a fresh binarization at each
 access. The floor is the floating-point operations of a step's matrix products over the
 best rate of matrix products measured in the same round. NumPyro and PyTorch are
 measured where they are installed (the extra `bench`). Command: python -m
@@ -26,8 +26,9 @@ import jax
 import tyro
 
 import vaejax
-from experiments import evaluation, folder, fresh, mnist, parts, peers, run
-from experiments.benchmark_report import (
+from experiments import mnist
+from experiments.benchmarks import fresh, parts, peers
+from experiments.benchmarks.report import (
     FLOOR,
     cells,
     figure,
@@ -38,9 +39,7 @@ from experiments.benchmark_report import (
     table,
     write_figure,
 )
-from experiments.errors import UsageError
-from experiments.members import Members
-from experiments.timing import (
+from experiments.benchmarks.timing import (
     Product,
     Program,
     Times,
@@ -50,6 +49,9 @@ from experiments.timing import (
     spread,
     step_products,
 )
+from experiments.harness import evaluation, run, run_dir
+from experiments.harness.errors import UsageError
+from experiments.harness.members import Members
 from vaejax.base import Key, PyTree
 
 ABOUT = run.About(
@@ -444,7 +446,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 def environment() -> dict[str, Any]:
     """What the numbers were measured with."""
     versions = {"python": platform.python_version(), "vaejax": vaejax.__version__}
-    for package in (*folder.PACKAGES, "numpyro", "torch"):
+    for package in (*run_dir.PACKAGES, "numpyro", "torch"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -506,7 +508,7 @@ def main(config: Config) -> dict[str, Any]:
         "sections": sections,
     }
     if config.json:
-        folder.write_json(config.json, result)
+        run_dir.write_json(config.json, result)
     if config.plot:
         write_figure(config.plot, figure(sections))
     return result

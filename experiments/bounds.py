@@ -8,7 +8,7 @@ below and, backwards, from above, which enclose log p(x) in expectation. What th
 lacks is parted into what the family of q cannot fit and what the encoder does not find;
 and the KL into mutual information, total correlation and dimension-wise KL. While the
 model trains, KL(q(z|x) || p(z|x)) is followed, which is log p(x) - ELBO: fitting the
-model and fitting q to its posterior are one maximisation.
+model and fitting q to its posterior are one maximization.
 
 Papers: Burda et al. 2016, Nowozin 2018, Wu et al. 2017, Grosse et al. 2015, Cremer et
 al. 2018, Hoffman & Johnson 2016. Command: python -m experiments.bounds
@@ -25,8 +25,9 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, mnist, processes, run
-from experiments.members import Members
+from experiments import mnist
+from experiments.harness import distributed, evaluation, run
+from experiments.harness.members import Members
 from vaejax import plots
 from vaejax.base import VAE, Array, Key, Params, PyTree
 from vaejax.training import TrainState
@@ -48,7 +49,7 @@ JACKKNIFES = tuple(
     f"jackknife, order {order}, {JACKKNIFE_COUNT} samples" for order in (1, 2)
 )
 WEIGHTED = tuple(f"IWAE, {count:,} samples" for count in COUNTS)
-GAPS = ("approximation gap", "amortisation gap")
+GAPS = ("approximation gap", "amortization gap")
 CHECKS = ("Pareto k of the largest IWAE", "acceptance rate of annealing")
 # In the order of the table.
 NAMES = ("ELBO", *WEIGHTED, *JACKKNIFES, ANNEALED, *GAPS, *CHECKS)
@@ -86,17 +87,17 @@ def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
     """Mean over examples of log p(x), by annealing, less the ELBO: KL(q(z|x) || p(z|x))
     in nats.
     """
-    options = FOLLOWED_OPTIONS | {"initial": vaejax.start_at_posterior}
+    options = FOLLOWED_OPTIONS | {"initial": vaejax.estimators.start_at_posterior}
     # Adapted to one example and shared: the posteriors of digits are of one scale.
     adapt_key, keys_key = jax.random.split(jax.random.fold_in(state.key, BOUNDS))
-    step_sizes = vaejax.adapt_step_sizes(
+    step_sizes = vaejax.estimators.adapt_step_sizes(
         vae, state.params, adapt_key, xs[0], num_transitions=100, **options
     )
 
     def one(example: tuple[Key, Array]) -> Array:
         key, x = example
         annealing_key, elbo_key = jax.random.split(key)
-        annealed = vaejax.annealed_importance_sampling(
+        annealed = vaejax.estimators.annealed_importance_sampling(
             vae, state.params, annealing_key, x, step_sizes=step_sizes, **options
         )
         return annealed.log_marginal - mean_elbo(vae, state.params, elbo_key, x)
@@ -122,28 +123,28 @@ def test_bounds(
     elbo_key, jackknife_key, annealing_key, gap_key, *keys = jax.random.split(
         key, 4 + len(COUNTS)
     )
-    weights = vaejax.log_weights(
+    weights = vaejax.objectives.log_weights(
         vae, params, jackknife_key, x, num_samples=JACKKNIFE_COUNT
     )
     options = {
         "num_chains": config.num_chains,
         "num_temperatures": config.num_temperatures,
     }
-    annealed = vaejax.annealed_importance_sampling(
+    annealed = vaejax.estimators.annealed_importance_sampling(
         vae, params, annealing_key, x, step_sizes=step_sizes, **options
     )
     estimates = [
         vaejax.log_marginal(vae, params, key, x, num_samples=count)
         for count, key in zip(COUNTS, keys, strict=True)
     ]
-    gap = vaejax.inference_gap(
+    gap = vaejax.estimators.inference_gap(
         vae, params, gap_key, x, annealed.log_marginal, num_samples=ELBO_SAMPLES
     )
     values = (
         mean_elbo(vae, params, elbo_key, x),
         *(estimate.log_marginal for estimate in estimates),
-        vaejax.jackknife(weights),
-        vaejax.jackknife(weights, order=2),
+        vaejax.estimators.jackknife(weights),
+        vaejax.estimators.jackknife(weights, order=2),
         annealed.log_marginal,
         gap.approximation,
         gap.amortization,
@@ -161,7 +162,7 @@ def simulated_bounds(
         "num_chains": config.num_chains,
         "num_temperatures": config.num_temperatures,
     }
-    estimate = vaejax.bidirectional_monte_carlo(
+    estimate = vaejax.estimators.bidirectional_monte_carlo(
         vae, params, key, step_sizes=step_sizes, **options
     )
     return {"below": estimate.lower, "above": estimate.upper, "gap": estimate.gap}
@@ -185,7 +186,7 @@ def conclude(
             "num_chains": config.num_chains,
             "num_temperatures": config.num_temperatures,
         }
-        adapt = jax.jit(partial(vaejax.adapt_step_sizes, vae, **options))
+        adapt = jax.jit(partial(vaejax.estimators.adapt_step_sizes, vae, **options))
         step_sizes = adapt(state.params, adapt_key, xs[0])
         keys = jax.random.split(test_key, len(xs))
         one = partial(test_bounds, config, vae, state.params, step_sizes)
@@ -200,7 +201,9 @@ def conclude(
         keys = jax.random.split(simulated_key, len(xs))
         one = partial(simulated_bounds, config, vae, state.params, step_sizes)
         on_simulated.append(over_examples(one, keys, "simulated", check_interrupts))
-        decompose = partial(vaejax.aggregate_decomposition, vae, num_samples=1000)
+        decompose = partial(
+            vaejax.estimators.aggregate_decomposition, vae, num_samples=1000
+        )
         parts.append(
             jax.device_get(jax.jit(decompose)(state.params, parts_key, experiment.test))
         )
@@ -222,7 +225,7 @@ def over_examples(
         unit="example",
         desc=f"bounds, {name}",
         dynamic_ncols=True,
-        disable=not processes.is_first(),
+        disable=not distributed.is_first(),
     ) as progress:
         for first in range(0, num, AT_ONCE):
             part = jax.tree.map(

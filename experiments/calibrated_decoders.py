@@ -1,12 +1,12 @@
 """Decoders with a calibrated variance: where the blur of a Gaussian VAE comes from, and
 its cure.
 
-A Gaussian decoder of unit variance takes errors of a tenth of the grey scale for
+A Gaussian decoder of unit variance takes errors of a tenth of the gray scale for
 nothing: the KL outweighs them, the latents forget details, and decoded images are
 blurred. Six decoders of the same networks differ in their likelihood: unit variance;
 one learned variance; the best variance of each batch in closed form; a variance for
-each pixel; the discretised logistic; and Bernoulli, whose cross-entropy on grey values
-is no density. Grey images in [0, 1], not dequantised. Bits a dimension are those of
+each pixel; the discretized logistic; and Bernoulli, whose cross-entropy on gray values
+is no density. Gray images in [0, 1], not dequantized. Bits a dimension are those of
 8-bit pixels: of a Gaussian, the mass within half a level of each value.
 
 Paper: Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders".
@@ -25,16 +25,16 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import evaluation, networks, run
-from experiments.figures import over_epochs
-from experiments.members import Members, in_pieces
+from experiments.harness import evaluation, model_options, run
+from experiments.harness.figures import over_epochs
+from experiments.harness.members import Members, in_pieces
 from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array, Distribution, Head, Key, Latent, Params, PyTree
 from vaejax.distributions import as_head
 from vaejax.training import TrainState
 
 ABOUT = run.About(
-    what="six decoders side by side: unit, shared, optimal and per-pixel variance, discretised logistic, Bernoulli",
+    what="six decoders side by side: unit, shared, optimal and per-pixel variance, discretized logistic, Bernoulli",
     paper="Rybkin et al. 2021",
     cost="10 minutes on 2 cores",
     expected="negative ELBO 740.3 with unit variance, -684.6 with a learned one",
@@ -103,23 +103,29 @@ def decoders(images: np.ndarray) -> dict[str, Head]:
         max(float(np.mean(np.var(intensities(images[:10_000]), axis=0))), 1e-4)
     )
     return {
-        "unit variance": with_sigmoid_mean(vaejax.fixed_variance_normal_head(1.0)),
+        "unit variance": with_sigmoid_mean(
+            vaejax.distributions.fixed_variance_normal_head(1.0)
+        ),
         SHARED: with_sigmoid_mean(
-            vaejax.shared_variance_normal_head(log_variance, MIN_LOG_VARIANCE)
+            vaejax.distributions.shared_variance_normal_head(
+                log_variance, MIN_LOG_VARIANCE
+            )
         ),
         OPTIMAL: with_sigmoid_mean(
-            vaejax.shared_variance_normal_head(log_variance, -math.inf, math.inf)
+            vaejax.distributions.shared_variance_normal_head(
+                log_variance, -math.inf, math.inf
+            )
         ),
         "per-pixel variance": with_sigmoid_mean(vaejax.normal_head(MIN_LOG_VARIANCE)),
         # Its location is not squashed: beyond black, a black pixel is all but certain,
         # which a sigmoid cannot reach.
-        "discretised logistic": as_head(vaejax.DiscretizedLogistic),
+        "discretized logistic": as_head(vaejax.distributions.DiscretizedLogistic),
         BERNOULLI: as_head(vaejax.Bernoulli),
     }
 
 
 def make_vae(config: Config, image_shape: tuple[int, ...], head: Head) -> VAE:
-    return networks.make_vae(
+    return model_options.make_vae(
         config, image_shape, head, convolutional=config.network == "convolutional"
     )
 
@@ -146,7 +152,7 @@ def make_experiment(config: Config) -> run.Comparison:
     def arm(name: str, head: Head) -> run.Experiment:
         vae = make_vae(config, train.images.shape[1:], head)
         if name == OPTIMAL:
-            loss_fn = on_intensities(vaejax.optimal_variance(vae))
+            loss_fn = on_intensities(vaejax.objectives.optimal_variance_loss(vae))
             labels = {
                 "encoder": "network",
                 "decoder": "network",
@@ -194,7 +200,9 @@ def discretized(vae: VAE) -> VAE | None:
     def decode(params: Params, z: Latent) -> Distribution:
         likelihood = vae.decode(params, z)
         if isinstance(likelihood, vaejax.Normal):
-            return vaejax.DiscretizedNormal(likelihood.mean, likelihood.log_variance)
+            return vaejax.distributions.DiscretizedNormal(
+                likelihood.mean, likelihood.log_variance
+            )
         return likelihood
 
     return vae._replace(decode=decode)
@@ -230,23 +238,23 @@ def measure(vae: VAE, in_bits: bool, state: TrainState, xs: Array) -> dict[str, 
         jnp.mean, jax.lax.map(one, (keys, xs), batch_size=100)
     )
     return {
-        "bits_per_dimension": vaejax.bits_per_dimension(nats, xs[0].size),
+        "bits_per_dimension": vaejax.distributions.bits_per_dimension(nats, xs[0].size),
         "rmse": jnp.sqrt(errors),
         "detail": 1 - missed / detail,
     }
 
 
 def laplacian(image: Array) -> Array:
-    """Each inner pixel's four neighbours less four times itself: what is fine in an
+    """Each inner pixel's four neighbors less four times itself: what is fine in an
     image, edges first of all.
     """
-    centre = image[1:-1, 1:-1]
+    center = image[1:-1, 1:-1]
     return (
         image[:-2, 1:-1]
         + image[2:, 1:-1]
         + image[1:-1, :-2]
         + image[1:-1, 2:]
-        - 4 * centre
+        - 4 * center
     )
 
 
@@ -287,7 +295,7 @@ def conclude(
         extra = jax.tree.map(
             np.asarray, members.stack(jax.device_get(compiled(states[name], xs)))
         )
-        summaries[name] = evaluation.summarise(numbers, experiment)
+        summaries[name] = evaluation.summarize(numbers, experiment)
         summaries[name] |= {
             key: evaluation.over_seeds(values) for key, values in extra.items()
         }
@@ -343,10 +351,14 @@ def draw(vae: VAE, state: TrainState, xs: Array) -> dict[str, PyTree]:
     def images(params: Params) -> dict[str, Array]:
         return {
             "reconstructions": vaejax.reconstruct(
-                vae, params, reconstruct_key, xs[:SHOWN], readout=readout
+                vae, params, reconstruct_key, xs[:SHOWN], example_point=readout
             ),
-            "samples": vaejax.sample(vae, params, sample_key, SHOWN, readout=readout),
-            "draws": vaejax.sample(vae, params, sample_key, SHOWN, readout=latent.draw),
+            "samples": vaejax.sample(
+                vae, params, sample_key, SHOWN, example_point=readout
+            ),
+            "draws": vaejax.sample(
+                vae, params, sample_key, SHOWN, example_point=latent.draw
+            ),
         }
 
     return images(state.params)

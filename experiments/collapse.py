@@ -1,7 +1,7 @@
 """Posterior collapse: which latents a VAE leaves unused, what wakes them, and what that
 costs.
 
-One model of the digits (784-200-z, dynamic binarisation) at six latent sizes, each
+One model of the digits (784-200-z, dynamic binarization) at six latent sizes, each
 trained in six ways from the same first parameters, noise and order of the data: the
 plain bound; beta rising over the first half of training; beta rising and falling back
 four times; free bits, here a floor under each dimension's KL; a capacity, here a KL
@@ -32,9 +32,10 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import evaluation, mnist, networks, run
-from experiments.members import Members, in_pieces
-from vaejax import datasets, plots, schedules
+from experiments import mnist
+from experiments.harness import evaluation, model_options, run
+from experiments.harness.members import Members, in_pieces
+from vaejax import datasets, plots
 from vaejax.base import Array
 from vaejax.training import TrainState
 
@@ -122,7 +123,7 @@ def make_experiment(config: Config) -> run.Comparison:
             decoder=vaejax.MLP((config.hidden_size,), train.images.shape[1:]),
             likelihood=vaejax.Bernoulli,
         )
-        vae = networks.in_compute_dtype(config, vae)
+        vae = model_options.in_compute_dtype(config, vae)
         return run.Experiment(
             vae=vae,
             recipe=partial(recipe, vae, config.learning_rate, num_steps),
@@ -131,7 +132,7 @@ def make_experiment(config: Config) -> run.Comparison:
             train=train.images,
             test=xs,
             data_checksum=datasets.checksum(train, test),
-            binarization="dynamic" if mnist.is_grey(train.images) else "static",
+            binarization="dynamic" if mnist.is_gray(train.images) else "static",
             figures=lambda params, key, history: {},
             num_samples=config.num_samples,
             validation=None
@@ -158,14 +159,14 @@ def recipe(
     def combine(means: vaejax.ElboTerms, *, beta: Array, target: Array) -> Array:
         distance = jnp.abs(means.kl - target)
         return (
-            vaejax.free_bits(means, minimum=cure["minimum"], beta=beta)
+            vaejax.objectives.free_bits_loss(means, minimum=cure["minimum"], beta=beta)
             + cure["gamma"] * distance
         )
 
     shapes = (
         lambda step: jnp.ones(()),
-        schedules.warm_up(1.0, half),
-        schedules.cyclical(1.0, num_steps),
+        vaejax.training.warm_up(1.0, half),
+        vaejax.training.cyclical(1.0, num_steps),
     )
 
     def beta(step: Array) -> Array:
@@ -193,7 +194,7 @@ def recipe(
     return run.Recipe(
         loss_fn,
         optimizer,
-        {"beta": beta, "target": schedules.warm_up(cure["target"], half)},
+        {"beta": beta, "target": vaejax.training.warm_up(cure["target"], half)},
     )
 
 
@@ -216,7 +217,7 @@ def conclude(
             experiment, members, states[arm]
         )
         numbers["carrying"] = carrying(members, history[arm])
-        summaries[arm] = summarise(experiment, members, numbers)
+        summaries[arm] = summarize(experiment, members, numbers)
         check_interrupts()
     experiment = next(iter(arms.values()))
     num_test_examples = len(experiment.test)
@@ -229,7 +230,7 @@ def conclude(
             "test": summaries,
         },
         headline=_headline(summaries),
-        about=f"{num_test_examples:,} test examples, training binarisation: {experiment.binarization}; of the test "
+        about=f"{num_test_examples:,} test examples, training binarization: {experiment.binarization}; of the test "
         f"set: drawn once; {members.describe()}; nats per example; "
         f"{evaluation.ELBO_SAMPLES} samples an example, "
         f"{experiment.num_samples} of the NLL; mutual information between x and z from "
@@ -273,7 +274,7 @@ def mutual_information(
 
     def one(state: TrainState, xs: Array) -> Array:
         key = jax.random.fold_in(state.key, MUTUAL_INFORMATION)
-        parts = vaejax.aggregate_decomposition(
+        parts = vaejax.estimators.aggregate_decomposition(
             experiment.vae,
             state.params,
             key,
@@ -300,7 +301,7 @@ def carrying(members: Members, history: list[dict]) -> np.ndarray:
     )
 
 
-def summarise(
+def summarize(
     experiment: run.Experiment, members: Members, numbers: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """Of every cure by its name; `minus_plain` is the difference in NLL."""
@@ -311,7 +312,7 @@ def summarise(
         for index, name in enumerate(members.setting_names)
     }
     return {
-        name: evaluation.summarise(part, experiment)
+        name: evaluation.summarize(part, experiment)
         | {
             "mutual_information": evaluation.over_seeds(part["mutual_information"]),
             "carrying": evaluation.over_seeds(part["carrying"], above=CARRIES),

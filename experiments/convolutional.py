@@ -1,9 +1,9 @@
-"""Convolutions beside a perceptron: what knowing that pixels have neighbours is worth.
+"""Convolutions beside a perceptron: what knowing that pixels have neighbors is worth.
 
-Two VAEs that differ in their networks alone, trained alike on images binarised afresh
+Two VAEs that differ in their networks alone, trained alike on images binarized afresh
 at each access: one hidden layer on either side, and convolutions of stride 2 with
 transposed ones as their mirror. Digits, Fashion-MNIST (--data fashion_mnist), any other
-images, or --data shapes: coloured shapes of 64 by 64 pixels, rendered here, each colour
+images, or --data shapes: colored shapes of 64 by 64 pixels, rendered here, each color
 of a pixel taken as a probability.
 
 Paper: Kingma & Welling 2014, with the convolutions of Radford et al. 2016.
@@ -20,13 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaejax
-from experiments import evaluation, figures, mnist, run, shapes
-from experiments.members import Members
+from experiments import mnist
+from experiments.data import shapes
+from experiments.harness import evaluation, figures, run
+from experiments.harness.members import Members
 from vaejax import datasets, plots
 from vaejax.training import TrainState
 
 ABOUT = run.About(
-    what="a convolutional VAE beside one of perceptrons, on digits, Fashion-MNIST or coloured shapes",
+    what="a convolutional VAE beside one of perceptrons, on digits, Fashion-MNIST or colored shapes",
     paper="Kingma & Welling 2014",
     cost="6 minutes on 2 cores",
     expected="6.0 ± 0.5 nats below the perceptrons",
@@ -40,7 +42,7 @@ SHOWN = 10
 @dataclasses.dataclass(frozen=True)
 class Config(mnist.Config):
     data: str = "mnist"
-    """mnist (bundled), shapes (rendered, in colour), another of the catalogue, or a
+    """mnist (bundled), shapes (rendered, in color), another of the catalogue, or a
     path: see experiments.mnist.
     """
     epochs: int = 5
@@ -115,7 +117,7 @@ def conclude(
     }
     summaries, rows = {}, []
     for name, experiment in arms.items():
-        summaries[name] = evaluation.summarise(numbers[name], experiment)
+        summaries[name] = evaluation.summarize(numbers[name], experiment)
         summaries[name]["num_parameters"] = num_parameters(experiment)
         rows.append(
             (
@@ -142,7 +144,7 @@ def conclude(
             "difference": differences,
         },
         headline=f"negative ELBO {evaluation.text(differences['negative_elbo'], 2, '+')} nats by convolutions",
-        about=f"{num_test:,} test examples, training binarisation: {arms[MLP].binarization}; of the test set: drawn "
+        about=f"{num_test:,} test examples, training binarization: {arms[MLP].binarization}; of the test set: drawn "
         f"once; {members.describe()}; nats per example; {evaluation.ELBO_SAMPLES} "
         "samples an example, "
         f"{arms[MLP].num_samples} of the NLL; differences are paired by seed",

@@ -1,7 +1,7 @@
 """Which latent is the stroke's thickness, and which its slant: measured on the digits,
 and on what latents decode to.
 
-Both factors are measured on the pixels of the grey test digits. Each latent is
+Both factors are measured on the pixels of the gray test digits. Each latent is
 correlated with them over the test set (Spearman, of posterior means), and the whole
 code by linear regression. Then the other way: the latent that knows a factor best is
 moved through the quantiles of the aggregate posterior, and so is the code along the
@@ -23,8 +23,10 @@ import numpy as np
 import scipy.stats
 
 import vaejax
-from experiments import evaluation, mnist, run, strokes
-from experiments.members import Members
+from experiments import mnist
+from experiments.harness import evaluation, run
+from experiments.harness.members import Members
+from experiments.judges import strokes
 from vaejax import plots
 from vaejax.base import VAE, Array, Params
 from vaejax.training import TrainState
@@ -67,7 +69,7 @@ def make_experiment(config: Config) -> run.Comparison:
     if test.images.ndim != 3:
         raise run.UsageError(
             f"--data {config.data} has images of {test.images.shape[1:]}; strokes need "
-            "grey ones."
+            "gray ones."
         )
     images = np.asarray(test.images, np.float32) / (
         255 if test.images.dtype == np.uint8 else 1
@@ -122,7 +124,7 @@ def conclude(
             for name in factors
         ),
         about=f"{len(experiment.test):,} test digits, {num_latents} latents; Spearman correlations of posterior means "
-        "with what is measured on the grey digits; ranges measured on decoded digits, "
+        "with what is measured on the gray digits; ranges measured on decoded digits, "
         f"mean over {SHOWN} of them, from "
         f"the {MASSES[0]:.0%} to the {MASSES[-1]:.0%} quantile; {members.describe()}",
         rows=[
@@ -156,7 +158,7 @@ def look(
     """
     params = state.params
     statistics = jax.jit(
-        partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES))
+        partial(vaejax.latent.code_statistics, vae, quantiles=jnp.asarray(MASSES))
     )(params, jax.random.fold_in(state.key, STATISTICS), xs)
     codes = np.asarray(jax.jit(partial(vaejax.embed, vae))(params, xs)).reshape(
         len(xs), -1
@@ -234,10 +236,10 @@ def regress(codes: np.ndarray, values: np.ndarray) -> Regression:
     """
     known = np.isfinite(values)
     mean = codes[known].mean(axis=0)
-    centred = codes[known] - mean
+    centered = codes[known] - mean
     target = values[known] - values[known].mean()
-    weights, *_ = np.linalg.lstsq(centred, target, rcond=None)
-    fitted = centred @ weights
+    weights, *_ = np.linalg.lstsq(centered, target, rcond=None)
+    fitted = centered @ weights
     explained = 1 - np.sum((target - fitted) ** 2) / np.sum(target**2)
     return Regression(
         mean,
@@ -270,7 +272,7 @@ def _along(
 
     def one(x: Array) -> Array:
         has = jnp.sum((vae.encode(params, x).mean - mean) * direction) / length
-        return vaejax.shift(vae, params, x, direction, quantiles - has)
+        return vaejax.latent.shift_latents(vae, params, x, direction, quantiles - has)
 
     return jax.vmap(one)(xs)
 

@@ -17,7 +17,7 @@ batches of 64, Adam at 1e-4 and 300,000 steps; strengths, the capacity's weight 
 and FactorVAE's discriminator stay those of the short one. It wants an accelerator.
 
 Papers: Higgins et al. 2017, Burgess et al. 2018, Chen et al. 2018, Kumar et al. 2018,
-Kim & Mnih 2018; of the scores, see vaejax/disentanglement.py and its neighbours.
+Kim & Mnih 2018; of the scores, see vaejax/disentanglement.py and its neighbors.
 Command: python -m experiments.disentangle --num-seeds 8
 """
 
@@ -35,9 +35,11 @@ import optax
 from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, populations, run, scores, sprites
-from experiments.members import Members
-from vaejax import plots, schedules
+from experiments.data import factor_data, sprites
+from experiments.harness import evaluation, run
+from experiments.harness.members import Members
+from experiments.judges import factor_scores
+from vaejax import plots
 from vaejax.base import VAE, Array, Params, PyTree
 from vaejax.training import TrainState
 
@@ -69,7 +71,7 @@ ELBO_SAMPLES, STATISTICS, EVALUATION = (
     501,
 )  # the latter are streams of a run's key
 DIGITS = {"negative_elbo": 2, "kl": 2, "active_units": 1} | {
-    name: 2 for name in scores.NAMES
+    name: 2 for name in factor_scores.NAMES
 }
 MASSES = np.linspace(0.02, 0.98, 9)
 
@@ -98,10 +100,10 @@ class Config(run.Config):
     """
 
 
-def population_of(config: Config) -> populations.Population:
+def population_of(config: Config) -> factor_data.Population:
     if config.data != "sprites":
-        return populations.loaded(config)
-    return populations.rendered(
+        return factor_data.loaded(config)
+    return factor_data.rendered(
         sprites.FULL if config.protocol == "paper" else sprites.COARSE
     )
 
@@ -165,7 +167,7 @@ def make_experiment(config: Config) -> run.Comparison:
                 latent_size=config.latent_size, encoder=encoder, decoder=decoder
             )
             if method == "FactorVAE":
-                vae = vaejax.with_discriminator(vae, DISCRIMINATOR)
+                vae = vaejax.objectives.with_discriminator(vae, DISCRIMINATOR)
             arms[name] = run.Experiment(
                 vae=vae,
                 recipe=lambda _, method=method, strength=strength, vae=vae: recipe(
@@ -207,20 +209,25 @@ def recipe(
             partial(vaejax.negative_elbo, vae, beta=strength)
         )
     elif method == "capacity":
-        combine = partial(vaejax.capacity, gamma=CAPACITY_WEIGHT)
+        combine = partial(vaejax.objectives.capacity_loss, gamma=CAPACITY_WEIGHT)
         loss_fn = vaejax.loss_of_means(partial(vaejax.elbo_terms, vae), combine)
-        named = {"target": schedules.warm_up(strength, num_steps // 2)}
+        named = {"target": vaejax.training.warm_up(strength, num_steps // 2)}
     elif method == "beta-TCVAE":
         loss_fn = partial(
-            vaejax.beta_tcvae_loss(vae, dataset_size=num_examples), beta=strength
+            vaejax.objectives.beta_tcvae_loss(vae, dataset_size=num_examples),
+            beta=strength,
         )
     elif method == "DIP-VAE-II":
-        loss_fn = vaejax.dip_vae_loss(vae, covariance=vaejax.covariance_of_aggregate)
+        loss_fn = vaejax.objectives.dip_vae_loss(
+            vae, covariance=vaejax.objectives.covariance_of_aggregate
+        )
         loss_fn = partial(
             loss_fn, lambda_off_diagonal=strength, lambda_diagonal=strength
         )
     else:
-        loss_fn = partial(vaejax.factor_vae_loss(vae, DISCRIMINATOR), gamma=strength)
+        loss_fn = partial(
+            vaejax.objectives.factor_vae_loss(vae, DISCRIMINATOR), gamma=strength
+        )
         parts = {"vae": optimizer, "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9)}
         optimizer = optax.partition(
             parts, {"vae": "vae", "discriminator": "discriminator"}
@@ -235,7 +242,7 @@ def recipe(
 
 
 def conclude(
-    population: populations.Population,
+    population: factor_data.Population,
     arms: Mapping[str, run.Experiment],
     members: Members,
     states: dict[str, TrainState],
@@ -258,11 +265,11 @@ def conclude(
                     jax.jit(partial(vaejax.embed, experiment.vae))(params, images)
                 )
                 if np.isfinite(codes).all():
-                    each[index] |= scores.score(
+                    each[index] |= factor_scores.score(
                         jax.random.key(SCORES_SEED), codes, factors
                     )
                 else:
-                    each[index] |= dict.fromkeys(scores.NAMES, np.nan)
+                    each[index] |= dict.fromkeys(factor_scores.NAMES, np.nan)
                 progress.update()
                 check_interrupts()
             numbers[arm] = {
@@ -274,7 +281,9 @@ def conclude(
         for arm in arms
         if arm.startswith("beta-TCVAE")
     }
-    test = scores.compare(rivals, np.array(numbers[PLAIN]["mig"]["values"], float))
+    test = factor_scores.compare(
+        rivals, np.array(numbers[PLAIN]["mig"]["values"], float)
+    )
     first = {arm: members.first(states[arm]) for arm in arms}
     return run.Result(
         summary={
@@ -288,18 +297,18 @@ def conclude(
         about=f"{len(population.train):,} images of {' x '.join(map(str, population.image_shape))}, scores of the "
         f"posterior means of {len(factors):,} of them, negative ELBO at beta 1 of "
         f"{len(population.test):,}; "
-        f"binarisation: none; {members.describe()}. {statement(test)}",
+        f"binarization: none; {members.describe()}. {statement(test)}",
         header=(
             "method and strength",
             "negative ELBO",
             "KL",
             "active units",
-            *scores.NAMES.values(),
+            *factor_scores.NAMES.values(),
         ),
         rows=[(arm, *evaluation.cells(row, DIGITS)) for arm, row in numbers.items()],
         figures=partial(figures, arms, numbers, first, population.shown, images),
         captions={
-            "scores": "Every score, mean over seeds. The colours run from 0 to 1.",
+            "scores": "Every score, mean over seeds. The colors run from 0 to 1.",
             "mig": "MIG of every method and strength; the bars are one standard deviation over seeds.",
             "traversals_plain": "The plain VAE: latents from the most nats to the fewest, moved through the quantiles "
             "of the aggregate posterior.",
@@ -368,14 +377,17 @@ def figures(
     xs: Array,
 ) -> dict[str, Any]:
     means = np.array(
-        [[row[name]["mean"] for name in scores.NAMES] for row in numbers.values()],
+        [
+            [row[name]["mean"] for name in factor_scores.NAMES]
+            for row in numbers.values()
+        ],
         float,
     )
     drawn = {
         "scores": plots.matrix(
             means,
             row_labels=list(numbers),
-            column_labels=list(scores.NAMES.values()),
+            column_labels=list(factor_scores.NAMES.values()),
             label="score",
             limits=(0, 1),
         ),
@@ -403,7 +415,7 @@ def traversals(vae: VAE, state: TrainState, x: Array, xs: Array, arm: str) -> An
     """Each latent of one example moved, from the most nats to the fewest."""
     key = jax.random.fold_in(state.key, STATISTICS)
     statistics = jax.jit(
-        partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES))
+        partial(vaejax.latent.code_statistics, vae, quantiles=jnp.asarray(MASSES))
     )(state.params, key, xs)
     order = np.asarray(statistics.order)
     grid = jax.jit(

@@ -27,9 +27,10 @@ import tyro
 from jax.flatten_util import ravel_pytree
 
 import vaejax
-from experiments import in_page, restored
-from experiments.base import About
-from experiments.errors import RunError, UsageError
+from experiments.explorer import in_page
+from experiments.harness import load_run
+from experiments.harness.errors import RunError, UsageError
+from experiments.harness.experiment import About
 from vaejax import latent
 from vaejax.base import VAE, Array, Key, Params
 
@@ -89,7 +90,7 @@ def page_data(
     *,
     labels: np.ndarray | None = None,
     num_examples: int = 1000,
-    point: latent.Readout = latent.mean,
+    point: latent.PointEstimator = latent.mean,
     title: str = "A VAE",
 ) -> tuple[dict[str, Any], Callable[[Array], Array]]:
     """What the page shows, without the decoder, and the decoder `[dimensions] ->
@@ -110,14 +111,16 @@ def page_data(
     many = xs[
         np.linspace(0, len(xs) - 1, min(STATISTICS_EXAMPLES, len(xs))).astype(int)
     ]
-    statistics = jax.jit(partial(vaejax.code_statistics, vae, quantiles=MASSES))(
+    statistics = jax.jit(partial(vaejax.latent.code_statistics, vae, quantiles=MASSES))(
         params, statistics_key, many
     )
     keys = jax.random.split(prior_key, PRIOR_DRAWS)
     latents = jax.jit(jax.vmap(lambda key: latent.draw(key, vae.prior(params))))(keys)
     prior = _flat(jax.vmap(latent.values)(latents))
     codes = _flat(
-        jax.jit(partial(vaejax.embed, vae, point=point))(params, xs[some], key=code_key)
+        jax.jit(partial(vaejax.embed, vae, latent_point=point))(
+            params, xs[some], key=code_key
+        )
     )
     order, kl = np.asarray(statistics.order), np.asarray(statistics.kl)
     image = (*xs.shape[1:], 1)[:3]
@@ -160,7 +163,7 @@ def page_data(
 
 def page(data: dict[str, Any], program: dict[str, Any] | None) -> str:
     """The HTML; without a program it asks its server to decode."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent / "explorer"
     text = (here / "explore.html").read_text()
     # No text in the data ends the element that holds them.
     written = json.dumps(data | {"program": program}, allow_nan=False).replace(
@@ -261,11 +264,11 @@ def run(config: Config) -> Path | None:
         )
     if config.port and not config.serve:
         raise UsageError("--port is of the server; give --serve too.")
-    model = restored.restore(config.run, arm=config.arm, member=config.member)
+    model = load_run.restore(config.run, arm=config.arm, member=config.member)
     xs = jnp.asarray(model.experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] not in (1, 3)):
         raise UsageError(
-            f"{config.run}: the page shows grey or RGB images; examples have shape "
+            f"{config.run}: the page shows gray or RGB images; examples have shape "
             f"{xs.shape[1:]}."
         )
     if not (config.num_examples >= 2 and len(xs) >= 2):
@@ -280,7 +283,7 @@ def run(config: Config) -> Path | None:
         xs,
         labels=model.labels,
         num_examples=config.num_examples,
-        point=model.experiment.point,
+        latent_point=model.experiment.latent_point,
         title=model.description,
     )
     if not all(np.isfinite([one["low"], one["high"]]).all() for one in data["latents"]):

@@ -24,9 +24,9 @@ import numpy as np
 import tyro
 
 import vaejax
-from experiments import evaluation, folder, restored
-from experiments.base import About
-from experiments.errors import RunError, UsageError
+from experiments.harness import evaluation, load_run, run_dir
+from experiments.harness.errors import RunError, UsageError
+from experiments.harness.experiment import About
 from vaejax import latent, plots
 from vaejax.base import VAE, Array, Key, Params
 
@@ -42,7 +42,7 @@ TEMPERATURES = (0.5, 0.75, 1.0)
 COLUMNS, CELLS = 10, 12
 MOST_LATENTS = 20  # drawn, of those that carry most
 FRAMES = 24
-NEIGHBOUR_SAMPLES = 1000
+NEIGHBOR_SAMPLES = 1000
 PICTURES = 700  # a stream of the run's key
 
 
@@ -73,7 +73,7 @@ def gallery(
     xs: Array,
     training: Array,
     labels: np.ndarray | None = None,
-    point: latent.Readout = latent.mean,
+    point: latent.PointEstimator = latent.mean,
 ) -> Gallery:
     """Every picture of a model of images.
 
@@ -81,13 +81,13 @@ def gallery(
       vae, params: the model.
       key: of the samples.
       xs: test images as the model sees them, `[num, height, width]`, or with channels.
-      training: training images in [0, 1] to find neighbours among, `[more, *image]`.
+      training: training images in [0, 1] to find neighbors among, `[more, *image]`.
       labels: classes of the test images, `[num]`, or None.
       point: which latent stands for a posterior.
     """
     keys = jax.random.split(key, 4)
     statistics = jax.jit(
-        partial(vaejax.code_statistics, vae, quantiles=jnp.asarray(MASSES))
+        partial(vaejax.latent.code_statistics, vae, quantiles=jnp.asarray(MASSES))
     )(params, keys[0], xs)
     order = np.asarray(statistics.order)[:MOST_LATENTS]
     names = [f"z{j + 1}" for j in order]
@@ -105,12 +105,12 @@ def gallery(
         column_labels=[f"{mass:.0%}" for mass in MASSES],
     )
     samples, distances, grid = _samples(vae, params, keys[1], training)
-    figures |= {"temperatures": samples, "neighbours": grid}
+    figures |= {"temperatures": samples, "neighbors": grid}
     # Decoded means too: smooth images are nearer to all others than sharp ones are.
     decoded = jax.jit(partial(vaejax.reconstruct, vae))(
-        params, keys[3], xs[:NEIGHBOUR_SAMPLES]
+        params, keys[3], xs[:NEIGHBOR_SAMPLES]
     )
-    held_out = vaejax.nearest(decoded, training).distances[:, 0]
+    held_out = vaejax.latent.nearest_neighbors(decoded, training).distances[:, 0]
     numbers["distance_to_nearest_training_image"] = {
         "samples": float(np.median(distances)),
         "reconstructions of test images": float(np.median(held_out)),
@@ -124,7 +124,7 @@ def gallery(
         title = f"The plane of {names[0]} (across) and {names[1]} (up), through equally spaced quantiles of p(z)"
         figures["plane"] = plots.image_grid(plane, title=title, cell_inches=0.35)
     if labels is not None and len(np.unique(labels)) > 1:
-        codes = jax.jit(partial(vaejax.embed, vae, point=point))(
+        codes = jax.jit(partial(vaejax.embed, vae, latent_point=point))(
             params, xs, key=keys[2]
         )
         # Of a hierarchy there is no one vector to push.
@@ -181,30 +181,30 @@ def _samples(
     rows = []
     for one, temperature in zip(keys, TEMPERATURES, strict=True):
         generate = partial(
-            vaejax.sample, vae, num=NEIGHBOUR_SAMPLES, temperature=temperature
+            vaejax.sample, vae, num=NEIGHBOR_SAMPLES, temperature=temperature
         )
         rows.append(jax.jit(generate)(params, key=one))
-    found = vaejax.nearest(rows[-1], training)
+    found = vaejax.latent.nearest_neighbors(rows[-1], training)
     distances = np.asarray(found.distances[:, 0])
     figure = plots.image_grid(
         np.stack([np.asarray(images[: 2 * COLUMNS]) for images in rows]),
         row_labels=[f"temperature {temperature}" for temperature in TEMPERATURES],
         title="Prior samples, the mean of p(x|z), without choosing",
     )
-    neighbours = plots.image_grid(
+    neighbors = plots.image_grid(
         np.stack([rows[-1][:COLUMNS], training[found.indices[:COLUMNS, 0]]]),
         row_labels=["sample", "nearest training image"],
         column_labels=[f"{distance:.1f}" for distance in distances[:COLUMNS]],
         title="Is a sample new? Under each the Euclidean distance of pixels",
     )
-    return figure, distances, neighbours
+    return figure, distances, neighbors
 
 
 def _ways(vae: VAE, params: Params, xs: Array) -> Any:
     rows, labels = [], []
     for name, path in {
-        "straight": latent.linear,
-        "great circle": latent.spherical,
+        "straight": latent.linear_path,
+        "great circle": latent.spherical_path,
     }.items():
         way = jax.jit(partial(vaejax.interpolate, vae, num=COLUMNS, path=path))
         for pair in (0, 1):
@@ -228,14 +228,18 @@ def _attributes(
     classes, first = np.unique(labels, return_index=True)
     classes, first = classes[:COLUMNS], first[:COLUMNS]
     steps = jnp.linspace(0.0, 1.5, 7)
-    move = jax.jit(lambda x, direction: vaejax.shift(vae, params, x, direction, steps))
+    move = jax.jit(
+        lambda x, direction: vaejax.latent.shift_latents(
+            vae, params, x, direction, steps
+        )
+    )
     rows = []
     for start, here, there in zip(first, classes, np.roll(classes, -1), strict=True):
         both = (labels == here) | (labels == there)
         rows.append(
             move(
                 xs[start],
-                vaejax.attribute_direction(
+                vaejax.latent.attribute_direction(
                     codes[both], jnp.asarray(labels[both] == there)
                 ),
             )
@@ -253,7 +257,7 @@ def _attributes(
 
 def run(config: Config) -> Mapping[str, Any]:
     """Writes the gallery of a run; returns its numbers."""
-    model = restored.restore(config.run, arm=config.arm, member=config.member)
+    model = load_run.restore(config.run, arm=config.arm, member=config.member)
     xs = jnp.asarray(model.experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] > 4):
         raise UsageError(
@@ -268,7 +272,7 @@ def run(config: Config) -> Mapping[str, Any]:
     if train.shape[1:] != xs.shape[1:]:
         raise UsageError(
             f"{config.run}: its training set is no array of images, among which to "
-            "find neighbours."
+            "find neighbors."
         )
     training = jnp.asarray(train, jnp.float32) / (255 if train.dtype == np.uint8 else 1)
     key = jax.random.fold_in(model.state.key, PICTURES)
@@ -279,17 +283,17 @@ def run(config: Config) -> Mapping[str, Any]:
         xs,
         training,
         model.labels,
-        model.experiment.point,
+        model.experiment.latent_point,
     )
     out = config.out or config.run / "gallery"
     out.mkdir(parents=True, exist_ok=True)
-    folder.write_figures(out, found.figures)
-    folder.write_files(out, found.animations)
+    run_dir.write_figures(out, found.figures)
+    run_dir.write_files(out, found.animations)
     numbers = {
         "model": model.description,
         "units": "nats; Euclidean distance of pixels in [0, 1]",
     } | found.numbers
-    folder.write_json(out / "numbers.json", numbers)
+    run_dir.write_json(out / "numbers.json", numbers)
     print(f"{model.description}, in {out}: numbers.json")
     for name in [
         *(f"figures/{figure}.png" for figure in found.figures),

@@ -8,7 +8,7 @@ deviation over draws; its squares, less the part of noise alone, are averaged ov
 dimensions and examples. Where noise would drown the mean, it is taken from DReG, whose
 gradient has the same mean and far less noise. In theory the encoder's ratio falls as
 K^(-1/2) for the IWAE, and for MIWAE and PIWAE with the samples of a group; it grows as
-K^(1/2) for the doubly reparameterised gradients, and for sticking the landing, which is
+K^(1/2) for the doubly reparameterized gradients, and for sticking the landing, which is
 biased; the decoder's grows as K^(1/2) for all. The exponent s is fitted as log ratio =
 a + s log K + c / K from 16 samples on: the theory is of many samples, and c takes up
 the next order.
@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, measurement, run
+from experiments.harness import evaluation, measurement, run
 from vaejax import plots
 from vaejax.base import Array, Key
 
@@ -106,23 +106,30 @@ OBJECTIVES = {
     ),
     "STL": Objective(
         lambda k, m: partial(
-            vaejax.negative_iwae, num_samples=k, kl_fn=vaejax.kl_sticking_the_landing
+            vaejax.negative_iwae,
+            num_samples=k,
+            kl_fn=vaejax.objectives.kl_sticking_the_landing,
         ),
         (0.5, 0.5),
     ),
     "IWAE-DReG": Objective(
-        lambda k, m: partial(vaejax.negative_dreg, num_samples=k), (0.5, 0.5)
+        lambda k, m: partial(vaejax.objectives.negative_dreg, num_samples=k), (0.5, 0.5)
     ),
     "RWS-DReG": Objective(
-        lambda k, m: partial(vaejax.negative_dreg, num_samples=k, alpha=1.0), (0.5, 0.5)
+        lambda k, m: partial(vaejax.objectives.negative_dreg, num_samples=k, alpha=1.0),
+        (0.5, 0.5),
     ),
     "MIWAE": Objective(
-        lambda k, m: partial(vaejax.negative_miwae, num_groups=m, num_samples=k),
+        lambda k, m: partial(
+            vaejax.objectives.negative_miwae, num_groups=m, num_samples=k
+        ),
         (-0.5, 0.5),
         "IWAE-DReG",
     ),
     "PIWAE": Objective(
-        lambda k, m: partial(vaejax.negative_piwae, num_groups=m, num_samples=k),
+        lambda k, m: partial(
+            vaejax.objectives.negative_piwae, num_groups=m, num_samples=k
+        ),
         (-0.5, 0.5),
         "IWAE-DReG",
     ),
@@ -151,7 +158,7 @@ VAE = vaejax.VAE(
 )
 
 
-class Moments(NamedTuple):
+class PosteriorMoments(NamedTuple):
     """Of the gradients of encoder and decoder, `[examples, 2, dimensions]`.
 
     Attributes:
@@ -165,7 +172,7 @@ class Moments(NamedTuple):
 
 def moments(
     objective: Callable, num_draws: int, params: Params, key: Key, xs: Array
-) -> Moments:
+) -> PosteriorMoments:
 
     def gradient(key: Key, x: Array) -> Array:
         whole = jax.grad(lambda params: objective(VAE, params, key, x)[0])(params)
@@ -189,10 +196,10 @@ def moments(
     )
     mean = total / num_draws
     variance = (squares - num_draws * jnp.square(mean)) / (num_draws - 1)
-    return Moments(jnp.square(mean) - variance / num_draws, variance)
+    return PosteriorMoments(jnp.square(mean) - variance / num_draws, variance)
 
 
-def squared_ratios(found: Mapping[str, Moments], name: str) -> np.ndarray:
+def squared_ratios(found: Mapping[str, PosteriorMoments], name: str) -> np.ndarray:
     """Of encoder and decoder, averaged over examples and dimensions."""
     squared_mean, variance = (np.asarray(part) for part in found[name])
     source = OBJECTIVES[name].encoder_mean_from

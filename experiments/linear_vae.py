@@ -1,11 +1,11 @@
-"""A linear VAE against exact probabilistic PCA: does maximising the ELBO find what can
+"""A linear VAE against exact probabilistic PCA: does maximizing the ELBO find what can
 be computed from eigenvalues?
 
 p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I), q(z|x) = N(A x + c, diag d) with d the same
 for every x. With s^2 learned, the best ELBO equals the largest log-likelihood of
 probabilistic PCA; with s^2 held fixed, exactly the latents whose eigenvalue of the
-data's covariance is below s^2 collapse. The digits are grey, in [0, 1] and not
-dequantised, so that log-likelihoods are of a density: averaged down by blocks of four,
+data's covariance is below s^2 collapse. The digits are gray, in [0, 1] and not
+dequantized, so that log-likelihoods are of a density: averaged down by blocks of four,
 and whole. The ELBO of a linear model has a closed form, which is what is reported;
 training draws its noise as any VAE's does.
 
@@ -25,9 +25,9 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import evaluation, run
 from experiments.calibrated_decoders import intensities
-from experiments.members import Members, in_pieces
+from experiments.harness import evaluation, run
+from experiments.harness.members import Members, in_pieces
 from vaejax import datasets, plots
 from vaejax.base import Array, Head, Params
 from vaejax.training import TrainState
@@ -208,7 +208,7 @@ def averaged(images: np.ndarray) -> np.ndarray:
     num, height, width = images.shape[:3]
     if images.ndim != 3 or height % BLOCK or width % BLOCK:
         raise run.UsageError(
-            f"--data has images of {images.shape[1:]}; give grey ones whose sides "
+            f"--data has images of {images.shape[1:]}; give gray ones whose sides "
             f"divide by {BLOCK}."
         )
     return images.reshape(num, height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean(
@@ -256,9 +256,11 @@ def make_experiment(config: Config) -> run.Comparison:
     def experiment(arm: Arm) -> run.Experiment:
         if arm.variance is None:
             start = math.log(float(np.var(arm.train, axis=0).mean()))
-            likelihood = vaejax.shared_variance_normal_head(start, -math.inf, math.inf)
+            likelihood = vaejax.distributions.shared_variance_normal_head(
+                start, -math.inf, math.inf
+            )
         else:
-            likelihood = vaejax.fixed_variance_normal_head(arm.variance)
+            likelihood = vaejax.distributions.fixed_variance_normal_head(arm.variance)
         vae = linear_vae(arm.train.shape[1], config.latent_size, likelihood)
         loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
         return run.Experiment(
@@ -316,7 +318,7 @@ def conclude(
         | {"models": summaries},
         headline=f"ELBO {evaluation.text(summaries[small]['gap'], 3)} nats below exact probabilistic PCA at {small}",
         about=f"{len(arms[small].train):,} training examples; {members.describe()}; mean log-likelihoods in nats per "
-        "example, of a density over intensities in [0, 1], not dequantised; exact: the "
+        "example, of a density over intensities in [0, 1], not dequantized; exact: the "
         "largest log-likelihood of "
         "probabilistic PCA (with the same s^2 where that is fixed); a latent is used "
         "if its posterior mean has a "
@@ -336,7 +338,7 @@ def conclude(
         figures=partial(figures, summaries, history, (small, whole), fixed, arms),
         captions={
             "kl_to_posterior": f"KL(q(z|x) || p(z|x)) of {DIAGNOSED:,} test examples after every epoch, in closed "
-            "form: maximising the ELBO fits the model and, at the same time, brings q "
+            "form: maximizing the ELBO fits the model and, at the same time, brings q "
             "to the posterior.",
             "gap": "Exact log-likelihood less ELBO on the training data, the latter from the epoch's batches, with "
             "their noise.",
@@ -372,12 +374,12 @@ def compare(
 
         means = vaejax.embed(vae, state.params, train)
         kls = jnp.mean(jax.lax.map(kl_terms, train, batch_size=1000), axis=0)
-        # A mean of many numbers about a hundred: summed after their centre is taken
+        # A mean of many numbers about a hundred: summed after their center is taken
         # out.
-        centre = elbos(train[:1])[0]
+        center = elbos(train[:1])[0]
         return {
-            "elbo": centre + jnp.mean(elbos(train) - centre),
-            "test_elbo": centre + jnp.mean(elbos(test) - centre),
+            "elbo": center + jnp.mean(elbos(train) - center),
+            "test_elbo": center + jnp.mean(elbos(test) - center),
             "used": vaejax.active_units(means).astype(jnp.float32),
             "kl_terms": jnp.sort(kls)[::-1],
         }

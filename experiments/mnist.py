@@ -1,7 +1,7 @@
-"""A variational autoencoder of one hidden layer on the digits, binarised afresh at each
+"""A variational autoencoder of one hidden layer on the digits, binarized afresh at each
 access.
 
-Paper: Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; the binarisation is
+Paper: Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; the binarization is
 that of Burda et al. 2016. Command: python -m experiments.mnist
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import figures, networks, run
-from vaejax import datasets, own_data, schedules
+from experiments.harness import figures, model_options, run
+from vaejax import datasets
 from vaejax.base import Array
 
 ABOUT = run.About(
-    what="one-hidden-layer VAE on dynamically binarised digits",
+    what="one-hidden-layer VAE on dynamically binarized digits",
     paper="Kingma & Welling 2014",
     cost="2 minutes on 2 cores",
     expected="negative ELBO 98.8 ± 0.1, NLL 94.2 ± 0.1 nats",
@@ -54,12 +54,15 @@ class Config(run.Config):
     """Importance samples an example of the test NLL."""
 
 
-def is_grey(images: np.ndarray) -> bool:
+def is_gray(images: np.ndarray) -> bool:
     """Whether any pixel lies between black and white; if none does, a fresh
-    binarisation changes nothing.
+    binarization changes nothing.
     """
     white = 255 if images.dtype == np.uint8 else 1
-    return any(np.any((part > 0) & (part < white)) for part in own_data.chunks(images))
+    return any(
+        np.any((part > 0) & (part < white))
+        for part in vaejax.datasets.iterate_chunks(images)
+    )
 
 
 def binarize_once(seed: int, images: np.ndarray) -> Array:
@@ -84,7 +87,7 @@ def binary_experiment(
 ) -> run.Experiment:
     """A VAE of binary images, trained as this file says."""
     train, validation = run.hold_out(train, config.num_validation)
-    vae = networks.in_compute_dtype(config, vae)
+    vae = model_options.in_compute_dtype(config, vae)
     objective = vaejax.with_transform(
         partial(vaejax.negative_elbo, vae), vaejax.binarize
     )
@@ -101,7 +104,7 @@ def binary_experiment(
         learning_rate = optax.cosine_decay_schedule(
             hyperparameters["learning_rate"], num_steps
         )
-        beta = schedules.warm_up(
+        beta = vaejax.training.warm_up(
             hyperparameters["beta"], config.warm_up_epochs * steps_per_epoch
         )
         return run.Recipe(
@@ -117,7 +120,7 @@ def binary_experiment(
         train=train.images,
         test=xs,
         data_checksum=datasets.checksum(train, test),
-        binarization="dynamic" if is_grey(train.images) else "static",
+        binarization="dynamic" if is_gray(train.images) else "static",
         figures=partial(figures.image_figures, vae, xs, test.labels),
         num_samples=config.num_samples,
         validation=None

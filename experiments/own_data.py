@@ -1,8 +1,8 @@
 """A VAE of one's own data: images, tables, spectrograms, any array of numbers.
 
 What the file holds is looked at and printed: shape, type, range and the likelihood that
-suits them, which is taken unless another is asked for. Real values are standardised (a
-table column by column) and their nats are of the standardised values; 8-bit pixels are
+suits them, which is taken unless another is asked for. Real values are standardized (a
+table column by column) and their nats are of the standardized values; 8-bit pixels are
 scaled to [0, 1].
 
 Paper: Kingma & Welling 2014.
@@ -21,9 +21,9 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import figures, networks, run
+from experiments.harness import figures, model_options, run
 from experiments.mnist import TEST_KEY, VALIDATION_KEY, binarize_once
-from vaejax import arrays, datasets, latent, likelihoods, plots
+from vaejax import datasets, latent, plots
 from vaejax.base import Array, Head, Key, Params
 
 ABOUT = run.About(
@@ -33,7 +33,7 @@ ABOUT = run.About(
     expected="depends on the data",
 )
 
-STANDARDISED = (
+STANDARDIZED = (
     "normal",
     "shared_variance_normal",
     "fixed_variance_normal",
@@ -108,15 +108,15 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     path = Path(config.data).expanduser()
     try:
         if path.suffix.lower() in (".csv", ".npy", ".npz"):
-            array = arrays.load_array(path)
-            train, test = arrays.split(len(array))
+            array = vaejax.datasets.load_array(path)
+            train, test = vaejax.datasets.split_indices(len(array))
             note = f"{len(test):,} examples, drawn with a fixed seed, are held out for test"
             return (
                 datasets.Dataset(array[train], None),
                 datasets.Dataset(array[test], None),
                 [note],
             )
-    except arrays.NotOneArrayError:
+    except vaejax.datasets.NotOneArrayError:
         pass
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
@@ -131,16 +131,16 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
 def prepare(
     train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, likelihood: str
 ) -> Data:
-    """The values as the likelihood takes them: scaled, standardised, binarised or as
+    """The values as the likelihood takes them: scaled, standardized, binarized or as
     they are.
     """
     is_8_bit = train.dtype == np.uint8 and max(train.max(), test.max()) > 1
     scale = 255.0 if is_8_bit and likelihood not in COUNTS else 1.0
     if likelihood == "bernoulli" and scale > 1:
-        note = "8-bit pixels are binarised afresh at each access, the test set once"
+        note = "8-bit pixels are binarized afresh at each access, the test set once"
         return Data(train, test, labels, vaejax.binarize, binarize_once, [note])
     mean, stddev, notes = 0.0, scale, ["divided by 255"] if scale > 1 else []
-    if likelihood in STANDARDISED:
+    if likelihood in STANDARDIZED:
         axis = 0 if train.ndim == 2 else None
         mean, stddev = (
             getattr(train, name)(axis=axis, dtype=np.float64)
@@ -156,7 +156,7 @@ def prepare(
             )
         log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
         notes = [
-            f"standardised{' column by column' if axis == 0 else ''}; in the data's "
+            f"standardized{' column by column' if axis == 0 else ''}; in the data's "
             f"own units add {log_scale:.2f} nats "
             "to the negative ELBO and the NLL"
         ]
@@ -207,13 +207,13 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
     convolutional = config.network == "convolutional" or (
         config.network == "auto" and is_image
     )
-    return networks.make_vae(config, shape, head, convolutional=convolutional)
+    return model_options.make_vae(config, shape, head, convolutional=convolutional)
 
 
 def make_experiment(config: Config) -> run.Experiment:
     train, test, notes = load(config)
     try:
-        description = arrays.describe_array(train.images, config.data)
+        description = vaejax.datasets.describe_array(train.images, config.data)
         likelihood = (
             description.likelihood if config.likelihood == "auto" else config.likelihood
         )
@@ -221,8 +221,8 @@ def make_experiment(config: Config) -> run.Experiment:
             np.asarray(train.images), np.asarray(test.images), test.labels, likelihood
         )
         if data.transform is not vaejax.binarize:
-            arrays.check_suits(data.train, likelihood, config.data)
-            arrays.check_suits(data.test, likelihood, config.data)
+            vaejax.datasets.check_suits(data.train, likelihood, config.data)
+            vaejax.datasets.check_suits(data.test, likelihood, config.data)
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
     for line in [
@@ -235,8 +235,8 @@ def make_experiment(config: Config) -> run.Experiment:
     kept, validation = run.hold_out(
         datasets.Dataset(data.train, None), config.num_validation
     )
-    head = likelihoods.HEADS[likelihood]
-    head = vaejax.with_initial_outputs(
+    head = model_options.LIKELIHOODS[likelihood]
+    head = vaejax.distributions.with_initial_outputs(
         head, initial_outputs(likelihood, head, kept.images)
     )
     vae = make_vae(config, data.train.shape[1:], head)
@@ -252,11 +252,11 @@ def make_experiment(config: Config) -> run.Experiment:
         return run.Recipe(vaejax.mean_over_batch(objective), optax.adam(learning_rate))
 
     xs = data.once(TEST_KEY, data.test)
-    # Standardised pixels lie outside what an image shows.
+    # Standardized pixels lie outside what an image shows.
     is_shown = (
         xs.ndim in (3, 4)
         and xs.shape[3:] in ((), (1,), (3,))
-        and likelihood not in STANDARDISED + COUNTS
+        and likelihood not in STANDARDIZED + COUNTS
     )
     draw = (
         partial(figures.image_figures, vae, xs, data.labels)
@@ -288,7 +288,9 @@ def array_figures(
     """
     num = min(len(xs), 2000)
     samples = jax.jit(
-        lambda params, key: vaejax.sample(vae, params, key, num, readout=latent.draw)
+        lambda params, key: vaejax.sample(
+            vae, params, key, num, example_point=latent.draw
+        )
     )(params, key)
     data, drawn = (
         np.asarray(values).reshape(len(values), -1) for values in (xs, samples)

@@ -3,9 +3,9 @@ without any.
 
 The main job's VAE at several latent sizes, and at one size with other weights of the
 KL. Its posterior means are probed with 100, 1,000 and all training labels, by logistic
-regression and by nearest neighbours, and clustered without labels by k-means and by a
+regression and by nearest neighbors, and clustered without labels by k-means and by a
 Gaussian mixture. Beside each latent size stand as many principal components of the same
-images, and the pixels themselves. Every method sees the same binarised images and the
+images, and the pixels themselves. Every method sees the same binarized images and the
 same labels.
 
 Papers: Kingma & Welling 2014; probes of codes as in Kingma et al. 2014 (M1).
@@ -22,8 +22,10 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, mnist, probes, run
-from experiments.members import Members
+from experiments import mnist
+from experiments.harness import evaluation, run
+from experiments.harness.members import Members
+from experiments.judges import probes
 from vaejax import datasets, plots
 from vaejax.training import TrainState
 
@@ -156,16 +158,16 @@ def conclude(
     return run.Result(
         summary={
             "classes": len(np.unique(test.labels)),
-            "neighbours": probes.NEIGHBOURS,
+            "neighbors": probes.NEIGHBORS,
             "draws_of_few_labels": DRAWS,
             "test": found,
         },
         headline=f"with 100 labels {BETA_SIZE} latents tell "
         f"{evaluation.text(found[best]['linear, 100 labels'], 3)}, as many components "
         f"{evaluation.text(found[f'{BETA_SIZE} components']['linear, 100 labels'], 3)}",
-        about=f"test accuracy of {len(test.labels):,} images, all methods of images binarised once (in training the "
-        "VAE sees them binarised afresh); linear: logistic regression; neighbours: "
-        f"{probes.NEIGHBOURS}; of 100 and "
+        about=f"test accuracy of {len(test.labels):,} images, all methods of images binarized once (in training the "
+        "VAE sees them binarized afresh); linear: logistic regression; neighbors: "
+        f"{probes.NEIGHBORS}; of 100 and "
         f"1,000 labels the mean over {DRAWS} draws of them; clusters fitted to "
         f"{min(CLUSTERED, len(train.labels)):,} "
         f"training codes without labels; {members.describe()}",
@@ -181,7 +183,7 @@ def conclude(
             "labels": "Test accuracy of the linear probe against the number of labels. Bands are one std over seeds.",
             "latent_size": "Against the size of the code: what 100 labels tell, and what clusters find without any.",
             "beta": "Against the weight of the KL, at 20 latents.",
-            "maps": "Test images by their codes, in two dimensions, coloured by class.",
+            "maps": "Test images by their codes, in two dimensions, colored by class.",
         },
     )
 
@@ -189,9 +191,7 @@ def conclude(
 def columns(num_labels: int) -> list[str]:
     """The names of the numbers, in the order of the table."""
     counts = [*[f"{num:,} labels" for num in FEW if num < num_labels], "all labels"]
-    kinds = [
-        f"{kind}, {count}" for kind in ("linear", "neighbours") for count in counts
-    ]
+    kinds = [f"{kind}, {count}" for kind in ("linear", "neighbors") for count in counts]
     return kinds + [
         f"{kind} {name}"
         for kind in ("k-means", "mixture")
@@ -207,7 +207,7 @@ def measure(
     numbers = {}
     for kind, probe in {
         "linear": probes.linear_accuracy,
-        "neighbours": probes.neighbour_accuracy,
+        "neighbors": probes.neighbor_accuracy,
     }.items():
         for num in [num for num in FEW if num < len(train)]:
             draws = [

@@ -4,9 +4,9 @@ draws, in a classifier's features.
 The main job's VAE at two latent sizes and three weights of the KL. Of each: the test
 NLL; and of images decoded from the prior, at the prior's own temperature and a lower
 one, and of reconstructions, how far their set is from the set of real test images. The
-space is the last hidden layer of a classifier trained here on grey training images.
-Decoded means are held against grey test images, draws of binary pixels against the test
-images binarised once. A row of real training images, treated likewise, says what a
+space is the last hidden layer of a classifier trained here on gray training images.
+Decoded means are held against gray test images, draws of binary pixels against the test
+images binarized once. A row of real training images, treated likewise, says what a
 perfect model would have.
 
 A likelihood and these numbers answer different questions: a blurred decode costs little
@@ -27,9 +27,11 @@ import jax
 import numpy as np
 
 import vaejax
-from experiments import classifier, evaluation, mnist, run
-from experiments.members import Members
-from vaejax import datasets, latent, plots, sample_quality
+from experiments import mnist
+from experiments.harness import evaluation, run
+from experiments.harness.members import Members
+from experiments.judges import classifier
+from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array
 from vaejax.training import TrainState
 
@@ -51,7 +53,7 @@ TEMPERATURE = 0.7
 SAMPLES, TRAINING_KEY = (
     600,
     779,
-)  # a stream of the run's key; of the binarised training images
+)  # a stream of the run's key; of the binarized training images
 SHOWN = 12
 DIGITS = {"precision": 3, "recall": 3, "density": 3, "coverage": 3, "frechet": 2}
 HEADER = ("images", "precision", "recall", "density", "coverage", "Fréchet distance")
@@ -121,8 +123,8 @@ def conclude(
         for is_drawn, images in targets.items()
     }
     held_out = {
-        "training images, grey": (False, classifier.intensities(others.images)),
-        "training images, binarised": (
+        "training images, gray": (False, classifier.intensities(others.images)),
+        "training images, binarized": (
             True,
             mnist.binarize_once(TRAINING_KEY, others.images),
         ),
@@ -159,10 +161,10 @@ def conclude(
                 for name in each[0]
             }
     accuracies = {
-        "grey": judging.accuracy(test),
-        "binarised": judging.accuracy(real._replace(images=np.asarray(binary))),
+        "gray": judging.accuracy(test),
+        "binarized": judging.accuracy(real._replace(images=np.asarray(binary))),
     }
-    expected = sample_quality.expected_coverage(num_images, num_images)
+    expected = vaejax.metrics.expected_coverage(num_images, num_images)
     return run.Result(
         summary={
             "classifier_accuracy": accuracies,
@@ -178,23 +180,23 @@ def conclude(
             for arm in arms
         ),
         about=f"{num_images:,} images a set; {classifier.WIDTH} features of a classifier with a test accuracy of "
-        f"{accuracies['grey']:.2%} ({accuracies['binarised']:.2%} of binarised "
-        "images); means against grey test "
-        "images, draws against binarised ones; a perfect model has a coverage of "
+        f"{accuracies['gray']:.2%} ({accuracies['binarized']:.2%} of binarized "
+        "images); means against gray test "
+        "images, draws against binarized ones; a perfect model has a coverage of "
         f"{expected:.3f}; "
-        f"{members.describe()}. NLL in nats per example, dynamic binarisation, "
+        f"{members.describe()}. NLL in nats per example, dynamic binarization, "
         f"{next(iter(arms.values())).num_samples} samples: "
         + "; ".join(f"{arm} {evaluation.text(value, 2)}" for arm, value in nll.items()),
         header=HEADER,
         rows=[(name, *evaluation.cells(row, DIGITS)) for name, row in numbers.items()],
         figures=lambda: {
             "samples": samples_figure(shown, targets),
-            "neighbours": neighbours_figure(shown["20 latents"][MEANS], train),
+            "neighbors": neighbors_figure(shown["20 latents"][MEANS], train),
         },
         captions={
             "samples": "The first images of every set, without choosing.",
-            "neighbours": "Prior draws of 20 latents, and under each the nearest training image by pixels, with the "
-            "distance: a sample that is memorised would be the image below it.",
+            "neighbors": "Prior draws of 20 latents, and under each the nearest training image by pixels, with the "
+            "distance: a sample that is memorized would be the image below it.",
         },
     )
 
@@ -213,7 +215,7 @@ def decoded(vae: VAE, state: TrainState, xs: Array) -> dict[str, Array]:
             MEANS: generate(keys[0]),
             COOL: generate(keys[1], temperature=TEMPERATURE),
             RECONSTRUCTED: vaejax.reconstruct(vae, params, keys[2], xs),
-            DRAWN: generate(keys[3], readout=latent.draw),
+            DRAWN: generate(keys[3], example_point=latent.draw),
         }
 
     sets = all_of_them(state.params, key, xs)
@@ -226,9 +228,9 @@ def scores(
     """Every number of a set of images against the features of real ones."""
     features = np.asarray(judging.features(images))
     return {
-        **sample_quality.precision_recall(real_features, features)._asdict(),
-        **sample_quality.density_coverage(real_features, features)._asdict(),
-        "frechet": sample_quality.frechet_distance(real_features, features),
+        **vaejax.metrics.precision_recall(real_features, features)._asdict(),
+        **vaejax.metrics.density_coverage(real_features, features)._asdict(),
+        "frechet": vaejax.metrics.frechet_distance(real_features, features),
     }
 
 
@@ -241,7 +243,7 @@ def samples_figure(
     shown: Mapping[str, Mapping[str, np.ndarray]], real: Mapping[bool, np.ndarray]
 ) -> Any:
     """Rows of real images, then those of every model."""
-    rows = {"real, grey": real[False][:SHOWN], "real, binarised": real[True][:SHOWN]}
+    rows = {"real, gray": real[False][:SHOWN], "real, binarized": real[True][:SHOWN]}
     rows |= {
         f"{arm}: {what}": images
         for arm, sets in shown.items()
@@ -250,10 +252,10 @@ def samples_figure(
     return plots.image_grid(np.stack(list(rows.values())), row_labels=list(rows))
 
 
-def neighbours_figure(images: np.ndarray, train: datasets.Dataset) -> Any:
+def neighbors_figure(images: np.ndarray, train: datasets.Dataset) -> Any:
     """Samples over their nearest training images, by the Euclidean distance of pixels."""
     training = classifier.intensities(train.images)
-    found = vaejax.nearest(images, training)
+    found = vaejax.latent.nearest_neighbors(images, training)
     pairs = np.stack([images, np.asarray(training[found.indices[:, 0]])])
     labels = [f"{distance:.1f}" for distance in np.asarray(found.distances[:, 0])]
     return plots.image_grid(

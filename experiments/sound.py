@@ -2,14 +2,14 @@
 to what one can hear.
 
 A clip becomes the logarithm of its spectrum's magnitudes in mel bands, over time, each
-band standardised by its mean and standard deviation over the training clips. The
+band standardized by its mean and standard deviation over the training clips. The
 decoder is a Normal whose mean and variance are both learned, the variance bounded
-below. Nats are of the standardised values and of a density: they may be negative, and
+below. Nats are of the standardized values and of a density: they may be negative, and
 are comparable only among runs with the same clips, bands and bound. Sounds are made of
 patches by least squares and the phases of Griffin and Lim; the run's folder has them in
 sounds/, all with the same peak, beside real ones that went that way without the model.
 
-The clips are synthesised (plucked strings, tones with harmonics, chirps, bursts of
+The clips are synthesized (plucked strings, tones with harmonics, chirps, bursts of
 noise), or cut from WAV files.
 
 Papers: Kingma & Welling 2014; Griffin & Lim 1984 (phases); Karplus & Strong 1983
@@ -30,7 +30,8 @@ from matplotlib.figure import Figure
 from scipy import signal
 
 import vaejax
-from experiments import audio, figures, networks, run
+from experiments.data import audio
+from experiments.harness import figures, model_options, run
 from vaejax import datasets
 from vaejax.base import Array, Key, Params
 
@@ -38,14 +39,14 @@ ABOUT = run.About(
     what="a VAE of log-mel spectrograms, and back to sound",
     paper="Kingma & Welling 2014; Griffin & Lim 1984",
     cost="4 minutes on 2 cores",
-    expected="negative ELBO -404 ± 23 nats, of a density of standardised log-mel values",
+    expected="negative ELBO -404 ± 23 nats, of a density of standardized log-mel values",
 )
 
 SHOWN, STEPS = 6, 6
-SYNTHESISED = "synthesised"
+SYNTHESIZED = "synthesized"
 # Relative to the peak: -60 dB, so that no two frames of silence are alike.
 BACKGROUND = 1e-3
-# Of the decoder, in standardised units: a standard deviation of 0.05.
+# Of the decoder, in standardized units: a standard deviation of 0.05.
 MIN_LOG_VARIANCE = -6.0
 CHANNELS = (16, 32)
 CAPTIONS = {
@@ -53,7 +54,7 @@ CAPTIONS = {
     "samples": "New clips: latents drawn from the prior, decoded to the mean of p(x|z).",
     "interpolations": "Between the reconstructions of two test clips, along a straight line in latent space.",
     "sounds/real.wav": "Test clips, as they are.",
-    "sounds/real_resynthesised.wav": "The same from their own log-mel patches: what features and phases alone lose.",
+    "sounds/real_resynthesized.wav": "The same from their own log-mel patches: what features and phases alone lose.",
     "sounds/reconstructions.wav": "The same, reconstructed by the model.",
     "sounds/samples.wav": "From the prior, in the order of the figure.",
     "sounds/interpolations.wav": "Interpolations, row by row of the figure.",
@@ -62,13 +63,13 @@ CAPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Config(run.Config):
-    data: str = SYNTHESISED
-    """synthesised, or a folder of .wav files, which are mixed down to mono and
+    data: str = SYNTHESIZED
+    """synthesized, or a folder of .wav files, which are mixed down to mono and
     resampled to 8 kHz. A tenth is the test set: every tenth file by name, of fewer than
     ten the last one; of a single file, its last clips.
     """
     num_clips: int = 4000
-    """Clips that are synthesised, the last tenth of them for the test."""
+    """Clips that are synthesized, the last tenth of them for the test."""
     seconds: float = 0.64
     """Length of a clip; files are cut into clips, one after another."""
     num_bands: int = 40
@@ -124,7 +125,7 @@ def _tone(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.nda
 
 
 def _pluck(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """A burst of noise that goes round a string, neighbours averaged at each turn with
+    """A burst of noise that goes round a string, neighbors averaged at each turn with
     the weights that tune it.
 
     Source: Karplus & Strong 1983; unequal weights: Jaffe & Smith 1983.
@@ -164,7 +165,7 @@ def _noise(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.nd
 KINDS = {"tone": _tone, "pluck": _pluck, "chirp": _chirp, "noise": _noise}
 
 
-def synthesise(num_clips: int, num_samples: int) -> tuple[Clips, np.ndarray]:
+def synthesize(num_clips: int, num_samples: int) -> tuple[Clips, np.ndarray]:
     """The same clips at every call, kind after kind, and their pitches in hertz
     `[clips]`, log-uniform in 110 to 880.
 
@@ -199,8 +200,8 @@ def load(config: Config) -> tuple[Clips, Clips]:
         raise run.UsageError(
             f"--seconds is {config.seconds}; give at least {audio.WINDOW / audio.RATE}."
         )
-    if config.data == SYNTHESISED:
-        clips, _ = synthesise(config.num_clips, num_samples)
+    if config.data == SYNTHESIZED:
+        clips, _ = synthesize(config.num_clips, num_samples)
         is_test = (
             np.arange(config.num_clips) >= config.num_clips - config.num_clips // 10
         )
@@ -211,7 +212,7 @@ def load(config: Config) -> tuple[Clips, Clips]:
             f"--data {config.data}: {np.sum(~is_test)} training and {np.sum(is_test)} "
             "test clips of "
             f"{config.seconds} s, and 1 and 2 are the least; give more sound "
-            f"(--num-clips of {SYNTHESISED}), or a "
+            f"(--num-clips of {SYNTHESIZED}), or a "
             "smaller --seconds."
         )
     return _part(clips, ~is_test), _part(clips, is_test)
@@ -220,7 +221,7 @@ def load(config: Config) -> tuple[Clips, Clips]:
 def _load_folder(folder: Path, num_samples: int) -> tuple[Clips, np.ndarray]:
     if not folder.is_dir():
         raise run.UsageError(
-            f"--data is {folder}; give {SYNTHESISED}, or a folder of .wav files."
+            f"--data is {folder}; give {SYNTHESIZED}, or a folder of .wav files."
         )
     try:
         files = audio.load_folder(folder, num_samples)
@@ -250,7 +251,7 @@ class Scale(NamedTuple):
     mean: np.ndarray
     stddev: np.ndarray
 
-    def standardise(self, patches: np.ndarray) -> np.ndarray:
+    def standardize(self, patches: np.ndarray) -> np.ndarray:
         return ((patches - self.mean) / self.stddev).astype(np.float32)
 
     def restore(self, patches: np.ndarray) -> np.ndarray:
@@ -271,7 +272,7 @@ def make_vae(config: Config, shape: tuple[int, int]) -> vaejax.VAE:
         ),
         likelihood=vaejax.normal_head(min_log_variance=MIN_LOG_VARIANCE),
     )
-    return networks.in_compute_dtype(config, vae)
+    return model_options.in_compute_dtype(config, vae)
 
 
 def make_experiment(config: Config) -> run.Experiment:
@@ -285,7 +286,7 @@ def make_experiment(config: Config) -> run.Experiment:
         raise run.UsageError(f"--num-bands: {error}") from error
     # A band that never changes, as above a low-pass, has no scale of its own.
     scale = Scale(train.mean(axis=(0, 1)), np.maximum(train.std(axis=(0, 1)), 1e-3))
-    train, test = scale.standardise(train), scale.standardise(test)
+    train, test = scale.standardize(train), scale.standardize(test)
     kept, validation = run.hold_out(
         datasets.Dataset(train, None), config.num_validation
     )
@@ -383,10 +384,10 @@ def make_sounds(
 ) -> dict[str, bytes]:
     """A file of each kind of patch, and of the real clips as they are."""
     made = patches(params, key)
-    again = partial(audio.resynthesise, num_samples=real.shape[1])
+    again = partial(audio.resynthesize, num_samples=real.shape[1])
     sounds = {
         "real": real,
-        "real_resynthesised": again(made["real"]),
+        "real_resynthesized": again(made["real"]),
         "reconstructions": again(made["reconstructions"]),
         "samples": again(made["samples"]),
         "interpolations": again(np.concatenate(made["interpolations"])),
@@ -439,7 +440,7 @@ def spectrograms(
     top = decibels.max()
     # Bands are where their peaks are: band b covers b to b + 1.
     hertz = np.array([125, 250, 500, 1000, 2000, 3500])
-    places = np.interp(hertz, audio.centres(bands), np.arange(bands) + 0.5)
+    places = np.interp(hertz, audio.centers(bands), np.arange(bands) + 0.5)
     times = audio.frame_times(frames + 1) - audio.HOP / audio.RATE / 2
     for (row, column), axes in np.ndenumerate(grid):
         image = axes.imshow(

@@ -24,11 +24,13 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import evaluation, run, trigram
-from experiments.figures import over_epochs
-from experiments.members import Members
-from vaejax import datasets, latent, schedules, sequences, text
+from experiments.harness import evaluation, run
+from experiments.harness.figures import over_epochs
+from experiments.harness.members import Members
+from experiments.judges import trigram
+from vaejax import datasets, latent
 from vaejax.base import Array, Key, Latent, Params
+from vaejax.networks import recurrent
 from vaejax.training import TrainState
 
 ABOUT = run.About(
@@ -95,7 +97,7 @@ def language_model(*, latent_size: int, length: int, decoder: Any) -> vaejax.VAE
     """The decoder of a `sequence_vae` with z held at zero: its ELBO is log p(x), its KL
     nothing.
     """
-    network = vaejax.as_network(decoder)
+    network = vaejax.networks.as_network(decoder)
     zero = jnp.zeros(latent_size)
 
     def init(key: Key, x: Array) -> Params:
@@ -106,9 +108,9 @@ def language_model(*, latent_size: int, length: int, decoder: Any) -> vaejax.VAE
         del params
         return vaejax.Normal(zero, zero)
 
-    def decode(params: Params, z: Latent) -> vaejax.Autoregressive:
+    def decode(params: Params, z: Latent) -> vaejax.distributions.Autoregressive:
         del z
-        return vaejax.Autoregressive(
+        return vaejax.distributions.Autoregressive(
             jax.tree_util.Partial(network.apply, params, zero), length
         )
 
@@ -117,10 +119,10 @@ def language_model(*, latent_size: int, length: int, decoder: Any) -> vaejax.VAE
 
 def make_decoder(config: Config, vocabulary_size: int) -> Any:
     if config.decoder == "recurrent":
-        return vaejax.RecurrentDecoder(
+        return vaejax.networks.RecurrentDecoder(
             vocabulary_size, config.hidden_size // 2, config.hidden_size
         )
-    return vaejax.CausalConvolutionDecoder(vocabulary_size, config.hidden_size)
+    return vaejax.networks.CausalConvolutionDecoder(vocabulary_size, config.hidden_size)
 
 
 def cured_loss(config: Config, vae: vaejax.VAE, vocabulary_size: int) -> Callable:
@@ -128,28 +130,33 @@ def cured_loss(config: Config, vae: vaejax.VAE, vocabulary_size: int) -> Callabl
     terms = partial(vaejax.elbo_terms, vae)
     if config.word_dropout:
         terms = vaejax.with_transform(
-            terms, vaejax.drop_words(config.word_dropout, vocabulary_size)
+            terms,
+            vaejax.distributions.make_word_dropout(
+                config.word_dropout, vocabulary_size
+            ),
         )
     return vaejax.loss_of_means(
-        terms, partial(vaejax.free_bits, minimum=config.free_bits)
+        terms, partial(vaejax.objectives.free_bits_loss, minimum=config.free_bits)
     )
 
 
-def load_tokens(config: Config) -> tuple[text.Vocabulary, dict[str, text.Tokens]]:
+def load_tokens(
+    config: Config,
+) -> tuple[vaejax.datasets.Vocabulary, dict[str, vaejax.datasets.Tokens]]:
     """The vocabulary, learned from the training sentences, and every split in it."""
     try:
         sentences = {
-            split: text.load(config.data, split=split)
+            split: vaejax.datasets.load(config.data, split=split)
             for split in ("train", "validation", "test")
         }
         if config.vocabulary == "bytes":
-            vocabulary = text.byte_vocabulary()
+            vocabulary = vaejax.datasets.byte_vocabulary()
         else:
-            vocabulary = text.subword_vocabulary(
+            vocabulary = vaejax.datasets.subword_vocabulary(
                 sentences["train"], config.vocabulary_size
             )
         return vocabulary, {
-            split: text.tokenize(lines, vocabulary, config.length)
+            split: vaejax.datasets.tokenize(lines, vocabulary, config.length)
             for split, lines in sentences.items()
         }
     except ValueError as error:
@@ -176,12 +183,12 @@ def make_experiment(config: Config) -> run.Comparison:
         )
     num_steps = config.epochs * run.steps_per_epoch(train, config.batch_size)
     decoder = make_decoder(config, vocabulary.size)
-    encoder = vaejax.RecurrentEncoder(
+    encoder = vaejax.networks.RecurrentEncoder(
         vocabulary.size, config.hidden_size // 2, config.hidden_size
     )
     sizes = {"latent_size": config.latent_size, "length": config.length}
     vae = vaejax.sequence_vae(**sizes, encoder=encoder, decoder=decoder)
-    beta = schedules.warm_up(
+    beta = vaejax.training.warm_up(
         config.beta, config.warm_up_epochs * (num_steps // config.epochs)
     )
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
@@ -226,7 +233,7 @@ def make_experiment(config: Config) -> run.Comparison:
 
 def conclude(
     arms: dict[str, run.Experiment],
-    vocabulary: text.Vocabulary,
+    vocabulary: vaejax.datasets.Vocabulary,
     trigram_nll: float,
     members: Members,
     states: dict[str, TrainState],
@@ -238,7 +245,7 @@ def conclude(
     """
     test = arms[CURED].test
     tokens_a_sentence = float(
-        np.mean([np.sum(sequences.inside(jnp.asarray(row))) for row in test])
+        np.mean([np.sum(recurrent.inside(jnp.asarray(row))) for row in test])
     )
     numbers = {
         arm: evaluation.evaluate(experiment, members, states[arm], check_interrupts)
@@ -247,7 +254,7 @@ def conclude(
     summaries, rows = {}, []
     for arm, experiment in arms.items():
         numbers[arm]["perplexity"] = np.exp(numbers[arm]["nll"] / tokens_a_sentence)
-        summaries[arm] = evaluation.summarise(numbers[arm], experiment)
+        summaries[arm] = evaluation.summarize(numbers[arm], experiment)
         summaries[arm]["perplexity"] = evaluation.over_seeds(numbers[arm]["perplexity"])
         rows.append((arm, *evaluation.cells(summaries[arm], DIGITS)))
     blank = ("",) * 3
@@ -304,7 +311,10 @@ def conclude(
 
 
 def write(
-    vae: vaejax.VAE, state: TrainState, test: np.ndarray, vocabulary: text.Vocabulary
+    vae: vaejax.VAE,
+    state: TrainState,
+    test: np.ndarray,
+    vocabulary: vaejax.datasets.Vocabulary,
 ) -> dict[str, list[str]]:
     """Sentences by the first seed: drawn from the prior, reconstructed, and between two
     test sentences.
@@ -317,9 +327,11 @@ def write(
     @jax.jit
     def tokens(params: Params) -> dict[str, Array]:
         greedy = {"point": latent.mean, "readout": latent.mode}
-        samples = vaejax.sample(vae, params, sample_key, SHOWN, readout=latent.draw)
+        samples = vaejax.sample(
+            vae, params, sample_key, SHOWN, example_point=latent.draw
+        )
         greedy_samples = vaejax.sample(
-            vae, params, first_key, SHOWN, readout=latent.mode
+            vae, params, first_key, SHOWN, example_point=latent.mode
         )
         reconstructions = vaejax.reconstruct(vae, params, second_key, shown, **greedy)
         pairs = jnp.stack([shown[0::2], shown[1::2]], axis=1)
@@ -337,10 +349,10 @@ def write(
 
     written = jax.device_get(tokens(state.params))
     lines = {
-        name: [text.detokenize(row, vocabulary) for row in written[name]]
+        name: [vaejax.datasets.detokenize(row, vocabulary) for row in written[name]]
         for name in ("samples", "greedy")
     }
-    originals = [text.detokenize(row, vocabulary) for row in test[:SHOWN]]
+    originals = [vaejax.datasets.detokenize(row, vocabulary) for row in test[:SHOWN]]
     listings = {
         "Drawn from the prior, token by token": lines["samples"],
         "Drawn from the prior, the likeliest token at each step": lines["greedy"],
@@ -350,13 +362,13 @@ def write(
             for original, row in zip(originals, written["reconstructions"], strict=True)
             for line in (
                 original,
-                "\N{RIGHTWARDS ARROW} " + text.detokenize(row, vocabulary),
+                "\N{RIGHTWARDS ARROW} " + vaejax.datasets.detokenize(row, vocabulary),
             )
         ],
     }
     for index, path in enumerate(written["between"]):
         name = f"From one test sentence (first line) to another (last line), pair {index + 1}"
-        steps = [text.detokenize(row, vocabulary) for row in path]
+        steps = [vaejax.datasets.detokenize(row, vocabulary) for row in path]
         listings[name] = [originals[2 * index], *steps, originals[2 * index + 1]]
     return listings
 

@@ -3,7 +3,7 @@ epoch of arrays on the device.
 
 Both run in one process, in turn, round after round, since a shared machine's speed
 drifts; the ratio of each round is what counts. Same model (784-400-20, ReLU,
-Bernoulli), Adam, a fresh binarisation at each access. The memory map holds the bundled
+Bernoulli), Adam, a fresh binarization at each access. The memory map holds the bundled
 digits again and again, shifted and darkened at random; it is written once. A streamed
 round is the end of an epoch, and the drawing of its order is in its time. What was
 written lately is in the system's page cache, where there is room. A set prepared by
@@ -32,11 +32,12 @@ import tyro
 from tqdm import tqdm
 
 import vaejax
-from experiments import run
-from experiments.timing import Program, measure
+from experiments.benchmarks.timing import Program, measure
+from experiments.harness import run
 from vaejax import datasets
-from vaejax.base import Array, PyTree, check_count
-from vaejax.streaming import make_streamed_epoch
+from vaejax._checks import check_count
+from vaejax.base import Array, PyTree
+from vaejax.training import make_streamed_epoch
 
 ABOUT = run.About(
     what="images per second streamed from disk beside an epoch on the device",

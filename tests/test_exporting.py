@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, Case, linear_gaussian
+from support.cases import CASES, Case, linear_gaussian
 
 import vaejax
-from vaejax import latent
+from vaejax import exporting, latent
 from vaejax.exporting import PROGRAMS, load_exported
 
 pytest.importorskip(
-    "flatbuffers", reason="serialising takes flatbuffers (the extra `export`)"
+    "flatbuffers", reason="serializing takes flatbuffers (the extra `export`)"
 )
 QUICK = ("mlp_bernoulli", "hierarchical", "sequence", "flow_posterior")
 PARAMS = [
@@ -38,13 +38,13 @@ def test_every_model_comes_back_as_it_was(case: Case, tmp_path):
     # The checker does not tell the halves of a split key apart where the batch size is
     # a symbol.
     with jax.debug_key_reuse(False):
-        vaejax.export(
+        exporting.export(
             case.vae,
             params,
             x,
             tmp_path / "vae",
-            point=case.point,
-            readout=case.readout,
+            latent_point=case.point,
+            example_point=case.readout,
             platforms=("cpu", "tpu"),
         )
     exported = load_exported(tmp_path / "vae")
@@ -62,7 +62,7 @@ def test_every_model_comes_back_as_it_was(case: Case, tmp_path):
     assert exported.description["dimensions"] == codes.shape[1]
     generated = exported.sample(jax.random.key(3), 4)
     expected = jax.jit(
-        lambda key: vaejax.sample(case.vae, params, key, 4, readout=case.readout)
+        lambda key: vaejax.sample(case.vae, params, key, 4, example_point=case.readout)
     )(jax.random.key(3))
     assert_equal(generated, expected)
     # A reconstruction is encode, then decode.
@@ -90,7 +90,7 @@ def assert_equal(leaves, tree):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     vae, path = linear_gaussian(), tmp_path_factory.mktemp("export") / "vae"
-    vaejax.export(
+    exporting.export(
         vae,
         vae.init(jax.random.key(0), jnp.zeros((3, 4))),
         jnp.zeros((3, 4)),
@@ -161,7 +161,7 @@ def test_a_touched_file_is_refused(file, tmp_path):
 
 
 def test_a_program_that_calls_out_is_refused(file, tmp_path):
-    """As somebody might write it who knows the format; JAX itself serialises no
+    """As somebody might write it who knows the format; JAX itself serializes no
     callback into Python.
     """
 
@@ -198,7 +198,7 @@ def test_a_failed_write_leaves_the_file_that_was_there(file, tmp_path, monkeypat
     monkeypatch.setattr(zipfile.ZipFile, "writestr", fails)
     vae = linear_gaussian()
     with pytest.raises(OSError, match="No space"):
-        vaejax.export(
+        exporting.export(
             vae,
             vae.init(jax.random.key(0), jnp.zeros((3, 4))),
             jnp.zeros((3, 4)),

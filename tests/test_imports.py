@@ -45,7 +45,7 @@ def test_only_the_networks_import_flax():
     importers = {
         path.name for path in package.glob("**/*.py") if "flax" in imports_of(path)
     }
-    assert importers == {"networks.py", "convolutions.py", "sequences.py"}
+    assert importers == {"adapters.py", "mlp.py", "convolutional.py", "recurrent.py"}
 
 
 def imports_of(path):

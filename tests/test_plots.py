@@ -89,7 +89,7 @@ def test_bars_of_seeds_are_their_mean_with_an_error_of_one_std():
 @pytest.mark.parametrize("channels", [(), (3,)])
 def test_an_animation_is_a_gif_that_goes_there_and_back(channels):
     frames = np.stack(
-        [np.full((1, 2, 3, 4, *channels), grey) for grey in (-0.1, 0.4, 1.1)]
+        [np.full((1, 2, 3, 4, *channels), gray) for gray in (-0.1, 0.4, 1.1)]
     )
     gif = Image.open(io.BytesIO(plots.animation(frames, seconds=0.2, zoom=3)))
     assert (

@@ -1,310 +1,131 @@
-"""vaejax: variational autoencoders as pure functions."""
+"""vaejax: variational autoencoders as pure functions.
 
-from vaejax.aggregate import (
-    AggregateDecomposition,
-    Estimate,
-    TotalCorrelationTerms,
-    aggregate_decomposition,
-    beta_tcvae_loss,
-    minibatch_stratified,
-    minibatch_weighted,
+A `VAE` is four pure functions, `init`, `encode`, `prior` and `decode`; the last three
+return distributions over one example, an objective is a function of
+`(vae, params, key, x)`, and a batch is `jax.vmap`. The names below are the core;
+everything else is reached through its package, such as
+`vaejax.objectives.negative_dreg` or `vaejax.distributions.StudentT`. Read `base.py`
+first.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vaejax import (
+    base,
+    distributions,
+    estimators,
+    latent,
+    models,
+    networks,
+    objectives,
+    training,
 )
-from vaejax.annealing import (
-    AnnealedEstimate,
-    BidirectionalEstimate,
-    adapt_step_sizes,
-    annealed_estimate,
-    annealed_importance_sampling,
-    bidirectional_monte_carlo,
-    reverse_annealed_estimate,
-    reverse_annealed_importance_sampling,
+from vaejax.base import (
+    VAE,
+    Distribution,
+    Head,
+    HeadLike,
+    KlFn,
+    Latents,
+    LossFn,
+    NetworkLike,
+    Objective,
+    TrainStep,
 )
-from vaejax.base import VAE, Distribution, Head, KlFn, Latents
-from vaejax.codes import (
-    CodeStatistics,
-    Moments,
-    Neighbours,
-    attribute_direction,
-    code_statistics,
-    nearest,
-    posterior_moments,
-)
-from vaejax.convolutions import (
-    ConvolutionalDecoder,
-    ConvolutionalEncoder,
-    ResidualDecoder,
-    ResidualEncoder,
-)
-from vaejax.counts import (
-    NegativeBinomial,
-    Poisson,
-    negative_binomial_head,
-    poisson_head,
-)
-from vaejax.datasets import binarize
-from vaejax.discrepancies import (
-    CovarianceTerms,
-    DiscrepancyTerms,
-    covariance_of_aggregate,
-    covariance_of_means,
-    dip_vae_loss,
-    gaussian_kernel,
-    info_vae_loss,
-    inverse_multiquadratic_kernel,
-    maximum_mean_discrepancy,
-)
-from vaejax.discriminators import (
-    DiscriminatorTerms,
-    factor_vae_loss,
-    permute_dimensions,
-    with_discriminator,
-)
+from vaejax.datasets.transforms import binarize
 from vaejax.distributions import (
     Bernoulli,
     Categorical,
     Normal,
-    categorical_head,
-    fixed_variance_normal_head,
     kl_divergence,
     normal_head,
     reparameterize,
-    shared_variance_normal_head,
-    simple_head,
-    soft_bounds,
 )
-from vaejax.estimators import (
-    InferenceGap,
-    MarginalEstimate,
-    active_units,
-    inference_gap,
-    log_marginal,
-    optimal_posterior,
-)
-from vaejax.exporting import Exported, export, load_exported
-from vaejax.hamiltonian import hamiltonian_transition
-from vaejax.importance import (
-    negative_dreg,
-    negative_miwae,
-    negative_piwae,
-    negative_renyi,
-)
-from vaejax.latent import (
-    embed,
-    interpolate,
-    manifold,
-    reconstruct,
-    sample,
-    shift,
-    traverse,
-)
-from vaejax.likelihoods import (
-    ContinuousBernoulli,
-    Laplace,
-    StudentT,
-    laplace_head,
-    student_t_head,
-    with_initial_outputs,
-)
-from vaejax.models import gaussian_vae, sequence_vae, with_compute_dtype
-from vaejax.networks import MLP, GatedMLP, Network, as_network, chain
+from vaejax.estimators import MarginalEstimate, active_units, log_marginal
+from vaejax.latent import embed, interpolate, manifold, reconstruct, sample, traverse
+from vaejax.models import gaussian_vae, sequence_vae
+from vaejax.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, GatedMLP
 from vaejax.objectives import (
     ElboTerms,
-    IwaeTerms,
-    capacity,
     elbo_terms,
-    free_bits,
     kl_closed_form,
     kl_monte_carlo,
     kl_per_dimension,
-    kl_sticking_the_landing,
     log_weight,
-    log_weights,
     loss_of_means,
     mean_over_batch,
     negative_elbo,
     negative_iwae,
-    optimal_variance,
     with_transform,
 )
-from vaejax.pixels import (
-    DiscretizedLogistic,
-    DiscretizedLogisticMixture,
-    DiscretizedNormal,
-    bits_per_dimension,
-    discretized_logistic_head,
-    discretized_logistic_mixture_head,
-    discretized_normal_head,
-)
-from vaejax.sequences import (
-    Autoregressive,
-    CausalConvolutionDecoder,
-    RecurrentDecoder,
-    RecurrentEncoder,
-    Sentence,
-    drop_words,
-)
-from vaejax.tempering import (
-    AnnealingState,
-    anneal,
-    init_annealing,
-    init_reverse_annealing,
-    linear_spacing,
-    reverse_anneal,
-    sigmoidal_spacing,
-    start_at_posterior,
-    start_at_prior,
-)
 from vaejax.training import (
-    StepMetrics,
     TrainState,
     init_train_state,
     make_train_epoch,
     make_train_step,
 )
-from vaejax.weights import jackknife, pareto_k
+
+if TYPE_CHECKING:
+    from vaejax import checkpoints, datasets, exporting, metrics, plots
 
 __version__ = "0.1.0"
 
+# Imported when they are first used: they need packages that `import vaejax` does not.
+_LAZY = ("checkpoints", "datasets", "exporting", "metrics", "plots")
+
 __all__ = [
-    "MLP",
-    "VAE",
-    "AggregateDecomposition",
-    "AnnealedEstimate",
-    "AnnealingState",
-    "Autoregressive",
     "Bernoulli",
-    "BidirectionalEstimate",
     "Categorical",
-    "CausalConvolutionDecoder",
-    "CodeStatistics",
-    "ContinuousBernoulli",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
-    "CovarianceTerms",
-    "DiscrepancyTerms",
-    "DiscretizedLogistic",
-    "DiscretizedLogisticMixture",
-    "DiscretizedNormal",
-    "DiscriminatorTerms",
     "Distribution",
     "ElboTerms",
-    "Estimate",
-    "Exported",
     "GatedMLP",
     "Head",
-    "InferenceGap",
-    "IwaeTerms",
+    "HeadLike",
     "KlFn",
-    "Laplace",
     "Latents",
+    "LossFn",
+    "MLP",
     "MarginalEstimate",
-    "Moments",
-    "NegativeBinomial",
-    "Neighbours",
-    "Network",
+    "NetworkLike",
     "Normal",
-    "Poisson",
-    "RecurrentDecoder",
-    "RecurrentEncoder",
-    "ResidualDecoder",
-    "ResidualEncoder",
-    "Sentence",
-    "StepMetrics",
-    "StudentT",
-    "TotalCorrelationTerms",
+    "Objective",
     "TrainState",
+    "TrainStep",
+    "VAE",
     "active_units",
-    "adapt_step_sizes",
-    "aggregate_decomposition",
-    "anneal",
-    "annealed_estimate",
-    "annealed_importance_sampling",
-    "as_network",
-    "attribute_direction",
-    "beta_tcvae_loss",
-    "bidirectional_monte_carlo",
     "binarize",
-    "bits_per_dimension",
-    "capacity",
-    "categorical_head",
-    "chain",
-    "code_statistics",
-    "covariance_of_aggregate",
-    "covariance_of_means",
-    "dip_vae_loss",
-    "discretized_logistic_head",
-    "discretized_logistic_mixture_head",
-    "discretized_normal_head",
-    "drop_words",
     "elbo_terms",
-    "export",
     "embed",
-    "factor_vae_loss",
-    "fixed_variance_normal_head",
-    "free_bits",
-    "gaussian_kernel",
     "gaussian_vae",
-    "hamiltonian_transition",
-    "inference_gap",
-    "info_vae_loss",
-    "init_annealing",
-    "init_reverse_annealing",
     "init_train_state",
     "interpolate",
-    "inverse_multiquadratic_kernel",
-    "jackknife",
     "kl_closed_form",
     "kl_divergence",
     "kl_monte_carlo",
     "kl_per_dimension",
-    "kl_sticking_the_landing",
-    "laplace_head",
-    "linear_spacing",
-    "load_exported",
     "log_marginal",
     "log_weight",
-    "log_weights",
     "loss_of_means",
     "make_train_epoch",
     "make_train_step",
     "manifold",
-    "maximum_mean_discrepancy",
     "mean_over_batch",
-    "minibatch_stratified",
-    "minibatch_weighted",
-    "nearest",
-    "negative_binomial_head",
-    "negative_dreg",
     "negative_elbo",
     "negative_iwae",
-    "negative_miwae",
-    "negative_piwae",
-    "negative_renyi",
     "normal_head",
-    "optimal_posterior",
-    "optimal_variance",
-    "pareto_k",
-    "permute_dimensions",
-    "poisson_head",
-    "posterior_moments",
     "reconstruct",
     "reparameterize",
-    "reverse_anneal",
-    "reverse_annealed_estimate",
-    "reverse_annealed_importance_sampling",
     "sample",
     "sequence_vae",
-    "shared_variance_normal_head",
-    "shift",
-    "sigmoidal_spacing",
-    "simple_head",
-    "soft_bounds",
-    "start_at_posterior",
-    "start_at_prior",
-    "student_t_head",
     "traverse",
-    "with_compute_dtype",
-    "with_discriminator",
-    "with_initial_outputs",
     "with_transform",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

@@ -5,27 +5,34 @@ over *one* example. Nothing here or in the objectives knows about a batch axis: 
 is `jax.vmap`. Parameters, latents and examples are opaque pytrees.
 """
 
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 
+from vaejax._checks import require
+
+#: An array of JAX.
 Array = jax.Array
-Key = jax.Array  # a typed key, as `jax.random.key` makes it
+#: A typed PRNG key, as `jax.random.key` makes it.
+Key = jax.Array
+#: Any nesting of containers that JAX has registered.
 PyTree = Any
+#: Parameters of a model.
 Params = PyTree
-Example = PyTree  # one x, without a batch axis
-Latent = PyTree  # one z, without a batch axis
-Event = PyTree  # what a distribution is over: an Example or a Latent
+#: One example x, without a batch axis.
+Example = PyTree
+#: One latent z, without a batch axis.
+Latent = PyTree
+#: What a distribution is over: an example or a latent.
+Event = PyTree
 
 
 class Distribution(Protocol):
     """A distribution over one event: a registered pytree, so that `jax.vmap` and
     `jax.jit` carry it.
 
-    Every log-density is in nats, summed over the event, normalising constants included.
+    Every log-density is in nats, summed over the event, normalizing constants included.
     A posterior must have `sample_and_log_prob`, a prior `log_prob` and `sample`, a
     likelihood `log_prob`; `mean` and `mode` where they exist. Constructors never check
     their arguments: leaves may be tracers, batched, or placeholders.
@@ -42,22 +49,6 @@ class Distribution(Protocol):
 
     @property
     def mode(self) -> Event: ...
-
-
-def require(
-    distribution: Distribution,
-    name: str,
-    remedy: str = "give a distribution that has it",
-) -> Any:
-    """The attribute of a distribution; a TypeError that names both, and the remedy,
-    where it is missing.
-    """
-    try:
-        return getattr(distribution, name)
-    except AttributeError as error:
-        raise TypeError(
-            f"{type(distribution).__name__} has no {name}; {remedy}."
-        ) from error
 
 
 class VAE(NamedTuple):
@@ -128,15 +119,20 @@ class Head(NamedTuple):
     apply: Callable[[Params, Array], Distribution]
 
 
+#: `(posterior, prior, z, log_posterior) -> kl_terms`: the regularizer in nats,
+#: `[groups]`, one entry per latent group.
 KlFn = Callable[[Distribution, Distribution, Latent, Array], Array]
-"""`(posterior, prior, z, log_posterior) -> kl_terms`, the regulariser in nats,
-`[groups]`: one entry a latent group.
-"""
-
-
-def is_key(leaf: Any) -> bool:
-    """Whether an array, or its shape and dtype, is of typed keys."""
-    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+#: `(params, key, x, **options) -> (loss, metrics)` of one example: an objective such as
+#: `negative_elbo` whose VAE is bound by `functools.partial`.
+Objective = Callable[..., tuple[Array, Any]]
+#: `(params, key, batch, **schedules) -> (loss, metrics)`: all that training sees.
+LossFn = Callable[..., tuple[Array, Any]]
+#: `(state, batch) -> (state, metrics)`, as `make_train_step` returns it.
+TrainStep = Callable[[Any, PyTree], tuple[Any, Any]]
+#: A Flax Linen module or any pair `(init, apply)` of functions of one example.
+NetworkLike = Any
+#: A `Head`, or a distribution class that carries one as its attribute `head`.
+HeadLike = Head | type
 
 
 def batch_size_of(batch: PyTree) -> int:
@@ -155,7 +151,26 @@ def batch_size_of(batch: PyTree) -> int:
     return sizes.pop()
 
 
-def check_count(name: str, value: int) -> None:
-    """ValueError unless the value is a positive integer."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}; give a positive integer.")
+def draw(key: Key | None, distribution: Distribution) -> Event:
+    """A draw from the distribution; TypeError without a key."""
+    if key is None:
+        raise TypeError(
+            "draw: there is no key to draw with; give the tool "
+            "`key=jax.random.key(seed)`."
+        )
+    if hasattr(distribution, "sample"):
+        return distribution.sample(key)
+    # All that a posterior must have.
+    return require(distribution, "sample_and_log_prob")(key)[0]
+
+
+def values(z: Latent) -> PyTree:
+    """What of a latent may be edited: z itself, or the `values` of a hierarchical one."""
+    return z.values if isinstance(z, Latents) else z
+
+
+def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
+    """The latent of the kind of `like` with edited values; the prior rebuilds the path
+    of a hierarchical one.
+    """
+    return vae.prior(params).complete(edited) if isinstance(like, Latents) else edited

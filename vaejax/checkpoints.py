@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax.base import PyTree, is_key
+from vaejax._checks import is_key
+from vaejax.base import PyTree
 
 
 class CheckpointMismatchError(ValueError):

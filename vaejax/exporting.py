@@ -1,7 +1,7 @@
 """A trained VAE as one file that needs none of the code that made it: encode, decode
 and sample as StableHLO.
 
-The file is a zip archive of three programs, as `jax.export` serialises them, and of
+The file is a zip archive of three programs, as `jax.export` serializes them, and of
 `description.json`. The parameters are in the programs, the batch size is not. Reading
 it takes jax alone, on any platform it was lowered for; nothing in it is Python, and a
 program that asks to call back into Python, or into anything unknown, is refused.
@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax.base import VAE, Array, Example, Key, Params, PyTree, check_count
-from vaejax.latent import Readout, complete, draw, mean, values
+from vaejax._checks import check_count
+from vaejax.base import VAE, Array, Example, Key, Params, PyTree, complete, draw, values
+from vaejax.latent.tools import PointEstimator, mean
 
 FORMAT = "vaejax export, 1"
 PROGRAMS = ("encode", "decode", "sample")
@@ -63,8 +64,8 @@ def export(
     x: Example,
     path: str | Path,
     *,
-    point: Readout = mean,
-    readout: Readout = mean,
+    latent_point: PointEstimator = mean,
+    example_point: PointEstimator = mean,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
     """Writes encode, decode and sample of a trained model to `path`; `load_exported`
@@ -80,7 +81,7 @@ def export(
 
     Raises:
       TypeError: q(z|x) has no such point, or p(x|z) no such readout.
-      ImportError: flatbuffers, which serialising takes, is not installed.
+      ImportError: flatbuffers, which serializing takes, is not installed.
     """
     try:
         import flatbuffers  # noqa: F401
@@ -89,7 +90,7 @@ def export(
             "export needs flatbuffers; pip install 'vaejax[export]'."
         ) from error
     (batch,) = jax.export.symbolic_shape("batch")
-    functions = _programs(vae, params, x, point, readout)
+    functions = _programs(vae, params, x, latent_point, example_point)
     x_leaves = [
         jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype)
         for leaf in map(jnp.asarray, jax.tree.leaves(x))
@@ -199,7 +200,11 @@ def load_exported(path: str | Path) -> Exported:
 
 
 def _programs(
-    vae: VAE, params: Params, x: Example, point: Readout, readout: Readout
+    vae: VAE,
+    params: Params,
+    x: Example,
+    latent_point: PointEstimator,
+    example_point: PointEstimator,
 ) -> dict[str, Callable]:
     """Functions of arrays alone: examples as their leaves, codes flattened, keys as
     their data.
@@ -209,7 +214,7 @@ def _programs(
 
     def encode_one(key_data: Array, *leaves: Array) -> Array:
         posterior = vae.encode(params, jax.tree.unflatten(structure, leaves))
-        return ravel_pytree(values(point(wrap(key_data), posterior)))[0]
+        return ravel_pytree(values(latent_point(wrap(key_data), posterior)))[0]
 
     # The kind of z, whose values a code fills.
     like = jax.eval_shape(lambda key: draw(key, vae.prior(params)), jax.random.key(0))
@@ -217,12 +222,12 @@ def _programs(
 
     def decode_one(key_data: Array, code: Array) -> list[Array]:
         z = complete(vae, params, like, ravel_pytree(values(like))[1](code))
-        return jax.tree.leaves(readout(wrap(key_data), vae.decode(params, z)))
+        return jax.tree.leaves(example_point(wrap(key_data), vae.decode(params, z)))
 
     def sample_one(key_data: Array) -> list[Array]:
         z_key, x_key = jax.random.split(wrap(key_data))
         return jax.tree.leaves(
-            readout(x_key, vae.decode(params, draw(z_key, vae.prior(params))))
+            example_point(x_key, vae.decode(params, draw(z_key, vae.prior(params))))
         )
 
     return {

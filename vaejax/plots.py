@@ -19,16 +19,16 @@ from matplotlib.ticker import (
 )
 from numpy.typing import ArrayLike
 
-# Okabe & Ito 2008: told apart by readers with any colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe & Ito 2008: told apart by readers with any color vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def tile(images: ArrayLike, *, gap: int = 1) -> np.ndarray:
     """Images `[rows, columns, height, width]` or `[..., channels]` in [0, 1] as one,
-    with a grey gap between them.
+    with a gray gap between them.
 
-    One channel is grey and three are red, green and blue; of any other number each
-    channel is a grey panel of its own, side by side in one cell.
+    One channel is gray and three are red, green and blue; of any other number each
+    channel is a gray panel of its own, side by side in one cell.
 
     Raises:
       ValueError: there are not four or five axes.
@@ -61,7 +61,7 @@ def image_grid(
     column_labels: Sequence[str] = (),
     cell_inches: float = 0.5,
 ) -> Figure:
-    """A grid of images `[rows, columns, height, width]` or `[..., channels]`, labelled
+    """A grid of images `[rows, columns, height, width]` or `[..., channels]`, labeled
     at its rows and columns.
 
     Any number of channels, as `tile` shows them.
@@ -122,8 +122,8 @@ def curves(
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     axes = figure.subplots()
     low, high = np.inf, -np.inf
-    for colour, (label, values) in zip(
-        itertools.cycle(COLOURS), series.items(), strict=False
+    for color, (label, values) in zip(
+        itertools.cycle(COLORS), series.items(), strict=False
     ):
         values = np.asarray(values, float)
         if len(values) != len(x):
@@ -142,7 +142,7 @@ def curves(
         axes.plot(
             x,
             mean,
-            color=colour,
+            color=color,
             label=label,
             linewidth=1.5,
             marker="o" if len(mean) < 8 else None,
@@ -154,10 +154,10 @@ def curves(
                 max(high, *(mean + std)[scale_from:]),
             )
             axes.fill_between(
-                x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0
+                x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0
             )
             if len(mean) == 1:  # a band of no width
-                axes.errorbar(x, mean, std, color=colour, capsize=3)
+                axes.errorbar(x, mean, std, color=color, capsize=3)
     if log_y:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -203,7 +203,7 @@ def heatmaps(
     title: str = "",
     columns: int = 3,
 ) -> Figure:
-    """A small panel for each of `grids`, `[rows, columns]`, of one scale of colours;
+    """A small panel for each of `grids`, `[rows, columns]`, of one scale of colors;
     the first row is at the bottom.
 
     The scale ends at the 99 % quantile of all values, so that a few do not hide the
@@ -257,8 +257,8 @@ def matrix(
     title: str = "",
     limits: tuple[float, float] = (-1, 1),
 ) -> Figure:
-    """A table `[rows, columns]` in colours, each cell with its number; `limits` is the
-    range of the colours.
+    """A table `[rows, columns]` in colors, each cell with its number; `limits` is the
+    range of the colors.
 
     A range about zero has white at zero, another one is dark where it is high.
     """
@@ -269,7 +269,7 @@ def matrix(
     )
     axes = figure.subplots()
     low, high = limits
-    # Both are told apart without colour vision.
+    # Both are told apart without color vision.
     drawn = axes.imshow(
         values, aspect="auto", cmap="PuOr" if low < 0 else "Blues", vmin=low, vmax=high
     )
@@ -315,7 +315,7 @@ def bars(
         range(len(values)),
         np.nanmean(values, axis=1),
         yerr=error,
-        color=COLOURS[0],
+        color=COLORS[0],
         capsize=2,
     )
     axes.set_xticks(
@@ -421,13 +421,13 @@ def histograms(
         values = np.concatenate([array[:, index] for array in arrays.values()])
         low, high = np.nanquantile(values, [0.005, 0.995])
         bins = np.linspace(low, high, num_bins + 1) if high > low else num_bins
-        for colour, (label, array) in zip(COLOURS, arrays.items(), strict=False):
+        for color, (label, array) in zip(COLORS, arrays.items(), strict=False):
             axes.hist(
                 array[:, index],
                 bins,
                 density=True,
                 histtype="step",
-                color=colour,
+                color=color,
                 label=label,
                 linewidth=1.3,
             )
@@ -457,7 +457,7 @@ def scatter(
     title: str = "",
     size: float = 3.0,
 ) -> Figure:
-    """Points `[num, 2]` in a panel each, coloured by their class, which is written at
+    """Points `[num, 2]` in a panel each, colored by their class, which is written at
     the middle of its points.
 
     Args:
@@ -481,13 +481,13 @@ def scatter(
                 f"[{len(labels)}, 2]."
             )
         for index, label in enumerate(np.unique(labels)):
-            # More classes than colours take them again with another marker.
-            among, turn = points[labels == label], index // len(COLOURS)
-            colour = COLOURS[index % len(COLOURS)]
+            # More classes than colors take them again with another marker.
+            among, turn = points[labels == label], index // len(COLORS)
+            color = COLORS[index % len(COLORS)]
             axes.scatter(
                 *among.T,
                 s=size,
-                color=colour,
+                color=color,
                 marker="ox^s"[turn % 4],
                 linewidths=0.3,
                 alpha=0.6,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STAGES = (
     "start Python",
     "import",
@@ -67,7 +67,8 @@ def make_epoch(data: str, num_devices: int, batch_size: int) -> Callable[[], Non
     """
     import jax
 
-    from experiments import mnist, peers
+    from experiments import mnist
+    from experiments.benchmarks import peers
 
     jax.config.update("jax_num_cpu_devices", num_devices)
     mesh = jax.make_mesh(

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 
 import vaejax
-from experiments import mnist, peers, run
-from experiments.timing import Program
+from experiments import mnist
+from experiments.benchmarks import peers
+from experiments.benchmarks.timing import Program
+from experiments.harness import run
 from vaejax.base import Array, Example, Key, Params, PyTree
 
 
@@ -37,7 +39,7 @@ def programs(config: mnist.Config, experiment: run.Experiment) -> dict[str, Prog
         ),
         "optimizer": over_batches(train_step(at_mean), state, binary),
         "posterior noise": over_batches(train_step(with_noise), state, binary),
-        "binarisation": over_batches(
+        "binarization": over_batches(
             train_step(experiment.own_recipe.loss_fn), state, images
         ),
         "shuffle and gather": peers.vaejax_epoch(experiment),
@@ -93,13 +95,13 @@ def gradient_step(loss_fn: Callable) -> Callable:
 
     def step(
         state: vaejax.TrainState, batch: PyTree
-    ) -> tuple[vaejax.TrainState, vaejax.StepMetrics]:
+    ) -> tuple[vaejax.TrainState, vaejax.training.StepMetrics]:
         (loss, terms), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, state.key, batch
         )
-        return state._replace(extra=gradient, step=state.step + 1), vaejax.StepMetrics(
-            loss, terms
-        )
+        return state._replace(
+            extra=gradient, step=state.step + 1
+        ), vaejax.training.StepMetrics(loss, terms)
 
     return step
 

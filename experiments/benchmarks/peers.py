@@ -2,7 +2,7 @@
 NumPyro, PyTorch.
 
 Same model (one hidden layer of ReLU on either side, a Gaussian z, Bernoulli pixels),
-batch size, images, initial scale, Adam with a cosine schedule, and a fresh binarisation
+batch size, images, initial scale, Adam with a cosine schedule, and a fresh binarization
 at each access, each in its own library's usual way; the loss is the negative ELBO in
 nats, averaged over the batch. NumPyro and PyTorch are the extra `bench`, and are
 imported where they are used.
@@ -21,9 +21,10 @@ import optax
 from jax.example_libraries import stax
 
 import vaejax
-from experiments import mnist, run
-from experiments.members import Members
-from experiments.timing import Program
+from experiments import mnist
+from experiments.benchmarks.timing import Program
+from experiments.harness import run
+from experiments.harness.members import Members
 from vaejax.base import Array, Key, PyTree
 
 NOT_INSTALLED = "not measured: install the extra bench"
@@ -352,7 +353,7 @@ def _torch_preloaded(images: Any, batch_size: int) -> Callable:
 
 
 def _torch_loader(images: Any, batch_size: int) -> Callable:
-    """A DataLoader in this process over a data set that binarises one image at each
+    """A DataLoader in this process over a data set that binarizes one image at each
     access.
     """
     import torch

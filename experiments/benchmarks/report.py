@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.timing import Product, Times, spread
+from experiments.benchmarks.timing import Product, Times, spread
 from vaejax import plots
 
 FLOOR = "floor: matrix products alone"
@@ -147,12 +147,12 @@ def draw_epoch(axes: Any, section: Mapping[str, Any]) -> None:
         np.array([row["ratio"][key] for row in rows.values()])
         for key in ("median", "min", "max")
     )
-    colours = [
-        plots.COLOURS[1 if name == FLOOR else 0 if name.startswith("vaejax") else 5]
+    colors = [
+        plots.COLORS[1 if name == FLOOR else 0 if name.startswith("vaejax") else 5]
         for name in rows
     ]
     places = np.arange(len(rows))
-    axes.barh(places, medians, color=colours, height=0.65)
+    axes.barh(places, medians, color=colors, height=0.65)
     axes.errorbar(
         medians,
         places,
@@ -191,13 +191,13 @@ def draw_parts(axes: Any, section: Mapping[str, Any]) -> None:
     """
     rows = {name: row for name, row in section["rows"].items() if name != FLOOR}
     left = 0.0
-    for colour, (name, row) in zip(plots.COLOURS, rows.items(), strict=False):
+    for color, (name, row) in zip(plots.COLORS, rows.items(), strict=False):
         added = row["added_microseconds"]
         axes.barh(
             0,
             max(added, 0),
             left=left,
-            color=colour,
+            color=color,
             label=f"{name}: {added:.0f}",
             height=0.5,
         )

@@ -38,7 +38,7 @@ def mel_to_hertz(mel: np.ndarray | float) -> np.ndarray:
     return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
 
 
-def centres(num_bands: int) -> np.ndarray:
+def centers(num_bands: int) -> np.ndarray:
     """The frequencies at which the bands peak, in hertz, `[num_bands]`: equally far
     apart in mel.
     """
@@ -47,7 +47,7 @@ def centres(num_bands: int) -> np.ndarray:
 
 @cache
 def mel_filterbank(num_bands: int) -> np.ndarray:
-    """Triangles in mel, each of height one and zero at its neighbours' peaks,
+    """Triangles in mel, each of height one and zero at its neighbors' peaks,
     `[num_bands, frequencies]`.
 
     From 0 Hz to half of `RATE`. Between the first peak and the last, the weights of a
@@ -126,7 +126,7 @@ def griffin_lim(
     return transform.istft(spectrum, k1=num_samples)
 
 
-def resynthesise(patches: np.ndarray, num_samples: int) -> np.ndarray:
+def resynthesize(patches: np.ndarray, num_samples: int) -> np.ndarray:
     """A sound `[..., num_samples]` for each log-mel patch `[..., frames, bands]`."""
     return griffin_lim(magnitudes_from_log_mel(patches), num_samples)
 

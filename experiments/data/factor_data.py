@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import run, sprites
+from experiments.data import sprites
+from experiments.harness import run
 from vaejax import datasets
 from vaejax.base import Array, PyTree
 

@@ -1,7 +1,7 @@
-"""Coloured shapes on a coloured ground, rendered: images whose factors are known.
+"""Colored shapes on a colored ground, rendered: images whose factors are known.
 
 Every set is a function of its size and the seed alone: squares, discs, triangles and
-rings of some colour, size, place and angle on a ground of some colour, with edges
+rings of some color, size, place and angle on a ground of some color, with edges
 smoothed over a pixel.
 """
 
@@ -50,8 +50,8 @@ def render(num: int, *, size: int = 64, seed: int = 0) -> Shapes:
         inside = np.clip(
             -_distance(KINDS[kind], *turned, radius) * size / 2 + 0.5, 0, 1
         )[..., None]
-        colour = inside * _colour(hue, 0.95) + (1 - inside) * _colour(ground, 0.35)
-        image[:] = np.rint(255 * colour)
+        color = inside * _color(hue, 0.95) + (1 - inside) * _color(ground, 0.35)
+        image[:] = np.rint(255 * color)
     return Shapes(images, kinds, factors)
 
 
@@ -69,6 +69,6 @@ def _distance(kind: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndar
     )
 
 
-def _colour(hue: float, value: float) -> np.ndarray:
-    """A saturated colour: three cosines a third of a turn apart."""
+def _color(hue: float, value: float) -> np.ndarray:
+    """A saturated color: three cosines a third of a turn apart."""
     return value * (0.5 + 0.5 * np.cos(2 * np.pi * (hue + np.array([0, 1, 2]) / 3)))

@@ -3,7 +3,7 @@ horizontal and vertical place.
 
 The factors are those of dSprites (Matthey et al. 2017), in whose full grid every
 combination of them occurs once, in 737,280 images of 64 x 64 pixels; a coarser grid of
-smaller images is the usual one here. Drawing is ours: a pixel is white where its centre
+smaller images is the usual one here. Drawing is ours: a pixel is white where its center
 lies in the shape. Nothing is random and nothing is stored.
 
 Orientations run once around. The square looks the same after a quarter of a turn and
@@ -22,7 +22,7 @@ from vaejax.base import Array
 FACTORS = ("shape", "scale", "orientation", "horizontal", "vertical")
 SHAPES = ("square", "ellipse", "heart")
 SMALLEST, LARGEST = 0.22, 0.44  # radius, of an image that reaches from -1 to 1
-FARTHEST = 0.5  # of a centre from the middle, along each axis: nothing is cut off
+FARTHEST = 0.5  # of a center from the middle, along each axis: nothing is cut off
 
 
 class Grid(NamedTuple):

@@ -7,8 +7,8 @@ const [height, width, channels] = DATA.image;
 const dimensions = DATA.latents.length + DATA.unused.length;
 const codes = floats(DATA.codes), prior = floats(DATA.prior), originals = decodeBytes(DATA.originals);
 const numExamples = codes.length / dimensions, numDraws = prior.length / dimensions;
-// Okabe & Ito 2008, told apart by readers with any colour vision; further classes take them again.
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
+// Okabe & Ito 2008, told apart by readers with any color vision; further classes take them again.
+const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
 const state = {z: new Float32Array(dimensions), example: 0, former: null, draw: 0};
 
 const local = DATA.program && compile(DATA.program);
@@ -93,9 +93,9 @@ function drawMap() {
   context.font = "11px sans-serif";
   for (let i = 0; i < numExamples; i++) {
     const [x, y] = toMap(codeOf(i));
-    if (!classes.length) { context.fillStyle = COLOURS[0]; context.fillRect(x - 1.5, y - 1.5, 3, 3); continue; }
-    // The class itself is written: no colour needs to be told from another.
-    context.fillStyle = COLOURS[classes.indexOf(DATA.labels[i]) % COLOURS.length];
+    if (!classes.length) { context.fillStyle = COLORS[0]; context.fillRect(x - 1.5, y - 1.5, 3, 3); continue; }
+    // The class itself is written: no color needs to be told from another.
+    context.fillStyle = COLORS[classes.indexOf(DATA.labels[i]) % COLORS.length];
     context.fillText(DATA.labels[i], x - 3, y + 4);
   }
   const [x, y] = toMap(state.z);

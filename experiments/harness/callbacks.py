@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import processes
-from experiments.members import Members
+from experiments.harness import distributed
+from experiments.harness.members import Members
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -20,7 +20,7 @@ def tensorboard(path: Path, members: Members) -> OnEpoch:
 
     writers: list[SummaryWriter] = []
 
-    @processes.by_first
+    @distributed.by_first
     def write(row: dict[str, Any]) -> None:
         if not writers:
             # Lines of a run that is resumed and were written before it was killed are

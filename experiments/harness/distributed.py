@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from experiments.errors import UsageError
+from experiments.harness.errors import UsageError
 
 # A process that says nothing for so long is dead, and the run ends rather than waits.
 HEARTBEAT_SECONDS = 60

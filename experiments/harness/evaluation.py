@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments import processes
-from experiments.base import Experiment
-from experiments.members import Members, in_pieces
+from experiments.harness import distributed
+from experiments.harness.experiment import Experiment
+from experiments.harness.members import Members, in_pieces
 from vaejax.base import Array, Example, Key, PyTree, batch_size_of
 from vaejax.training import TrainState
 
@@ -129,7 +129,7 @@ def evaluate(
         unit="example",
         dynamic_ncols=True,
         desc=f"NLL, {experiment.num_samples} samples",
-        disable=not processes.is_first(),
+        disable=not distributed.is_first(),
     ) as progress:
         for first in range(0, num_examples, BATCH_SIZE):
             examples = jax.tree.map(
@@ -188,7 +188,7 @@ def log_marginal_in_halves(
     return log_sum - jnp.log(num_samples), error, size, halves[0].pareto_k
 
 
-def summarise(
+def summarize(
     numbers: dict[str, np.ndarray], experiment: Experiment
 ) -> dict[str, dict[str, Any]]:
     """The summary's numbers of the seeds of one setting: `{"mean", "std", "num_seeds",
@@ -227,7 +227,11 @@ def active_units(
     def count(state: TrainState, test: PyTree) -> tuple[Array, Array]:
         key = jax.random.fold_in(state.key, FINAL_EVALUATION)
         points = vaejax.embed(
-            experiment.vae, state.params, test, key=key, point=experiment.point
+            experiment.vae,
+            state.params,
+            test,
+            key=key,
+            latent_point=experiment.latent_point,
         )
         leaves = jax.tree.leaves(points)
         # No variance that is not a number is above the threshold: unmarked, a diverged

@@ -8,7 +8,7 @@ import jax
 import optax
 
 import vaejax
-from experiments.errors import UsageError
+from experiments.harness.errors import UsageError
 from vaejax import latent
 from vaejax.base import Array, Example, Key, KlFn, Params, PyTree, batch_size_of
 from vaejax.training import TrainState
@@ -49,7 +49,7 @@ class Experiment(NamedTuple):
       figures: `(params, key, history) -> {name: Figure}` of one member.
       num_samples: importance samples of the test NLL.
       kl_fn: how the KL of this posterior and prior is evaluated.
-      point: which latent stands for a posterior when active units are counted.
+      latent_point: which latent stands for a posterior when active units are counted.
       validation: the training examples that were held out, as the model sees them; None
         where there are none.
       files: `(params, key) -> {path: bytes}` of one member, for its folder; the key is
@@ -70,7 +70,7 @@ class Experiment(NamedTuple):
     figures: Callable[[Params, Key, list[dict]], Mapping[str, Any]]
     num_samples: int = 500
     kl_fn: KlFn = vaejax.kl_closed_form
-    point: latent.Readout = latent.mean
+    latent_point: latent.PointEstimator = latent.mean
     validation: PyTree | None = None
     files: Callable[[Params, Key], Mapping[str, bytes]] = lambda params, key: {}
     captions: Mapping[str, str] = types.MappingProxyType({})
@@ -96,7 +96,7 @@ class Result(NamedTuple):
     Attributes:
       summary: what it adds to summary.json.
       headline: the result in a few words.
-      about: the sentence above the numbers: data, binarisation, seeds, unit.
+      about: the sentence above the numbers: data, binarization, seeds, unit.
       rows: the numbers, as (name, value with its error bar, what it is and was measured
         with), or as `header` says.
       figures: draws them, by name; called when the numbers are written.

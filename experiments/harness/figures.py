@@ -93,7 +93,7 @@ def _images(
 
 
 def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
-    """Straight lines between the posterior means of neighbouring examples, the examples
+    """Straight lines between the posterior means of neighboring examples, the examples
     themselves at both ends.
     """
     pairs = len(originals) // 2 * 2

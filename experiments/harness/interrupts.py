@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from experiments import processes
+from experiments.harness import distributed
 
 
 class Interrupted(BaseException):
@@ -46,7 +46,7 @@ def requests() -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         # Every process stops where the first does that was asked to.
-        if number := processes.largest(received[0] if received else 0):
+        if number := distributed.largest(received[0] if received else 0):
             raise Interrupted(number)
 
     if threading.current_thread() is not threading.main_thread():

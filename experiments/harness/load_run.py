@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import experiments
-from experiments import folder, loop, run
-from experiments.base import Experiment
-from experiments.errors import RunError, UsageError
+from experiments.harness import loop, run, run_dir
+from experiments.harness.errors import RunError, UsageError
+from experiments.harness.experiment import Experiment
 from vaejax.base import batch_size_of
 from vaejax.training import TrainState
 
@@ -60,7 +60,7 @@ def restore(path: Path, *, arm: str | None = None, member: int = 0) -> Restored:
 def _restore(name: str, path: Path, arm: str | None, member: int) -> Restored:
     module = importlib.import_module(f"experiments.{name}")
     options = dataclasses.replace(module.Config(), resume=True, out=path)
-    _, config = folder.find(name, options, lambda defaults: defaults)
+    _, config = run_dir.find(name, options, lambda defaults: defaults)
     arms, _, settings = run.as_comparison(module.make_experiment(config))
     if arm is not None and arm not in arms:
         raise UsageError(f"--arm is {arm!r}; {path} has {', '.join(map(repr, arms))}.")
@@ -70,7 +70,7 @@ def _restore(name: str, path: Path, arm: str | None, member: int) -> Restored:
         raise UsageError(
             f"--member is {member}; {path} has {members.num}, numbered from 0."
         )
-    folder.check_data(path, experiment.data_checksum)
+    run_dir.check_data(path, experiment.data_checksum)
     mesh = loop.make_mesh(1, experiment.batch_size)
     states = loop.restore(loop.Job(path / arm, config, experiment, members, mesh, arm))
     description = ", ".join(filter(None, [name, arm, members.name(member)]))

@@ -16,13 +16,13 @@ import optax
 from tqdm import tqdm
 
 import vaejax
-from experiments import evaluation, folder, processes
-from experiments.base import Experiment
-from experiments.errors import RunError, UsageError
-from experiments.members import Members, fitting, in_pieces, pieces
-from vaejax import checkpoints, modifiers, sharding, streaming
+from experiments.harness import distributed, evaluation, run_dir
+from experiments.harness.errors import RunError, UsageError
+from experiments.harness.experiment import Experiment
+from experiments.harness.members import Members, fitting, in_pieces, pieces
+from vaejax import checkpoints
 from vaejax.base import PyTree
-from vaejax.training import TrainState
+from vaejax.training import TrainState, averaging
 
 # Steps in a row without a finite gradient after which a member counts as lost.
 PERSISTENT = 100
@@ -51,7 +51,7 @@ class Job(NamedTuple):
 
     @property
     def replicated(self) -> jax.sharding.Sharding:
-        return sharding.replicated(self.mesh)
+        return vaejax.training.replicated_sharding(self.mesh)
 
 
 def train(
@@ -73,16 +73,16 @@ def train(
     states, layout = _start(job)
     done = int(job.members.first(states.step)) // job.experiment.steps_per_epoch
     job.path.mkdir(parents=True, exist_ok=True)
-    folder.cut_metrics(job.path, done)
+    run_dir.cut_metrics(job.path, done)
     print(_describe(job, states, done), flush=True)
 
     if streams(job.experiment):
         data, at_once, epoch = job.experiment.train, 1, _streamed_epoch(job)
     else:
-        data = sharding.put(job.experiment.train, job.replicated)
+        data = vaejax.training.place_on_devices(job.experiment.train, job.replicated)
         epoch, at_once = _compiled_epoch(job, states, data, layout)
     if at_once == job.members.num and jax.process_count() == 1:
-        states = sharding.put(states, layout)
+        states = vaejax.training.place_on_devices(states, layout)
     measure, stop = _make_measure(job, at_once), _make_stop(job, layout)
     with _progress(job, done) as progress:
         for number in range(done + 1, job.config.epochs + 1):
@@ -107,13 +107,15 @@ def train(
             } | measure(states)
             states = stop(states, row)
             _check_finite(job, row, states)
-            folder.append_metrics(job.path, row)
+            run_dir.append_metrics(job.path, row)
             checkpoints.save(job.path / "checkpoints", states, step=row["step"])
             on_epoch(row)
             check_interrupts()
             progress.update()
             progress.set_postfix_str(_postfix(job, row))
-    return modifiers.best(sharding.gather(states, job.mesh))
+    return vaejax.training.best_state(
+        vaejax.training.gather_from_devices(states, job.mesh)
+    )
 
 
 def restore(job: Job) -> TrainState:
@@ -125,7 +127,9 @@ def restore(job: Job) -> TrainState:
             f"{job.path} has no checkpoint yet: its first epoch has not ended. Train "
             "it first."
         )
-    return modifiers.best(sharding.gather(_start(job)[0], job.mesh))
+    return vaejax.training.best_state(
+        vaejax.training.gather_from_devices(_start(job)[0], job.mesh)
+    )
 
 
 def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
@@ -133,7 +137,7 @@ def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
     cannot share it.
     """
     try:
-        mesh = sharding.make_mesh(num_devices)
+        mesh = vaejax.training.make_mesh(num_devices)
     except ValueError as error:
         raise UsageError(f"--num-devices: {error}") from error
     if jax.process_count() > 1 and mesh.size < jax.device_count():
@@ -194,22 +198,24 @@ def _start(job: Job) -> tuple[TrainState, PyTree]:
     def init(key: jax.Array, x: PyTree) -> TrainState:
         state = vaejax.init_train_state(job.experiment.vae, optimizer, key, x)
         state = (
-            modifiers.start_average(state) if job.config.average is not None else state
+            vaejax.training.init_average(state)
+            if job.config.average is not None
+            else state
         )
         return (
-            modifiers.start_stopping(state)
+            vaejax.training.init_early_stopping(state)
             if job.config.patience is not None
             else state
         )
 
     states = jax.jit(job.members.lift(init))(job.members.keys, job.experiment.example)
     layout = (
-        sharding.fully_sharded(job.mesh, states)
+        vaejax.training.fully_sharded(job.mesh, states)
         if job.config.shard_parameters
         else job.replicated
     )
     if jax.process_count() > 1:
-        states = sharding.put(states, layout)
+        states = vaejax.training.place_on_devices(states, layout)
     if checkpoints.latest(job.path / "checkpoints") is None:
         return states, layout
     try:
@@ -225,19 +231,19 @@ def _step(job: Job, swept: dict[str, Any]) -> Callable:
     return (
         step
         if job.config.average is None
-        else modifiers.with_average(step, job.config.average)
+        else vaejax.training.with_average(step, job.config.average)
     )
 
 
 def _batches(job: Job) -> jax.sharding.Sharding | None:
-    return sharding.batch_sharding(job.mesh) if job.mesh.size > 1 else None
+    return vaejax.training.batch_sharding(job.mesh) if job.mesh.size > 1 else None
 
 
 def _streamed_epoch(
     job: Job,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
     step = _step(job, job.members.hyperparameters)
-    return streaming.make_streamed_epoch(
+    return vaejax.training.make_streamed_epoch(
         step, job.experiment.batch_size, batch_sharding=_batches(job)
     )
 
@@ -250,7 +256,9 @@ def _epoch_of_one(
         _step(job, swept), job.experiment.batch_size, batch_sharding=_batches(job)
     )
     return (
-        modifiers.freeze_stopped(epoch) if job.config.patience is not None else epoch
+        vaejax.training.with_early_stopping(epoch)
+        if job.config.patience is not None
+        else epoch
     )(state, data)
 
 
@@ -270,16 +278,22 @@ def _compiled_epoch(
         donate_argnums=0,
         out_shardings=(layout, job.replicated),
     )
-    swept = sharding.put(members.hyperparameters, job.replicated)
+    swept = vaejax.training.place_on_devices(members.hyperparameters, job.replicated)
 
     def compiled(num: int) -> jax.stages.Compiled:
         if num == members.num:
-            placed = states if jax.process_count() > 1 else sharding.put(states, layout)
+            placed = (
+                states
+                if jax.process_count() > 1
+                else vaejax.training.place_on_devices(states, layout)
+            )
             return program.lower(placed, swept, data).compile()
         part = jax.tree.map(
             lambda leaf: leaf[pieces(members.num, num)[0]], (states, swept)
         )
-        return program.lower(*sharding.put(part, job.replicated), data).compile()
+        return program.lower(
+            *vaejax.training.place_on_devices(part, job.replicated), data
+        ).compile()
 
     # Members spread over devices are all trained at once.
     at_once = (
@@ -331,7 +345,9 @@ def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, An
         )
 
     def measure(states: TrainState) -> dict[str, Any]:
-        evaluated = modifiers.averaged(sharding.gather(states, job.mesh))
+        evaluated = vaejax.training.averaged_state(
+            vaejax.training.gather_from_devices(states, job.mesh)
+        )
         numbers = {name: elbo(evaluated) for name, elbo in elbos.items()}
         if diagnostics is not None:
             values = job.members.stack(jax.device_get(diagnose(evaluated)))
@@ -349,7 +365,9 @@ def _make_stop(job: Job, layout: PyTree) -> Callable[[TrainState, dict], TrainSt
         return lambda states, row: states
 
     def update(member: tuple[TrainState, jax.Array]) -> TrainState:
-        return modifiers.update_stopping(*member, patience=job.config.patience)
+        return vaejax.training.update_early_stopping(
+            *member, patience=job.config.patience
+        )
 
     compiled = jax.jit(
         job.members.lift(update),
@@ -366,7 +384,7 @@ def _make_stop(job: Job, layout: PyTree) -> Callable[[TrainState, dict], TrainSt
 
 
 def _all_stopped(states: TrainState) -> bool:
-    stopping = (states.extra or {}).get(modifiers.STOPPING)
+    stopping = (states.extra or {}).get(averaging.STOPPING)
     return stopping is not None and bool(jnp.all(stopping.stopped))
 
 
@@ -396,7 +414,7 @@ def _progress(job: Job, done: int) -> tqdm:
         unit="epoch",
         dynamic_ncols=True,
         desc=job.description,
-        disable=not processes.is_first(),
+        disable=not distributed.is_first(),
     )
 
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import tyro
 
-from experiments import folder, interrupts, run
-from experiments.base import Result
-from experiments.errors import UsageError
-from experiments.interrupts import Interrupted
+from experiments.harness import interrupts, run, run_dir
+from experiments.harness.errors import UsageError
+from experiments.harness.experiment import Result
+from experiments.harness.interrupts import Interrupted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,8 @@ def measure(name: str, config: Config, function: Measure) -> dict[str, Any]:
     started = time.perf_counter()
     run.check_options(config)
     config.check()
-    path, config = folder.find(name, config)
-    path = folder.create(path, name, config)
+    path, config = run_dir.find(name, config)
+    path = run_dir.create(path, name, config)
     print(f"folder: {path}", flush=True)
     with interrupts.requests() as check_interrupts:
         result = function(config, check_interrupts)
@@ -64,8 +64,8 @@ def measure(name: str, config: Config, function: Measure) -> dict[str, Any]:
         "data": "generated",
         "seeds": config.seeds,
     } | result.summary
-    folder.write_json(path / "summary.json", summary)
-    folder.write_manifest(
+    run_dir.write_json(path / "summary.json", summary)
+    run_dir.write_manifest(
         path, seeds=config.seeds, data_checksum=None, params_digest=None
     )
     run.show(path, {}, result, sys.modules[function.__module__])

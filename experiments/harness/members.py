@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.errors import UsageError
+from experiments.harness.errors import UsageError
 from vaejax.base import Array, Key, PyTree
 
 # What the members' program may take of an accelerator's memory, and of a host's, where
@@ -177,7 +177,7 @@ def describe_setting(setting: Mapping[str, float]) -> str:
 
 def pieces(num: int, at_once: int) -> list[slice]:
     """`num` members in as few pieces as hold at most `at_once`, all of one size: the
-    last may overlap its neighbour.
+    last may overlap its neighbor.
     """
     size = math.ceil(num / math.ceil(num / at_once))
     starts = [min(first, num - size) for first in range(0, num, size)]

@@ -6,6 +6,20 @@ from typing import Any
 
 import vaejax
 from vaejax.base import VAE, Head
+from vaejax.distributions import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    DiscretizedNormal,
+    Laplace,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+    discretized_logistic_mixture_head,
+    fixed_variance_normal_head,
+    normal_head,
+    shared_variance_normal_head,
+)
 
 
 def make_vae(
@@ -37,5 +51,22 @@ def in_compute_dtype(config: Any, vae: VAE) -> VAE:
     return (
         vae
         if config.compute_dtype == "float32"
-        else vaejax.with_compute_dtype(vae, config.compute_dtype)
+        else vaejax.models.with_compute_dtype(vae, config.compute_dtype)
     )
+
+
+# Every likelihood of one number a dimension, by the name that programs give it.
+LIKELIHOODS: dict[str, Head] = {
+    "bernoulli": Bernoulli.head,
+    "continuous_bernoulli": ContinuousBernoulli.head,
+    "normal": normal_head(),
+    "fixed_variance_normal": fixed_variance_normal_head(),
+    "shared_variance_normal": shared_variance_normal_head(),
+    "laplace": Laplace.head,
+    "student_t": StudentT.head,
+    "discretized_logistic": DiscretizedLogistic.head,
+    "discretized_logistic_mixture": discretized_logistic_mixture_head(5),
+    "discretized_normal": DiscretizedNormal.head,
+    "poisson": Poisson.head,
+    "negative_binomial": NegativeBinomial.head,
+}

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments import processes
-from experiments.base import Result
+from experiments.harness import distributed
+from experiments.harness.experiment import Result
 
 CAPTIONS = {
     "learning_curves": "Negative ELBO over training. Bands, of several seeds, are one standard deviation.",
@@ -36,7 +36,7 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre; o
 """
 
 
-@processes.by_first
+@distributed.by_first
 def write(
     path: Path,
     module: ModuleType,

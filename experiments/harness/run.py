@@ -19,17 +19,18 @@ from typing import Any, Literal
 import jax
 import tyro
 
-from experiments import (
+from experiments.harness import (
+    callbacks,
+    distributed,
     evaluation,
-    folder,
     interrupts,
     loop,
-    processes,
     report,
+    run_dir,
     sweeps,
-    tracking,
 )
-from experiments.base import (
+from experiments.harness.errors import RunError, UsageError
+from experiments.harness.experiment import (
     About,
     Comparison,
     Experiment,
@@ -37,9 +38,8 @@ from experiments.base import (
     Result,
     steps_per_epoch,
 )
-from experiments.errors import RunError, UsageError
-from experiments.interrupts import Interrupted
-from experiments.members import Members, parse_sweep
+from experiments.harness.interrupts import Interrupted
+from experiments.harness.members import Members, parse_sweep
 from vaejax import checkpoints, datasets
 from vaejax.base import batch_size_of
 from vaejax.training import TrainState
@@ -195,14 +195,14 @@ def main(
     )
     config = parse()
     try:
-        processes.join(config.distributed)
+        distributed.join(config.distributed)
         run(name, config, make_experiment, lambda defaults: parse(default=defaults))
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        processes.leave(2 if isinstance(error, UsageError) else 1)
+        distributed.leave(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
         reason = f"{error.filename or 'a file'}: {error.strerror or error}"
-        processes.leave_quietly(
+        distributed.leave_quietly(
             1, f"error: {reason}; mend that and continue with --resume"
         )
     except jax.errors.JaxRuntimeError as error:
@@ -213,7 +213,7 @@ def main(
             f"error: another process is gone ({reason}); start all again with --resume",
             file=sys.stderr,
         )
-        processes.leave(1)
+        distributed.leave(1)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_status)
 
@@ -223,7 +223,7 @@ def run(
     config: Any,
     make_experiment: Callable[[Any], Experiment | Comparison],
     parse: Callable[[Any], Any] | None = None,
-    on_epoch: tracking.OnEpoch | None = None,
+    on_epoch: callbacks.OnEpoch | None = None,
 ) -> dict:
     """Trains, evaluates and draws an experiment, or finishes one that was interrupted.
     Returns its summary.
@@ -239,7 +239,7 @@ def run(
     print(f"run folder: {path}", flush=True)
     data_checksum = next(iter(arms.values())).data_checksum
     write_manifest = partial(
-        folder.write_manifest, path, seeds=members.seeds, data_checksum=data_checksum
+        run_dir.write_manifest, path, seeds=members.seeds, data_checksum=data_checksum
     )
     write_manifest(params_digest=None)
     try:
@@ -254,7 +254,7 @@ def run(
                 )
                 for arm, experiment in arms.items()
             }
-            history = {arm: folder.read_metrics(path / arm) for arm in arms}
+            history = {arm: run_dir.read_metrics(path / arm) for arm in arms}
             result = conclude(members, states, history, check_interrupts)
     except Interrupted:
         saved = all(
@@ -274,7 +274,7 @@ def run(
         "seeds": members.seeds,
     }
     summary |= result.summary | {"training_seconds": round(training_seconds, 2)}
-    folder.write_json(path / "summary.json", summary)
+    run_dir.write_json(path / "summary.json", summary)
     write_manifest(
         params_digest=checkpoints.digest(
             {arm: state.params for arm, state in states.items()}
@@ -296,16 +296,16 @@ def _prepare(
 ) -> tuple:
     """All that may be refused, before anything is written; then the run's folder."""
     check_options(config)
-    path, config = folder.find(name, config, parse)
-    processes.wait_for_all("folder found")
+    path, config = run_dir.find(name, config, parse)
+    distributed.wait_for_all("folder found")
     arms, conclude, settings = as_comparison(make_experiment(config))
     members, first = members_of(config, arms, settings), next(iter(arms.values()))
     for experiment in arms.values():
         loop.check_streams(experiment, members)
     mesh = loop.make_mesh(config.num_devices, first.batch_size)
-    folder.check_data(path, first.data_checksum)
-    path = folder.create(path, name, config)
-    processes.wait_for_all("folder made")
+    run_dir.check_data(path, first.data_checksum)
+    path = run_dir.create(path, name, config)
+    distributed.wait_for_all("folder made")
     return path, config, arms, conclude, members, mesh
 
 
@@ -314,8 +314,8 @@ def show(
 ) -> None:
     """Figures and report into the folder, numbers onto the screen."""
     figures, files = result.figures(), result.files()
-    folder.write_figures(path, figures)
-    folder.write_files(path, files)
+    run_dir.write_figures(path, figures)
+    run_dir.write_files(path, files)
     report.write(path, module, result, list(figures), files)
     print("\n" + result.table() + "\n")
     print(f"in {path}: report.html, summary.json, manifest.json, and figures/")
@@ -328,10 +328,10 @@ def show(
 
 
 def _on_epoch(
-    config: Any, path: Path, members: Members, on_epoch: tracking.OnEpoch | None
-) -> tracking.OnEpoch:
-    listeners = [tracking.tensorboard(path, members)] if config.tensorboard else []
-    listeners += [processes.by_first(on_epoch)] if on_epoch else []
+    config: Any, path: Path, members: Members, on_epoch: callbacks.OnEpoch | None
+) -> callbacks.OnEpoch:
+    listeners = [callbacks.tensorboard(path, members)] if config.tensorboard else []
+    listeners += [distributed.by_first(on_epoch)] if on_epoch else []
 
     def tell(row: dict[str, Any]) -> None:
         for listener in listeners:
@@ -393,11 +393,11 @@ def _conclude(
     }
     summary["units"] = "nats per example"
     drawn = "" if experiment.binarization == "none" else "; of the test set: drawn once"
-    about = f"{num_test_examples:,} test examples, training binarisation: {experiment.binarization}{drawn}; "
+    about = f"{num_test_examples:,} test examples, training binarization: {experiment.binarization}{drawn}; "
     about += f"{members.describe()}; nats per example"
     if members.swept:
         return sweeps.conclude(experiment, members, history, numbers, summary, about)
-    test = evaluation.summarise(numbers, experiment)
+    test = evaluation.summarize(numbers, experiment)
     first = members.first(states)
     key = jax.random.fold_in(first.key, evaluation.FIGURES)
     return Result(

@@ -19,8 +19,8 @@ from typing import Any
 import jax
 
 import vaejax
-from experiments import processes
-from experiments.errors import UsageError
+from experiments.harness import distributed
+from experiments.harness.errors import UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # Where a run lies and what it runs on are not part of what it is, and may differ when
@@ -109,7 +109,7 @@ def check_data(path: Path, data_checksum: str) -> None:
         )
 
 
-@processes.by_first
+@distributed.by_first
 def write_json(path: Path, value: Any) -> None:
     """Replaces the file whole: a reader sees the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
@@ -121,7 +121,7 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-@processes.by_first
+@distributed.by_first
 def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
     with open(path / "metrics.jsonl", "a") as file:
         file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -143,7 +143,7 @@ def read_metrics(path: Path) -> list[dict]:
     )
 
 
-@processes.by_first
+@distributed.by_first
 def cut_metrics(path: Path, epochs: int) -> None:
     """Drops the lines of epochs that the last checkpoint does not hold."""
     rows = [row for row in read_metrics(path) if row["epoch"] <= epochs]
@@ -152,7 +152,7 @@ def cut_metrics(path: Path, epochs: int) -> None:
     temporary.replace(path / "metrics.jsonl")
 
 
-@processes.by_first
+@distributed.by_first
 def write_manifest(
     path: Path,
     *,
@@ -207,7 +207,7 @@ def command(config: Mapping[str, Any]) -> str:
     return f"python -m experiments.{config['experiment']} {flags}"
 
 
-@processes.by_first
+@distributed.by_first
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
     directory = path / "figures"
     directory.mkdir(exist_ok=True)
@@ -217,7 +217,7 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
         temporary.replace(directory / f"{name}.png")
 
 
-@processes.by_first
+@distributed.by_first
 def write_files(path: Path, files: Mapping[str, bytes]) -> None:
     """Each by its path within the folder, replaced whole."""
     for name, content in files.items():

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import evaluation
-from experiments.base import Experiment, Result
-from experiments.members import Members, describe_setting
+from experiments.harness import evaluation
+from experiments.harness.experiment import Experiment, Result
+from experiments.harness.members import Members, describe_setting
 from vaejax import plots
 
 FIGURES = {"negative_elbo": "negative ELBO", "nll": "NLL"}
@@ -40,7 +40,7 @@ def conclude(
             name: evaluation.over_seeds(part[name] - parts[reference][name])
             for name in evaluation.MEANINGS
         }
-        test = evaluation.summarise(part, experiment)
+        test = evaluation.summarize(part, experiment)
         settings.append({"setting": setting, "test": test, "difference": differences})
     rows = [
         (name, *evaluation.cells(entry["test"]))

@@ -36,9 +36,9 @@ class Classifier(NamedTuple):
 
 
 def train(data: datasets.Dataset) -> Classifier:
-    """Two hidden layers, trained on grey images with a fixed key."""
-    trunk = vaejax.as_network(vaejax.MLP((WIDTH, WIDTH)))
-    head = vaejax.as_network(vaejax.MLP((), (int(data.labels.max()) + 1,)))
+    """Two hidden layers, trained on gray images with a fixed key."""
+    trunk = vaejax.networks.as_network(vaejax.MLP((WIDTH, WIDTH)))
+    head = vaejax.networks.as_network(vaejax.MLP((), (int(data.labels.max()) + 1,)))
     batch_size = min(BATCH_SIZE, len(data.images))
     num_steps = NUM_EPOCHS * (len(data.images) // batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, num_steps))
@@ -71,7 +71,7 @@ def train(data: datasets.Dataset) -> Classifier:
         vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), batch_size)
     )
     # Of a VAE, training knows only `init`, which a network has too.
-    network = vaejax.as_network((init, logits))
+    network = vaejax.networks.as_network((init, logits))
     state = vaejax.init_train_state(
         network, optimizer, jax.random.key(0), jnp.zeros(data.images.shape[1:])
     )

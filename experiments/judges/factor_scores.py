@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import scipy.stats
 
-from vaejax import disentanglement, informativeness, interventions
+import vaejax
 from vaejax.base import Key
 
 # D, C and I are disentanglement, completeness and informativeness.
@@ -31,26 +31,26 @@ def score(key: Key, codes: np.ndarray, factors: np.ndarray) -> dict[str, float]:
     """
     dci_key, factor_key, beta_key = jax.random.split(key, 3)
     num = round((1 - HELD_OUT) * len(codes))
-    dci = informativeness.dci(
+    dci = vaejax.metrics.dci_scores(
         dci_key,
         codes[:num],
         factors[:num],
         codes[num:],
         factors[num:],
-        importances=informativeness.random_forest_importances,
+        importances=vaejax.metrics.random_forest_importances,
     )
-    fixed = interventions.interventions_of_table(codes, factors)
+    fixed = vaejax.metrics.interventions_of_table(codes, factors)
     votes = {"num_train": NUM_VOTES, "num_eval": NUM_TEST_VOTES}
     return {
-        "mig": disentanglement.mutual_information_gap(codes, factors).score,
+        "mig": vaejax.metrics.mutual_information_gap(codes, factors).score,
         "disentanglement": dci.disentanglement,
         "completeness": dci.completeness,
         "informativeness": dci.informativeness,
-        "sap": disentanglement.sap(codes, factors).score,
-        "factor_vae": interventions.factor_vae_score(factor_key, fixed, **votes).score,
-        "beta_vae": interventions.beta_vae_score(beta_key, fixed, **votes).score,
-        "modularity": disentanglement.modularity(codes, factors).score,
-        "irs": interventions.interventional_robustness(codes, factors).score,
+        "sap": vaejax.metrics.sap(codes, factors).score,
+        "factor_vae": vaejax.metrics.factor_vae_score(factor_key, fixed, **votes).score,
+        "beta_vae": vaejax.metrics.beta_vae_score(beta_key, fixed, **votes).score,
+        "modularity": vaejax.metrics.modularity(codes, factors).score,
+        "irs": vaejax.metrics.interventional_robustness(codes, factors).score,
     }
 
 

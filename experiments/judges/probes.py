@@ -1,5 +1,5 @@
 """What codes are worth for telling classes: with labels, a linear probe and nearest
-neighbours; without, clusters.
+neighbors; without, clusters.
 
 Functions of arrays on the host, over scikit-learn; codes are `[num, dimensions]` and
 labels `[num]`, integers.
@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.optimize
 
-from experiments.errors import UsageError
+from experiments.harness.errors import UsageError
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 RESTARTS = 3
 
 
@@ -46,18 +46,18 @@ def linear_accuracy(
     return float(probe.fit(codes, labels).score(test_codes, test_labels))
 
 
-def neighbour_accuracy(
+def neighbor_accuracy(
     codes: np.ndarray,
     labels: np.ndarray,
     test_codes: np.ndarray,
     test_labels: np.ndarray,
 ) -> float:
-    """Test accuracy of the majority among the five nearest labelled codes, by Euclidean
+    """Test accuracy of the majority among the five nearest labeled codes, by Euclidean
     distance.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    probe = KNeighborsClassifier(min(NEIGHBOURS, len(codes)), algorithm="brute")
+    probe = KNeighborsClassifier(min(NEIGHBORS, len(codes)), algorithm="brute")
     return float(probe.fit(codes, labels).score(test_codes, test_labels))
 
 
@@ -66,7 +66,7 @@ class Clustering(NamedTuple):
 
     Attributes:
       accuracy: of the best one-to-one naming of clusters by classes.
-      nmi: normalised mutual information (arithmetic mean of the entropies).
+      nmi: normalized mutual information (arithmetic mean of the entropies).
       ari: adjusted Rand index: 0 expected of chance, 1 of agreement.
     """
 

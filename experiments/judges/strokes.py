@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-ZOOM = 4  # between pixels, where the edge of a grey stroke lies
+ZOOM = 4  # between pixels, where the edge of a gray stroke lies
 
 
 def thickness(images: np.ndarray) -> np.ndarray:

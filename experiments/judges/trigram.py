@@ -3,14 +3,14 @@
 p(w | u, v) = a f(w | u, v) + b f(w | v) + c f(w) + d / vocabulary, f the relative
 frequencies in the training sentences; the weights depend on how often the context (u,
 v) was seen, in octaves, and are those of the largest likelihood of held-out sentences,
-found by expectation-maximisation. Source: Jelinek & Mercer 1980.
+found by expectation-maximization. Source: Jelinek & Mercer 1980.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from vaejax.sequences import END
+from vaejax.distributions import END_TOKEN
 
 _ITERATIONS = 50
 
@@ -72,10 +72,12 @@ def _ngrams(tokens: np.ndarray, size: int) -> tuple[tuple[np.ndarray, ...], np.n
     which sentence each is of.
     """
     tokens = tokens.astype(np.int64)
-    is_end = tokens == END
+    is_end = tokens == END_TOKEN
     inside = np.cumsum(is_end, axis=1) - is_end == 0
     before = [
-        np.pad(tokens, ((0, 0), (shift, 0)), constant_values=END)[:, : tokens.shape[1]]
+        np.pad(tokens, ((0, 0), (shift, 0)), constant_values=END_TOKEN)[
+            :, : tokens.shape[1]
+        ]
         for shift in (1, 2)
     ]
     bigrams = before[0] * size + tokens

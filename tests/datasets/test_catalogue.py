@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import image_files
+from support import image_files
 import numpy as np
 import pytest
-from image_files import (
+from support.image_files import (
     IDX_NAMES,
     THREE,
     TWO,
@@ -25,7 +25,8 @@ from image_files import (
     write_omniglot,
 )
 
-from vaejax import datasets, sources
+from vaejax import datasets
+from vaejax.datasets import catalogue
 
 FASHION_MNIST = os.environ.get("VAEJAX_FASHION_MNIST")
 
@@ -145,7 +146,7 @@ def test_two_sets_with_files_of_the_same_names_do_not_mix(tmp_path, shrink):
         assert_equal(datasets.load(name), made[name]["train"])
 
 
-@pytest.mark.parametrize("name", sources.SOURCES)
+@pytest.mark.parametrize("name", catalogue.SOURCES)
 def test_unknown_splits_say_what_there_is(name):
     with pytest.raises(
         ValueError, match=f"{name} has no split 'tset'; choose from .*'train'"
@@ -154,10 +155,10 @@ def test_unknown_splits_say_what_there_is(name):
 
 
 def test_the_catalogue_says_what_is_tested():
-    rows = datasets.describe().splitlines()
+    rows = datasets.describe_catalogue().splitlines()
     assert len(rows) == len(datasets.CATALOGUE)
     for row, (name, source) in zip(rows, datasets.CATALOGUE.items(), strict=True):
-        assert row.startswith(name) and source.licence in row
+        assert row.startswith(name) and source.license in row
         assert ("untested" in row) == (not source.tested)
 
 

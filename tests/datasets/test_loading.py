@@ -1,5 +1,5 @@
 """The bundled digits against the official files, damage, and the probabilities of the
-binarisation.
+binarization.
 """
 
 import hashlib

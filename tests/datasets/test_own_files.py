@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaejax import datasets, own_data
+from vaejax.datasets import own_files
+from vaejax import datasets
 from vaejax.datasets import DataUnavailableError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 5, 4), np.uint8)
-COLOURS = np.random.default_rng(1).integers(0, 256, (7, 5, 4, 3), np.uint8)
+COLORS = np.random.default_rng(1).integers(0, 256, (7, 5, 4, 3), np.uint8)
 
 
 def write_images(directory, images, suffix=".png", mode=None):
@@ -31,7 +32,7 @@ def write_images(directory, images, suffix=".png", mode=None):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.float16])
 @pytest.mark.parametrize(
-    "images", [IMAGES, COLOURS, COLOURS[..., :1]], ids=["grey", "RGB", "one colour"]
+    "images", [IMAGES, COLORS, COLORS[..., :1]], ids=["gray", "RGB", "one color"]
 )
 def test_arrays_are_memory_mapped(tmp_path, dtype, images):
     stored = images if dtype == np.uint8 else (images / 255).astype(dtype)
@@ -49,7 +50,7 @@ def test_arrays_are_memory_mapped(tmp_path, dtype, images):
 
 
 def test_checks_and_checksum_go_by_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_data, "_CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(own_files, "_CHUNK_BYTES", 1 << 16)
     shape = (2000, 32, 32)  # 8 MB
     images = np.lib.format.open_memmap(
         tmp_path / "train.npy", mode="w+", dtype=np.float32, shape=shape
@@ -99,7 +100,7 @@ def with_value(value):
         ),
         ({"train": IMAGES[:0]}, r"train.npy .*"),
         (
-            {"train": COLOURS[..., :2]},
+            {"train": COLORS[..., :2]},
             r"train.npy has shape \[7, 5, 4, 2\].*give 1 or 3",
         ),
         (
@@ -180,7 +181,7 @@ def test_any_string_may_be_asked_for(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG"])
-@pytest.mark.parametrize("images", [IMAGES, COLOURS], ids=["grey", "RGB"])
+@pytest.mark.parametrize("images", [IMAGES, COLORS], ids=["gray", "RGB"])
 def test_image_files_are_read_by_name(tmp_path, images, suffix):
     write_images(tmp_path / "train", images, suffix)
     write_images(tmp_path / "test", images[:2], suffix)
@@ -206,8 +207,8 @@ def test_one_bit_and_palettes_are_read(tmp_path):
     black_and_white = (IMAGES > 127).astype(np.uint8) * np.uint8(255)
     write_images(tmp_path / "train", black_and_white, mode="1")
     np.testing.assert_array_equal(datasets.load(tmp_path).images, black_and_white)
-    write_images(tmp_path / "test", COLOURS, mode="P")
-    assert datasets.load(tmp_path, split="test").images.shape == COLOURS.shape
+    write_images(tmp_path / "test", COLORS, mode="P")
+    assert datasets.load(tmp_path, split="test").images.shape == COLORS.shape
 
 
 def test_folders_are_classes_numbered_over_all_splits(tmp_path):
@@ -232,8 +233,8 @@ def test_folders_are_classes_numbered_over_all_splits(tmp_path):
     ("add", "message"),
     [
         (
-            lambda path: write_images(path, COLOURS[:1], mode="RGBA"),
-            "00.png has the mode RGBA.*grey .L. or RGB",
+            lambda path: write_images(path, COLORS[:1], mode="RGBA"),
+            "00.png has the mode RGBA.*gray .L. or RGB",
         ),
         (
             lambda path: write_images(path / "cat", IMAGES[:1]),
@@ -269,7 +270,7 @@ def test_image_files_that_cannot_be_loaded_are_named(tmp_path, add, message):
 
 
 @pytest.mark.parametrize(
-    ("other", "words"), [(IMAGES[:, :4], "4x4 grey"), (COLOURS, "5x4 RGB")]
+    ("other", "words"), [(IMAGES[:, :4], "4x4 gray"), (COLORS, "5x4 RGB")]
 )
 def test_the_first_image_that_differs_is_named(tmp_path, other, words):
     write_images(tmp_path / "train", np.concatenate([IMAGES]))
@@ -278,7 +279,7 @@ def test_the_first_image_that_differs_is_named(tmp_path, other, words):
         (tmp_path / "other" / name).replace(tmp_path / "train" / name)
     with pytest.raises(
         ValueError,
-        match=f"03.png is {words}, and .*00.png is 5x4 grey; give images of one size",
+        match=f"03.png is {words}, and .*00.png is 5x4 gray; give images of one size",
     ):
         datasets.load(tmp_path)
 
@@ -293,5 +294,5 @@ def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
         datasets.load(tmp_path)
     assert (
         'images = ["pillow"]'
-        in (Path(__file__).parents[1] / "pyproject.toml").read_text()
+        in (Path(__file__).parents[2] / "pyproject.toml").read_text()
     )

@@ -10,14 +10,27 @@ import socket
 import threading
 import time
 
-import image_files
 import numpy as np
 import PIL.Image
 import pytest
-from image_files import TWO, assert_equal, idx, official, random_arrays, write_idx
+from support import image_files
+from support.image_files import (
+    TWO,
+    assert_equal,
+    idx,
+    official,
+    random_arrays,
+    write_idx,
+)
 
-from vaejax import datasets, prepared, sources
-from vaejax.datasets import DataUnavailableError
+from vaejax import datasets
+from vaejax.datasets import (
+    DataUnavailableError,
+    array_cache,
+    catalogue,
+    official_files,
+    tfds_builders,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +61,6 @@ def fashion(tmp_path, shrink):
 def test_a_second_load_decodes_nothing(monkeypatch, fashion):
     arrays, directory = fashion
     datasets.load("fashion_mnist", directory=directory)
-    from vaejax import tfds_builders
 
     for function in ("build", "read"):
         monkeypatch.delattr(tfds_builders, function)
@@ -57,7 +69,7 @@ def test_a_second_load_decodes_nothing(monkeypatch, fashion):
 
 
 def home_of(data_dir, name):
-    return data_dir / prepared.BUILDER / name / prepared.VERSION
+    return data_dir / official_files.BUILDER / name / official_files.VERSION
 
 
 @pytest.mark.parametrize(
@@ -71,7 +83,8 @@ def test_a_damaged_cache_is_made_anew(data_dir, fashion, damage):
     cache.write_bytes(damage(cache.read_bytes()))
     assert_equal(datasets.load("fashion_mnist"), arrays["train"])
     assert_equal(
-        datasets.Dataset(*prepared.read_cache(cache.parent, "train")), arrays["train"]
+        datasets.Dataset(*array_cache.read_cache(cache.parent, "train")),
+        arrays["train"],
     )
 
 
@@ -273,17 +286,19 @@ def check_unreachable(name, *needed):
         assert text in message
 
 
-@pytest.mark.parametrize("name", [name for name in sources.SOURCES if name != "mnist"])
+@pytest.mark.parametrize(
+    "name", [name for name in catalogue.SOURCES if name != "mnist"]
+)
 def test_without_network_one_error_says_what_to_do(data_dir, shrink, name):
-    shrink(name, sources.SOURCES[name].splits, url=closed_port())
+    shrink(name, catalogue.SOURCES[name].splits, url=closed_port())
     check_unreachable(
-        name, *[file.name for files in sources.SOURCES[name].files for file in files]
+        name, *[file.name for files in catalogue.SOURCES[name].files for file in files]
     )
     assert not data_dir.exists()
 
 
 def test_a_silent_server_is_given_up(monkeypatch, shrink, silent):
-    monkeypatch.setattr(prepared, "_PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(official_files, "_PROBE_SECONDS", 0.5)
     shrink("fashion_mnist", TWO, url=silent)
     check_unreachable("fashion_mnist", "train-images-idx3-ubyte.gz")
 
@@ -294,7 +309,6 @@ def test_a_page_that_is_not_there_is_reported(tmp_path, shrink, serve):
 
 
 def test_stock_sets_name_the_extra_where_there_is_no_tensorflow(monkeypatch, data_dir):
-    from vaejax import tfds_builders
 
     monkeypatch.setattr(tfds_builders, "_has_tensorflow", lambda: False)
     with pytest.raises(
@@ -308,17 +322,15 @@ def test_stock_sets_name_the_extra_where_there_is_no_tensorflow(monkeypatch, dat
 def test_a_prepared_stock_set_is_read_and_cached(monkeypatch, data_dir):
     import tensorflow_datasets as tfds
 
-    from vaejax import tfds_builders
-
     # What a stock builder leaves: PNG files, an int64 class, stored as array_record.
-    colours = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
+    colors = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
 
     def png(image):
         file = io.BytesIO()
         PIL.Image.fromarray(image).save(file, "png")
         return file.getvalue()
 
-    class StockColours(tfds.core.GeneratorBasedBuilder):
+    class StockColors(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.2.3")
 
         def _info(self):
@@ -337,18 +349,18 @@ def test_a_prepared_stock_set_is_read_and_cached(monkeypatch, data_dir):
             return {"train": self._generate_examples()}
 
         def _generate_examples(self):
-            for index, image in enumerate(colours):
+            for index, image in enumerate(colors):
                 yield index, {"id": str(index), "image": png(image), "label": index}
 
-    StockColours(data_dir=data_dir).download_and_prepare(file_format="array_record")
-    arrays = colours, np.arange(9, dtype=np.uint8)
-    assert_equal(datasets.load("stock_colours"), arrays)
+    StockColors(data_dir=data_dir).download_and_prepare(file_format="array_record")
+    arrays = colors, np.arange(9, dtype=np.uint8)
+    assert_equal(datasets.load("stock_colors"), arrays)
     with pytest.raises(
-        ValueError, match=r"stock_colours has no split 'test'; choose from \['train'\]"
+        ValueError, match=r"stock_colors has no split 'test'; choose from \['train'\]"
     ):
-        datasets.load("stock_colours", split="test")
+        datasets.load("stock_colors", split="test")
     monkeypatch.delattr(tfds_builders, "read")
-    assert_equal(datasets.load("stock_colours"), arrays)
+    assert_equal(datasets.load("stock_colors"), arrays)
 
 
 @pytest.mark.parametrize("name", ["mnits", "", "no such set", "../mnist", "/tmp"])

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from programs import execute
+from support.programs import execute
 
+import vaejax
 from experiments import own_data
-from experiments.errors import UsageError
-from vaejax import arrays, datasets
-from vaejax.likelihoods import HEADS
+from experiments.harness.errors import UsageError
+from experiments.harness.model_options import LIKELIHOODS
+from vaejax import datasets
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(3, 2, (50, 4))
@@ -40,8 +41,8 @@ def with_value(value):
     ],
 )
 def test_the_likelihood_suits_the_values(array, likelihood):
-    description = arrays.describe_array(array)
-    assert description.likelihood == likelihood and likelihood in HEADS
+    description = vaejax.datasets.describe_array(array)
+    assert description.likelihood == likelihood and likelihood in LIKELIHOODS
     assert description[:3] == (len(array), array.shape[1:], str(array.dtype))
     assert (description.minimum, description.maximum) == (array.min(), array.max())
     assert (
@@ -64,7 +65,7 @@ def test_the_likelihood_suits_the_values(array, likelihood):
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused(array, message):
-    for check in (arrays.describe_array, datasets.from_array):
+    for check in (vaejax.datasets.describe_array, datasets.from_array):
         with pytest.raises(ValueError, match=message):
             check(array)
 
@@ -96,7 +97,7 @@ def test_from_array_takes_any_shape_and_checks_labels():
 )
 def test_a_likelihood_that_does_not_suit_is_refused(array, likelihood, message):
     with pytest.raises(ValueError, match=message):
-        arrays.check_suits(array, likelihood)
+        vaejax.datasets.check_suits(array, likelihood)
 
 
 def test_every_suitable_likelihood_suits():
@@ -109,7 +110,9 @@ def test_every_suitable_likelihood_suits():
         RNG.poisson(3, (9, 2)),
         RNG.random((9, 2)),
     ):
-        arrays.check_suits(array, arrays.describe_array(array).likelihood)
+        vaejax.datasets.check_suits(
+            array, vaejax.datasets.describe_array(array).likelihood
+        )
 
 
 # tables
@@ -117,7 +120,7 @@ def test_every_suitable_likelihood_suits():
 
 def table(path, text):
     path.write_text(text)
-    return arrays.load_array(path)
+    return vaejax.datasets.load_array(path)
 
 
 def test_tables_with_and_without_names(tmp_path):
@@ -152,9 +155,9 @@ def test_tables_that_are_wrong_name_the_line_and_the_column(tmp_path, text, mess
 
 def test_files_of_one_array(tmp_path):
     np.save(tmp_path / "a.npy", REAL)
-    assert isinstance(arrays.load_array(tmp_path / "a.npy"), np.memmap)
+    assert isinstance(vaejax.datasets.load_array(tmp_path / "a.npy"), np.memmap)
     np.savez(tmp_path / "a.npz", anything=REAL)
-    np.testing.assert_array_equal(arrays.load_array(tmp_path / "a.npz"), REAL)
+    np.testing.assert_array_equal(vaejax.datasets.load_array(tmp_path / "a.npz"), REAL)
     np.savez(tmp_path / "b.npz", one=REAL, two=REAL)
     (tmp_path / "c.npy").write_bytes(b"no array")
     (tmp_path / "c.npz").write_bytes((tmp_path / "a.npy").read_bytes())
@@ -168,15 +171,15 @@ def test_files_of_one_array(tmp_path):
         ("a.txt", "there is no file"),
     ]:
         with pytest.raises(ValueError, match=message):
-            arrays.load_array(tmp_path / name)
+            vaejax.datasets.load_array(tmp_path / name)
 
 
 def test_split_is_fixed_and_disjoint():
-    train, test = arrays.split(105)
+    train, test = vaejax.datasets.split_indices(105)
     assert len(test) == 10 and sorted([*train, *test]) == list(range(105))
-    np.testing.assert_array_equal(arrays.split(105)[1], test)
+    np.testing.assert_array_equal(vaejax.datasets.split_indices(105)[1], test)
     with pytest.raises(ValueError, match="3 examples; give at least 4"):
-        arrays.split(3)
+        vaejax.datasets.split_indices(3)
 
 
 # the program
@@ -214,7 +217,7 @@ def test_a_table_is_described_and_trained_on(tmp_path):
         "180 examples of shape [2], float64",
         "suitable likelihood: normal",
         "20 examples",
-        "standardised",
+        "standardized",
     ):
         assert words in done.stdout
     test = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
@@ -231,13 +234,13 @@ def test_a_table_is_described_and_trained_on(tmp_path):
         (RNG.integers(0, 256, (60, 5, 4, 3)).astype(np.uint8), "bernoulli"),
         (RNG.poisson(4, (60, 3)), "poisson"),
     ],
-    ids=["8-bit images", "colours as probabilities", "counts"],
+    ids=["8-bit images", "colors as probabilities", "counts"],
 )
 def test_arrays_are_trained_on(tmp_path, array, likelihood):
     np.save(tmp_path / "a.npy", array)
     options = (
         []
-        if likelihood == arrays.describe_array(array).likelihood
+        if likelihood == vaejax.datasets.describe_array(array).likelihood
         else ["--likelihood", likelihood]
     )
     done = run(tmp_path, "--data", tmp_path / "a.npy", *options)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 import vaejax
-from vaejax import sequences
-from vaejax.sequences import END
+from vaejax.distributions import END_TOKEN
+from vaejax.networks import recurrent
 
 LENGTH, VOCABULARY = 4, 3
 DECODERS = {
-    "recurrent": vaejax.RecurrentDecoder(VOCABULARY, 4, 8),
-    "convolutional": vaejax.CausalConvolutionDecoder(VOCABULARY, 8, dilations=(1, 2)),
+    "recurrent": vaejax.networks.RecurrentDecoder(VOCABULARY, 4, 8),
+    "convolutional": vaejax.networks.CausalConvolutionDecoder(
+        VOCABULARY, 8, dilations=(1, 2)
+    ),
 }
 
 
@@ -25,7 +27,7 @@ def decoder(request):
 
 
 def make_vae(decoder, length=LENGTH):
-    encoder = vaejax.RecurrentEncoder(VOCABULARY, 4, 8)
+    encoder = vaejax.networks.RecurrentEncoder(VOCABULARY, 4, 8)
     return vaejax.sequence_vae(
         latent_size=2, length=length, encoder=encoder, decoder=decoder
     )
@@ -54,7 +56,11 @@ def all_sentences():
     """Every sentence once: those that end early are END from there on."""
     rows = itertools.product(range(VOCABULARY), repeat=LENGTH)
     return jnp.array(
-        [row for row in rows if END not in row or not any(row[row.index(END) :])],
+        [
+            row
+            for row in rows
+            if END_TOKEN not in row or not any(row[row.index(END_TOKEN) :])
+        ],
         jnp.int32,
     )
 
@@ -90,7 +96,7 @@ def test_sampling_follows_the_probabilities_within_five_standard_errors(likeliho
 
 def test_the_mode_takes_the_likeliest_token_at_each_step(likelihood):
     mode = np.asarray(likelihood.mode)
-    for t in range(int(jnp.sum(sequences.inside(jnp.asarray(mode))))):
+    for t in range(int(jnp.sum(recurrent.inside(jnp.asarray(mode))))):
         logits = likelihood.logits_fn(
             jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.asarray(mode)[:-1]])
         )
@@ -99,7 +105,7 @@ def test_the_mode_takes_the_likeliest_token_at_each_step(likelihood):
 
 def test_no_token_is_seen_before_its_time(decoder):
     length = 12
-    network = vaejax.as_network(decoder)
+    network = vaejax.networks.as_network(decoder)
     z, inputs = jnp.ones(2), jnp.ones(length, jnp.int32)
     params = perturbed(network.init(jax.random.key(0), z, inputs))
     logits = network.apply(params, z, inputs)
@@ -112,7 +118,10 @@ def test_no_token_is_seen_before_its_time(decoder):
 def test_what_follows_the_end_counts_for_nothing(decoder):
     vae = make_vae(decoder)
     params = perturbed(vae.init(jax.random.key(0), jnp.zeros(LENGTH, jnp.int32)))
-    short, padded = jnp.array([1, END, END, END]), jnp.array([1, END, 2, 1])
+    short, padded = (
+        jnp.array([1, END_TOKEN, END_TOKEN, END_TOKEN]),
+        jnp.array([1, END_TOKEN, 2, 1]),
+    )
     likelihood = vae.decode(params, jnp.ones(2))
     np.testing.assert_allclose(
         likelihood.log_prob(padded), likelihood.log_prob(short), rtol=1e-6
@@ -124,43 +133,53 @@ def test_what_follows_the_end_counts_for_nothing(decoder):
 
 def test_inside_ends_with_the_first_end():
     tokens = jnp.array(
-        [[1, 2, END, END], [END, END, END, END], [1, 1, 1, 1], [1, END, 2, END]]
+        [
+            [1, 2, END_TOKEN, END_TOKEN],
+            [END_TOKEN, END_TOKEN, END_TOKEN, END_TOKEN],
+            [1, 1, 1, 1],
+            [1, END_TOKEN, 2, END_TOKEN],
+        ]
     )
     expected = [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
     np.testing.assert_array_equal(
-        jax.vmap(sequences.inside)(tokens), np.array(expected, bool)
+        jax.vmap(recurrent.inside)(tokens), np.array(expected, bool)
     )
 
 
 def test_word_dropout_hides_tokens_from_the_decoder_alone(decoder):
     vae = make_vae(decoder, length=4)
-    tokens = jnp.array([1, 2, 1, END])
+    tokens = jnp.array([1, 2, 1, END_TOKEN])
     params = perturbed(vae.init(jax.random.key(0), tokens))
-    everything = vaejax.drop_words(1.0, VOCABULARY)(jax.random.key(0), tokens)
+    everything = vaejax.distributions.make_word_dropout(1.0, VOCABULARY)(
+        jax.random.key(0), tokens
+    )
     np.testing.assert_array_equal(everything.inputs, [VOCABULARY] * 4)
     np.testing.assert_array_equal(everything.tokens, tokens)
     np.testing.assert_array_equal(
-        vaejax.drop_words(0.0, VOCABULARY)(jax.random.key(0), tokens).inputs, tokens
+        vaejax.distributions.make_word_dropout(0.0, VOCABULARY)(
+            jax.random.key(0), tokens
+        ).inputs,
+        tokens,
     )
     np.testing.assert_array_equal(
         vae.encode(params, everything).mean, vae.encode(params, tokens).mean
     )
     likelihood = vae.decode(params, jnp.ones(2))
     assert abs(likelihood.log_prob(everything) - likelihood.log_prob(tokens)) > 1e-3
-    many = jax.vmap(lambda key: vaejax.drop_words(0.3, VOCABULARY)(key, tokens))(
-        jax.random.split(jax.random.key(1), 4000)
-    )
+    many = jax.vmap(
+        lambda key: vaejax.distributions.make_word_dropout(0.3, VOCABULARY)(key, tokens)
+    )(jax.random.split(jax.random.key(1), 4000))
     rate = np.mean(np.asarray(many.inputs) == VOCABULARY)
     assert abs(rate - 0.3) < 5 * math.sqrt(0.3 * 0.7 / 16_000)
     with pytest.raises(ValueError, match="rate is 1.5"):
-        vaejax.drop_words(1.5, VOCABULARY)
+        vaejax.distributions.make_word_dropout(1.5, VOCABULARY)
 
 
 def test_an_empty_sentence_and_one_without_end_are_finite(decoder):
     vae = make_vae(decoder)
     params = vae.init(jax.random.key(0), jnp.zeros(LENGTH, jnp.int32))
     with jax.debug_nans(True):
-        for x in (jnp.full(LENGTH, END), jnp.ones(LENGTH, jnp.int32)):
+        for x in (jnp.full(LENGTH, END_TOKEN), jnp.ones(LENGTH, jnp.int32)):
             loss = jax.jit(
                 jax.value_and_grad(
                     lambda p, x=x: vaejax.negative_elbo(vae, p, jax.random.key(1), x)[0]
@@ -174,7 +193,7 @@ def test_an_empty_sentence_and_one_without_end_are_finite(decoder):
 
 def test_gru_is_the_recurrence_that_it_says():
     gru, inputs, start = (
-        sequences.GRU(3),
+        vaejax.networks.GRU(3),
         np.float32([[0.5, -1.0], [2.0, 0.3]]),
         np.float32([0.1, -0.2, 0.3]),
     )
@@ -216,7 +235,9 @@ def test_errors_name_the_lengths(decoder):
     with pytest.raises(TypeError, match="tokens are float32"):
         likelihood.log_prob(jnp.zeros(4))
     with pytest.raises(TypeError, match="uint8, which cannot hold 256"):
-        vaejax.drop_words(0.5, 256)(jax.random.key(0), tokens.astype(jnp.uint8))
+        vaejax.distributions.make_word_dropout(0.5, 256)(
+            jax.random.key(0), tokens.astype(jnp.uint8)
+        )
     with pytest.raises(TypeError, match="autoregressive"):
-        narrow = vaejax.with_compute_dtype(vae, jnp.bfloat16)
+        narrow = vaejax.models.with_compute_dtype(vae, jnp.bfloat16)
         narrow.decode(vae.init(jax.random.key(0), tokens), jnp.zeros(2))

@@ -1,4 +1,4 @@
-"""Every likelihood of `vaejax.likelihoods.HEADS` against SciPy, its own normalisation,
+"""Every likelihood of `LIKELIHOODS` against SciPy, its own normalization,
 its draws, and extremes.
 """
 
@@ -14,9 +14,8 @@ import scipy.special
 import scipy.stats
 
 import vaejax
-from vaejax import likelihoods
+from experiments.harness.model_options import LIKELIHOODS
 from vaejax.base import VAE, Distribution
-from vaejax.likelihoods import HEADS
 
 LEVELS = np.arange(256) / 255
 
@@ -52,7 +51,7 @@ def of_scipy(
 
 
 def of_levels(ours: Distribution, cdf) -> Family:
-    """8-bit pixels: the mass between the midpoints of neighbouring levels, by SciPy's
+    """8-bit pixels: the mass between the midpoints of neighboring levels, by SciPy's
     cumulative distribution.
     """
     edges = (np.arange(255) + 0.5)[:, None] / 255
@@ -88,16 +87,16 @@ LOG_SCALES = np.float32([[-3.0, -2.5], [-1.0, -4.0], [-3.0, -2.0]])
 
 def continuous_bernoulli() -> Family:
     log_odds = np.float64(np.float32([0.4, -3.0, 1e-4]))
-    normaliser = np.log(np.expm1(log_odds) / log_odds)
+    normalizer = np.log(np.expm1(log_odds) / log_odds)
     mean = 1 / -np.expm1(-log_odds) - 1 / log_odds
-    density = [lambda x, i=i: np.exp(log_odds[i] * x - normaliser[i]) for i in range(3)]
+    density = [lambda x, i=i: np.exp(log_odds[i] * x - normalizer[i]) for i in range(3)]
     variance = [
         scipy.integrate.quad(lambda x, i=i: (x - mean[i]) ** 2 * density[i](x), 0, 1)[0]
         for i in range(3)
     ]
-    ours = vaejax.ContinuousBernoulli(np.float32([0.4, -3.0, 1e-4]))
+    ours = vaejax.distributions.ContinuousBernoulli(np.float32([0.4, -3.0, 1e-4]))
     return Family(
-        ours, lambda x: x * log_odds - normaliser, None, mean, np.array(variance)
+        ours, lambda x: x * log_odds - normalizer, None, mean, np.array(variance)
     )
 
 
@@ -115,24 +114,29 @@ FAMILIES = {
     ),
     "continuous_bernoulli": continuous_bernoulli(),
     "normal": of_scipy(vaejax.Normal(A, B), scipy.stats.norm, A, np.exp(B / 2)),
-    "laplace": of_scipy(vaejax.Laplace(A, B), scipy.stats.laplace, A, np.exp(B)),
+    "laplace": of_scipy(
+        vaejax.distributions.Laplace(A, B), scipy.stats.laplace, A, np.exp(B)
+    ),
     "student_t": of_scipy(
-        vaejax.StudentT(A, B, np.log(NU)), scipy.stats.t, NU, A, np.exp(B)
+        vaejax.distributions.StudentT(A, B, np.log(NU)), scipy.stats.t, NU, A, np.exp(B)
     ),
     "discretized_logistic": of_levels(
-        vaejax.DiscretizedLogistic(LOCATION, LOG_SCALE),
+        vaejax.distributions.DiscretizedLogistic(LOCATION, LOG_SCALE),
         scipy.stats.logistic(LOCATION, np.exp(LOG_SCALE)).cdf,
     ),
     "discretized_logistic_mixture": of_levels(
-        vaejax.DiscretizedLogisticMixture(WEIGHTS, LOCATIONS, LOG_SCALES), mixture_cdf
+        vaejax.distributions.DiscretizedLogisticMixture(WEIGHTS, LOCATIONS, LOG_SCALES),
+        mixture_cdf,
     ),
     "discretized_normal": of_levels(
-        vaejax.DiscretizedNormal(LOCATION, 2 * LOG_SCALE),
+        vaejax.distributions.DiscretizedNormal(LOCATION, 2 * LOG_SCALE),
         scipy.stats.norm(LOCATION, np.exp(LOG_SCALE)).cdf,
     ),
-    "poisson": of_scipy(vaejax.Poisson(A), scipy.stats.poisson, np.exp(A), grid=COUNTS),
+    "poisson": of_scipy(
+        vaejax.distributions.Poisson(A), scipy.stats.poisson, np.exp(A), grid=COUNTS
+    ),
     "negative_binomial": of_scipy(
-        vaejax.NegativeBinomial(A, B + 1),
+        vaejax.distributions.NegativeBinomial(A, B + 1),
         scipy.stats.nbinom,
         CONCENTRATION,
         CONCENTRATION / (CONCENTRATION + MEAN),
@@ -161,7 +165,7 @@ def draws(distribution, num):
 def test_every_head_makes_a_tested_family():
     made = {
         type(head.apply(head.init(jax.random.key(0)), _outputs(head, 0.0)))
-        for head in HEADS.values()
+        for head in LIKELIHOODS.values()
     }
     assert made == {type(family.ours) for family in FAMILIES.values()}
 
@@ -253,10 +257,10 @@ def test_log_prob_of_a_batch_is_refused(family):
 # extremes
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", LIKELIHOODS)
 @pytest.mark.parametrize("output", [1e3, -1e3])
 def test_gradients_through_the_head_are_finite_at_extreme_outputs(name, output):
-    head = HEADS[name]
+    head = LIKELIHOODS[name]
     params, outputs = head.init(jax.random.key(0)), _outputs(head, output)
     with jax.debug_nans(True):
         for x in ([0.0, 1.0], [1.0, 0.0]):
@@ -272,15 +276,17 @@ def test_gradients_through_the_head_are_finite_at_extreme_outputs(name, output):
 TINY = math.log(1e-6)  # a variance of 1e-12
 SHARP = {
     "normal": vaejax.Normal(A, np.full(3, 2 * TINY, np.float32)),
-    "laplace": vaejax.Laplace(A, np.full(3, TINY, np.float32)),
-    "student_t": vaejax.StudentT(A, np.full(3, TINY, np.float32), np.log(NU)),
-    "discretized_logistic": vaejax.DiscretizedLogistic(
+    "laplace": vaejax.distributions.Laplace(A, np.full(3, TINY, np.float32)),
+    "student_t": vaejax.distributions.StudentT(
+        A, np.full(3, TINY, np.float32), np.log(NU)
+    ),
+    "discretized_logistic": vaejax.distributions.DiscretizedLogistic(
         LOCATION, np.full(3, TINY, np.float32)
     ),
-    "discretized_logistic_mixture": vaejax.DiscretizedLogisticMixture(
+    "discretized_logistic_mixture": vaejax.distributions.DiscretizedLogisticMixture(
         WEIGHTS, LOCATIONS, np.full((3, 2), TINY, np.float32)
     ),
-    "discretized_normal": vaejax.DiscretizedNormal(
+    "discretized_normal": vaejax.distributions.DiscretizedNormal(
         LOCATION, np.full(3, 2 * TINY, np.float32)
     ),
 }
@@ -302,7 +308,7 @@ def test_gradients_are_finite_at_a_variance_of_1e_minus_12(name):
 
 @pytest.mark.parametrize("logit", [1e3, -1e3, 0.0])
 def test_continuous_bernoulli_at_extreme_logits(logit):
-    ours = vaejax.ContinuousBernoulli(np.full(2, logit, np.float32))
+    ours = vaejax.distributions.ContinuousBernoulli(np.full(2, logit, np.float32))
     with jax.debug_nans(True):
         value, gradient = jax.jit(
             jax.value_and_grad(lambda d: d.log_prob(np.float32([0.25, 0.75])))
@@ -324,7 +330,9 @@ def test_continuous_bernoulli_at_extreme_logits(logit):
 def test_continuous_bernoulli_is_smooth_where_its_series_ends(log_odds):
     exact = np.float64(log_odds)
     value, gradient = jax.value_and_grad(
-        lambda logits: vaejax.ContinuousBernoulli(logits).log_prob(jnp.float32(0.3))
+        lambda logits: vaejax.distributions.ContinuousBernoulli(logits).log_prob(
+            jnp.float32(0.3)
+        )
     )(log_odds)
     np.testing.assert_allclose(
         value, 0.3 * exact - np.log(np.expm1(exact) / exact), atol=1e-6
@@ -335,11 +343,13 @@ def test_continuous_bernoulli_is_smooth_where_its_series_ends(log_odds):
 
 def test_student_t_tends_to_the_normal():
     x = np.float32([0.1, -2.0, 3.0])
-    heavy = vaejax.StudentT(A, B, np.full(3, math.log(1e6), np.float32))
+    heavy = vaejax.distributions.StudentT(A, B, np.full(3, math.log(1e6), np.float32))
     np.testing.assert_allclose(
         heavy.log_prob(x), vaejax.Normal(A, 2 * B).log_prob(x), rtol=1e-5
     )
-    assert np.all(np.isnan(vaejax.StudentT(A, B, np.full(3, -1.0, np.float32)).mean))
+    assert np.all(
+        np.isnan(vaejax.distributions.StudentT(A, B, np.full(3, -1.0, np.float32)).mean)
+    )
 
 
 # heads
@@ -347,7 +357,9 @@ def test_student_t_tends_to_the_normal():
 
 def test_with_initial_outputs_starts_at_the_data_and_learns():
     target = np.float32([[0.9, 0.1], [0.5, 0.2]])
-    head = vaejax.with_initial_outputs(vaejax.Bernoulli, scipy.special.logit(target))
+    head = vaejax.distributions.with_initial_outputs(
+        vaejax.Bernoulli, scipy.special.logit(target)
+    )
     params = head.init(jax.random.key(0))
     np.testing.assert_allclose(
         head.apply(params, jnp.zeros((2, 2))).mean, target, rtol=1e-6
@@ -370,22 +382,24 @@ def test_with_initial_outputs_starts_at_the_data_and_learns():
 
 
 def test_support_of_heads():
-    assert likelihoods.support_of(vaejax.Bernoulli).contains(
+    assert vaejax.distributions.support_of(vaejax.Bernoulli).contains(
         np.array([0, 1, 0.5])
     ).tolist() == [True, True, False]
-    pixels = likelihoods.support_of(HEADS["discretized_logistic_mixture"])
+    pixels = vaejax.distributions.support_of(
+        LIKELIHOODS["discretized_logistic_mixture"]
+    )
     assert pixels.contains(np.float32([0, 7 / 255, 0.5, 1, 1.2, -0.1])).tolist() == [
         True,
         True,
         False,
         True,
     ] + 2 * [False]
-    assert likelihoods.support_of(vaejax.Poisson).contains(
+    assert vaejax.distributions.support_of(vaejax.distributions.Poisson).contains(
         np.array([0, 3, 2.5, -1])
     ).tolist() == [True, True] + 2 * [False]
-    assert likelihoods.support_of(HEADS["shared_variance_normal"]).contains(
-        np.array([1e9, -np.inf])
-    ).tolist() == [
+    assert vaejax.distributions.support_of(
+        LIKELIHOODS["shared_variance_normal"]
+    ).contains(np.array([1e9, -np.inf])).tolist() == [
         True,
         False,
     ]
@@ -393,10 +407,10 @@ def test_support_of_heads():
 
 def test_heads_check_their_arguments():
     for make in (
-        lambda: vaejax.discretized_logistic_mixture_head(0),
-        lambda: vaejax.laplace_head(1.0, 1.0),
-        lambda: vaejax.student_t_head(1.0, 0.0),
-        lambda: vaejax.poisson_head(5.0, -5.0),
+        lambda: vaejax.distributions.discretized_logistic_mixture_head(0),
+        lambda: vaejax.distributions.laplace_head(1.0, 1.0),
+        lambda: vaejax.distributions.student_t_head(1.0, 0.0),
+        lambda: vaejax.distributions.poisson_head(5.0, -5.0),
     ):
         with pytest.raises(ValueError, match="give|must"):
             make()

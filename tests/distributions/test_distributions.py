@@ -16,16 +16,18 @@ from vaejax import (
     Bernoulli,
     Categorical,
     Normal,
-    categorical_head,
-    fixed_variance_normal_head,
     kl_divergence,
     normal_head,
     reparameterize,
-    shared_variance_normal_head,
-    simple_head,
-    soft_bounds,
 )
-from vaejax.distributions import as_head
+from vaejax.distributions import (
+    as_head,
+    categorical_head,
+    fixed_variance_normal_head,
+    parameter_free_head,
+    shared_variance_normal_head,
+    soft_clip,
+)
 
 MEAN = np.array([[0.3, -1.0, 5.0], [0.0, 2.0, -0.5]], np.float32)
 LOG_VARIANCE = np.array([[0.0, -3.0, 1.5], [-0.7, 0.4, 2.0]], np.float32)
@@ -276,21 +278,21 @@ def test_kl_errors_tell_the_way_out():
 
 @pytest.mark.parametrize("bounds", [(-20.0, 20.0), (-1.0, 0.5)])
 def test_soft_bounds_stay_inside_and_increase(bounds):
-    y = np.asarray(soft_bounds(np.linspace(-100, 100, 4001, dtype=np.float32), *bounds))
+    y = np.asarray(soft_clip(np.linspace(-100, 100, 4001, dtype=np.float32), *bounds))
     assert np.all((y >= bounds[0] - 1e-6) & (y <= bounds[1] + 1e-6))
     assert np.all(np.diff(y) >= 0)
     np.testing.assert_allclose(
-        soft_bounds(np.float32([-1e30, 1e30]), *bounds), bounds, rtol=1e-6
+        soft_clip(np.float32([-1e30, 1e30]), *bounds), bounds, rtol=1e-6
     )
 
 
 def test_soft_bounds_are_the_identity_inside():
     x = np.linspace(-10, 10, 101, dtype=np.float32)
-    np.testing.assert_allclose(soft_bounds(x, -20.0, 20.0), x, atol=1.1 * math.exp(-10))
+    np.testing.assert_allclose(soft_clip(x, -20.0, 20.0), x, atol=1.1 * math.exp(-10))
 
 
 def test_soft_bounds_let_a_network_return():
-    gradient = jax.vmap(jax.grad(lambda x: soft_bounds(x, -20.0, 20.0)))(
+    gradient = jax.vmap(jax.grad(lambda x: soft_clip(x, -20.0, 20.0)))(
         np.float32([-30, 30])
     )
     assert np.all(np.asarray(gradient) > 1e-5)
@@ -324,9 +326,9 @@ def test_kl_of_categoricals_where_classes_are_ruled_out():
 
 def test_soft_bounds_may_be_one_sided():
     x = np.float32([-50, 0, 50])
-    np.testing.assert_array_equal(soft_bounds(x, -math.inf, math.inf), x)
-    np.testing.assert_allclose(soft_bounds(x, -20.0, math.inf), [-20, 0, 50], atol=1e-5)
-    np.testing.assert_allclose(soft_bounds(x, -math.inf, 20.0), [-50, 0, 20], atol=1e-5)
+    np.testing.assert_array_equal(soft_clip(x, -math.inf, math.inf), x)
+    np.testing.assert_allclose(soft_clip(x, -20.0, math.inf), [-20, 0, 50], atol=1e-5)
+    np.testing.assert_allclose(soft_clip(x, -math.inf, 20.0), [-50, 0, 20], atol=1e-5)
 
 
 # heads
@@ -337,7 +339,7 @@ def test_num_parameters_is_the_width_that_a_head_takes():
         (normal_head(), 2),
         (fixed_variance_normal_head(), 1),
         (shared_variance_normal_head(), 1),
-        (simple_head(Bernoulli), 1),
+        (parameter_free_head(Bernoulli), 1),
         (categorical_head(7), 7),
     ]:
         assert head.num_parameters == num_parameters

@@ -28,7 +28,7 @@ def test_discretized_normal_keeps_its_digits_at_any_variance(log_variance):
             frozen.cdf(upper) - frozen.cdf(lower),
         )
     )
-    ours = vaejax.DiscretizedNormal(
+    ours = vaejax.distributions.DiscretizedNormal(
         np.full(3, 0.3, np.float32), np.full(3, log_variance, np.float32)
     )
     np.testing.assert_allclose(ours.log_prob(x), expected.sum(), rtol=2e-5)
@@ -37,7 +37,9 @@ def test_discretized_normal_keeps_its_digits_at_any_variance(log_variance):
 def test_discretized_logistic_far_from_its_location():
     # Where the two sigmoids round to the same number: log[s(b) - s(a)] for b =
     # -87.0..., a = b - 1.
-    ours = vaejax.DiscretizedLogistic(jnp.ones(1), jnp.log(jnp.full(1, 1 / 255)))
+    ours = vaejax.distributions.DiscretizedLogistic(
+        jnp.ones(1), jnp.log(jnp.full(1, 1 / 255))
+    )
     exact = [
         float(scipy.special.logsumexp([(k + 0.5) - 255, (k - 0.5) - 255], b=[1, -1]))
         for k in (1, 100, 168)
@@ -47,10 +49,14 @@ def test_discretized_logistic_far_from_its_location():
 
 
 def test_bits_per_dimension():
-    uniform = vaejax.DiscretizedLogistic(jnp.full(10, 0.5), jnp.full(10, 12.0))
+    uniform = vaejax.distributions.DiscretizedLogistic(
+        jnp.full(10, 0.5), jnp.full(10, 12.0)
+    )
     inner = -uniform.log_prob(jnp.full(10, 128 / 255)) / 10
-    assert vaejax.bits_per_dimension(10 * math.log(256), 10) == pytest.approx(8)
+    assert vaejax.distributions.bits_per_dimension(
+        10 * math.log(256), 10
+    ) == pytest.approx(8)
     # A logistic of huge scale spreads its mass evenly over what is not in the tails.
-    assert vaejax.bits_per_dimension(float(inner), 1) > 8
+    assert vaejax.distributions.bits_per_dimension(float(inner), 1) > 8
     with pytest.raises(ValueError, match="num_dimensions"):
-        vaejax.bits_per_dimension(1.0, 0)
+        vaejax.distributions.bits_per_dimension(1.0, 0)

@@ -8,9 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from programs import ENVIRONMENT
+from support.programs import ENVIRONMENT
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PATHS = re.compile(r"/(home|root|tmp|work|usr|Users|var)/|site-packages|[A-Z]:\\")
 
 

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from programs import users_settings
+from support.programs import users_settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

@@ -8,20 +8,16 @@ from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
-import linear_gaussian
+from support import linear_gaussian
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from cases import binary, mlp_vae, real, with_flow_posterior, with_vamp_prior
+from support.cases import binary, mlp_vae, real, with_flow_posterior, with_vamp_prior
 
 import vaejax
-from vaejax import (
-    aggregate_decomposition,
-    beta_tcvae_loss,
-    minibatch_stratified,
-    minibatch_weighted,
-)
+from vaejax.estimators import aggregate_decomposition
+from vaejax.objectives import beta_tcvae_loss, minibatch_stratified, minibatch_weighted
 
 MODELS = {
     "bernoulli": (mlp_vae(), binary),
@@ -177,22 +173,25 @@ LOSSES = {
         {"alpha": 0.5, "beta": 4.0, "gamma": 2.0},
     ),
     "DIP-VAE-I": (
-        vaejax.dip_vae_loss,
+        vaejax.objectives.dip_vae_loss,
         {"lambda_off_diagonal": 0.0, "lambda_diagonal": 0.0, "beta": 1.0},
         {"lambda_off_diagonal": 5.0, "lambda_diagonal": 50.0, "beta": 0.5},
     ),
     "DIP-VAE-II": (
-        partial(vaejax.dip_vae_loss, covariance=vaejax.covariance_of_aggregate),
+        partial(
+            vaejax.objectives.dip_vae_loss,
+            covariance=vaejax.objectives.covariance_of_aggregate,
+        ),
         {"lambda_off_diagonal": 0.0, "lambda_diagonal": 0.0, "beta": 1.0},
         {"lambda_off_diagonal": 5.0, "lambda_diagonal": 5.0, "beta": 0.5},
     ),
     "InfoVAE": (
-        vaejax.info_vae_loss,
+        vaejax.objectives.info_vae_loss,
         {"alpha": 0.0, "lambda_marginal": 1.0},
         {"alpha": 0.5, "lambda_marginal": 100.0},
     ),
     "FactorVAE": (
-        partial(vaejax.factor_vae_loss, discriminator=DISCRIMINATOR),
+        partial(vaejax.objectives.factor_vae_loss, discriminator=DISCRIMINATOR),
         {"gamma": 0.0},
         {"gamma": 5.0},
     ),
@@ -203,7 +202,7 @@ LOSSES = {
 def model_for(loss_name, name):
     vae, _, xs = model(name)
     if loss_name == "FactorVAE":
-        vae = vaejax.with_discriminator(vae, DISCRIMINATOR)
+        vae = vaejax.objectives.with_discriminator(vae, DISCRIMINATOR)
     return vae, vae.init(jax.random.key(0), xs[0]), xs
 
 

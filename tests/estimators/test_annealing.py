@@ -5,12 +5,12 @@ exact posterior are known.
 import dataclasses
 from functools import partial
 
-import cases
+from support import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_gaussian import (
+from support.linear_gaussian import (
     draw_examples,
     draw_posterior,
     exact_log_marginal,
@@ -19,22 +19,20 @@ from linear_gaussian import (
     with_best_encoder,
 )
 
-from vaejax import (
-    MLP,
-    Categorical,
+from vaejax import MLP, Categorical, gaussian_vae
+from vaejax.estimators import (
     adapt_step_sizes,
     anneal,
     annealed_estimate,
     annealed_importance_sampling,
     bidirectional_monte_carlo,
-    gaussian_vae,
     hamiltonian_transition,
     init_annealing,
     init_reverse_annealing,
-    linear_spacing,
+    linear_temperature_schedule,
     reverse_anneal,
     reverse_annealed_importance_sampling,
-    sigmoidal_spacing,
+    sigmoidal_temperature_schedule,
     start_at_posterior,
     start_at_prior,
 )
@@ -65,7 +63,11 @@ def steps(num_temperatures):
     precision = np.linalg.norm(PARAMS.loadings, 2) ** 2 / np.exp(PARAMS.log_noise)
     return np.float32(
         1.8
-        / np.sqrt(1 + precision * np.asarray(sigmoidal_spacing(num_temperatures))[1:])
+        / np.sqrt(
+            1
+            + precision
+            * np.asarray(sigmoidal_temperature_schedule(num_temperatures))[1:]
+        )
     )
 
 
@@ -111,9 +113,9 @@ def test_hamiltonian_transition_keeps_and_reaches_its_target(exact, num_steps):
     mean, covariance = reference.mean(axis=0), np.cov(reference.T)
     # So coarse a step that without the correction the moments would be others.
     assert 0.5 < acceptances.mean() < 0.9
-    centred = moved - mean
-    assert_mean(centred, 0)
-    assert_mean(centred[:, :, None] * centred[:, None, :], covariance)
+    centered = moved - mean
+    assert_mean(centered, 0)
+    assert_mean(centered[:, :, None] * centered[:, None, :], covariance)
 
 
 def test_hamiltonian_transition_stays_where_the_density_is_not_a_number():
@@ -149,19 +151,25 @@ def test_a_thousand_temperatures_come_within_a_twentieth_of_a_nat():
 
 
 @pytest.mark.parametrize(
-    ("spacing", "initial", "sizes"),
+    ("temperature_schedule", "initial", "sizes"),
     [
-        (sigmoidal_spacing, start_at_prior, steps(24)),
+        (sigmoidal_temperature_schedule, start_at_prior, steps(24)),
         pytest.param(
-            linear_spacing,
+            linear_temperature_schedule,
             start_at_posterior,
             np.full(24, 0.6, np.float32),
             marks=pytest.mark.slow,
         ),
     ],
 )
-def test_few_temperatures_give_unbiased_weights_both_ways(spacing, initial, sizes):
-    options = {"spacing": spacing, "initial": initial, "step_sizes": sizes}
+def test_few_temperatures_give_unbiased_weights_both_ways(
+    temperature_schedule, initial, sizes
+):
+    options = {
+        "temperature_schedule": temperature_schedule,
+        "initial": initial,
+        "step_sizes": sizes,
+    }
     zs = draw_posterior(PARAMS, X, 8_000)
 
     def both(key, z):
@@ -286,10 +294,13 @@ def test_adapted_step_sizes_reach_their_target_at_any_scale(target):
     assert sizes.shape == (300,) and 1.5 * sizes[-1] < sizes[0] < 0.05
 
 
-@pytest.mark.parametrize("spacing", [linear_spacing, sigmoidal_spacing])
+@pytest.mark.parametrize(
+    "temperature_schedule",
+    [linear_temperature_schedule, sigmoidal_temperature_schedule],
+)
 @pytest.mark.parametrize("num", [1, 10, 1000])
-def test_spacing_rises_from_exactly_zero_to_exactly_one(spacing, num):
-    inverse_temperatures = np.asarray(spacing(num))
+def test_spacing_rises_from_exactly_zero_to_exactly_one(temperature_schedule, num):
+    inverse_temperatures = np.asarray(temperature_schedule(num))
     assert inverse_temperatures.shape == (num + 1,)
     assert inverse_temperatures[0] == 0 and inverse_temperatures[-1] == 1
     assert np.all(np.diff(inverse_temperatures) > 0)
@@ -298,7 +309,7 @@ def test_spacing_rises_from_exactly_zero_to_exactly_one(spacing, num):
 def test_sigmoidal_spacing_is_that_of_the_formula():
     sigmoids = 1 / (1 + np.exp(-np.linspace(-4, 4, 11)))
     expected = (sigmoids - sigmoids[0]) / (sigmoids[-1] - sigmoids[0])
-    np.testing.assert_allclose(sigmoidal_spacing(10), expected, rtol=1e-5)
+    np.testing.assert_allclose(sigmoidal_temperature_schedule(10), expected, rtol=1e-5)
 
 
 # Both directions
@@ -490,19 +501,23 @@ def test_counts_must_be_positive_integers(function, name, value):
         ),
         ({"step_sizes": np.float32(1)}, r"shape \(\) and num_temperatures is 8"),
         (
-            {"spacing": lambda num: jnp.linspace(0, 1, num)},
+            {"temperature_schedule": lambda num: jnp.linspace(0, 1, num)},
             r"shape \(8,\); give num_temperatures \+ 1 = 9",
         ),
         (
-            {"spacing": lambda num: jnp.linspace(0, 0.5, num + 1)},
+            {"temperature_schedule": lambda num: jnp.linspace(0, 0.5, num + 1)},
             "from 0 to 0.5; they must begin at exactly 0",
         ),
         (
-            {"spacing": lambda num: jnp.linspace(0.2, 1, num + 1)},
+            {"temperature_schedule": lambda num: jnp.linspace(0.2, 1, num + 1)},
             "from 0.2 to 1; they must begin at exactly 0",
         ),
         (
-            {"spacing": lambda num: jnp.linspace(0, 1, num + 1).at[3].set(0.9)},
+            {
+                "temperature_schedule": lambda num: (
+                    jnp.linspace(0, 1, num + 1).at[3].set(0.9)
+                )
+            },
             "never fall",
         ),
     ],

@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from vaejax import jackknife, pareto_k
+from vaejax.estimators import jackknife, pareto_k
 
 
 @pytest.mark.parametrize("k", [0.2, 0.5, 0.9])

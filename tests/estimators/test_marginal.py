@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_gaussian import (
+from support.linear_gaussian import (
     draw_examples,
     exact_elbo,
     exact_log_marginal,
@@ -16,14 +16,8 @@ from linear_gaussian import (
     with_best_encoder,
 )
 
-from vaejax import (
-    active_units,
-    inference_gap,
-    log_marginal,
-    log_weight,
-    optimal_posterior,
-    pareto_k,
-)
+from vaejax import active_units, log_marginal, log_weight
+from vaejax.estimators import inference_gap, optimal_posterior, pareto_k
 
 X = np.array([1.0, -0.5, 0.3, 2.0, -1.0], np.float32)
 # An encoder somewhat wider than the posterior, so that the weights vary.

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import npz, users_settings
+from support.programs import npz, users_settings
 
 import vaejax
-from experiments import autoencoder, classifier, run
+from experiments import autoencoder
+from experiments.harness import run
+from experiments.judges import classifier
 
 
 def test_nearest_distance_is_the_smallest_of_all():

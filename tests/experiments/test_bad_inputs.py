@@ -14,9 +14,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, SMALL, command, images, npz, status_of
+from support.programs import ENVIRONMENT, SMALL, command, images, npz, status_of
 
-from experiments import folder, mnist
+from experiments import mnist
+from experiments.harness import run_dir
 from vaejax import checkpoints
 
 pytestmark = [pytest.mark.program, pytest.mark.xdist_group("mistakes")]
@@ -259,7 +260,7 @@ MISTAKES = {
         2,
         ["train_labels", "float32", "integer"],
     ),
-    "images of two colours": (
+    "images of two colors": (
         npz(train_images=images(9, 4, 4, 2)),
         DATA,
         2,
@@ -395,8 +396,8 @@ def test_other_data_than_the_run_was_started_with(tmp_path, capsys):
 def test_two_runs_started_together_take_two_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = mnist.Config()
-    path, _ = folder.find("mnist", config)
-    assert [folder.create(path, "mnist", config).name for _ in range(2)] == [
+    path, _ = run_dir.find("mnist", config)
+    assert [run_dir.create(path, "mnist", config).name for _ in range(2)] == [
         "mnist-0001",
         "mnist-0002",
     ]
@@ -452,7 +453,7 @@ def test_the_newest_checkpoint_damaged_falls_back_with_a_warning_and_ends_the_sa
         for path in (finished, copied)
     ]
     assert digests[0] == digests[1]
-    assert [row["epoch"] for row in folder.read_metrics(copied)] == [1, 2]
+    assert [row["epoch"] for row in run_dir.read_metrics(copied)] == [1, 2]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
@@ -495,5 +496,5 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, number, status):
     _, message = process.communicate(timeout=60)
     assert process.returncode == status
     assert f"--resume --out {tmp_path / 'run'}" in message
-    epochs = folder.read_metrics(tmp_path / "run")[-1]["epoch"]
+    epochs = run_dir.read_metrics(tmp_path / "run")[-1]["epoch"]
     assert checkpoints.latest(tmp_path / "run" / "checkpoints") == 2 * epochs

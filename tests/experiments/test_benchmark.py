@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import ROOT, npz, users_settings
+from support.programs import ROOT, npz, users_settings
 
-from experiments import benchmark, fresh, mnist, parts, peers, timing
+from experiments import benchmark, mnist
+from experiments.benchmarks import fresh, parts, peers, timing
 
 EPOCHS = 10
 
 
 def blobs(number: int) -> np.ndarray:
-    """Grey images of 8 x 8, each bright in one of four places: something to learn in a
+    """Gray images of 8 x 8, each bright in one of four places: something to learn in a
     few steps.
     """
     random = np.random.default_rng(0)

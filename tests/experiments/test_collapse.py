@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import SMALL, execute, npz, status_of, users_settings
+from support.programs import SMALL, execute, npz, status_of, users_settings
 
 import vaejax
 from experiments import bounds, collapse
-from experiments.members import Members
+from experiments.harness.members import Members
 
 NUM_STEPS = 40
 VAE = vaejax.gaussian_vae(
@@ -187,7 +187,7 @@ def test_the_bounds_of_a_trained_model_are_in_order(tmp_path):
     np.testing.assert_allclose(
         test["ELBO"]["mean"]
         + test["approximation gap"]["mean"]
-        + test["amortisation gap"]["mean"],
+        + test["amortization gap"]["mean"],
         test["annealed importance sampling"]["mean"],
         atol=0.2,
     )

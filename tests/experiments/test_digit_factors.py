@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import SMALL, npz, status_of
+from support.programs import SMALL, npz, status_of
 
 import vaejax
-from experiments import digit_factors, strokes
+from experiments import digit_factors
+from experiments.judges import strokes
 
 
 def stroke(width: float, degrees: float) -> np.ndarray:
-    """A stroke of that width, 20 pixels high, drawn with grey edges on 28 x 28 pixels;
+    """A stroke of that width, 20 pixels high, drawn with gray edges on 28 x 28 pixels;
     the angle is to the right.
     """
     finer = 8
@@ -165,7 +166,7 @@ def test_the_program_writes_its_numbers_figures_and_animations(tmp_path):
                 train_images=np.zeros((100, 4, 4, 3), np.uint8),
                 test_images=np.zeros((20, 4, 4, 3), np.uint8),
             ),
-            "strokes need grey ones",
+            "strokes need gray ones",
         ),
     ],
 )

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import status_of, users_settings
+from support.programs import status_of, users_settings
 
-from experiments import disentangle, populations, scores, sprites
-from vaejax.informativeness import random_forest_importances
+from experiments import disentangle
+from experiments.data import factor_data, sprites
+from experiments.judges import factor_scores
+from vaejax.metrics import random_forest_importances
 
 GRID = sprites.COARSE
 RENDER = jax.jit(jax.vmap(partial(sprites.render, GRID)))
@@ -58,7 +60,7 @@ def test_areas_are_those_of_the_shapes():
     )
 
 
-def centre(picture):
+def center(picture):
     """Of the white pixels: to the right and down, from -1 to 1."""
     axis = (np.arange(GRID.pixels) + 0.5) / GRID.pixels * 2 - 1
     mass = picture.sum()
@@ -68,7 +70,7 @@ def centre(picture):
 @pytest.mark.parametrize("column", [0, 5, 11])
 @pytest.mark.parametrize("row", [0, 7, 11])
 def test_the_places_are_where_the_factors_say(column, row):
-    across, down = centre(image(1, 5, 0, column, row))
+    across, down = center(image(1, 5, 0, column, row))
     expected = sprites.FARTHEST * (2 * np.array([column, row]) / 11 - 1)
     np.testing.assert_allclose([across, down], expected, atol=0.03)
 
@@ -133,11 +135,11 @@ def test_a_code_that_is_its_factors_scores_best():
     codes = np.concatenate(
         [factors, np.zeros((900, 1))], axis=1
     ) + 1e-3 * np.random.default_rng(0).normal(size=(900, 6))
-    perfect = scores.score(jax.random.key(0), codes, factors)
-    noise = scores.score(
+    perfect = factor_scores.score(jax.random.key(0), codes, factors)
+    noise = factor_scores.score(
         jax.random.key(0), np.random.default_rng(1).normal(size=(900, 6)), factors
     )
-    assert set(perfect) == set(scores.NAMES)
+    assert set(perfect) == set(factor_scores.NAMES)
     for name in (
         "mig",
         "disentanglement",
@@ -161,7 +163,7 @@ def test_a_code_that_is_its_factors_scores_best():
 
 def test_the_comparison_is_paired_and_corrected():
     reference = np.array([0.1, 0.5, 0.3, 0.2])
-    found = scores.compare(
+    found = factor_scores.compare(
         {"more": reference + [0.1, 0.12, 0.11, 0.09], "equal": reference}, reference
     )
     more = found["more"]
@@ -177,7 +179,7 @@ def test_the_comparison_is_paired_and_corrected():
     assert "+0.105" in disentangle.statement(
         found
     ) and "untested" in disentangle.statement(found)
-    lost = scores.compare(
+    lost = factor_scores.compare(
         {"one diverged": np.array([0.2, np.nan, 0.4, 0.3])}, reference
     )["one diverged"]
     assert lost["num_seeds"] == 3 and lost["p"] is None
@@ -214,8 +216,8 @@ def test_every_method_has_a_finite_loss_that_its_strength_changes(method):
 @pytest.mark.slow
 def test_the_program_scores_every_arm_and_tests_the_difference(tmp_path, monkeypatch):
     monkeypatch.setattr(sprites, "COARSE", sprites.Grid((3, 2, 4, 4, 4), 16))
-    monkeypatch.setattr(scores, "NUM_VOTES", 200)
-    monkeypatch.setattr(scores, "NUM_TEST_VOTES", 100)
+    monkeypatch.setattr(factor_scores, "NUM_VOTES", 200)
+    monkeypatch.setattr(factor_scores, "NUM_TEST_VOTES", 100)
     out = tmp_path / "run"
     arguments = [
         "--epochs",
@@ -242,11 +244,11 @@ def test_the_program_scores_every_arm_and_tests_the_difference(tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_set_of_ones_own_with_factors_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "NUM_VOTES", 200)
-    monkeypatch.setattr(scores, "NUM_TEST_VOTES", 100)
+    monkeypatch.setattr(factor_scores, "NUM_VOTES", 200)
+    monkeypatch.setattr(factor_scores, "NUM_TEST_VOTES", 100)
     grid = sprites.Grid((3, 2, 4, 4, 4), 16)
     pictures = np.asarray(jax.vmap(partial(sprites.render, grid))(grid.factors()))
-    # A factor that never varies, as the colour of dSprites, is left out.
+    # A factor that never varies, as the color of dSprites, is left out.
     labels = np.concatenate([np.zeros((grid.num, 1), np.uint8), grid.factors()], axis=1)
     np.savez(
         tmp_path / "data.npz",
@@ -269,7 +271,7 @@ def test_a_set_of_ones_own_with_factors_is_taken(tmp_path, monkeypatch):
 
 def test_what_is_loaded_is_what_would_be_rendered(tmp_path):
     grid = sprites.Grid((3, 2, 4, 4, 4), 16)
-    rendered = populations.rendered(grid)
+    rendered = factor_data.rendered(grid)
     pictures = np.asarray(rendered.as_images(rendered.train))
     np.savez(
         tmp_path / "data.npz",
@@ -277,7 +279,7 @@ def test_what_is_loaded_is_what_would_be_rendered(tmp_path):
         train_labels=grid.factors(),
     )
     with users_settings():
-        loaded = populations.loaded(disentangle.Config(data=str(tmp_path / "data.npz")))
+        loaded = factor_data.loaded(disentangle.Config(data=str(tmp_path / "data.npz")))
     np.testing.assert_array_equal(loaded.as_images(loaded.train), pictures)
     np.testing.assert_array_equal(loaded.test, rendered.test)
     np.testing.assert_array_equal(loaded.factors, rendered.factors)

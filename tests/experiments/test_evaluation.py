@@ -5,10 +5,10 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from linear_gaussian import draw_examples, make_params, with_best_encoder
-from linear_gaussian import vae as linear
+from support.linear_gaussian import draw_examples, make_params, with_best_encoder
+from support.linear_gaussian import vae as linear
 
-from experiments import evaluation
+from experiments.harness import evaluation
 
 
 def test_a_tail_that_is_too_heavy_is_counted():

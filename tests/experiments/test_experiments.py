@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 import tyro
-from programs import (
+from support.programs import (
     ENVIRONMENT,
     ROOT,
     SMALL,
@@ -25,9 +25,10 @@ from programs import (
     users_settings,
 )
 
-from experiments import folder, mnist, processes, run
+from experiments import mnist
 from experiments.__main__ import catalogue
-from experiments.members import Members
+from experiments.harness import distributed, run, run_dir
+from experiments.harness.members import Members
 
 
 def load_json(path: Path) -> dict:
@@ -41,7 +42,7 @@ def digest(path: Path) -> str:
 def metrics_without_times(path: Path) -> list[dict]:
     return [
         {name: value for name, value in row.items() if name != "seconds"}
-        for row in folder.read_metrics(path)
+        for row in run_dir.read_metrics(path)
     ]
 
 
@@ -73,7 +74,7 @@ def test_a_run_leaves_its_folder(digits):
         (digits / "figures" / name).read_bytes().startswith(b"\x89PNG")
         for name in figures
     )
-    assert [row["epoch"] for row in folder.read_metrics(digits)] == [1, 2]
+    assert [row["epoch"] for row in run_dir.read_metrics(digits)] == [1, 2]
     config = load_json(digits / "config.json")
     assert (
         config["seed"],
@@ -164,7 +165,7 @@ def kill_and_resume(
         arguments, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL
     )
     while (
-        not (path / "config.json").exists() or len(folder.read_metrics(path)) < epochs
+        not (path / "config.json").exists() or len(run_dir.read_metrics(path)) < epochs
     ):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
@@ -320,7 +321,7 @@ def test_care_around_training_reaches_the_run_and_its_folder(
     # It stopped two epochs after its best one, and evaluated that one.
     assert len(rows) < 30 and np.argmin(losses) == len(rows) - 3
     assert (
-        rows == folder.read_metrics(tmp_path / "run")
+        rows == run_dir.read_metrics(tmp_path / "run")
         and rows[0]["train"]["loss"][0] > 0
     )
     summary = load_json(tmp_path / "run" / "summary.json")
@@ -331,7 +332,7 @@ def test_care_around_training_reaches_the_run_and_its_folder(
         resumed = dataclasses.replace(config, resume=True)
         again = run.run("mnist", resumed, mnist.make_experiment)
     assert again["test"] == summary["test"] and len(
-        folder.read_metrics(tmp_path / "run")
+        run_dir.read_metrics(tmp_path / "run")
     ) == len(rows)
 
 
@@ -342,8 +343,8 @@ def test_the_command_of_a_manifest_is_one_that_the_program_takes(monkeypatch):
         sweep=("beta=1,2", "learning-rate=0.1"),
         beta=2.0,
     )
-    saved = json.loads(json.dumps({"experiment": "mnist"} | folder._plain(config)))
-    words = folder.command(saved).split()
+    saved = json.loads(json.dumps({"experiment": "mnist"} | run_dir._plain(config)))
+    words = run_dir.command(saved).split()
     assert words[:3] == ["python", "-m", "experiments.mnist"] and "False" not in words
     again = tyro.cli(mnist.Config, args=words[3:])
     assert again == dataclasses.replace(config, shard_parameters=False)
@@ -354,6 +355,6 @@ def test_a_tracker_hears_of_an_epoch_once_however_many_processes_there_are(
     is_first, monkeypatch, tmp_path
 ):
     heard = []
-    monkeypatch.setattr(processes, "is_first", lambda: is_first)
+    monkeypatch.setattr(distributed, "is_first", lambda: is_first)
     run._on_epoch(mnist.Config(), tmp_path, Members(0, 1), heard.append)({"epoch": 1})
     assert heard == [{"epoch": 1}] * is_first

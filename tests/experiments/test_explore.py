@@ -16,17 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from browser import CHROMIUM, Browser
-from cases import hierarchical
 from jax.flatten_util import ravel_pytree
-from programs import SMALL, images, status_of, users_settings
+from support.browser import CHROMIUM, Browser
+from support.cases import hierarchical
+from support.programs import SMALL, images, status_of, users_settings
 
 import vaejax
-from experiments import explore, in_page
+from experiments import explore
+from experiments.explorer import in_page
 from vaejax import latent
 
 NODE = shutil.which("node")
-SCRIPT = Path(explore.__file__).with_name("explore.js")
+SCRIPT = Path(explore.__file__).parent / "explorer" / "explore.js"
 VAE = vaejax.gaussian_vae(
     latent_size=3, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (6, 4))
 )
@@ -197,7 +198,7 @@ def move(browser, slider, value):
 
 
 def look(browser, decode):
-    """Everything a reader does; each picture is JAX's, to a grey level."""
+    """Everything a reader does; each picture is JAX's, to a gray level."""
     state = partial(browser.evaluate, "Array.from(state.z)")
     browser.wait("document.body.dataset.drawn !== undefined")
 

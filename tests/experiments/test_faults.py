@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of
+from support.programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of
 
-from experiments import folder
+from experiments.harness import run_dir
 from vaejax import checkpoints
 
 pytestmark = [pytest.mark.program, pytest.mark.xdist_group("faults")]
@@ -38,9 +38,9 @@ def finished(tmp_path_factory) -> tuple[Path, list[str]]:
     ("module", "name", "call"),
     [
         (checkpoints, "save", 3),
-        pytest.param(folder, "append_metrics", 3, marks=pytest.mark.slow),
-        pytest.param(folder, "write_json", 4, marks=pytest.mark.slow),
-        pytest.param(folder, "write_figures", 1, marks=pytest.mark.slow),
+        pytest.param(run_dir, "append_metrics", 3, marks=pytest.mark.slow),
+        pytest.param(run_dir, "write_json", 4, marks=pytest.mark.slow),
+        pytest.param(run_dir, "write_figures", 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_ends_the_run_with_a_line_and_it_goes_on_from_there(
@@ -111,7 +111,7 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoints_before_it(
             env=ENVIRONMENT,
             stderr=subprocess.DEVNULL,
         )
-        while not (run / "config.json").exists() or len(folder.read_metrics(run)) < 2:
+        while not (run / "config.json").exists() or len(run_dir.read_metrics(run)) < 2:
             assert process.poll() is None, "the run ended before it could be killed"
             time.sleep(0.001)
         while process.poll() is None and not list((run / "checkpoints").glob("*tmp*")):

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from programs import SMALL, images, npz, status_of, users_settings
+from support.programs import SMALL, images, npz, status_of, users_settings
 
 import vaejax
-from experiments import gallery, mnist, restored, run
-from experiments.errors import RunError, UsageError
+from experiments import gallery, mnist
+from experiments.harness import load_run, run
+from experiments.harness.errors import RunError, UsageError
 from vaejax import checkpoints
 
 
-def labelled(path):
+def labeled(path):
     arrays = {}
     for part, num in (("train", 100), ("test", 20)):
         arrays |= {
@@ -30,7 +31,7 @@ def labelled(path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("trained")
-    labelled(path)
+    labeled(path)
     arguments = [
         "--data",
         str(path / "data.npz"),
@@ -46,7 +47,7 @@ def trained(tmp_path_factory):
 def test_a_member_comes_back_as_it_was_saved(trained):
     with users_settings():
         members = [
-            restored.restore(trained / "run", member=member) for member in (0, 1)
+            load_run.restore(trained / "run", member=member) for member in (0, 1)
         ]
     both = jax.tree.map(
         lambda *leaves: np.stack(leaves), *[member.state.params for member in members]
@@ -100,7 +101,7 @@ def test_what_is_no_run_is_told_in_a_line(trained, tmp_path, spoil, options, mes
     )
     spoil(tmp_path)
     with users_settings(), pytest.raises((UsageError, RunError), match=message):
-        restored.restore(tmp_path / "run", **options)
+        load_run.restore(tmp_path / "run", **options)
 
 
 @pytest.mark.slow
@@ -128,7 +129,7 @@ def test_numbers_and_pictures_are_those_of_the_model():
         "kl",
         "traversals",
         "temperatures",
-        "neighbours",
+        "neighbors",
         "ways",
         "plane",
         "attributes",
@@ -158,10 +159,10 @@ def test_the_program_writes_beside_the_run(trained, capsys):
 
 
 def test_only_images_have_a_gallery(trained, monkeypatch):
-    model = restored.Restored("mnist", mnist.Config(), mnist, None, "", None)
+    model = load_run.Restored("mnist", mnist.Config(), mnist, None, "", None)
     tables = run.Experiment(*[None] * 9)._replace(test=np.zeros((10, 5)))
     monkeypatch.setattr(
-        restored, "restore", lambda *_, **__: model._replace(experiment=tables)
+        load_run, "restore", lambda *_, **__: model._replace(experiment=tables)
     )
     with pytest.raises(
         UsageError, match=r"needs images, and the examples have shape \(5,\)"

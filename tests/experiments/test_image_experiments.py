@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import execute
+from support.programs import execute
 
 import vaejax
-from experiments import calibrated_decoders, shapes
+from experiments import calibrated_decoders
+from experiments.data import shapes
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (120, 6, 5), np.uint8)
 
@@ -44,13 +45,13 @@ def test_heads_squash_the_mean_alone():
     np.testing.assert_allclose(normal.mean, jax.nn.sigmoid(outputs[:, 0]), rtol=1e-6)
     np.testing.assert_allclose(normal.log_variance, outputs[:, 1], atol=1e-5)
     fixed = calibrated_decoders.with_sigmoid_mean(
-        vaejax.fixed_variance_normal_head()
+        vaejax.distributions.fixed_variance_normal_head()
     ).apply((), outputs)
     np.testing.assert_allclose(fixed.mean, jax.nn.sigmoid(outputs), rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_every_decoder_is_discretised_to_probabilities():
+def test_every_decoder_is_discretized_to_probabilities():
     config = calibrated_decoders.Config(hidden_size=4, latent_size=2)
     levels = jnp.arange(256) / 255
     for name, head in calibrated_decoders.decoders(IMAGES).items():
@@ -70,7 +71,7 @@ def test_detail_is_what_reconstructions_explain():
         latent_size=2,
         encoder=vaejax.MLP((4,)),
         decoder=vaejax.MLP((4,), (6, 5)),
-        likelihood=vaejax.fixed_variance_normal_head(),
+        likelihood=vaejax.distributions.fixed_variance_normal_head(),
     )
     state = vaejax.TrainState(
         vae.init(jax.random.key(0), xs[0]),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from programs import execute, status_of
+from support.programs import execute, status_of
 
 import vaejax
 from experiments import linear_vae
@@ -75,7 +75,7 @@ def vae_at_the_optimum():
     vae = linear_vae.linear_vae(
         6,
         2,
-        vaejax.shared_variance_normal_head(
+        vaejax.distributions.shared_variance_normal_head(
             math.log(best.variance), -math.inf, math.inf
         ),
     )
@@ -114,7 +114,9 @@ def test_at_the_optimum_the_elbo_is_the_exact_log_likelihood():
 
 @pytest.mark.slow
 def test_the_closed_forms_are_the_expectations_of_samples():
-    vae = linear_vae.linear_vae(6, 2, vaejax.fixed_variance_normal_head(0.7))
+    vae = linear_vae.linear_vae(
+        6, 2, vaejax.distributions.fixed_variance_normal_head(0.7)
+    )
     params = vae.init(jax.random.key(0), jnp.zeros(6))
     x = jnp.asarray(XS[0], jnp.float32)
     keys = jax.random.split(jax.random.key(1), 20_000)

@@ -8,11 +8,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from programs import SMALL, npz, status_of, users_settings
+from support.programs import SMALL, npz, status_of, users_settings
 
 import vaejax
 from experiments import mnist
-from experiments.members import Members, fitting, in_pieces, parse_sweep, pieces
+from experiments.harness.members import Members, fitting, in_pieces, parse_sweep, pieces
 
 
 def test_members_are_every_seed_of_every_setting():

@@ -5,9 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from programs import SMALL, npz, status_of
+from support.programs import SMALL, npz, status_of
 
-from experiments import probes, representation
+from experiments import representation
+from experiments.judges import probes
 from vaejax import plots
 
 GENERATOR = np.random.default_rng(0)
@@ -24,7 +25,7 @@ CODES, TEST_CODES = separate(LABELS), separate(TEST_LABELS)
 
 def test_classes_that_lie_apart_are_told_and_found():
     assert probes.linear_accuracy(CODES, LABELS, TEST_CODES, TEST_LABELS) == 1
-    assert probes.neighbour_accuracy(CODES, LABELS, TEST_CODES, TEST_LABELS) == 1
+    assert probes.neighbor_accuracy(CODES, LABELS, TEST_CODES, TEST_LABELS) == 1
     for cluster in (probes.k_means, probes.gaussian_mixture):
         assert cluster(0, CODES, TEST_CODES, TEST_LABELS) == (1, pytest.approx(1), 1)
 
@@ -35,17 +36,17 @@ def test_codes_without_classes_are_at_chance():
         GENERATOR.normal(size=(2000, 2)),
     )
     labels, test_labels = GENERATOR.integers(0, 4, 4000), GENERATOR.integers(0, 4, 2000)
-    for probe in (probes.linear_accuracy, probes.neighbour_accuracy):
+    for probe in (probes.linear_accuracy, probes.neighbor_accuracy):
         assert abs(probe(codes, labels, test_codes, test_labels) - 0.25) < 0.05
     for cluster in (probes.k_means, probes.gaussian_mixture):
         found = cluster(0, codes, test_codes, test_labels)
         assert found.accuracy < 0.32 and found.nmi < 0.01 and abs(found.ari) < 0.01
 
 
-def test_neighbours_are_a_vote_of_five():
+def test_neighbors_are_a_vote_of_five():
     codes, labels = np.arange(10.0)[:, None], np.array([0] * 5 + [1] * 5)
     queries, expected = np.array([[1.4], [4.4], [4.6], [8.0]]), np.array([0, 0, 1, 1])
-    assert probes.neighbour_accuracy(codes, labels, queries, expected) == 1
+    assert probes.neighbor_accuracy(codes, labels, queries, expected) == 1
 
 
 def test_agreement_does_not_see_what_clusters_are_called():
@@ -109,7 +110,7 @@ def test_a_scatter_names_its_classes_at_their_middle():
         plots.scatter({"left": np.zeros((2, 3))}, np.array([1, 2]))
 
 
-def labelled(path):
+def labeled(path):
     labels = {"train": np.arange(300) % 3, "test": np.arange(60) % 3}
     generator, arrays = np.random.default_rng(1), {}
     for part, classes in labels.items():
@@ -125,7 +126,7 @@ def labelled(path):
 
 @pytest.mark.slow
 def test_the_program_probes_every_code(tmp_path):
-    labelled(tmp_path)
+    labeled(tmp_path)
     out = tmp_path / "run"
     sizes = ["--latent-sizes", "2", "3", "--betas", "4"]
     data = ["--data", str(tmp_path / "data.npz"), "--out", str(out)]
@@ -164,7 +165,7 @@ def test_the_program_probes_every_code(tmp_path):
     ],
 )
 def test_options_that_mean_nothing_are_refused(arguments, message, tmp_path, capsys):
-    labelled(tmp_path)
+    labeled(tmp_path)
     data = ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "run")]
     assert status_of([*SMALL[:4], *arguments, *data], representation) == 2
     assert message in capsys.readouterr().err

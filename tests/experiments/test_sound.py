@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import status_of
 from scipy.io import wavfile
+from support.programs import status_of
 
-from experiments import audio, sound
+from experiments import sound
+from experiments.data import audio
 
 NUM_SAMPLES = 5120
 TINY = [
@@ -44,7 +45,7 @@ def test_the_filters_cover_the_band_once(num_bands):
         and np.all(filters.max(axis=1) > 0.3)
         and filters.max() <= 1
     )
-    peaks = audio.centres(num_bands)
+    peaks = audio.centers(num_bands)
     between = (frequencies >= peaks[0]) & (frequencies <= peaks[-1])
     np.testing.assert_allclose(filters.sum(axis=0)[between], 1, rtol=1e-12)
     # Every frequency but the two ends has a weight in some band, and each band is
@@ -77,7 +78,7 @@ def test_a_sine_is_loudest_in_its_band_and_has_half_its_amplitude(hertz):
     assert (
         middle.argmax()
         == np.abs(
-            audio.hertz_to_mel(audio.centres(40)) - audio.hertz_to_mel(hertz)
+            audio.hertz_to_mel(audio.centers(40)) - audio.hertz_to_mel(hertz)
         ).argmin()
     )
     # The window spreads a sine over three frequencies, of which the outer two have half
@@ -101,7 +102,7 @@ def test_silence_is_at_the_floor():
 
 @pytest.fixture(scope="module")
 def clips() -> sound.Clips:
-    return sound.synthesise(24, NUM_SAMPLES)[0]
+    return sound.synthesize(24, NUM_SAMPLES)[0]
 
 
 def error(made: np.ndarray, sounds: np.ndarray) -> np.ndarray:
@@ -130,7 +131,7 @@ def test_a_clip_made_of_its_own_patch_has_nearly_its_spectrum(clips):
     are off by a half and more.
     """
     patches = audio.log_mel(clips.sounds, 40)
-    made = audio.resynthesise(patches, NUM_SAMPLES)
+    made = audio.resynthesize(patches, NUM_SAMPLES)
     assert made.shape == clips.sounds.shape and np.max(error(made, clips.sounds)) < 0.2
     assert np.mean(error(made, clips.sounds)) < 0.1
     random_phases = audio.griffin_lim(
@@ -139,15 +140,15 @@ def test_a_clip_made_of_its_own_patch_has_nearly_its_spectrum(clips):
     assert np.mean(error(random_phases, clips.sounds)) > 0.4
     for broken in (patches[..., ::-1], patches[:, ::-1]):
         assert (
-            np.mean(error(audio.resynthesise(broken, NUM_SAMPLES), clips.sounds)) > 0.4
+            np.mean(error(audio.resynthesize(broken, NUM_SAMPLES), clips.sounds)) > 0.4
         )
 
 
 def test_the_corpus_is_the_same_at_each_call_and_a_longer_one_begins_with_it(clips):
-    again, pitches = sound.synthesise(24, NUM_SAMPLES)
+    again, pitches = sound.synthesize(24, NUM_SAMPLES)
     np.testing.assert_array_equal(again.sounds, clips.sounds)
     assert again.names == clips.names and np.array_equal(again.kinds, np.arange(24) % 4)
-    longer, more_pitches = sound.synthesise(28, NUM_SAMPLES)
+    longer, more_pitches = sound.synthesize(28, NUM_SAMPLES)
     np.testing.assert_array_equal(longer.sounds[:24], clips.sounds)
     np.testing.assert_array_equal(more_pitches[:24], pitches)
     np.testing.assert_allclose(np.max(np.abs(clips.sounds), axis=1), 1)
@@ -158,7 +159,7 @@ def test_the_corpus_is_the_same_at_each_call_and_a_longer_one_begins_with_it(cli
 
 def test_tones_and_plucked_strings_have_the_pitch_that_is_said(clips):
     """The highest peak of the spectrum is a whole multiple of it, for a tone the first."""
-    _, pitches = sound.synthesise(24, NUM_SAMPLES)
+    _, pitches = sound.synthesize(24, NUM_SAMPLES)
     spectra = np.abs(
         np.fft.rfft(clips.sounds * np.hanning(NUM_SAMPLES), 8 * NUM_SAMPLES)
     )
@@ -250,7 +251,7 @@ MISTAKES = {
     "no folder": (
         lambda path: None,
         FOLDER,
-        ["--data", "sounds", "synthesised", "folder"],
+        ["--data", "sounds", "synthesized", "folder"],
     ),
     "no .wav": (
         lambda path: (path / "sounds").mkdir(),
@@ -314,7 +315,7 @@ def test_a_mistake_is_answered_in_one_line(mistake, tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["synthesised", "files"])
+@pytest.mark.parametrize("data", ["synthesized", "files"])
 def test_a_run_leaves_sounds_that_play(data, tmp_path):
     arguments = ["--num-clips", "60"]
     if data == "files":
@@ -328,7 +329,7 @@ def test_a_run_leaves_sounds_that_play(data, tmp_path):
     sounds = tmp_path / "run" / "sounds"
     names = {
         "real",
-        "real_resynthesised",
+        "real_resynthesized",
         "reconstructions",
         "samples",
         "interpolations",

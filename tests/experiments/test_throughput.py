@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from programs import users_settings
+from support.programs import users_settings
 
 from experiments import throughput
 from vaejax import datasets

@@ -1,4 +1,4 @@
-"""Codes against what is known of them in closed form, and neighbours against every
+"""Codes against what is known of them in closed form, and neighbors against every
 distance.
 """
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import linear_gaussian
+from support.cases import linear_gaussian
 
 import vaejax
 from vaejax import latent
@@ -27,7 +27,7 @@ def model():
 
 def test_moments_of_a_normal_are_its_own_and_of_another_those_of_draws(model):
     vae, params, xs = model
-    exact = vaejax.posterior_moments(vae, params, jax.random.key(2), xs)
+    exact = vaejax.latent.posterior_moments(vae, params, jax.random.key(2), xs)
     posteriors = jax.vmap(lambda x: vae.encode(params, x))(xs)
     np.testing.assert_allclose(exact.mean, posteriors.mean, rtol=1e-6)
     np.testing.assert_allclose(
@@ -41,22 +41,24 @@ def test_moments_of_a_normal_are_its_own_and_of_another_those_of_draws(model):
             self.sample_and_log_prob = normal.sample_and_log_prob
 
     drawn = vae._replace(encode=lambda params, x: Drawn(vae.encode(params, x)))
-    estimate = vaejax.posterior_moments(
+    estimate = vaejax.latent.posterior_moments(
         drawn, params, jax.random.key(2), xs[:20], num_samples=1000
     )
     error = exact.stddev[:20] / np.sqrt(1000)
     assert np.all(np.abs(estimate.mean - exact.mean[:20]) < 5 * error)
     assert np.all(np.abs(estimate.stddev - exact.stddev[:20]) < 5 * error)
     # The noise of the means is not taken for activity.
-    few = vaejax.code_statistics(drawn, params, jax.random.key(3), xs, num_samples=4)
-    all_of_it = vaejax.code_statistics(vae, params, jax.random.key(3), xs)
+    few = vaejax.latent.code_statistics(
+        drawn, params, jax.random.key(3), xs, num_samples=4
+    )
+    all_of_it = vaejax.latent.code_statistics(vae, params, jax.random.key(3), xs)
     assert few.activity[2] < 0.1  # 1 / 4 with it
     np.testing.assert_allclose(few.activity[:2], all_of_it.activity[:2], rtol=0.3)
 
 
 def test_statistics_are_the_closed_forms(model):
     vae, params, xs = model
-    statistics = vaejax.code_statistics(
+    statistics = vaejax.latent.code_statistics(
         vae, params, jax.random.key(3), xs, quantiles=jnp.array([0.1, 0.5, 0.9])
     )
 
@@ -95,7 +97,7 @@ def test_dimensions_of_one_kl_are_ordered_by_activity(model):
             vae.encode(params, x).mean, jnp.full(3, -jnp.inf)
         )
     )
-    statistics = vaejax.code_statistics(exact, params, jax.random.key(0), xs)
+    statistics = vaejax.latent.code_statistics(exact, params, jax.random.key(0), xs)
     assert np.all(np.isposinf(statistics.kl))
     assert statistics.order.tolist() == np.argsort(-statistics.activity).tolist()
 
@@ -106,12 +108,14 @@ def test_an_attribute_is_the_difference_of_two_means_and_shifting_by_it_goes_fro
     vae, params, xs = model
     codes = vaejax.embed(vae, params, xs)
     bright = jnp.mean(xs, axis=(1, 2)) > 2
-    direction = vaejax.attribute_direction(codes, bright)
+    direction = vaejax.latent.attribute_direction(codes, bright)
     expected = np.asarray(codes)[np.asarray(bright)].mean(0) - np.asarray(codes)[
         ~np.asarray(bright)
     ].mean(0)
     np.testing.assert_allclose(direction, expected, rtol=1e-4)
-    shifted = vaejax.shift(vae, params, xs[0], direction, jnp.array([0.0, 1.0, 2.0]))
+    shifted = vaejax.latent.shift_latents(
+        vae, params, xs[0], direction, jnp.array([0.0, 1.0, 2.0])
+    )
     # A linear decoder adds the same each time.
     step = (params["loadings"] @ direction).reshape(3, 4)
     np.testing.assert_allclose(
@@ -138,13 +142,13 @@ def test_temperature_scales_the_prior_about_its_mean(model):
 
 def test_a_great_circle_keeps_its_length_and_its_pace():
     a, b = jnp.array([3.0, 0.0, 0.0]), jnp.array([0.0, 3.0, 0.0])
-    path = jax.vmap(lambda t: latent.spherical(a, b, t))(jnp.linspace(0, 1, 5))
+    path = jax.vmap(lambda t: latent.spherical_path(a, b, t))(jnp.linspace(0, 1, 5))
     np.testing.assert_allclose(jnp.linalg.norm(path, axis=1), 3, rtol=1e-6)
     angles = jnp.degrees(jnp.arctan2(path[:, 1], path[:, 0]))
     np.testing.assert_allclose(angles, [0, 22.5, 45, 67.5, 90], atol=1e-4)
     np.testing.assert_array_equal(path[0], a)
     # In several leaves it is one vector.
-    parts = latent.spherical((a[:1], a[1:]), (b[:1], b[1:]), jnp.array(0.25))
+    parts = latent.spherical_path((a[:1], a[1:]), (b[:1], b[1:]), jnp.array(0.25))
     np.testing.assert_allclose(jnp.concatenate(parts), path[1], rtol=1e-6)
 
 
@@ -154,17 +158,17 @@ def test_where_there_is_no_great_circle_the_path_is_straight(end):
     with jax.debug_nans(True):
         for t in (0.0, 0.3, 1.0):
             np.testing.assert_allclose(
-                latent.spherical(start, end, jnp.array(t)),
-                latent.linear(start, end, t),
+                latent.spherical_path(start, end, jnp.array(t)),
+                latent.linear_path(start, end, t),
                 atol=1e-5,
             )
 
 
-def test_neighbours_are_those_of_every_distance():
+def test_neighbors_are_those_of_every_distance():
     queries, references = (
         jax.random.normal(jax.random.key(n), (n, 2, 3)) + 10 for n in (7, 40)
     )
-    found = vaejax.nearest(queries, references, 5, batch_size=3)
+    found = vaejax.latent.nearest_neighbors(queries, references, 5, batch_size=3)
     distances = np.linalg.norm(
         (np.asarray(queries)[:, None] - np.asarray(references)[None]).reshape(7, 40, 6),
         axis=-1,
@@ -173,8 +177,8 @@ def test_neighbours_are_those_of_every_distance():
     np.testing.assert_allclose(
         found.distances, np.sort(distances, axis=1)[:, :5], rtol=1e-5
     )
-    # Something that is among the references is its own neighbour.
-    again = vaejax.nearest(references, references)
+    # Something that is among the references is its own neighbor.
+    again = vaejax.latent.nearest_neighbors(references, references)
     np.testing.assert_array_equal(again.indices[:, 0], np.arange(40))
     assert np.all(again.distances == 0)
 
@@ -184,15 +188,20 @@ def test_mistakes_name_the_fix(model):
     key = jax.random.key(0)
     codes = jnp.zeros((4, 3))
     mistakes = [
-        (lambda: vaejax.nearest(codes, codes[:, :2]), "give the same"),
-        (lambda: vaejax.nearest(codes, codes, 5), "at least as many"),
+        (lambda: vaejax.latent.nearest_neighbors(codes, codes[:, :2]), "give the same"),
+        (lambda: vaejax.latent.nearest_neighbors(codes, codes, 5), "at least as many"),
         (
-            lambda: vaejax.attribute_direction(codes, jnp.ones(3, bool)),
+            lambda: vaejax.latent.attribute_direction(codes, jnp.ones(3, bool)),
             "one boolean each",
         ),
-        (lambda: vaejax.code_statistics(vae, params, key, xs[:1]), "at least two"),
         (
-            lambda: vaejax.posterior_moments(vae, params, key, xs, num_samples=1),
+            lambda: vaejax.latent.code_statistics(vae, params, key, xs[:1]),
+            "at least two",
+        ),
+        (
+            lambda: vaejax.latent.posterior_moments(
+                vae, params, key, xs, num_samples=1
+            ),
             "at least 2",
         ),
         (lambda: vaejax.sample(vae, params, key, 2, temperature=-1.0), "from 0 on"),
@@ -205,7 +214,9 @@ def test_mistakes_name_the_fix(model):
             r"\[dimensions, num\] with 3",
         ),
         (
-            lambda: vaejax.shift(vae, params, xs[0], jnp.zeros(2), jnp.zeros(1)),
+            lambda: vaejax.latent.shift_latents(
+                vae, params, xs[0], jnp.zeros(2), jnp.zeros(1)
+            ),
             "give one of z's",
         ),
         (lambda: vaejax.manifold(vae, params, 3), "latent_size=2"),

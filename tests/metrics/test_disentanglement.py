@@ -14,28 +14,24 @@ import pytest
 import scipy.linalg
 import scipy.optimize
 import scipy.stats
+from vaejax.metrics import dci_scores
 
-from vaejax.disentanglement import (
+from vaejax.metrics import (
+    Interventions,
     balanced_threshold_accuracy,
+    beta_vae_score,
+    dci_from_importances,
+    factor_vae_score,
+    gradient_boosted_importances,
+    interventional_robustness,
+    interventions_of_table,
+    lasso_importances,
     modularity,
     mutual_information_gap,
     sap,
     squared_correlation,
 )
-from vaejax.informativeness import (
-    dci,
-    dci_from_importances,
-    gradient_boosted_importances,
-    lasso_importances,
-)
-from vaejax.interventions import (
-    Interventions,
-    _logistic_regression,
-    beta_vae_score,
-    factor_vae_score,
-    interventional_robustness,
-    interventions_of_table,
-)
+from vaejax.metrics.interventional import _logistic_regression
 
 LEVELS = (3, 4, 5, 6)
 # Every combination, three times, so that noise has something to be averaged over.
@@ -88,7 +84,7 @@ SCORES = {
 
 
 def lasso_dci(codes, key=0):
-    return dci(
+    return dci_scores(
         jax.random.key(key),
         codes,
         FACTORS,
@@ -295,13 +291,13 @@ def test_information_of_a_tiny_table():
     known = 0.811278124459 - 0.5
     gap = mutual_information_gap(TINY_CODES, TINY_FACTORS, num_bins=2)
     np.testing.assert_allclose(
-        gap.normalised, [[1, 0], [known, known], [0, 0]], atol=1e-9
+        gap.normalized, [[1, 0], [known, known], [0, 0]], atol=1e-9
     )
     np.testing.assert_allclose(gap.gaps, [1 - known, known], atol=1e-9)
     np.testing.assert_allclose(gap.score, 0.5)
     modular = modularity(TINY_CODES, TINY_FACTORS, num_bins=2)
     np.testing.assert_allclose(
-        modular.information, gap.normalised * math.log(2), atol=1e-9
+        modular.information, gap.normalized * math.log(2), atol=1e-9
     )
     # Of two factors known alike: 1 - 1 / (2 - 1).
     np.testing.assert_allclose(modular.by_dimension, [1, 0, np.nan], atol=1e-9)
@@ -313,8 +309,8 @@ def test_bins_have_equal_width_and_hold_their_left_edge():
     factors = np.array([[0], [0], [1], [1], [2], [3]])
     # Four bins, of which the last is closed on both sides: 4 is alone in it, and 2
     # alone in the third.
-    assert mutual_information_gap(codes, factors, num_bins=4).normalised[0, 0] == 1
-    assert mutual_information_gap(codes, factors, num_bins=2).normalised[0, 0] < 0.6
+    assert mutual_information_gap(codes, factors, num_bins=4).normalized[0, 0] == 1
+    assert mutual_information_gap(codes, factors, num_bins=2).normalized[0, 0] < 0.6
 
 
 def test_information_of_independent_dimensions_is_the_bias_of_the_histogram():
@@ -462,7 +458,7 @@ def test_lasso_is_at_its_minimum():
 
 def test_informativeness_is_that_of_the_other_table():
     codes, other = CODES["perfect"], CODES["noise"]
-    scores = dci(
+    scores = dci_scores(
         jax.random.key(0), codes, FACTORS, other, FACTORS, importances=lasso_importances
     )
     np.testing.assert_allclose(scores.train_informativeness, 1 - PENALTY, atol=1e-9)
@@ -502,7 +498,7 @@ def test_trees_of_known_codes():
         "two in one": (CODES["two in one"][:, [0, 3]], 0, 1),
     }
     for codes, disentanglement, completeness in known.values():
-        scores = dci(jax.random.key(0), codes, factors, codes, factors)
+        scores = dci_scores(jax.random.key(0), codes, factors, codes, factors)
         assert scores.informativeness == 1
         # Trees that choose between equal dimensions at random share a weight only on
         # average.
@@ -662,10 +658,10 @@ TABLE_SCORES = {
     "mutual_information_gap": mutual_information_gap,
     "modularity": modularity,
     "sap": sap,
-    "dci": lambda codes, factors: dci(
+    "dci": lambda codes, factors: dci_scores(
         jax.random.key(0), codes, factors, UNIT, FACTORS, importances=lasso_importances
     ),
-    "dci (test)": lambda codes, factors: dci(
+    "dci (test)": lambda codes, factors: dci_scores(
         jax.random.key(0), UNIT, FACTORS, codes, factors, importances=lasso_importances
     ),
     "interventions_of_table": interventions_of_table,

@@ -5,16 +5,18 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import SMALL, npz, status_of, users_settings
+from support.programs import SMALL, npz, status_of, users_settings
 
-from experiments import classifier
+import vaejax
 from experiments import sample_quality as program
-from vaejax import datasets, sample_quality
+from experiments.judges import classifier
+from vaejax import datasets
+from vaejax.metrics import sample_quality
 
 FUNCTIONS = [
-    sample_quality.frechet_distance,
-    sample_quality.precision_recall,
-    sample_quality.density_coverage,
+    vaejax.metrics.frechet_distance,
+    vaejax.metrics.precision_recall,
+    vaejax.metrics.density_coverage,
 ]
 
 
@@ -30,8 +32,8 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     )
 
     def whiten(points, covariance):
-        centred = points - points.mean(axis=0)
-        return centred @ np.linalg.inv(np.linalg.cholesky(np.cov(centred, rowvar=False)).T) @ np.linalg.cholesky(
+        centered = points - points.mean(axis=0)
+        return centered @ np.linalg.inv(np.linalg.cholesky(np.cov(centered, rowvar=False)).T) @ np.linalg.cholesky(
             covariance
         ).T  # fmt: skip
 
@@ -44,14 +46,14 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     )
     expected = 9 + np.sum((np.sqrt(one) - np.sqrt(other)) ** 2)
     np.testing.assert_allclose(
-        sample_quality.frechet_distance(real, generated), expected, rtol=1e-9
+        vaejax.metrics.frechet_distance(real, generated), expected, rtol=1e-9
     )
     np.testing.assert_allclose(
-        sample_quality.frechet_distance(generated + 1e3, real + 1e3),
+        vaejax.metrics.frechet_distance(generated + 1e3, real + 1e3),
         expected,
         rtol=1e-6,
     )
-    assert sample_quality.frechet_distance(real, real) < 1e-9
+    assert vaejax.metrics.frechet_distance(real, real) < 1e-9
 
 
 def test_frechet_distance_of_covariances_that_do_not_commute():
@@ -63,18 +65,18 @@ def test_frechet_distance_of_covariances_that_do_not_commute():
     means = np.sum((real.mean(axis=0) - generated.mean(axis=0)) ** 2)
     expected = means + np.trace(one) + np.trace(other) - 2 * root
     np.testing.assert_allclose(
-        sample_quality.frechet_distance(real, generated), expected, rtol=1e-9
+        vaejax.metrics.frechet_distance(real, generated), expected, rtol=1e-9
     )
 
 
 def test_a_feature_that_never_varies_changes_nothing():
     real, generated = gaussian(100), gaussian(100, mean=0.5, seed=1)
     constant = np.ones((100, 1))
-    with_it = sample_quality.frechet_distance(
+    with_it = vaejax.metrics.frechet_distance(
         np.hstack([real, constant]), np.hstack([generated, constant])
     )
     np.testing.assert_allclose(
-        with_it, sample_quality.frechet_distance(real, generated), rtol=1e-6
+        with_it, vaejax.metrics.frechet_distance(real, generated), rtol=1e-6
     )
 
 
@@ -83,29 +85,29 @@ def test_balls_of_a_line_are_counted_by_hand():
         np.array([[0.0], [1.0], [3.0], [7.0]]),
         np.array([[0.5], [3.5], [20.0], [21.0]]),
     )
-    # Balls about the real points reach 1, 1, 2 and 4 far with one neighbour: 0.5 lies
+    # Balls about the real points reach 1, 1, 2 and 4 far with one neighbor: 0.5 lies
     # in the first two, 3.5 in the last two, the others in none. Balls about the
     # generated ones reach 3, 3, 1 and 1 far: all real points lie in one but 7.
-    assert sample_quality.precision_recall(real, generated, num_neighbours=1) == (
+    assert vaejax.metrics.precision_recall(real, generated, num_neighbors=1) == (
         0.5,
         0.75,
     )
-    assert sample_quality.density_coverage(real, generated, num_neighbours=1) == (
+    assert vaejax.metrics.density_coverage(real, generated, num_neighbors=1) == (
         1.0,
         1.0,
     )
-    # With two neighbours they reach 3, 2, 3 and 6 far: 0.5 lies in three and 3.5 in two
+    # With two neighbors they reach 3, 2, 3 and 6 far: 0.5 lies in three and 3.5 in two
     # of them besides the first.
-    density, coverage = sample_quality.density_coverage(
-        real, generated, num_neighbours=2
+    density, coverage = vaejax.metrics.density_coverage(
+        real, generated, num_neighbors=2
     )
     assert (density, coverage) == ((3 + 2) / (2 * 4), 1.0)
 
 
 def test_of_one_distribution_density_is_one_and_coverage_as_expected():
     found = [
-        sample_quality.density_coverage(
-            gaussian(400, seed=2 * i), gaussian(300, seed=2 * i + 1), num_neighbours=4
+        vaejax.metrics.density_coverage(
+            gaussian(400, seed=2 * i), gaussian(300, seed=2 * i + 1), num_neighbors=4
         )
         for i in range(30)
     ]
@@ -113,15 +115,15 @@ def test_of_one_distribution_density_is_one_and_coverage_as_expected():
         np.mean(found, axis=0),
         np.std(found, axis=0, ddof=1) / np.sqrt(len(found)),
     )
-    expected = [1.0, sample_quality.expected_coverage(400, 300, num_neighbours=4)]
+    expected = [1.0, vaejax.metrics.expected_coverage(400, 300, num_neighbors=4)]
     assert np.all(np.abs(mean - expected) < 4 * error), (mean, expected, error)
 
 
 def test_what_each_number_misses_shows():
     real = gaussian(1000, 2)
-    far = sample_quality.precision_recall(real, gaussian(1000, 2, mean=50, seed=1))
+    far = vaejax.metrics.precision_recall(real, gaussian(1000, 2, mean=50, seed=1))
     assert far == (0, 0)
-    assert sample_quality.density_coverage(
+    assert vaejax.metrics.density_coverage(
         real, gaussian(1000, 2, mean=50, seed=1)
     ) == (0, 0)
     # One mode of two: precise, and half is missed.
@@ -129,12 +131,12 @@ def test_what_each_number_misses_shows():
         [gaussian(500, 2, mean=-20), gaussian(500, 2, mean=20, seed=1)]
     )
     one = gaussian(1000, 2, mean=20, seed=2)
-    precision, recall = sample_quality.precision_recall(two, one)
+    precision, recall = vaejax.metrics.precision_recall(two, one)
     assert precision > 0.95 and 0.4 < recall < 0.5
-    assert 0.4 < sample_quality.density_coverage(two, one).coverage < 0.51
+    assert 0.4 < vaejax.metrics.density_coverage(two, one).coverage < 0.51
     # Amid data of many dimensions balls overlap: what crowds there is denser than the
     # data, and covers little.
-    density, coverage = sample_quality.density_coverage(
+    density, coverage = vaejax.metrics.density_coverage(
         gaussian(1000, 16), gaussian(1000, 16, stddev=0.2, seed=3)
     )
     assert density > 5 and coverage < 0.9
@@ -145,10 +147,8 @@ def test_an_outlier_makes_noise_precise_and_hardly_dense():
     # noise.
     real = np.concatenate([gaussian(500, 8), np.full((1, 8), 6.0)])
     noise = gaussian(500, 8, mean=3.0, seed=1)
-    assert (
-        sample_quality.precision_recall(real, noise, num_neighbours=5).precision > 0.9
-    )
-    assert sample_quality.density_coverage(real, noise, num_neighbours=5).density < 0.25
+    assert vaejax.metrics.precision_recall(real, noise, num_neighbors=5).precision > 0.9
+    assert vaejax.metrics.density_coverage(real, noise, num_neighbors=5).density < 0.25
 
 
 def test_more_points_than_are_taken_at_once_make_no_difference(monkeypatch):
@@ -182,10 +182,10 @@ def test_sets_that_cannot_be_compared_are_refused(function, real, generated, mes
         function(real, generated)
 
 
-def test_no_neighbours_are_refused():
-    with pytest.raises(ValueError, match="num_neighbours"):
-        sample_quality.precision_recall(
-            np.zeros((10, 2)), np.zeros((10, 2)), num_neighbours=0
+def test_no_neighbors_are_refused():
+    with pytest.raises(ValueError, match="num_neighbors"):
+        vaejax.metrics.precision_recall(
+            np.zeros((10, 2)), np.zeros((10, 2)), num_neighbors=0
         )
 
 
@@ -251,19 +251,19 @@ def test_the_program_scores_every_set_of_every_arm(tmp_path):
         for w in (program.MEANS, program.COOL, program.DRAWN, program.RECONSTRUCTED)
     }
     assert set(summary["test"]) == sets | {
-        "training images, grey",
-        "training images, binarised",
+        "training images, gray",
+        "training images, binarized",
     }
     for name in sets:
         assert all(
             number["num_seeds"] == 2 and np.isfinite(number["mean"])
             for number in summary["test"][name].values()
         )
-    assert summary["test"]["training images, grey"]["coverage"]["mean"] > 0.8
-    assert summary["classifier_accuracy"]["grey"] == 1.0
+    assert summary["test"]["training images, gray"]["coverage"]["mean"] > 0.8
+    assert summary["classifier_accuracy"]["gray"] == 1.0
     assert {path.stem for path in (tmp_path / "run/figures").glob("*.png")} >= {
         "samples",
-        "neighbours",
+        "neighbors",
     }
 
 

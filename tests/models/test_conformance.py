@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import (
+from jax.flatten_util import ravel_pytree
+from support.cases import (
     CASES,
     CODES,
     COMMITMENT,
     DECAY,
-    END,
+    END_TOKEN,
     MAX_LENGTH,
     POSITIONS,
     VOCABULARY,
@@ -23,7 +24,6 @@ from cases import (
     codebook_vectors,
     images_and_contexts,
 )
-from jax.flatten_util import ravel_pytree
 
 import vaejax
 from vaejax import latent
@@ -252,14 +252,18 @@ def test_the_importance_weighted_bound_is_the_mean_of_its_weights(case):
 
 IMPORTANCE_WEIGHTED = {
     "iwae": partial(vaejax.negative_iwae, num_samples=4),
-    "miwae": partial(vaejax.negative_miwae, num_groups=2, num_samples=2, mixing=0.5),
-    "piwae": partial(vaejax.negative_piwae, num_groups=2, num_samples=2),
-    "renyi": partial(vaejax.negative_renyi, num_samples=4, alpha=0.5),
+    "miwae": partial(
+        vaejax.objectives.negative_miwae, num_groups=2, num_samples=2, mixing=0.5
+    ),
+    "piwae": partial(vaejax.objectives.negative_piwae, num_groups=2, num_samples=2),
+    "renyi": partial(vaejax.objectives.negative_renyi, num_samples=4, alpha=0.5),
 }
 OF_THE_PATH = {
-    "dreg": partial(vaejax.negative_dreg, num_samples=4),
+    "dreg": partial(vaejax.objectives.negative_dreg, num_samples=4),
     "sticking": partial(
-        vaejax.negative_iwae, num_samples=4, kl_fn=vaejax.kl_sticking_the_landing
+        vaejax.negative_iwae,
+        num_samples=4,
+        kl_fn=vaejax.objectives.kl_sticking_the_landing,
     ),
 }
 
@@ -320,10 +324,14 @@ def test_latent_tools_decode_the_latents_they_say(case):
     @jax.jit
     def use(params, key, xs):
         sample_key, draws_key, reconstruct_key = jax.random.split(key, 3)
-        samples = vaejax.sample(case.vae, params, sample_key, 3, readout=readout)
+        samples = vaejax.sample(case.vae, params, sample_key, 3, example_point=readout)
         # What the likelihood is made of, since greedy sentences may be equal.
         draws = vaejax.sample(
-            case.vae, params, draws_key, 3, readout=lambda _, likelihood: likelihood
+            case.vae,
+            params,
+            draws_key,
+            3,
+            example_point=lambda _, likelihood: likelihood,
         )
         reconstructions = vaejax.reconstruct(
             case.vae, params, reconstruct_key, xs, **choices
@@ -337,7 +345,7 @@ def test_latent_tools_decode_the_latents_they_say(case):
             draws,
             reconstructions,
             path,
-            vaejax.embed(case.vae, params, xs, batch_size=4, point=point),
+            vaejax.embed(case.vae, params, xs, batch_size=4, latent_point=point),
         )
 
     @jax.jit
@@ -389,20 +397,27 @@ def test_codes_are_described_and_moved_whatever_the_model(case):
         moments_key, statistics_key, cool_key, map_key, reconstruct_key = (
             jax.random.split(key, 5)
         )
-        statistics = vaejax.code_statistics(case.vae, params, statistics_key, xs)
+        statistics = vaejax.latent.code_statistics(case.vae, params, statistics_key, xs)
         return (
-            vaejax.posterior_moments(case.vae, params, moments_key, xs, batch_size=4),
+            vaejax.latent.posterior_moments(
+                case.vae, params, moments_key, xs, batch_size=4
+            ),
             statistics,
             vaejax.traverse(
                 case.vae, params, x0, steps=statistics.quantiles, **choices
             ),
             vaejax.sample(
-                case.vae, params, cool_key, 3, temperature=0.0, readout=readout
+                case.vae, params, cool_key, 3, temperature=0.0, example_point=readout
             ),
             vaejax.manifold(
-                case.vae, params, 3, dimensions=(1, 0), key=map_key, readout=readout
+                case.vae,
+                params,
+                3,
+                dimensions=(1, 0),
+                key=map_key,
+                example_point=readout,
             ),
-            vaejax.shift(
+            vaejax.latent.shift_latents(
                 case.vae,
                 params,
                 x0,
@@ -411,7 +426,7 @@ def test_codes_are_described_and_moved_whatever_the_model(case):
                 **choices,
             ),
             vaejax.interpolate(
-                case.vae, params, x0, x1, 3, path=latent.spherical, **choices
+                case.vae, params, x0, x1, 3, path=latent.spherical_path, **choices
             ),
             vaejax.reconstruct(
                 case.vae, params, reconstruct_key, example(xs, slice(0, 2)), **choices
@@ -451,7 +466,13 @@ def test_traversing_sets_one_latent_and_moves_the_decode(case):
     @jax.jit
     def use(params):
         moved = vaejax.traverse(
-            case.vae, params, x, num=num, extent=extent, point=point, readout=readout
+            case.vae,
+            params,
+            x,
+            num=num,
+            extent=extent,
+            latent_point=point,
+            example_point=readout,
         )
         z = point(None, case.vae.encode(params, x))
         flat, _ = ravel_pytree(latent.values(z))
@@ -533,7 +554,7 @@ def test_a_missing_mean_is_an_error_that_says_what_to_choose():
     with pytest.raises(TypeError, match=r"PlanarFlow has no mean.*draw"):
         vaejax.interpolate(case.vae, params, x, x, 3)
     with pytest.raises(TypeError, match="key"):
-        vaejax.interpolate(case.vae, params, x, x, 3, point=latent.draw)
+        vaejax.interpolate(case.vae, params, x, x, 3, latent_point=latent.draw)
     case = row("sequence")
     with pytest.raises(TypeError, match=r"Autoregressive has no mean.*mode"):
         vaejax.sample(case.vae, setup(case)[0], jax.random.key(0), 2)
@@ -544,11 +565,11 @@ def test_embedding_by_draws_gives_each_example_its_own():
     params, batch = setup(case)
     xs = jnp.stack([case.x_of(example(batch, 0))] * 3)
     points = vaejax.embed(
-        case.vae, params, xs, key=jax.random.key(0), point=latent.draw
+        case.vae, params, xs, key=jax.random.key(0), latent_point=latent.draw
     )
     assert np.all(np.std(points, axis=0) > 0)
     with pytest.raises(TypeError, match="key"):
-        vaejax.embed(case.vae, params, xs, point=latent.draw)
+        vaejax.embed(case.vae, params, xs, latent_point=latent.draw)
 
 
 def test_what_a_distribution_lacks_is_named():
@@ -634,7 +655,7 @@ def test_the_mixture_is_a_density_and_draws_from_all_its_components():
     draws = jax.jit(jax.vmap(apart.sample))(
         jax.random.split(jax.random.key(13), 3_000)
     )[:, 0]
-    counts = np.array([np.sum(np.abs(draws - centre) < 4.5) for centre in (-9, 0, 9)])
+    counts = np.array([np.sum(np.abs(draws - center) < 4.5) for center in (-9, 0, 9)])
     assert np.all(np.abs(counts - 1_000) < 5 * np.sqrt(3_000 * 1 / 3 * 2 / 3))
 
 
@@ -713,7 +734,7 @@ def test_the_mode_of_a_sentence_is_the_likeliest_token_at_each_step():
         )
         prefixes = Sentence(tokens, jnp.full(VOCABULARY, t + 1, jnp.int32))
         assert np.argmax(log_probs(prefixes)) == greedy.tokens[t]
-    assert greedy.length == MAX_LENGTH or greedy.tokens[greedy.length - 1] == END
+    assert greedy.length == MAX_LENGTH or greedy.tokens[greedy.length - 1] == END_TOKEN
 
 
 def test_the_conditional_model_uses_its_condition():

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import standard_promotion
 from flax import nnx
+from support.cases import standard_promotion
 
 import vaejax
 
@@ -59,7 +59,7 @@ def test_a_foreign_network_trains(library):
             latent_size=2,
             encoder=ENCODERS[library](),
             decoder=vaejax.MLP((6,), (4,)),
-            likelihood=vaejax.fixed_variance_normal_head(),
+            likelihood=vaejax.distributions.fixed_variance_normal_head(),
         )
         optimizer = standard_promotion(optax.adam(1e-2))
         loss_fn = vaejax.mean_over_batch(lambda *args: vaejax.negative_elbo(vae, *args))

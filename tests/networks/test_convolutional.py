@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 import vaejax
-from vaejax import convolutions
-from vaejax.convolutions import Convolution, DownConvolution, UpConvolution
+from vaejax.networks import Convolution, DownConvolution, UpConvolution, convolutional
 
 SHAPES = [(28, 20), (33, 17, 3), (1, 1)]
 PAIRS = {
     "convolutional": (vaejax.ConvolutionalEncoder, vaejax.ConvolutionalDecoder),
-    "residual": (vaejax.ResidualEncoder, vaejax.ResidualDecoder),
+    "residual": (vaejax.networks.ResidualEncoder, vaejax.networks.ResidualDecoder),
 }
 
 
@@ -113,7 +112,7 @@ def test_any_image_has_a_finite_gradient(pair, shape):
 
 
 def test_residual_blocks_start_as_the_identity():
-    from vaejax.convolutions import ResidualBlock
+    from vaejax.networks import ResidualBlock
 
     x = image((5, 4, 6))
     block = ResidualBlock()
@@ -123,7 +122,7 @@ def test_residual_blocks_start_as_the_identity():
 
 def test_group_norm_is_over_height_width_and_a_group():
     x = image((3, 2, 16)) + jnp.arange(16.0)[None, None]
-    norm = convolutions._group_norm(16)
+    norm = convolutional._group_norm(16)
     found = norm.apply(norm.init(jax.random.key(0), x), x)
     groups = np.asarray(x).reshape(3, 2, 4, 4)
     mean, variance = (
@@ -136,7 +135,7 @@ def test_group_norm_is_over_height_width_and_a_group():
 
 @pytest.mark.parametrize("channels", [(4,), (8,), (32, 64)])
 def test_an_image_reaches_the_features_whatever_its_size(channels):
-    encoder = vaejax.ResidualEncoder(channels=channels)
+    encoder = vaejax.networks.ResidualEncoder(channels=channels)
     x = image((2, 2))
     params = encoder.init(jax.random.key(0), x)
     assert (
@@ -149,7 +148,7 @@ def test_an_image_reaches_the_features_whatever_its_size(channels):
 
 @pytest.mark.parametrize("shape", [(28,), (28, 28, 3, 1), (0, 28)])
 def test_shapes_that_are_no_image_are_refused(shape):
-    for decoder in (vaejax.ConvolutionalDecoder, vaejax.ResidualDecoder):
+    for decoder in (vaejax.ConvolutionalDecoder, vaejax.networks.ResidualDecoder):
         with pytest.raises(
             ValueError, match=r"image_shape is .*give \(height, width\)"
         ):

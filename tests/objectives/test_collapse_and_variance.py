@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import standard_promotion
+from support.cases import standard_promotion
 
 import vaejax
 from vaejax.objectives import ElboTerms
@@ -42,27 +42,32 @@ def test_free_bits_act_on_the_batch_mean_of_each_group():
     # Per example the first group would be max(0, 2) + max(4, 2) = 3 on average, by the
     # mean it is max(2, 2).
     means = ElboTerms(jnp.float32(-10.0), jnp.float32(2.5), jnp.array([2.0, 0.5]))
-    assert vaejax.free_bits(means, minimum=2.0) == 10 + 2 + 2
-    assert vaejax.free_bits(means, minimum=0.0, beta=3.0) == 10 + 3 * 2.5
+    assert vaejax.objectives.free_bits_loss(means, minimum=2.0) == 10 + 2 + 2
+    assert (
+        vaejax.objectives.free_bits_loss(means, minimum=0.0, beta=3.0) == 10 + 3 * 2.5
+    )
 
 
 def test_a_capacity_pulls_the_kl_to_its_target_from_both_sides():
     means = ElboTerms(jnp.float32(-10.0), jnp.float32(2.5), jnp.array([2.0, 0.5]))
-    assert vaejax.capacity(means, target=4.0, gamma=10.0) == 10 + 15
-    assert vaejax.capacity(means, target=1.0, gamma=10.0) == 10 + 15
+    assert vaejax.objectives.capacity_loss(means, target=4.0, gamma=10.0) == 10 + 15
+    assert vaejax.objectives.capacity_loss(means, target=1.0, gamma=10.0) == 10 + 15
 
     def loss(kl, target):
-        return vaejax.capacity(means._replace(kl=kl), target=target, gamma=10.0)
+        return vaejax.objectives.capacity_loss(
+            means._replace(kl=kl), target=target, gamma=10.0
+        )
 
     assert jax.grad(loss)(2.5, 4.0) == -10 and jax.grad(loss)(2.5, 1.0) == 10
 
 
 @pytest.mark.parametrize(("minimum", "has_gradient"), [(1e3, False), (0.0, True)])
 def test_below_the_minimum_the_kl_costs_nothing(minimum, has_gradient):
-    vae = make_vae(vaejax.fixed_variance_normal_head())
+    vae = make_vae(vaejax.distributions.fixed_variance_normal_head())
     params = vae.init(jax.random.key(0), X[0])
     free = vaejax.loss_of_means(
-        partial(vaejax.elbo_terms, vae), partial(vaejax.free_bits, minimum=minimum)
+        partial(vaejax.elbo_terms, vae),
+        partial(vaejax.objectives.free_bits_loss, minimum=minimum),
     )
     without = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae, beta=0.0))
     gradients = [
@@ -76,10 +81,14 @@ def test_below_the_minimum_the_kl_costs_nothing(minimum, has_gradient):
 
 
 def test_optimal_variance_is_the_negative_elbo_at_the_mean_squared_error():
-    vae = make_vae(vaejax.shared_variance_normal_head(0.0, -math.inf, math.inf))
+    vae = make_vae(
+        vaejax.distributions.shared_variance_normal_head(0.0, -math.inf, math.inf)
+    )
     params = vae.init(jax.random.key(0), X[0])
     key = jax.random.key(1)
-    loss, terms = vaejax.optimal_variance(vae)(params, jax.random.clone(key), X)
+    loss, terms = vaejax.objectives.optimal_variance_loss(vae)(
+        params, jax.random.clone(key), X
+    )
 
     def error(key, x):
         z, _ = vae.encode(params, x).sample_and_log_prob(key)
@@ -110,7 +119,9 @@ def test_optimal_variance_is_the_negative_elbo_at_the_mean_squared_error():
 
 
 def test_the_parameter_follows_the_variance_of_the_batches():
-    vae = make_vae(vaejax.shared_variance_normal_head(3.0, -math.inf, math.inf))
+    vae = make_vae(
+        vaejax.distributions.shared_variance_normal_head(3.0, -math.inf, math.inf)
+    )
     optimizer = standard_promotion(
         optax.partition(
             {"network": optax.sgd(0.0), "variance": optax.sgd(0.1)},
@@ -122,7 +133,7 @@ def test_the_parameter_follows_the_variance_of_the_batches():
             },
         )
     )
-    loss_fn = vaejax.optimal_variance(vae)
+    loss_fn = vaejax.objectives.optimal_variance_loss(vae)
     gradient = jax.grad(lambda p: loss_fn(p, jax.random.key(1), X)[0])(
         vae.init(jax.random.key(0), X[0])
     )
@@ -139,17 +150,21 @@ def test_the_parameter_follows_the_variance_of_the_batches():
 
 
 def test_optimal_variance_needs_one_log_variance():
-    vae = make_vae(vaejax.fixed_variance_normal_head())
+    vae = make_vae(vaejax.distributions.fixed_variance_normal_head())
     with pytest.raises(TypeError, match="shared_variance_normal_head"):
-        vaejax.optimal_variance(vae)(
+        vaejax.objectives.optimal_variance_loss(vae)(
             vae.init(jax.random.key(0), X[0]), jax.random.key(1), X
         )
-    vae = make_vae(vaejax.shared_variance_normal_head(0.0, -math.inf, math.inf))
+    vae = make_vae(
+        vaejax.distributions.shared_variance_normal_head(0.0, -math.inf, math.inf)
+    )
     exact = vae._replace(
         decode=lambda params, z: vaejax.Normal(X[0] + 0 * jnp.sum(z), jnp.zeros(()))
     )
     params = vae.init(jax.random.key(0), X[0])
     gradient = jax.grad(
-        lambda p: vaejax.optimal_variance(exact)(p, jax.random.key(1), X[:1])[0]
+        lambda p: vaejax.objectives.optimal_variance_loss(exact)(
+            p, jax.random.key(1), X[:1]
+        )[0]
     )(params)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))

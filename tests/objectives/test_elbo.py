@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_gaussian import (
+from support.linear_gaussian import (
     draw_examples,
     exact_elbo,
     exact_log_marginal,

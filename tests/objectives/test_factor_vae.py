@@ -6,14 +6,14 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import linear_gaussian
+from support import linear_gaussian
 import numpy as np
 import optax
 import pytest
-from cases import binary, mlp_vae, sentence_vae, standard_promotion, tokens
+from support.cases import binary, mlp_vae, sentence_vae, standard_promotion, tokens
 
 import vaejax
-from vaejax import factor_vae_loss, permute_dimensions, with_discriminator
+from vaejax.objectives import factor_vae_loss, permute_dimensions, with_discriminator
 
 DISCRIMINATOR = vaejax.MLP((8,), (1,))
 PLAIN = mlp_vae()

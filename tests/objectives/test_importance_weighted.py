@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_gaussian import (
+from support.linear_gaussian import (
     exact_log_marginal,
     make_params,
     recording,
@@ -17,13 +17,11 @@ from linear_gaussian import (
     with_best_encoder,
 )
 
-from vaejax import (
-    kl_monte_carlo,
+from vaejax import kl_monte_carlo, negative_elbo, negative_iwae
+from vaejax.objectives import (
     kl_sticking_the_landing,
     log_weights,
     negative_dreg,
-    negative_elbo,
-    negative_iwae,
     negative_miwae,
     negative_piwae,
     negative_renyi,

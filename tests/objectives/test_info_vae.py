@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import binary, mlp_vae, with_flow_posterior
+from support.cases import binary, mlp_vae, with_flow_posterior
 
 import vaejax
-from vaejax import (
-    Normal,
+from vaejax import Normal
+from vaejax.objectives import (
     dip_vae_loss,
     gaussian_kernel,
     info_vae_loss,
@@ -37,7 +37,11 @@ def test_dip_penalties_against_numpy(of_aggregate):
         covariance += np.diag(np.exp(posteriors.log_variance).mean(axis=0))
     off_diagonal = np.square(covariance[~np.eye(3, dtype=bool)]).sum()
     diagonal = np.square(np.diagonal(covariance) - 1).sum()
-    choice = {"covariance": vaejax.covariance_of_aggregate} if of_aggregate else {}
+    choice = (
+        {"covariance": vaejax.objectives.covariance_of_aggregate}
+        if of_aggregate
+        else {}
+    )
     loss_fn = jax.jit(dip_vae_loss(VAE, **choice))
     loss, terms = loss_fn(
         PARAMS,
@@ -58,7 +62,9 @@ def test_a_variance_shared_by_the_dimensions_is_of_each():
         jnp.array([[1.0, 2.0], [3.0, 2.0]]), jnp.log(jnp.array([0.5, 1.5]))
     )
     np.testing.assert_allclose(
-        vaejax.covariance_of_aggregate(posteriors), [[2, 0], [0, 1]], rtol=1e-6
+        vaejax.objectives.covariance_of_aggregate(posteriors),
+        [[2, 0], [0, 1]],
+        rtol=1e-6,
     )
 
 
@@ -66,12 +72,17 @@ def test_covariances_are_of_normals_and_of_vectors():
     flow = with_flow_posterior(mlp_vae())
     params = flow.init(jax.random.key(0), XS[0])
     arguments = params, jax.random.key(1), XS
-    for covariance in (vaejax.covariance_of_means, vaejax.covariance_of_aggregate):
+    for covariance in (
+        vaejax.objectives.covariance_of_means,
+        vaejax.objectives.covariance_of_aggregate,
+    ):
         loss_fn = dip_vae_loss(flow, covariance=covariance, kl_fn=vaejax.kl_monte_carlo)
         with pytest.raises(TypeError, match="posterior is |has no mean"):
             jax.eval_shape(loss_fn, *arguments)
     with pytest.raises(TypeError, match=r"a mean has shape \(2, 2\)"):
-        vaejax.covariance_of_means(Normal(jnp.zeros((3, 2, 2)), jnp.zeros(3)))
+        vaejax.objectives.covariance_of_means(
+            Normal(jnp.zeros((3, 2, 2)), jnp.zeros(3))
+        )
 
 
 # kernels

@@ -56,8 +56,8 @@ class Case(NamedTuple):
     vae: VAE
     batch: Callable[[Key, int], Example]
     kl_fn: KlFn = vaejax.kl_closed_form
-    point: latent.Readout = latent.mean
-    readout: latent.Readout = latent.mean
+    point: latent.PointEstimator = latent.mean
+    readout: latent.PointEstimator = latent.mean
     objective: Callable | None = None
     x_of: Callable[[Example], Example] = lambda example: example
     stochastic: bool = True
@@ -313,7 +313,7 @@ def hierarchical() -> VAE:
 
 
 # A sentence is `length` tokens, the last of them END, padded to MAX_LENGTH.
-MAX_LENGTH, VOCABULARY, END = 6, 5, 0
+MAX_LENGTH, VOCABULARY, END_TOKEN = 6, 5, 0
 
 
 class Sentence(NamedTuple):
@@ -323,9 +323,11 @@ class Sentence(NamedTuple):
 
 def sentence_of(tokens: Array) -> Sentence:
     """Cut after the first END, or at the maximal length; what follows is set to END."""
-    is_end = (tokens == END).astype(jnp.int32)
+    is_end = (tokens == END_TOKEN).astype(jnp.int32)
     ended = jnp.cumsum(is_end) - is_end > 0
-    return Sentence(jnp.where(ended, END, tokens), jnp.sum(~ended).astype(jnp.int32))
+    return Sentence(
+        jnp.where(ended, END_TOKEN, tokens), jnp.sum(~ended).astype(jnp.int32)
+    )
 
 
 def sentences(key: Key, num: int) -> Sentence:
@@ -347,7 +349,9 @@ class Autoregressive:
     step: jax.tree_util.Partial
 
     def log_prob(self, event: Sentence) -> Array:
-        previous = jnp.concatenate([jnp.full(1, END, jnp.int32), event.tokens[:-1]])
+        previous = jnp.concatenate(
+            [jnp.full(1, END_TOKEN, jnp.int32), event.tokens[:-1]]
+        )
         _, logits = jax.lax.scan(self.step, self.start, previous)
         log_probs = jax.vmap(
             lambda logits, token: vaejax.Categorical(logits).log_prob(token)
@@ -373,7 +377,9 @@ class Autoregressive:
             return (state, token), token
 
         _, tokens = jax.lax.scan(
-            body, (self.start, jnp.asarray(END, jnp.int32)), jnp.arange(MAX_LENGTH)
+            body,
+            (self.start, jnp.asarray(END_TOKEN, jnp.int32)),
+            jnp.arange(MAX_LENGTH),
         )
         return sentence_of(tokens)
 
@@ -409,13 +415,15 @@ def sequence() -> VAE:
     return VAE(init, encode, lambda params: standard_normal(3), decode)
 
 
-def with_context(network: vaejax.Network, context: Array) -> vaejax.Network:
+def with_context(
+    network: vaejax.networks.Network, context: Array
+) -> vaejax.networks.Network:
     """The network of its flattened input and a context."""
 
     def join(inputs: Array) -> Array:
         return jnp.concatenate([inputs.ravel(), context])
 
-    return vaejax.Network(
+    return vaejax.networks.Network(
         lambda key, inputs: network.init(key, join(inputs)),
         lambda params, inputs: network.apply(params, join(inputs)),
     )
@@ -427,7 +435,7 @@ def conditional(context: Array) -> VAE:
     """
     encoder, decoder = vaejax.MLP((16,)), vaejax.MLP((16,), PIXELS)
     encoder, decoder = (
-        with_context(vaejax.as_network(network), context)
+        with_context(vaejax.networks.as_network(network), context)
         for network in (encoder, decoder)
     )
     return vaejax.gaussian_vae(latent_size=2, encoder=encoder, decoder=decoder)
@@ -574,8 +582,8 @@ def sentence_vae() -> VAE:
     return vaejax.sequence_vae(
         latent_size=3,
         length=MAX_LENGTH,
-        encoder=vaejax.RecurrentEncoder(VOCABULARY, 4, 8),
-        decoder=vaejax.CausalConvolutionDecoder(VOCABULARY, 8, (1, 2)),
+        encoder=vaejax.networks.RecurrentEncoder(VOCABULARY, 4, 8),
+        decoder=vaejax.networks.CausalConvolutionDecoder(VOCABULARY, 8, (1, 2)),
     )
 
 
@@ -586,10 +594,16 @@ def tokens(key: Key, num: int) -> Array:
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real),
-    Case("shared_variance", mlp_vae(vaejax.shared_variance_normal_head()), real),
+    Case(
+        "shared_variance",
+        mlp_vae(vaejax.distributions.shared_variance_normal_head()),
+        real,
+    ),
     Case(
         "logistic_mixture",
-        mlp_vae(vaejax.discretized_logistic_mixture_head(2), num_parameters=6),
+        mlp_vae(
+            vaejax.distributions.discretized_logistic_mixture_head(2), num_parameters=6
+        ),
         pixels,
     ),
     Case("convolutional", convolutional(), binary),

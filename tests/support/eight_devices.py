@@ -11,7 +11,7 @@ import numpy as np
 
 import vaejax
 from experiments import mnist
-from vaejax import checkpoints, sharding
+from vaejax import checkpoints
 
 STEPS = 100
 EXPERIMENT = mnist.make_experiment(
@@ -22,21 +22,23 @@ DATA = jnp.asarray(EXPERIMENT.train[: STEPS * 128])
 
 
 def train(step, num_devices: int, *, fsdp: bool = False) -> tuple:
-    mesh = sharding.make_mesh(num_devices)
+    mesh = vaejax.training.make_mesh(num_devices)
     state = vaejax.init_train_state(
         EXPERIMENT.vae, RECIPE.optimizer, jax.random.key(0), EXPERIMENT.example
     )
     layout = (
-        sharding.fully_sharded(mesh, state, min_size=64)
+        vaejax.training.fully_sharded(mesh, state, min_size=64)
         if fsdp
-        else sharding.replicated(mesh)
+        else vaejax.training.replicated_sharding(mesh)
     )
     epoch = vaejax.make_train_epoch(
-        step, 128, batch_sharding=sharding.batch_sharding(mesh)
+        step, 128, batch_sharding=vaejax.training.batch_sharding(mesh)
     )
-    data = sharding.put(DATA, sharding.replicated(mesh))
+    data = vaejax.training.place_on_devices(
+        DATA, vaejax.training.replicated_sharding(mesh)
+    )
     return jax.jit(epoch, out_shardings=(layout, None))(
-        sharding.put(state, layout), data
+        vaejax.training.place_on_devices(state, layout), data
     )
 
 
@@ -53,7 +55,9 @@ def losses_agree(directory: str) -> None:
     assert max(
         jax.tree.leaves(eight_state.params), key=jnp.size
     ).sharding.is_fully_replicated
-    whole = sharding.gather(sharded_state, sharding.make_mesh(8))
+    whole = vaejax.training.gather_from_devices(
+        sharded_state, vaejax.training.make_mesh(8)
+    )
     assert checkpoints.digest(whole) == checkpoints.digest(sharded_state)
     for name, state in {
         "one": one_state,
@@ -79,11 +83,13 @@ def gathering_again_compiles_nothing() -> None:
             compiled.append(name) if "backend_compile" in name else None
         )
     )
-    mesh = sharding.make_mesh(8)
-    tree = sharding.put({"x": jnp.ones((16, 3))}, sharding.batch_sharding(mesh))
-    sharding.gather(tree, mesh)
+    mesh = vaejax.training.make_mesh(8)
+    tree = vaejax.training.place_on_devices(
+        {"x": jnp.ones((16, 3))}, vaejax.training.batch_sharding(mesh)
+    )
+    vaejax.training.gather_from_devices(tree, mesh)
     first = len(compiled)
-    sharding.gather(tree, mesh)
+    vaejax.training.gather_from_devices(tree, mesh)
     assert first and len(compiled) == first
 
 

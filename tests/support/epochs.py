@@ -11,7 +11,7 @@ from vaejax import TrainState
 
 
 def stripes(size: int) -> np.ndarray:
-    """Grey stripes in three places, from integers alone: five steps of ten an epoch,
+    """Gray stripes in three places, from integers alone: five steps of ten an epoch,
     and five images left over.
     """
     index, row, column = np.ogrid[:55, :size, :size]

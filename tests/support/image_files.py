@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import scipy.io
 
-from vaejax import sources
+from vaejax.datasets import catalogue
 
 IDX_NAMES = (
     "train-images-idx3-ubyte",
@@ -24,7 +24,7 @@ def shrink(monkeypatch, name, sizes, url=None):
     """Gives a set of the catalogue few examples, no known SHA-256, and perhaps another
     address of its files.
     """
-    source = sources.SOURCES[name]
+    source = catalogue.SOURCES[name]
     files = tuple(
         tuple(
             file._replace(sha256=None, url=f"{url}/{file.name}" if url else file.url)
@@ -33,7 +33,7 @@ def shrink(monkeypatch, name, sizes, url=None):
         for alternative in source.files
     )
     monkeypatch.setitem(
-        sources.SOURCES, name, source._replace(splits=sizes, files=files)
+        catalogue.SOURCES, name, source._replace(splits=sizes, files=files)
     )
 
 

@@ -41,7 +41,7 @@ def make_params(*, x_size=5, latent_size=2, orthogonal=False, seed=0) -> Params:
 
 
 def with_best_encoder(params: Params, *, widen=0.0) -> Params:
-    """The encoder that maximises the ELBO: the exact mean, and the inverse diagonal of
+    """The encoder that maximizes the ELBO: the exact mean, and the inverse diagonal of
     the exact precision.
 
     It is the exact posterior where the loadings are orthogonal. `widen` is added to the

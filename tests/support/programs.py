@@ -14,9 +14,10 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from experiments import mnist, run
+from experiments import mnist
+from experiments.harness import run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = [
     "--epochs",
     "2",

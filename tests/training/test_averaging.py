@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from programs import users_settings
+from support.programs import users_settings
 
 import vaejax
-from vaejax import modifiers
+from vaejax.training import averaging
 
 VAE = vaejax.gaussian_vae(
     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (4, 4))
@@ -34,36 +34,42 @@ def leaves_close(one, other, **options):
 
 
 def test_the_average_is_the_weighted_sum_of_every_step():
-    state, plain, expected = modifiers.start_average(start()), start(), start().params
-    step = jax.jit(modifiers.with_average(STEP, 0.9))
+    state, plain, expected = (
+        vaejax.training.init_average(start()),
+        start(),
+        start().params,
+    )
+    step = jax.jit(vaejax.training.with_average(STEP, 0.9))
     for _ in range(5):
         state, _ = step(state, BATCH)
         plain, _ = jax.jit(STEP)(plain, BATCH)
         expected = jax.tree.map(lambda a, p: 0.9 * a + 0.1 * p, expected, plain.params)
     leaves_close(state.params, plain.params)
-    leaves_close(modifiers.averaged(state).params, expected, rtol=1e-5, atol=1e-7)
-    assert modifiers.averaged(plain) is plain
+    leaves_close(
+        vaejax.training.averaged_state(state).params, expected, rtol=1e-5, atol=1e-7
+    )
+    assert vaejax.training.averaged_state(plain) is plain
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.1, 2])
 def test_the_decay_of_an_average_is_checked(decay):
     with pytest.raises(ValueError, match="decay is"):
-        modifiers.with_average(STEP, decay)
+        vaejax.training.with_average(STEP, decay)
 
 
 def stop_at(losses, patience=2):
     """States of one member each, after evaluations with these losses; parameters are
     the number of the evaluation.
     """
-    state = modifiers.start_stopping(start()._replace(params=jnp.zeros(())))
+    state = vaejax.training.init_early_stopping(start()._replace(params=jnp.zeros(())))
     for number, loss in enumerate(losses, 1):
         state = state._replace(
             params=jnp.full((), float(number)), step=jnp.asarray(10 * number, jnp.int32)
         )
-        state = modifiers.update_stopping(
+        state = vaejax.training.update_early_stopping(
             state, jnp.asarray(loss, jnp.float32), patience=patience
         )
-    return state.extra[modifiers.STOPPING], modifiers.best(state).params
+    return state.extra[averaging.STOPPING], vaejax.training.best_state(state).params
 
 
 def test_early_stopping_keeps_the_best_and_waits_as_long_as_asked():
@@ -94,10 +100,10 @@ def test_a_stopped_member_is_frozen_and_the_others_go_on():
     states = jax.vmap(
         lambda key: vaejax.init_train_state(VAE, OPTIMIZER, key, BATCH[0])
     )(jax.vmap(jax.random.key)(jnp.arange(2)))
-    states = jax.vmap(modifiers.start_stopping)(states)
+    states = jax.vmap(vaejax.training.init_early_stopping)(states)
     stopping = states.extra["stopping"]._replace(stopped=jnp.array([True, False]))
     states = states._replace(extra={"stopping": stopping})
-    epoch = modifiers.freeze_stopped(vaejax.make_train_epoch(STEP, 5))
+    epoch = vaejax.training.with_early_stopping(vaejax.make_train_epoch(STEP, 5))
     after, _ = jax.jit(jax.vmap(epoch, in_axes=(0, None)))(states, BATCH)
     assert after.step.tolist() == [2, 2]
     for old, new in zip(
@@ -110,7 +116,7 @@ def test_a_stopped_member_is_frozen_and_the_others_go_on():
 
 @pytest.mark.slow
 def test_half_precision_rounds_the_networks_and_nothing_else():
-    half = vaejax.with_compute_dtype(VAE, jnp.bfloat16)
+    half = vaejax.models.with_compute_dtype(VAE, jnp.bfloat16)
     params = VAE.init(jax.random.key(0), BATCH[0])
     posterior, likelihood = (
         half.encode(params, BATCH[0]),
@@ -138,7 +144,7 @@ def test_half_precision_rounds_the_networks_and_nothing_else():
     difference = abs(loss(params, jax.random.key(1), BATCH)[0] - full)
     assert 0 < difference < 0.02 * full
     with pytest.raises(TypeError, match="int32"):
-        vaejax.with_compute_dtype(VAE, jnp.int32)
+        vaejax.models.with_compute_dtype(VAE, jnp.int32)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted():

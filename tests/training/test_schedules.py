@@ -9,19 +9,18 @@ import optax
 import pytest
 
 import vaejax
-from vaejax import schedules
 
 
 def test_warm_up_rises_to_its_value_and_stays():
     steps = jnp.array([0, 5, 10, 99])
     np.testing.assert_allclose(
-        jax.vmap(schedules.warm_up(4.0, 10))(steps), [0, 2, 4, 4]
+        jax.vmap(vaejax.training.warm_up(4.0, 10))(steps), [0, 2, 4, 4]
     )
-    np.testing.assert_allclose(jax.vmap(schedules.warm_up(4.0, 0))(steps), 4)
+    np.testing.assert_allclose(jax.vmap(vaejax.training.warm_up(4.0, 0))(steps), 4)
 
 
 def test_logistic_warm_up_is_half_way_at_half_time():
-    beta = schedules.logistic_warm_up(2.0, 100, steepness=8.0)
+    beta = vaejax.training.logistic_warm_up(2.0, 100, steepness=8.0)
     expected = 2 / (1 + np.exp([4.0, 2.0, 0.0, -2.0, -4.0]))
     np.testing.assert_allclose(
         jax.vmap(beta)(jnp.array([0, 25, 50, 75, 100])), expected, rtol=1e-5
@@ -29,7 +28,7 @@ def test_logistic_warm_up_is_half_way_at_half_time():
 
 
 def test_cycles_rise_and_rest():
-    beta = schedules.cyclical(2.0, 100, num_cycles=2, ratio=0.5)
+    beta = vaejax.training.cyclical(2.0, 100, num_cycles=2, ratio=0.5)
     steps = jnp.array([0, 5, 25, 49, 50, 55, 75, 100, 1000])
     np.testing.assert_allclose(
         jax.vmap(beta)(steps), [0, 0.4, 2, 2, 0, 0.4, 2, 2, 2], atol=1e-5
@@ -39,14 +38,14 @@ def test_cycles_rise_and_rest():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: schedules.logistic_warm_up(1.0, 0), "num_steps is 0"),
+        (lambda: vaejax.training.logistic_warm_up(1.0, 0), "num_steps is 0"),
         (
-            lambda: schedules.logistic_warm_up(1.0, 10, steepness=0.0),
+            lambda: vaejax.training.logistic_warm_up(1.0, 10, steepness=0.0),
             "steepness is 0.0",
         ),
-        (lambda: schedules.warm_up(1.0, -1), "num_steps is -1"),
-        (lambda: schedules.cyclical(1.0, 10, num_cycles=0), "num_cycles is 0"),
-        (lambda: schedules.cyclical(1.0, 10, ratio=0.0), "ratio is 0"),
+        (lambda: vaejax.training.warm_up(1.0, -1), "num_steps is -1"),
+        (lambda: vaejax.training.cyclical(1.0, 10, num_cycles=0), "num_cycles is 0"),
+        (lambda: vaejax.training.cyclical(1.0, 10, ratio=0.0), "ratio is 0"),
     ],
 )
 def test_schedules_check_their_arguments(make, message):
@@ -68,7 +67,7 @@ def test_a_schedule_reaches_the_loss_at_every_step_and_its_value_may_be_traced()
 
     def betas(value):
         step = vaejax.make_train_step(
-            loss_fn, optax.sgd(0.1), {"beta": schedules.warm_up(value, 2)}
+            loss_fn, optax.sgd(0.1), {"beta": vaejax.training.warm_up(value, 2)}
         )
         state = vaejax.init_train_state(vae, optax.sgd(0.1), jax.random.key(0), xs[0])
         return vaejax.make_train_epoch(step, 2)(state, xs)[1].terms

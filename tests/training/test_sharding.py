@@ -13,32 +13,37 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of
+from support.programs import ENVIRONMENT, ROOT, SMALL, command, execute, npz, status_of
 
 import vaejax
-from experiments import folder, mnist
-from vaejax import checkpoints, sharding
+from experiments import mnist
+from experiments.harness import run_dir
+from vaejax import checkpoints
 
 EIGHT = ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 LONG = [*SMALL, "--epochs", "8", "--batch-size", "40"]
 
 
 def test_a_mesh_has_the_devices_asked_for():
-    mesh = sharding.make_mesh()
+    mesh = vaejax.training.make_mesh()
     assert mesh.size == jax.device_count() and mesh.axis_names == ("batch",)
     with pytest.raises(
         ValueError, match=r"num_devices is 99 and there are \d+; give fewer"
     ):
-        sharding.make_mesh(99)
+        vaejax.training.make_mesh(99)
     with pytest.raises(ValueError, match="num_devices is 0"):
-        sharding.make_mesh(0)
+        vaejax.training.make_mesh(0)
 
 
 @pytest.fixture(scope="module")
 def checkpoint_folder(tmp_path_factory) -> Path:
     """Checkpoints written on eight devices, after the script's own checks."""
     path = tmp_path_factory.mktemp("eight")
-    script = [sys.executable, str(ROOT / "tests" / "eight_devices.py"), str(path)]
+    script = [
+        sys.executable,
+        str(ROOT / "tests" / "support" / "eight_devices.py"),
+        str(path),
+    ]
     result = subprocess.run(
         script, env=EIGHT, capture_output=True, text=True, timeout=300
     )
@@ -66,7 +71,7 @@ def test_a_checkpoint_of_eight_devices_restores_on_one(checkpoint_folder, name):
 
 
 def losses(path: Path) -> list[float]:
-    return [row["train"]["loss"][0] for row in folder.read_metrics(path)]
+    return [row["train"]["loss"][0] for row in run_dir.read_metrics(path)]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def test_a_run_interrupted_on_eight_devices_goes_on_on_one(single, tmp_path):
 
 def wait_for(path: Path, epochs: int, *running: subprocess.Popen) -> None:
     while (
-        not (path / "config.json").exists() or len(folder.read_metrics(path)) < epochs
+        not (path / "config.json").exists() or len(run_dir.read_metrics(path)) < epochs
     ):
         assert all(process.poll() is None for process in running), (
             "the run ended too early"

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import standard_promotion
-from epochs import one_device_sharding, report_batch, seed_state, stripes
+from support.cases import standard_promotion
+from support.epochs import one_device_sharding, report_batch, seed_state, stripes
 
 from vaejax import (
     MLP,
@@ -25,7 +25,7 @@ from vaejax import (
     negative_elbo,
     with_transform,
 )
-from vaejax.training import NOISE
+from vaejax.training.steps import NOISE
 
 VAE = gaussian_vae(latent_size=4, encoder=MLP((32,)), decoder=MLP((32,), (14, 14)))
 OPTIMIZER = standard_promotion(optax.adam(optax.cosine_decay_schedule(2e-3, 20)))
@@ -247,7 +247,7 @@ def test_the_first_twenty_losses_are_the_recorded_ones():
     record anew.
 
     Recorded with Python 3.11 and JAX 0.10.2. Python 3.13 with JAX 0.12.0, older
-    instruction sets (SSE4.2, AVX2) and a compiler without optimisation differ from it
+    instruction sets (SSE4.2, AVX2) and a compiler without optimization differ from it
     by up to 3e-7, relative.
     """
     recorded = [

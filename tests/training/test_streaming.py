@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import standard_promotion
-from epochs import one_device_sharding, report_batch, seed_state, stripes
-from image_files import TWO, official, random_arrays, shrink, write_idx
+from support.cases import standard_promotion
+from support.epochs import one_device_sharding, report_batch, seed_state, stripes
+from support.image_files import TWO, official, random_arrays, shrink, write_idx
 
 from vaejax import (
     MLP,
@@ -28,10 +28,11 @@ from vaejax import (
     make_train_step,
     mean_over_batch,
     negative_elbo,
-    prepared,
     with_transform,
 )
-from vaejax.streaming import _map_ahead, make_streamed_epoch
+from vaejax.datasets import official_files
+from vaejax.training import make_streamed_epoch
+from vaejax.training.streaming import _map_ahead
 
 IMAGES = stripes(6)
 VAE = gaussian_vae(latent_size=2, encoder=MLP((8,)), decoder=MLP((8,), (6, 6)))
@@ -163,7 +164,12 @@ def test_a_set_of_tensorflow_datasets_trains_as_its_arrays(tmp_path, monkeypatch
     directory = official(tmp_path)
     write_idx(directory, random_arrays(1, TWO, (28, 28)))
     images, labels = datasets.load("fashion_mnist", directory=directory)
-    home = prepared.data_dir() / prepared.BUILDER / "fashion_mnist" / prepared.VERSION
+    home = (
+        official_files.data_dir()
+        / official_files.BUILDER
+        / "fashion_mnist"
+        / official_files.VERSION
+    )
     source = tfds.builder_from_directory(home).as_data_source(split="train")
 
     step = step_of(lambda x: x["image"][:6, :6])

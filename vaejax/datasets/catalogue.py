@@ -39,7 +39,7 @@ class Source(NamedTuple):
       what: one line for the catalogue.
       shape: of one image.
       splits: number of examples of each, in the order in which they are prepared.
-      licence: under which its authors give it.
+      license: under which its authors give it.
       homepage: where it is described.
       files: which are needed; one tuple is enough, and only the first is downloaded.
       parse: paths of such a tuple, by name -> the splits.
@@ -51,7 +51,7 @@ class Source(NamedTuple):
     what: str
     shape: tuple[int, ...]
     splits: Mapping[str, int]
-    licence: str
+    license: str
     homepage: str
     files: tuple[tuple[File, ...], ...]
     parse: Callable[[Mapping[str, Path]], Splits]
@@ -97,7 +97,7 @@ def _parse_idx_files(paths: Mapping[str, Path]) -> Splits:
 
 
 def _parse_frey_faces(paths: Mapping[str, Path]) -> Splits:
-    """There is no official split. The frames of a film resemble their neighbours, so
+    """There is no official split. The frames of a film resemble their neighbors, so
     that a split by order measures another thing than the random one that is usual:
     1,565 / 200 / 200, here drawn once and each in the film's order.
     """
@@ -139,7 +139,7 @@ def _read_amat(path: Path) -> np.ndarray:
 
 
 def _parse_omniglot(paths: Mapping[str, Path]) -> Splits:
-    """Grey values, rounded to 1/255; each example a column, its pixels by columns; the
+    """Gray values, rounded to 1/255; each example a column, its pixels by columns; the
     label is the alphabet.
     """
     data = _load_mat(paths["chardata.mat"])
@@ -165,7 +165,7 @@ def _parse_caltech101(paths: Mapping[str, Path]) -> Splits:
 
 
 def _parse_dsprites(paths: Mapping[str, Path]) -> Splits:
-    """Binary images; the label is the classes of the six factors: colour, shape, scale,
+    """Binary images; the label is the classes of the six factors: color, shape, scale,
     orientation, x and y.
     """
     (path,) = paths.values()
@@ -201,7 +201,7 @@ SOURCES: dict[str, Source] = {
         what="handwritten digits (LeCun, Cortes & Burges 1998); part of this package",
         shape=(28, 28),
         splits=_SIXTY_TEN,
-        licence="CC BY-SA 3.0",
+        license="CC BY-SA 3.0",
         homepage="http://yann.lecun.com/exdb/mnist/",
         files=_idx_files(
             "https://storage.googleapis.com/cvdf-datasets/mnist",
@@ -217,7 +217,7 @@ SOURCES: dict[str, Source] = {
         what="articles of clothing (Xiao, Rasul & Vollgraf 2017)",
         shape=(28, 28),
         splits=_SIXTY_TEN,
-        licence="MIT",
+        license="MIT",
         homepage="https://github.com/zalandoresearch/fashion-mnist",
         files=_idx_files(
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
@@ -233,7 +233,7 @@ SOURCES: dict[str, Source] = {
         what="handwritten Hiragana (Clanuwat et al. 2018)",
         shape=(28, 28),
         splits=_SIXTY_TEN,
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         homepage="http://codh.rois.ac.jp/kmnist/",
         files=_idx_files(
             "http://codh.rois.ac.jp/kmnist/dataset/kmnist",
@@ -248,7 +248,7 @@ SOURCES: dict[str, Source] = {
         what="the faces of one film, without labels (Roweis, Saul & Hinton 2002); a random split of our own",
         shape=(28, 20),
         splits={"train": 1565, "validation": 200, "test": 200},
-        licence="none: to be loaded, not passed on",
+        license="none: to be loaded, not passed on",
         homepage="https://cs.nyu.edu/~roweis/data.html",
         files=(
             (
@@ -264,10 +264,10 @@ SOURCES: dict[str, Source] = {
         tested=True,
     ),
     "binarized_mnist": Source(
-        what="digits binarised once, without labels (Larochelle & Murray 2011)",
+        what="digits binarized once, without labels (Larochelle & Murray 2011)",
         shape=(28, 28),
         splits={"train": 50_000, "validation": 10_000, "test": 10_000},
-        licence="not stated",
+        license="not stated",
         homepage="http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
         files=(
             tuple(
@@ -291,10 +291,10 @@ SOURCES: dict[str, Source] = {
         label_shape=None,
     ),
     "omniglot": Source(
-        what="characters of 50 alphabets, grey, at 28x28 (Lake et al. 2015; the file of Burda et al. 2016)",
+        what="characters of 50 alphabets, gray, at 28x28 (Lake et al. 2015; the file of Burda et al. 2016)",
         shape=(28, 28),
         splits={"train": 24_345, "test": 8_070},
-        licence="MIT (the characters)",
+        license="MIT (the characters)",
         homepage="https://github.com/yburda/iwae",
         files=(
             (
@@ -310,7 +310,7 @@ SOURCES: dict[str, Source] = {
         what="binary outlines of objects of 101 classes (Marlin et al. 2010)",
         shape=(28, 28),
         splits={"train": 4_100, "validation": 2_264, "test": 2_307},
-        licence="not stated",
+        license="not stated",
         homepage="https://people.cs.umass.edu/~marlin/data.shtml",
         files=(
             (
@@ -326,7 +326,7 @@ SOURCES: dict[str, Source] = {
         what="binary sprites of six factors, the classes of which are the labels (Matthey et al. 2017); no split",
         shape=(64, 64),
         splits={"train": 737_280},
-        licence="Apache-2.0",
+        license="Apache-2.0",
         homepage="https://github.com/google-deepmind/dsprites-dataset",
         files=(
             (

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vaejax.prepared import Arrays, DataUnavailableError
+from vaejax.datasets.errors import Arrays, DataUnavailableError
 
 LAYOUTS = (
     "a folder with train.npy and test.npy, or with images train/*.png and test/*.png"
@@ -23,7 +23,7 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _CHUNK_BYTES = 1 << 24
 
 
-def chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+def iterate_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
     """Consecutive parts along the leading axis, of some megabytes; the array itself
     where it has no axis.
     """
@@ -40,7 +40,7 @@ def first_wrong(array: np.ndarray, is_right: Callable[[np.ndarray], Any]) -> str
     [1, 0])"; None where all are.
     """
     start = 0
-    for part in chunks(array):
+    for part in iterate_chunks(array):
         wrong = ~np.asarray(is_right(part))
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -167,7 +167,7 @@ def check_images(images: np.ndarray, where: str) -> None:
     if images.ndim == 4 and images.shape[-1] not in (1, 3):
         raise ValueError(
             f"{where} has shape {list(images.shape)}; the last of four axes holds the "
-            "colours: give 1 or 3 of them."
+            "colors: give 1 or 3 of them."
         )
     # NaN lies nowhere.
     if floating and (
@@ -217,7 +217,7 @@ def _load_image_files(directory: Path) -> Arrays:
             raise ValueError(
                 f"{file} is {_describe(image)}, and {files[0]} is {_describe(first)}; "
                 "give images of one size, all "
-                "grey or all RGB."
+                "gray or all RGB."
             )
         images[index] = image
     if loose:
@@ -254,12 +254,12 @@ def _class_folders(directory: Path) -> list[Path]:
 
 
 def _describe(image: np.ndarray) -> str:
-    return f"{image.shape[0]}x{image.shape[1]} {'grey' if image.ndim == 2 else 'RGB'}"
+    return f"{image.shape[0]}x{image.shape[1]} {'gray' if image.ndim == 2 else 'RGB'}"
 
 
 def _reader(directory: Path) -> Callable[[Path], np.ndarray]:
-    """`read(file)`: uint8 `[height, width]` of a grey image, `[height, width, 3]` of
-    one in colour.
+    """`read(file)`: uint8 `[height, width]` of a gray image, `[height, width, 3]` of
+    one in color.
     """
     try:
         from PIL import Image
@@ -280,7 +280,7 @@ def _reader(directory: Path) -> Callable[[Path], np.ndarray]:
             raise ValueError(f"{file} cannot be read as an image: {error}.") from error
         if mode not in modes:
             raise ValueError(
-                f"{file} has the mode {mode} of Pillow; convert it to grey (L) or RGB, "
+                f"{file} has the mode {mode} of Pillow; convert it to gray (L) or RGB, "
                 "of 8 bits."
             )
         return pixels

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaejax.likelihoods import HEADS, support_of
-from vaejax.own_data import chunks, first_wrong, open_npy, open_npz
-from vaejax.prepared import DataUnavailableError
+from vaejax.datasets.errors import DataUnavailableError
+from vaejax.datasets.own_files import first_wrong, iterate_chunks, open_npy, open_npz
+from vaejax.distributions.heads import support_of
 
 _SPLIT_SEED, _TEST_PART = 0, 10
 # By how much the variance of counts must exceed their mean for a Poisson to be too
@@ -31,7 +31,7 @@ class NotOneArrayError(ValueError):
     """The .npz file can be read and holds no array, or several."""
 
 
-class Description(NamedTuple):
+class ArrayDescription(NamedTuple):
     """What an array holds.
 
     Attributes:
@@ -60,7 +60,7 @@ class Description(NamedTuple):
         )
 
 
-def describe_array(array: np.ndarray, where: str = "the array") -> Description:
+def describe_array(array: np.ndarray, where: str = "the array") -> ArrayDescription:
     """What `[examples, ...]` holds, and which likelihood suits it; memory maps are read
     in chunks.
 
@@ -77,7 +77,7 @@ def describe_array(array: np.ndarray, where: str = "the array") -> Description:
         array.dtype == np.uint8,
         True,
     )
-    for part in chunks(array):
+    for part in iterate_chunks(array):
         minimum, maximum = min(minimum, part.min()), max(maximum, part.max())
         is_binary = is_binary and bool(np.all((part == 0) | (part == 1)))
         is_black_and_white = is_black_and_white and bool(
@@ -94,7 +94,7 @@ def describe_array(array: np.ndarray, where: str = "the array") -> Description:
         is_integer,
     )
     shape, dtype = array.shape[1:], str(array.dtype)
-    return Description(
+    return ArrayDescription(
         len(array), shape, dtype, float(minimum), float(maximum), likelihood, reason
     )
 
@@ -204,7 +204,7 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
     return array
 
 
-def split(num_examples: int) -> tuple[np.ndarray, np.ndarray]:
+def split_indices(num_examples: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of training and test: one example in ten, at least two, for test, after a
     shuffle with a fixed seed.
     """

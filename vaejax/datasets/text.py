@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaejax.base import check_count
-from vaejax.prepared import DataUnavailableError
-from vaejax.sequences import END
+from vaejax._checks import check_count
+from vaejax.datasets.errors import DataUnavailableError
+from vaejax.distributions.autoregressive import END_TOKEN
 
 # One sentence in twenty each is held out for test and for validation, after a shuffle
 # with this seed.
@@ -50,7 +50,7 @@ class Tokens(NamedTuple):
     num_left_out: int
 
 
-def load(name_or_path: str | os.PathLike, *, split: str = "train") -> list[str]:
+def load_text(name_or_path: str | os.PathLike, *, split: str = "train") -> list[str]:
     """The sentences of a corpus: "king_james", the bundled one, or a text file of one
     sentence a line.
 
@@ -90,7 +90,7 @@ def byte_vocabulary() -> Vocabulary:
 
     def encode(sentence: str) -> list[int]:
         tokens = list(sentence.encode())
-        if END in tokens:
+        if END_TOKEN in tokens:
             raise ValueError(
                 f"the sentence {sentence!r} holds the character NUL, which ends a "
                 "sentence; remove it."
@@ -127,7 +127,7 @@ def subword_vocabulary(sentences: Sequence[str], size: int = 1000) -> Vocabulary
             character_coverage=1.0,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
-            eos_id=END,
+            eos_id=END_TOKEN,
             unk_id=1,
             bos_id=-1,
             pad_id=-1,
@@ -170,7 +170,7 @@ def tokenize(sentences: Sequence[str], vocabulary: Vocabulary, length: int) -> T
             f"none of {len(sentences)} sentences has fewer than {length} tokens; the "
             f"shortest has {shortest}."
         )
-    array = np.full((len(kept), length), END, np.uint16)
+    array = np.full((len(kept), length), END_TOKEN, np.uint16)
     for row, tokens in zip(array, kept, strict=True):
         row[: len(tokens)] = tokens
     return Tokens(array, len(encoded) - len(kept))
@@ -178,7 +178,7 @@ def tokenize(sentences: Sequence[str], vocabulary: Vocabulary, length: int) -> T
 
 def detokenize(tokens: np.ndarray, vocabulary: Vocabulary) -> str:
     """The sentence before the first `END`."""
-    ends = np.flatnonzero(np.asarray(tokens) == END)
+    ends = np.flatnonzero(np.asarray(tokens) == END_TOKEN)
     return vocabulary.decode(
         [int(token) for token in tokens[: ends[0] if len(ends) else None]]
     )
@@ -187,7 +187,7 @@ def detokenize(tokens: np.ndarray, vocabulary: Vocabulary) -> str:
 def _king_james() -> str:
     try:
         with lzma.open(
-            resources.files("vaejax") / "data" / "king_james.txt.xz"
+            resources.files("vaejax.datasets") / "bundled_data" / "king_james.txt.xz"
         ) as file:
             raw = file.read()
     except (OSError, EOFError, lzma.LZMAError) as error:

@@ -19,9 +19,19 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vaejax import own_data, prepared
-from vaejax.prepared import Arrays, DataUnavailableError
-from vaejax.sources import SOURCES, Splits
+from vaejax.datasets.array_cache import FILES, cached
+from vaejax.datasets.catalogue import SOURCES, Splits
+from vaejax.datasets.errors import Arrays, DataUnavailableError
+from vaejax.datasets.official_files import (
+    BUILDER,
+    VERSION,
+    check_reachable,
+    data_dir,
+    parse,
+    unavailable,
+    verify,
+)
+from vaejax.datasets.own_files import LAYOUTS
 
 _FORMAT = "array_record"
 # From this size of an image on, tensors are stored compressed.
@@ -37,8 +47,8 @@ class Images(tfds.core.GeneratorBasedBuilder):
         downloaded.
     """
 
-    name = prepared.BUILDER
-    VERSION = tfds.core.Version(prepared.VERSION)
+    name = BUILDER
+    VERSION = tfds.core.Version(VERSION)
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=name, description=source.what)
         for name, source in SOURCES.items()
@@ -66,7 +76,7 @@ class Images(tfds.core.GeneratorBasedBuilder):
             )
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{source.what}. Licence: {source.licence}.",
+            description=f"{source.what}. License: {source.license}.",
             features=tfds.features.FeaturesDict(features),
             homepage=source.homepage,
             disable_shuffling=True,
@@ -82,7 +92,7 @@ class Images(tfds.core.GeneratorBasedBuilder):
             else _parse(name, self.paths)
         )
         # This folder takes its final name when it is complete.
-        (Path(self.data_dir) / prepared.FILES).write_text(json.dumps(digests, indent=1))
+        (Path(self.data_dir) / FILES).write_text(json.dumps(digests, indent=1))
         return {
             split: self._generate_examples(*splits[split])
             for split in SOURCES[name].splits
@@ -102,8 +112,8 @@ class Images(tfds.core.GeneratorBasedBuilder):
 
 def _parse(name: str, paths: Mapping[str, Path]) -> tuple[Splits, dict[str, str]]:
     """The splits, and the digests of the files that they come from."""
-    digests = prepared.verify(name, paths)
-    return prepared.parse(name, paths), digests
+    digests = verify(name, paths)
+    return parse(name, paths), digests
 
 
 def _download_and_parse(
@@ -114,19 +124,17 @@ def _download_and_parse(
             {file.name: file.url for file in SOURCES[name].files[0]}
         )
     except Exception as error:  # TFDS, requests and urllib3 have many; whichever it is, it is the reason reported.
-        raise prepared.unavailable(name, f"its download failed ({error})") from error
+        raise unavailable(name, f"its download failed ({error})") from error
     return _parse(name, {name: Path(path) for name, path in paths.items()})
 
 
 def build(name: str, paths: Mapping[str, Path] | None) -> None:
     """Prepares a set of `SOURCES` from the user's files, or from a download."""
-    data_dir = prepared.data_dir()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    home = data_dir()
+    home.mkdir(parents=True, exist_ok=True)
     # What was downloaded in part, or wrongly, is gone with this folder.
-    with tempfile.TemporaryDirectory(
-        dir=data_dir, prefix="vaejax_downloads_"
-    ) as downloads:
-        _prepare(Images(config=name, data_dir=data_dir, paths=paths), Path(downloads))
+    with tempfile.TemporaryDirectory(dir=home, prefix="vaejax_downloads_") as downloads:
+        _prepare(Images(config=name, data_dir=home, paths=paths), Path(downloads))
 
 
 def _prepare(
@@ -193,7 +201,7 @@ def read(builder: tfds.core.DatasetBuilder, split: str) -> Arrays:
             f"{split} of {builder.name} is damaged: it has {index + 1} of its {size} "
             "examples."
         )
-    # Grey images have no axis of channels here.
+    # Gray images have no axis of channels here.
     return images[..., 0] if images.ndim == 4 and images.shape[
         -1
     ] == 1 else images, labels
@@ -253,17 +261,13 @@ def load_stock(name: str, split: str, directory: Path | None) -> Arrays:
         size.
       DataUnavailableError: it is not prepared and cannot be.
     """
-    data_dir = prepared.data_dir()
+    home = data_dir()
     try:
-        builder = tfds.core.read_only_builder.builder_from_files(
-            name, data_dir=data_dir
-        )
+        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=home)
     except tfds.core.DatasetNotFoundError:
-        builder = _build_stock(name, data_dir, directory)
+        builder = _build_stock(name, home, directory)
     try:
-        return prepared.cached(
-            Path(builder.data_dir), split, lambda: read(builder, split)
-        )
+        return cached(Path(builder.data_dir), split, lambda: read(builder, split))
     except ImportError as error:
         raise _needs_extra(name, f"cannot be decoded without {error.name}") from error
 
@@ -277,7 +281,7 @@ def _build_stock(
         raise ValueError(
             f"there is no data set {name!r}, and TFDS has none of that name; choose "
             f"from {sorted(SOURCES)}, or name "
-            f"{own_data.LAYOUTS}."
+            f"{LAYOUTS}."
         ) from error
     if not _has_tensorflow():
         raise _needs_extra(
@@ -290,7 +294,7 @@ def _build_stock(
         if directory is None or not (directory / info.filename).is_file()
     ]
     if missing:
-        prepared.check_reachable(name, missing[0])
+        check_reachable(name, missing[0])
     # Files extracted from archives are known by their name only, so no two sets share a
     # folder of them.
     downloads = (
@@ -301,7 +305,7 @@ def _build_stock(
     except (
         Exception
     ) as error:  # Each builder has its own; whichever it is, it is the reason reported.
-        raise prepared.unavailable(name, f"TFDS cannot build it ({error})") from error
+        raise unavailable(name, f"TFDS cannot build it ({error})") from error
     return builder
 
 

@@ -1,7 +1,7 @@
 """More likelihoods: for intensities and for real values with outliers; their heads; and
 the table of all heads.
 
-Like those of `vaejax.distributions` they are normalised, in nats, summed over one
+Like those of `vaejax.distributions` they are normalized, in nats, summed over one
 event. `vaejax.pixels` and `vaejax.counts` have those of 8-bit pixels and of counts.
 """
 
@@ -14,28 +14,151 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from vaejax.base import Array, Distribution, Head, Key, Params, Support
-from vaejax.counts import NegativeBinomial, Poisson, stirling_rest
-from vaejax.distributions import (
-    REAL,
-    Bernoulli,
+from vaejax._checks import check_bounds, check_event
+from vaejax.base import Array, Head, Key, Support
+from vaejax.distributions._shared import (
     SampleThenLogProb,
-    as_head,
-    check_bounds,
-    check_event,
     draw_around,
-    fixed_variance_normal_head,
     log1mexp,
-    normal_head,
-    shared_variance_normal_head,
-    simple_head,
-    soft_bounds,
+    stirling_rest,
 )
-from vaejax.pixels import (
-    DiscretizedLogistic,
-    DiscretizedNormal,
-    discretized_logistic_mixture_head,
-)
+from vaejax.distributions.heads import parameter_free_head, soft_clip
+
+_LOG_2_PI = math.log(2 * math.pi)
+
+REAL = Support("finite numbers", lambda x: abs(x) < math.inf)
+
+
+def reparameterize(key: Key, mean: Array, log_variance: Array) -> Array:
+    """z = mean + exp(log_variance / 2) * eps with eps ~ N(0, I), differentiable in
+    `mean` and `log_variance`.
+
+    Args:
+      key: a typed key; it alone decides eps.
+      mean: `[*event]`.
+      log_variance: `[*event]` or a scalar; the logarithm of the variance, not of the
+        standard deviation.
+
+    Returns:
+      z, `[*event]`.
+
+    Raises:
+      ValueError: the shapes differ and `log_variance` is not a scalar.
+
+    Source: Kingma & Welling 2014, section 2.4.
+    """
+    if jnp.ndim(log_variance) and jnp.shape(mean) != jnp.shape(log_variance):
+        raise ValueError(
+            f"reparameterize: mean has shape {jnp.shape(mean)} and log_variance "
+            f"{jnp.shape(log_variance)}; "
+            "give both the shape of z, or log_variance as a scalar."
+        )
+    return Normal(mean, log_variance).sample(key)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """N(mean, diag exp(log_variance)), independent in each dimension; exact for
+    whatever it is given.
+
+    log p(x) = -1/2 sum_i [log 2 pi + log_variance_i + (x_i - mean_i)^2 /
+    exp(log_variance_i)].
+
+    Use it for real-valued data and as the usual posterior and prior. With a fixed
+    variance, log p(x) is minus the squared error over twice the variance, up to a
+    constant. Bounds on a network's log-variance belong to `normal_head`.
+
+    Attributes:
+      mean: `[*event]`.
+      log_variance: `[*event]`, or a scalar shared by all dimensions.
+    """
+
+    mean: Array
+    log_variance: Array
+
+    head: ClassVar[Head]
+    support: ClassVar[Support] = REAL
+
+    def log_prob(self, event: Array) -> Array:
+        check_event(self, event, jnp.shape(self.mean))
+        squared_error = jnp.square(event - self.mean) * jnp.exp(-self.log_variance)
+        return -0.5 * jnp.sum(_LOG_2_PI + self.log_variance + squared_error)
+
+    def sample(self, key: Key) -> Array:
+        return self.mean + jnp.exp(self.log_variance / 2) * self._noise(key)
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
+        noise = self._noise(key)
+        event = self.mean + jnp.exp(self.log_variance / 2) * noise
+        # From the noise, not from (event - mean) / stddev, which cancels when the
+        # variance is tiny.
+        return event, -0.5 * jnp.sum(_LOG_2_PI + self.log_variance + jnp.square(noise))
+
+    @property
+    def mode(self) -> Array:
+        return self.mean
+
+    def _noise(self, key: Key) -> Array:
+        return jax.random.normal(key, jnp.shape(self.mean), jnp.result_type(self.mean))
+
+
+def normal_head(
+    min_log_variance: float = -20.0, max_log_variance: float = 20.0
+) -> Head:
+    """Normal with a mean and a log-variance for each dimension; the network puts out
+    `[*event, 2]`.
+
+    The log-variance is bounded softly, since one of 90 already makes the KL infinite in
+    single precision. Where a paper bounds it otherwise, or not at all, give its bounds
+    (`-math.inf` and `math.inf` for none).
+    """
+    check_bounds("log_variance", min_log_variance, max_log_variance)
+    return parameter_free_head(
+        lambda mean, log_variance: Normal(
+            mean, soft_clip(log_variance, min_log_variance, max_log_variance)
+        ),
+        num_parameters=2,
+    )
+
+
+def fixed_variance_normal_head(variance: float = 1.0) -> Head:
+    """Normal of a known variance: -log p(x) = squared error / (2 variance) + event size
+    / 2 * log(2 pi variance).
+    """
+    if not 0 < variance < math.inf:
+        raise ValueError(
+            f"fixed_variance_normal_head: variance is {variance}; give a positive "
+            "number."
+        )
+    return parameter_free_head(
+        lambda mean: Normal(mean, jnp.full((), math.log(variance), mean.dtype))
+    )
+
+
+def shared_variance_normal_head(
+    log_variance: float = 0.0,
+    min_log_variance: float = -20.0,
+    max_log_variance: float = 20.0,
+) -> Head:
+    """Normal with one learned variance for all dimensions and examples; `log_variance`
+    is where it starts.
+
+    Source: Rybkin et al. 2021 (sigma-VAE), section 3.1.
+    """
+    check_bounds("log_variance", min_log_variance, max_log_variance)
+
+    def init(key: Key) -> Array:
+        del key
+        return jnp.asarray(log_variance, jnp.float32)
+
+    def apply(params: Array, outputs: Array) -> Normal:
+        return Normal(outputs, soft_clip(params, min_log_variance, max_log_variance))
+
+    return Head(1, init, apply)
+
+
+Normal.head = normal_head()
 
 INTENSITIES = Support("values in [0, 1]", lambda x: (x >= 0) & (x <= 1))
 
@@ -46,7 +169,7 @@ class ContinuousBernoulli(SampleThenLogProb):
     """A density on [0, 1]: log p(x) = sum_i [l_i x_i - log((exp(l_i) - 1) / l_i)].
 
     Use it for intensities that are not binary, where the cross-entropy would be no
-    density. Its density is highest at one of the ends: few grey values are generated.
+    density. Its density is highest at one of the ends: few gray values are generated.
 
     Attributes:
       logits: `[*event]`, l = log lambda / (1 - lambda).
@@ -62,7 +185,7 @@ class ContinuousBernoulli(SampleThenLogProb):
 
     def log_prob(self, event: Array) -> Array:
         check_event(self, event, jnp.shape(self.logits))
-        return jnp.sum(self.logits * event - self._log_normaliser())
+        return jnp.sum(self.logits * event - self._log_normalizer())
 
     def sample(self, key: Key) -> Array:
         # By the inverse of the cumulative distribution function, from the decreasing
@@ -79,7 +202,7 @@ class ContinuousBernoulli(SampleThenLogProb):
 
     @property
     def mean(self) -> Array:
-        """The derivative of the log-normaliser: 1 / (1 - exp(-l)) - 1 / l."""
+        """The derivative of the log-normalizer: 1 / (1 - exp(-l)) - 1 / l."""
         small, near_zero, safe = self._around_zero()
         series = 0.5 + small / 12 - small**3 / 720 + small**5 / 30240
         steepness = jnp.abs(safe)
@@ -92,7 +215,7 @@ class ContinuousBernoulli(SampleThenLogProb):
     def mode(self) -> Array:
         return (self.logits > 0).astype(self.logits.dtype)
 
-    def _log_normaliser(self) -> Array:
+    def _log_normalizer(self) -> Array:
         # log((exp(l) - 1) / l) = max(l, 0) + log((1 - exp(-|l|)) / |l|); around 0,
         # where that is 0 / 0, its series.
         small, near_zero, safe = self._around_zero()
@@ -220,9 +343,9 @@ def laplace_head(min_log_scale: float = -10.0, max_log_scale: float = 10.0) -> H
     network puts out `[*event, 2]`.
     """
     check_bounds("log_scale", min_log_scale, max_log_scale)
-    return simple_head(
+    return parameter_free_head(
         lambda mean, log_scale: Laplace(
-            mean, soft_bounds(log_scale, min_log_scale, max_log_scale)
+            mean, soft_clip(log_scale, min_log_scale, max_log_scale)
         ),
         num_parameters=2,
     )
@@ -238,68 +361,15 @@ def student_t_head(min_log_scale: float = -10.0, max_log_scale: float = 10.0) ->
     check_bounds("log_scale", min_log_scale, max_log_scale)
 
     def make(location: Array, log_scale: Array, log_degrees: Array) -> StudentT:
-        log_scale = soft_bounds(log_scale, min_log_scale, max_log_scale)
+        log_scale = soft_clip(log_scale, min_log_scale, max_log_scale)
         # Starts at exp(2), about seven degrees.
         return StudentT(
-            location, log_scale, soft_bounds(log_degrees + 2, 0.0, math.log(1000))
+            location, log_scale, soft_clip(log_degrees + 2, 0.0, math.log(1000))
         )
 
-    return simple_head(make, num_parameters=3)
+    return parameter_free_head(make, num_parameters=3)
 
 
-def with_initial_outputs(likelihood: Head | type, outputs: Array) -> Head:
-    """The likelihood whose head adds a learned bias to what the network puts out,
-    starting at `outputs`.
-
-    A network that starts near zero then starts at the data: at their log-odds for a
-    Bernoulli, `jax.scipy.special.logit(jnp.clip(mean, 0.001, 0.999))` (Burda et al.
-    2016 start there), at their mean for a Normal.
-
-    Args:
-      likelihood: a `Head`, or a distribution class that carries one.
-      outputs: what the network ought to put out at first: `[*event]`, or `[*event,
-        num_parameters]`.
-    """
-    head = as_head(likelihood)
-
-    def init(key: Key) -> Params:
-        return {"head": head.init(key), "bias": jnp.asarray(outputs, jnp.float32)}
-
-    def apply(params: Params, from_network: Array) -> Distribution:
-        if from_network.shape != params["bias"].shape:
-            raise ValueError(
-                f"with_initial_outputs: the network puts out {from_network.shape} and "
-                "`outputs` has shape "
-                f"{params['bias'].shape}; give them the same."
-            )
-        return head.apply(params["head"], from_network + params["bias"])
-
-    return Head(head.num_parameters, init, apply)
-
-
-def support_of(likelihood: Head | type) -> Support:
-    """Where the distribution that a head makes has any mass."""
-    head = as_head(likelihood)
-    outputs = jnp.zeros(1 if head.num_parameters == 1 else (1, head.num_parameters))
-    return head.apply(head.init(jax.random.key(0)), outputs).support
-
-
-ContinuousBernoulli.head = simple_head(ContinuousBernoulli)
+ContinuousBernoulli.head = parameter_free_head(ContinuousBernoulli)
 Laplace.head = laplace_head()
 StudentT.head = student_t_head()
-
-# Every likelihood of one number a dimension, by the name that programs give it.
-HEADS: dict[str, Head] = {
-    "bernoulli": Bernoulli.head,
-    "continuous_bernoulli": ContinuousBernoulli.head,
-    "normal": normal_head(),
-    "fixed_variance_normal": fixed_variance_normal_head(),
-    "shared_variance_normal": shared_variance_normal_head(),
-    "laplace": Laplace.head,
-    "student_t": StudentT.head,
-    "discretized_logistic": DiscretizedLogistic.head,
-    "discretized_logistic_mixture": discretized_logistic_mixture_head(5),
-    "discretized_normal": DiscretizedNormal.head,
-    "poisson": Poisson.head,
-    "negative_binomial": NegativeBinomial.head,
-}

@@ -1,6 +1,6 @@
 """Likelihoods of counts, and their heads.
 
-Like those of `vaejax.distributions` they are normalised, in nats, summed over one
+Like those of `vaejax.distributions` they are normalized, in nats, summed over one
 event.
 """
 
@@ -12,14 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
+from vaejax._checks import check_bounds, check_event
 from vaejax.base import Array, Head, Key, Support
-from vaejax.distributions import (
-    SampleThenLogProb,
-    check_bounds,
-    check_event,
-    simple_head,
-    soft_bounds,
-)
+from vaejax.distributions._shared import SampleThenLogProb, stirling_rest
+from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 COUNTS = Support("counts 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
 
@@ -143,11 +139,6 @@ def _stirling_error(x: Array) -> Array:
     return jnp.where(x > 10, stirling_rest(jnp.maximum(x, 10)), direct)
 
 
-def stirling_rest(x: Array) -> Array:
-    """What Stirling's formula leaves over of log Gamma, for large x."""
-    return 1 / (12 * x) - 1 / (360 * x**3)
-
-
 def _deviance(x: Array, log_ratio: Array) -> Array:
     """x log(x / m) + m - x, from log(m / x): how far m is from x."""
     return x * (jnp.expm1(log_ratio) - log_ratio)
@@ -158,8 +149,8 @@ def poisson_head(min_log_rate: float = -15.0, max_log_rate: float = 15.0) -> Hea
     `[*event]`.
     """
     check_bounds("log_rate", min_log_rate, max_log_rate)
-    return simple_head(
-        lambda outputs: Poisson(soft_bounds(outputs, min_log_rate, max_log_rate))
+    return parameter_free_head(
+        lambda outputs: Poisson(soft_clip(outputs, min_log_rate, max_log_rate))
     )
 
 
@@ -172,10 +163,10 @@ def negative_binomial_head(
     Both are bounded softly, the log-concentration between -10 and 10.
     """
     check_bounds("log_mean", min_log_mean, max_log_mean)
-    return simple_head(
+    return parameter_free_head(
         lambda log_mean, log_concentration: NegativeBinomial(
-            soft_bounds(log_mean, min_log_mean, max_log_mean),
-            soft_bounds(log_concentration, -10.0, 10.0),
+            soft_clip(log_mean, min_log_mean, max_log_mean),
+            soft_clip(log_concentration, -10.0, 10.0),
         ),
         num_parameters=2,
     )

@@ -1,6 +1,6 @@
 """Likelihoods of 8-bit pixels: distributions over the 256 levels, and their heads.
 
-Like those of `vaejax.distributions` they are normalised, in nats, summed over one
+Like those of `vaejax.distributions` they are normalized, in nats, summed over one
 event. Pixels are intensities k / 255 in [0, 1], as everywhere else.
 """
 
@@ -12,17 +12,15 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import Array, Head, Key, Params, Support, check_count
-from vaejax.distributions import (
+from vaejax._checks import check_bounds, check_count, check_event
+from vaejax.base import Array, Head, Key, Params, Support
+from vaejax.distributions._shared import (
     SampleThenLogProb,
-    check_bounds,
-    check_event,
     draw_around,
     log1mexp,
     no_parameters,
-    simple_head,
-    soft_bounds,
 )
+from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 LEVELS = 256
 PIXELS = Support(
@@ -113,14 +111,14 @@ class DiscretizedLogistic(_Levels):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DiscretizedLogisticMixture(_Levels):
-    """8-bit pixels, each an independent mixture of discretised logistics.
+    """8-bit pixels, each an independent mixture of discretized logistics.
 
     Use it where one logistic is too simple: pixels that are either dark or bright.
-    Colours are independent given z; the published one also makes green depend on red,
+    Colors are independent given z; the published one also makes green depend on red,
     and blue on both.
 
     Attributes:
-      logits: `[*event, components]`, unnormalised log-weights.
+      logits: `[*event, components]`, unnormalized log-weights.
       location: `[*event, components]`, in intensities.
       log_scale: `[*event, components]`.
 
@@ -240,9 +238,9 @@ def discretized_logistic_head(
     bounded softly; below -10 all mass is on one level.
     """
     check_bounds("log_scale", min_log_scale, max_log_scale)
-    return simple_head(
+    return parameter_free_head(
         lambda location, log_scale: DiscretizedLogistic(
-            0.5 + location, soft_bounds(log_scale - 2, min_log_scale, max_log_scale)
+            0.5 + location, soft_clip(log_scale - 2, min_log_scale, max_log_scale)
         ),
         num_parameters=2,
     )
@@ -267,7 +265,7 @@ def discretized_logistic_mixture_head(
             jnp.arange(num_components, dtype=outputs.dtype) + 0.5
         ) / num_components
         spread = jnp.broadcast_to(spread, jnp.shape(location))
-        log_scale = soft_bounds(log_scale - 2, min_log_scale, max_log_scale)
+        log_scale = soft_clip(log_scale - 2, min_log_scale, max_log_scale)
         return DiscretizedLogisticMixture(logits, spread + location, log_scale)
 
     return Head(3 * num_components, no_parameters, apply)
@@ -280,10 +278,10 @@ def discretized_normal_head(
     puts out `[*event, 2]`.
     """
     check_bounds("log_variance", min_log_variance, max_log_variance)
-    return simple_head(
+    return parameter_free_head(
         lambda location, log_variance: DiscretizedNormal(
             0.5 + location,
-            soft_bounds(log_variance - 3, min_log_variance, max_log_variance),
+            soft_clip(log_variance - 3, min_log_variance, max_log_variance),
         ),
         num_parameters=2,
     )
@@ -293,7 +291,7 @@ def bits_per_dimension(nats: Array | float, num_dimensions: int) -> Array | floa
     """nats / (num_dimensions log 2), of a probability over 8-bit pixels; of a density
     in [0, 1], add log2 255 bits.
 
-    The latter holds for dequantised data, as a bound; for data that repeat their levels
+    The latter holds for dequantized data, as a bound; for data that repeat their levels
     a density means nothing in bits.
     """
     check_count("num_dimensions", num_dimensions)

@@ -12,20 +12,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import VAE, Array, Example, Key, Latent, Params, check_count, require
-from vaejax.tempering import (
+from vaejax._checks import check_count, require
+from vaejax.base import VAE, Array, Example, Key, Latent, Params
+from vaejax.estimators.annealing_path import (
     AnnealingState,
     InitialFn,
-    Spacing,
+    TemperatureSchedule,
+    _make_path,
     anneal,
     init_annealing,
     init_reverse_annealing,
-    make_path,
     reverse_anneal,
-    sigmoidal_spacing,
+    sigmoidal_temperature_schedule,
     start_at_prior,
 )
-from vaejax.weights import mean_with_error
+from vaejax.estimators.importance_weights import _mean_with_error
 
 # The preliminary run: where the search starts, its transitions at the first
 # temperature, and how fast it goes there and after.
@@ -88,7 +89,7 @@ def annealed_estimate(state: AnnealingState) -> AnnealedEstimate:
         jax.nn.logsumexp(state.log_weight),
         jax.nn.logsumexp(2 * state.log_weight),
     )
-    estimate = mean_with_error(log_sum, log_sum_of_squares, state.log_weight.shape[0])
+    estimate = _mean_with_error(log_sum, log_sum_of_squares, state.log_weight.shape[0])
     acceptance_rate = jnp.mean(state.acceptance) / jnp.maximum(
         state.position, 1
     ).astype(state.acceptance.dtype)
@@ -118,7 +119,7 @@ def adapt_step_sizes(
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    spacing: Spacing = sigmoidal_spacing,
+    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
     initial: InitialFn = start_at_prior,
     target_acceptance: float = 0.65,
     num_transitions: int | None = None,
@@ -159,7 +160,9 @@ def adapt_step_sizes(
             f"target_acceptance is {target_acceptance}; give a number within (0, 1), "
             "such as 0.65."
         )
-    path = make_path(vae, params, x, num_temperatures, num_leapfrog, spacing, initial)
+    path = _make_path(
+        vae, params, x, num_temperatures, num_leapfrog, temperature_schedule, initial
+    )
     initial_key, transition_key = jax.random.split(key)
     state = init_annealing(
         vae, params, initial_key, x, num_chains=num_chains, initial=initial
@@ -195,7 +198,7 @@ def annealed_importance_sampling(
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    spacing: Spacing = sigmoidal_spacing,
+    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
     initial: InitialFn = start_at_prior,
     step_sizes: Array | None = None,
 ) -> AnnealedEstimate:
@@ -234,7 +237,11 @@ def annealed_importance_sampling(
     Source: Neal 2001, section 2; 16 chains, 10 leapfrog steps and 65 %: Wu et al. 2017.
     """
     check_count("num_temperatures", num_temperatures)
-    options = {"num_leapfrog": num_leapfrog, "spacing": spacing, "initial": initial}
+    options = {
+        "num_leapfrog": num_leapfrog,
+        "temperature_schedule": temperature_schedule,
+        "initial": initial,
+    }
     counts = {"num_chains": num_chains, "num_temperatures": num_temperatures}
     adapt_key, initial_key, transition_key = jax.random.split(key, 3)
     if step_sizes is None:
@@ -266,7 +273,7 @@ def reverse_annealed_importance_sampling(
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    spacing: Spacing = sigmoidal_spacing,
+    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
     initial: InitialFn = start_at_prior,
     step_sizes: Array | None = None,
 ) -> AnnealedEstimate:
@@ -288,7 +295,11 @@ def reverse_annealed_importance_sampling(
     Source: Grosse et al. 2015.
     """
     check_count("num_temperatures", num_temperatures)
-    options = {"num_leapfrog": num_leapfrog, "spacing": spacing, "initial": initial}
+    options = {
+        "num_leapfrog": num_leapfrog,
+        "temperature_schedule": temperature_schedule,
+        "initial": initial,
+    }
     counts = {"num_chains": num_chains, "num_temperatures": num_temperatures}
     adapt_key, transition_key = jax.random.split(key)
     if step_sizes is None:
@@ -316,7 +327,7 @@ def bidirectional_monte_carlo(
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
-    spacing: Spacing = sigmoidal_spacing,
+    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
     initial: InitialFn = start_at_prior,
     step_sizes: Array | None = None,
 ) -> BidirectionalEstimate:
@@ -338,7 +349,7 @@ def bidirectional_monte_carlo(
     options = {
         "num_temperatures": num_temperatures,
         "num_leapfrog": num_leapfrog,
-        "spacing": spacing,
+        "temperature_schedule": temperature_schedule,
     }
     options |= {"num_chains": num_chains, "initial": initial}
     z_key, x_key, adapt_key, forward_key, reverse_key = jax.random.split(key, 5)

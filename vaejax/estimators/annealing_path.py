@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaejax._checks import check_count, require
 from vaejax.base import (
     VAE,
     Array,
@@ -25,14 +26,14 @@ from vaejax.base import (
     Params,
     PyTree,
     batch_size_of,
-    check_count,
-    require,
+    complete,
+    draw,
+    values,
 )
-from vaejax.hamiltonian import hamiltonian_transition
-from vaejax.latent import complete, draw, values
+from vaejax.estimators.hamiltonian import hamiltonian_transition
 
 InitialFn = Callable[[VAE, Params, Example], Distribution]
-Spacing = Callable[[int], Array]
+TemperatureSchedule = Callable[[int], Array]
 
 
 class AnnealingState(NamedTuple):
@@ -66,12 +67,14 @@ def start_at_posterior(vae: VAE, params: Params, x: Example) -> Distribution:
     return vae.encode(params, x)
 
 
-def linear_spacing(num_temperatures: int) -> Array:
+def linear_temperature_schedule(num_temperatures: int) -> Array:
     """b_t = t / T, `[num_temperatures + 1]`."""
     return jnp.linspace(0, 1, num_temperatures + 1)
 
 
-def sigmoidal_spacing(num_temperatures: int, *, delta: float = 4.0) -> Array:
+def sigmoidal_temperature_schedule(
+    num_temperatures: int, *, delta: float = 4.0
+) -> Array:
     """b_t = (s_t - s_0) / (s_T - s_0), s_t = sigmoid(delta (2 t / T - 1)): dense at
     both ends.
 
@@ -98,20 +101,20 @@ class Path(NamedTuple):
     move: Callable[[Key, Latent, Array, Array], tuple[Latent, Array]]
 
 
-def make_path(
+def _make_path(
     vae: VAE,
     params: Params,
     x: Example,
     num_temperatures: int,
     num_leapfrog: int,
-    spacing: Spacing,
+    temperature_schedule: TemperatureSchedule,
     initial: InitialFn,
 ) -> Path:
     """The path from `initial` to p(x, z) in `num_temperatures` steps; raises as
     `annealed_importance_sampling` does.
     """
     check_count("num_leapfrog", num_leapfrog)
-    inverse_temperatures = _inverse_temperatures(spacing, num_temperatures)
+    inverse_temperatures = _inverse_temperatures(temperature_schedule, num_temperatures)
     prior, start = vae.prior(params), initial(vae, params, x)
 
     def log_densities(z: Latent) -> tuple[Array, Array]:
@@ -151,10 +154,12 @@ def make_path(
     return Path(weigh, move)
 
 
-def _inverse_temperatures(spacing: Spacing, num_temperatures: int) -> Array:
+def _inverse_temperatures(
+    temperature_schedule: TemperatureSchedule, num_temperatures: int
+) -> Array:
     # They are numbers, and looked at as such, under jit too.
     with jax.ensure_compile_time_eval():
-        inverse_temperatures = spacing(num_temperatures)
+        inverse_temperatures = temperature_schedule(num_temperatures)
     if jnp.shape(inverse_temperatures) != (num_temperatures + 1,):
         raise ValueError(
             "spacing gave inverse temperatures of shape "
@@ -237,7 +242,7 @@ def anneal(
     *,
     step_sizes: Array,
     num_leapfrog: int = 10,
-    spacing: Spacing = sigmoidal_spacing,
+    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
     initial: InitialFn = start_at_prior,
 ) -> AnnealingState:
     """Takes the chains over the next `count` temperatures towards p(x, z), or to the
@@ -257,7 +262,9 @@ def anneal(
     For the rest, and what is raised, see `annealed_importance_sampling`.
     """
     num_temperatures = _length_of(step_sizes)
-    path = make_path(vae, params, x, num_temperatures, num_leapfrog, spacing, initial)
+    path = _make_path(
+        vae, params, x, num_temperatures, num_leapfrog, temperature_schedule, initial
+    )
 
     def step(state: AnnealingState) -> AnnealingState:
         t = state.position
@@ -283,7 +290,7 @@ def reverse_anneal(
     *,
     step_sizes: Array,
     num_leapfrog: int = 10,
-    spacing: Spacing = sigmoidal_spacing,
+    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
     initial: InitialFn = start_at_prior,
 ) -> AnnealingState:
     """`anneal` backwards: from p(x, z) towards the initial distribution, each
@@ -297,7 +304,9 @@ def reverse_anneal(
       state: of `init_reverse_annealing` or of this function.
     """
     num_temperatures = _length_of(step_sizes)
-    path = make_path(vae, params, x, num_temperatures, num_leapfrog, spacing, initial)
+    path = _make_path(
+        vae, params, x, num_temperatures, num_leapfrog, temperature_schedule, initial
+    )
 
     def step(state: AnnealingState) -> AnnealingState:
         t = num_temperatures - 1 - state.position

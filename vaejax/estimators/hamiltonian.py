@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax.base import Array, Key, PyTree, check_count
+from vaejax._checks import check_count
+from vaejax.base import Array, Key, PyTree
 
 
 def hamiltonian_transition(

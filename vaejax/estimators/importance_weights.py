@@ -18,7 +18,7 @@ _SMALLEST_TAIL = 5
 _ROUNDING = 1e-3
 
 
-def mean_with_error(
+def _mean_with_error(
     log_sum: Array, log_sum_of_squares: Array, num_samples: int
 ) -> tuple[Array, Array, Array]:
     """log 1/n sum w, its standard error by the delta method, and (sum w)^2 / sum w^2,
@@ -40,7 +40,7 @@ def mean_with_error(
     return log_sum - math.log(num_samples), standard_error, effective_sample_size
 
 
-def tail_size(num_samples: int) -> int:
+def _tail_size(num_samples: int) -> int:
     """How many of the largest weights make the tail: min(n / 5, 3 sqrt(n)); see
     `pareto_k`.
     """
@@ -48,7 +48,7 @@ def tail_size(num_samples: int) -> int:
 
 
 def pareto_k(log_weights: Array) -> Array:
-    """The shape k of a generalised Pareto distribution fitted to the largest weights,
+    """The shape k of a generalized Pareto distribution fitted to the largest weights,
     one number.
 
     Weights have 1/k finite moments: below 0.5 the variance of their mean is finite and
@@ -67,13 +67,13 @@ def pareto_k(log_weights: Array) -> Array:
     Stephens 2009.
     """
     _check_vector("pareto_k", log_weights)
-    num = tail_size(len(log_weights))
+    num = _tail_size(len(log_weights))
     if num < _SMALLEST_TAIL:
         return jnp.full((), jnp.inf, log_weights.dtype)
-    return pareto_k_of_tail(jax.lax.top_k(log_weights, num + 1)[0])
+    return _pareto_k_of_tail(jax.lax.top_k(log_weights, num + 1)[0])
 
 
-def pareto_k_of_tail(largest: Array) -> Array:
+def _pareto_k_of_tail(largest: Array) -> Array:
     """`pareto_k` from the tail alone: the `tail_size(n) + 1` largest of n log-weights,
     in descending order.
     """

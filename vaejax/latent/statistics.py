@@ -1,5 +1,5 @@
 """What the codes of a data set say: moments, KL and activity of each dimension,
-quantiles, attributes, neighbours.
+quantiles, attributes, neighbors.
 
 Codes are `[examples, dimensions]`: the latent values of each example, flattened, in the
 order that `vaejax.traverse` moves them. A hierarchical latent counts by its values.
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from vaejax._checks import check_count
 from vaejax.base import (
     VAE,
     Array,
@@ -19,13 +20,13 @@ from vaejax.base import (
     Key,
     Params,
     batch_size_of,
-    check_count,
+    draw,
+    values,
 )
-from vaejax.distributions import Normal
-from vaejax.latent import draw, values
+from vaejax.distributions.continuous import Normal
 
 
-class Moments(NamedTuple):
+class PosteriorMoments(NamedTuple):
     """Where q(z|x) is and how wide: an embedding with its uncertainty.
 
     Attributes:
@@ -61,18 +62,6 @@ class CodeStatistics(NamedTuple):
     order: Array
 
 
-class Neighbours(NamedTuple):
-    """The nearest references of each query, the nearest first.
-
-    Attributes:
-      indices: `[queries, num]`, into the references.
-      distances: `[queries, num]`, Euclidean.
-    """
-
-    indices: Array
-    distances: Array
-
-
 def posterior_moments(
     vae: VAE,
     params: Params,
@@ -81,7 +70,7 @@ def posterior_moments(
     *,
     num_samples: int = 64,
     batch_size: int = 1000,
-) -> Moments:
+) -> PosteriorMoments:
     """Mean and standard deviation of q(z|x) for each of `xs`, computed in batches.
 
     Exact for a Normal posterior; of any other from `num_samples` draws, at least two.
@@ -92,7 +81,7 @@ def posterior_moments(
     check_count("batch_size", batch_size)
     _check_samples("posterior_moments", num_samples)
 
-    def one(example: tuple[Key, Example]) -> Moments:
+    def one(example: tuple[Key, Example]) -> PosteriorMoments:
         key, x = example
         return _moments(vae.encode(params, x), key, num_samples)
 
@@ -140,7 +129,7 @@ def code_statistics(
     # The prior is looked at once, so that its moments may cost more.
     prior_moments = _moments(prior, prior_key, 10_000)
 
-    def one(example: tuple[Key, Example]) -> tuple[Moments, Array, Array]:
+    def one(example: tuple[Key, Example]) -> tuple[PosteriorMoments, Array, Array]:
         key, x = example
         moments_key, draw_key = jax.random.split(key)
         posterior = vae.encode(params, x)
@@ -203,69 +192,25 @@ def attribute_direction(codes: Array, has_attribute: Array) -> Array:
     )
 
 
-def nearest(
-    queries: Array, references: Array, num: int = 1, *, batch_size: int = 1000
-) -> Neighbours:
-    """The `num` nearest `references` of each of `queries`, by Euclidean distance,
-    computed in batches.
-
-    In latent space give codes, in pixel space the images themselves: axes after the
-    first are flattened. Generated images whose nearest training image is closer than
-    that of held-out images are memorised.
-
-    Args:
-      queries: `[queries, *dimensions]`.
-      references: `[references, *dimensions]`.
-      num: neighbours each.
-      batch_size: queries at once.
-
-    Raises:
-      ValueError: the dimensions differ, or there are fewer than `num` references.
-    """
-    check_count("num", num)
-    check_count("batch_size", batch_size)
-    if queries.shape[1:] != references.shape[1:]:
-        raise ValueError(
-            f"nearest: queries are of shape {queries.shape[1:]} each and references of "
-            f"{references.shape[1:]}; "
-            "give the same."
-        )
-    if len(references) < num:
-        raise ValueError(
-            f"nearest: {num} neighbours of {len(references)} references; give at least "
-            "as many."
-        )
-    flat = references.reshape(len(references), -1)
-    lengths = jnp.sum(jnp.square(flat), axis=1)
-
-    def one(query: Array) -> Neighbours:
-        # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b: a matrix product once it is mapped. The few
-        # found are measured exactly.
-        _, indices = jax.lax.top_k(2 * (flat @ query) - lengths, num)
-        distances = jnp.sqrt(jnp.sum(jnp.square(flat[indices] - query[None]), axis=1))
-        order = jnp.argsort(distances)
-        return Neighbours(indices[order], distances[order])
-
-    return jax.lax.map(one, queries.reshape(len(queries), -1), batch_size=batch_size)
-
-
 def _flat(z: Array) -> Array:
     return ravel_pytree(values(z))[0]
 
 
-def _moments(distribution: Distribution, key: Key, num_samples: int) -> Moments:
+def _moments(
+    distribution: Distribution, key: Key, num_samples: int
+) -> PosteriorMoments:
     if isinstance(distribution, Normal):
         stddev = jnp.broadcast_to(
             jnp.exp(distribution.log_variance / 2), distribution.mean.shape
         )
-        return Moments(distribution.mean.ravel(), stddev.ravel())
+        return PosteriorMoments(distribution.mean.ravel(), stddev.ravel())
     draws = jax.vmap(lambda key: _flat(draw(key, distribution)))(
         jax.random.split(key, num_samples)
     )
-    return Moments(jnp.mean(draws, axis=0), jnp.std(draws, axis=0, ddof=1))
+    return PosteriorMoments(jnp.mean(draws, axis=0), jnp.std(draws, axis=0, ddof=1))
 
 
-def _kl_of_moments(posterior: Moments, prior: Moments) -> Array:
+def _kl_of_moments(posterior: PosteriorMoments, prior: PosteriorMoments) -> Array:
     ratio = jnp.square(posterior.stddev / prior.stddev)
     return 0.5 * (
         jnp.square((posterior.mean - prior.mean) / prior.stddev)

@@ -4,7 +4,7 @@ the manifold, embed.
 Every tool takes any `VAE`. Two choices are function arguments: `point`, which latent
 stands for a posterior, and `readout`, which example stands for a likelihood: `mean`
 (the default), `mode`, or `draw`, which uses a key. What the codes of a whole data set
-say (moments, KL per dimension, neighbours) is in `vaejax.codes`.
+say (moments, KL per dimension, neighbors) is in `vaejax.codes`.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from vaejax._checks import check_count, require
 from vaejax.base import (
     VAE,
     Array,
@@ -22,16 +23,16 @@ from vaejax.base import (
     Example,
     Key,
     Latent,
-    Latents,
     Params,
     PyTree,
     batch_size_of,
-    check_count,
-    require,
+    complete,
+    draw,
+    values,
 )
-from vaejax.distributions import Normal
+from vaejax.distributions.continuous import Normal
 
-Readout = Callable[[Key | None, Distribution], Event]
+PointEstimator = Callable[[Key | None, Distribution], Event]
 _REMEDY = "choose another `point` or `readout` (vaejax.latent.mean, mode or draw)"
 
 
@@ -47,19 +48,6 @@ def mode(key: Key | None, distribution: Distribution) -> Event:
     return require(distribution, "mode", _REMEDY)
 
 
-def draw(key: Key | None, distribution: Distribution) -> Event:
-    """A draw from the distribution; TypeError without a key."""
-    if key is None:
-        raise TypeError(
-            "draw: there is no key to draw with; give the tool "
-            "`key=jax.random.key(seed)`."
-        )
-    if hasattr(distribution, "sample"):
-        return distribution.sample(key)
-    # All that a posterior must have.
-    return require(distribution, "sample_and_log_prob")(key)[0]
-
-
 def sample(
     vae: VAE,
     params: Params,
@@ -67,7 +55,7 @@ def sample(
     num: int,
     *,
     temperature: float = 1.0,
-    readout: Readout = mean,
+    example_point: PointEstimator = mean,
 ) -> Example:
     """`num` examples generated from the prior: z ~ p(z), then the readout of p(x|z);
     `[num, *x]`.
@@ -88,44 +76,44 @@ def sample(
     """
     check_count("num", num)
     prior = vae.prior(params)
-    centre = None
+    center = None
     if not isinstance(temperature, float | int) or temperature != 1:
         if isinstance(temperature, float | int) and not 0 <= temperature < float("inf"):
             raise ValueError(
                 f"sample: temperature is {temperature}; give a number from 0 on, such "
                 "as 0.7."
             )
-        key, centre_key = jax.random.split(key)
-        centre = _centre(prior, centre_key)
+        key, center_key = jax.random.split(key)
+        center = _center(prior, center_key)
 
     def one(key: Key) -> Example:
         z_key, x_key = jax.random.split(key)
         z = draw(z_key, prior)
-        if centre is not None:
+        if center is not None:
             cooled = jax.tree.map(
                 lambda value, middle: middle + temperature * (value - middle),
                 values(z),
-                centre,
+                center,
             )
             z = complete(vae, params, z, cooled)
-        return readout(x_key, vae.decode(params, z))
+        return example_point(x_key, vae.decode(params, z))
 
     return jax.vmap(one)(jax.random.split(key, num))
 
 
-def _centre(prior: Distribution, key: Key, num: int = 1000) -> PyTree:
+def _center(prior: Distribution, key: Key, num: int = 1000) -> PyTree:
     if hasattr(prior, "mean"):
         return values(prior.mean)
     draws = jax.vmap(lambda key: values(draw(key, prior)))(jax.random.split(key, num))
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), draws)
 
 
-def linear(start: PyTree, end: PyTree, t: Array) -> PyTree:
+def linear_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
     """(1 - t) start + t end, leaf by leaf; both ends are met exactly."""
     return jax.tree.map(lambda a, b: (1 - t) * a + t * b, start, end)
 
 
-def spherical(start: PyTree, end: PyTree, t: Array) -> PyTree:
+def spherical_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
     """Along the great circle, sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end,
     with w the angle between the two.
 
@@ -155,8 +143,8 @@ def reconstruct(
     key: Key,
     xs: Example,
     *,
-    point: Readout = draw,
-    readout: Readout = mean,
+    latent_point: PointEstimator = draw,
+    example_point: PointEstimator = mean,
 ) -> Example:
     """The readout of p(x|z) with z ~ q(z|x) for each of `xs`, `[num, *x]`; `point=mean`
     decodes the posterior mean.
@@ -164,7 +152,9 @@ def reconstruct(
 
     def one(key: Key, x: Example) -> Example:
         z_key, x_key = jax.random.split(key)
-        return readout(x_key, vae.decode(params, point(z_key, vae.encode(params, x))))
+        return example_point(
+            x_key, vae.decode(params, latent_point(z_key, vae.encode(params, x)))
+        )
 
     return jax.vmap(one)(jax.random.split(key, batch_size_of(xs)), xs)
 
@@ -176,10 +166,10 @@ def interpolate(
     x1: Example,
     num: int,
     *,
-    path: Callable[[PyTree, PyTree, Array], PyTree] = linear,
+    path: Callable[[PyTree, PyTree, Array], PyTree] = linear_path,
     key: Key | None = None,
-    point: Readout = mean,
-    readout: Readout = mean,
+    latent_point: PointEstimator = mean,
+    example_point: PointEstimator = mean,
 ) -> Example:
     """Decodes `num` steps t from 0 to 1 on a path between two examples' z, `linear` or
     `spherical`; `[num, *x]`.
@@ -187,15 +177,15 @@ def interpolate(
     check_count("num", num)
     start_key, end_key, x_key = _split(key, 3)
     start, end = (
-        point(start_key, vae.encode(params, x0)),
-        point(end_key, vae.encode(params, x1)),
+        latent_point(start_key, vae.encode(params, x0)),
+        latent_point(end_key, vae.encode(params, x1)),
     )
 
     def at(t: Array) -> Latent:
         return complete(vae, params, start, path(values(start), values(end), t))
 
     return _decode_many(
-        vae, params, x_key, jax.vmap(at)(jnp.linspace(0, 1, num)), readout
+        vae, params, x_key, jax.vmap(at)(jnp.linspace(0, 1, num)), example_point
     )
 
 
@@ -208,8 +198,8 @@ def traverse(
     extent: float = 3.0,
     steps: Array | None = None,
     key: Key | None = None,
-    point: Readout = mean,
-    readout: Readout = mean,
+    latent_point: PointEstimator = mean,
+    example_point: PointEstimator = mean,
 ) -> Example:
     """Each latent dimension in turn moved through values, the rest as encoded from x.
 
@@ -230,7 +220,7 @@ def traverse(
     """
     check_count("num", num)
     z_key, x_key = _split(key, 2)
-    z = point(z_key, vae.encode(params, x))
+    z = latent_point(z_key, vae.encode(params, x))
     flat, unravel = ravel_pytree(values(z))
     if steps is None:
         steps = jnp.linspace(-extent, extent, num, dtype=flat.dtype)
@@ -246,10 +236,12 @@ def traverse(
     moved = jax.vmap(jax.vmap(at, in_axes=(None, 0)))(
         jnp.arange(flat.size), jnp.broadcast_to(steps, (flat.size, steps.shape[-1]))
     )
-    return jax.vmap(lambda zs: _decode_many(vae, params, x_key, zs, readout))(moved)
+    return jax.vmap(lambda zs: _decode_many(vae, params, x_key, zs, example_point))(
+        moved
+    )
 
 
-def shift(
+def shift_latents(
     vae: VAE,
     params: Params,
     x: Example,
@@ -257,8 +249,8 @@ def shift(
     steps: Array,
     *,
     key: Key | None = None,
-    point: Readout = mean,
-    readout: Readout = mean,
+    latent_point: PointEstimator = mean,
+    example_point: PointEstimator = mean,
 ) -> Example:
     """Latent arithmetic: decodes z + s direction for each s of `steps`, with z encoded
     from x; `[steps, *x]`.
@@ -276,7 +268,7 @@ def shift(
     vectors).
     """
     z_key, x_key = _split(key, 2)
-    z = point(z_key, vae.encode(params, x))
+    z = latent_point(z_key, vae.encode(params, x))
     (flat, unravel), (move, _) = ravel_pytree(values(z)), ravel_pytree(direction)
     if flat.size != move.size:
         raise ValueError(
@@ -286,7 +278,7 @@ def shift(
     moved = jax.vmap(
         lambda step: complete(vae, params, z, unravel(flat + step * move))
     )(jnp.asarray(steps))
-    return _decode_many(vae, params, x_key, moved, readout)
+    return _decode_many(vae, params, x_key, moved, example_point)
 
 
 def manifold(
@@ -296,7 +288,7 @@ def manifold(
     *,
     dimensions: tuple[int, int] | None = None,
     key: Key | None = None,
-    readout: Readout = mean,
+    example_point: PointEstimator = mean,
 ) -> Example:
     """A `num` by `num` map of two latent dimensions, `[num, num, *x]`.
 
@@ -338,13 +330,13 @@ def manifold(
             f"manifold: dimensions is {dimensions}; give two different ones below "
             f"{flat.size}."
         )
-    centre, quantiles = _marginals(
+    center, quantiles = _marginals(
         prior, prior_key, (jnp.arange(num, dtype=flat.dtype) + 0.5) / num
     )
 
     def at(row: Array, column: Array) -> Latent:
         edited = (
-            centre.at[first]
+            center.at[first]
             .set(quantiles[column, first])
             .at[second]
             .set(quantiles[num - 1 - row, second])
@@ -353,7 +345,7 @@ def manifold(
 
     rows, columns = jnp.meshgrid(jnp.arange(num), jnp.arange(num), indexing="ij")
     xs = _decode_many(
-        vae, params, x_key, jax.vmap(at)(rows.ravel(), columns.ravel()), readout
+        vae, params, x_key, jax.vmap(at)(rows.ravel(), columns.ravel()), example_point
     )
     return jax.tree.map(lambda leaf: leaf.reshape(num, num, *leaf.shape[1:]), xs)
 
@@ -385,7 +377,7 @@ def embed(
     *,
     batch_size: int = 1000,
     key: Key | None = None,
-    point: Readout = mean,
+    latent_point: PointEstimator = mean,
 ) -> PyTree:
     """The point of q(z|x) for each of `xs`, its mean by default: `[num, *z]`, computed
     in batches.
@@ -397,30 +389,18 @@ def embed(
 
     def one(example: tuple[Key | None, Example]) -> PyTree:
         key, x = example
-        return values(point(key, vae.encode(params, x)))
+        return values(latent_point(key, vae.encode(params, x)))
 
     keys = None if key is None else jax.random.split(key, batch_size_of(xs))
     return jax.lax.map(one, (keys, xs), batch_size=batch_size)
 
 
-def values(z: Latent) -> PyTree:
-    """What of a latent may be edited: z itself, or the `values` of a hierarchical one."""
-    return z.values if isinstance(z, Latents) else z
-
-
-def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
-    """The latent of the kind of `like` with edited values; the prior rebuilds the path
-    of a hierarchical one.
-    """
-    return vae.prior(params).complete(edited) if isinstance(like, Latents) else edited
-
-
 def _decode_many(
-    vae: VAE, params: Params, key: Key | None, zs: Latent, readout: Readout
+    vae: VAE, params: Params, key: Key | None, zs: Latent, example_point: PointEstimator
 ) -> Example:
     # One key for all, where there is one: what differs along an interpolation is then z
     # alone.
-    return jax.vmap(lambda z: readout(key, vae.decode(params, z)))(zs)
+    return jax.vmap(lambda z: example_point(key, vae.decode(params, z)))(zs)
 
 
 def _split(key: Key | None, num: int) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.special import entr
 
 from vaejax.base import Key
-from vaejax.disentanglement import check_table, generator_of
+from vaejax.metrics.disentanglement import _check_table, _generator_of
 
 Informativeness = Callable[[np.ndarray, np.ndarray], float]
 """`(codes [num, dimensions], factor [num]) -> float`, how well a predictor does on
@@ -56,7 +56,7 @@ def dci_from_importances(importances: ArrayLike) -> ImportanceScores:
 
     Disentanglement is sum_j rho_j (1 - H(P_j.) / log K) with P_jk = R_jk / sum_k R_jk
     and rho_j the share of row j in the sum of all; completeness is 1/K sum_k (1 -
-    H(P_.k) / log D) with columns normalised instead.
+    H(P_.k) / log D) with columns normalized instead.
 
     Raises:
       ValueError: there are not two dimensions and two factors at least, or a weight is
@@ -108,7 +108,7 @@ def gradient_boosted_importances(
             "gradient_boosted_importances needs scikit-learn: pip install "
             "'vaejax[analysis]', or use lasso_importances."
         ) from error
-    seed = int(generator_of("gradient_boosted_importances", key).integers(2**31))
+    seed = int(_generator_of("gradient_boosted_importances", key).integers(2**31))
     trees = GradientBoostingClassifier(random_state=seed).fit(codes, factor)
     return trees.feature_importances_, lambda codes, factor: float(
         np.mean(trees.predict(codes) == factor)
@@ -144,7 +144,7 @@ def random_forest_importances(
             "random_forest_importances needs scikit-learn: pip install "
             "'vaejax[analysis]', or use lasso_importances."
         ) from error
-    seed = int(generator_of("random_forest_importances", key).integers(2**31))
+    seed = int(_generator_of("random_forest_importances", key).integers(2**31))
     trees = RandomForestClassifier(
         num_trees, min_samples_leaf=min_leaf, max_features=None, random_state=seed
     )
@@ -162,7 +162,7 @@ def lasso_importances(
     penalty: float = 0.02,
     max_iterations: int = 100_000,
 ) -> tuple[np.ndarray, Informativeness]:
-    """|w| of the w that minimises 1/(2 num) ||v - Z w||^2 + penalty ||w||_1, Z and v of mean 0 and variance 1.
+    """|w| of the w that minimizes 1/(2 num) ||v - Z w||^2 + penalty ||w||_1, Z and v of mean 0 and variance 1.
 
     For factors whose labels are quantities. Informativeness is 1 - RMSE / stddev(v), so
     that guessing the mean scores 0. By proximal gradient steps from w = 0, which share
@@ -220,7 +220,7 @@ class DCI(NamedTuple):
     importances: np.ndarray
 
 
-def dci(
+def dci_scores(
     key: Key,
     codes: ArrayLike,
     factors: ArrayLike,
@@ -249,8 +249,10 @@ def dci(
     error, smallest at best; disentanglement_lib reports the accuracy of the trees, as
     here.
     """
-    codes, factors = check_table("dci", codes, factors, min_dimensions=2, min_factors=2)
-    test_codes, test_factors = check_table("dci (test)", test_codes, test_factors)
+    codes, factors = _check_table(
+        "dci", codes, factors, min_dimensions=2, min_factors=2
+    )
+    test_codes, test_factors = _check_table("dci (test)", test_codes, test_factors)
     if (codes.shape[1], factors.shape[1]) != (
         test_codes.shape[1],
         test_factors.shape[1],

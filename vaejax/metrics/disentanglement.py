@@ -14,7 +14,8 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaejax.base import Key, check_count, is_key
+from vaejax._checks import check_count, is_key
+from vaejax.base import Key
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 """`(code [num], factor [num]) -> float`, how well one dimension of a code tells one
@@ -28,12 +29,12 @@ class MutualInformationGap(NamedTuple):
     Attributes:
       score: the mean of `gaps`, in [0, 1].
       gaps: of each factor, `[num_factors]`.
-      normalised: I(z_j; v_k) / H(v_k), `[dimensions, num_factors]`, in [0, 1].
+      normalized: I(z_j; v_k) / H(v_k), `[dimensions, num_factors]`, in [0, 1].
     """
 
     score: float
     gaps: np.ndarray
-    normalised: np.ndarray
+    normalized: np.ndarray
 
 
 def mutual_information_gap(
@@ -63,7 +64,7 @@ def mutual_information_gap(
     of samples of q(z|x), with q(z_j) the mixture over the data set. The bins are those
     of disentanglement_lib, which is followed here.
     """
-    codes, factors = check_table(
+    codes, factors = _check_table(
         "mutual_information_gap", codes, factors, min_dimensions=2
     )
     information = _information_matrix(
@@ -72,9 +73,9 @@ def mutual_information_gap(
     entropies = [
         _mutual_information(_classes(factor), _classes(factor)) for factor in factors.T
     ]
-    normalised = information / np.array(entropies)
-    gaps = _top_gaps(normalised)
-    return MutualInformationGap(float(np.mean(gaps)), gaps, normalised)
+    normalized = information / np.array(entropies)
+    gaps = _top_gaps(normalized)
+    return MutualInformationGap(float(np.mean(gaps)), gaps, normalized)
 
 
 class Modularity(NamedTuple):
@@ -115,7 +116,7 @@ def modularity(
     dimension without information undefined, 0/0; here it is left out, where
     disentanglement_lib counts it as 0, so that each unused one lowers the score.
     """
-    codes, factors = check_table("modularity", codes, factors, min_factors=2)
+    codes, factors = _check_table("modularity", codes, factors, min_factors=2)
     information = _information_matrix("modularity", codes, factors, num_bins)
     squares = information**2
     largest = np.max(squares, axis=1)
@@ -146,7 +147,7 @@ class SeparatedAttributePredictability(NamedTuple):
 
 
 def balanced_threshold_accuracy(code: np.ndarray, factor: np.ndarray) -> float:
-    """The mean over C classes of the share recognised, by the C - 1 thresholds on the
+    """The mean over C classes of the share recognized, by the C - 1 thresholds on the
     code for which it is largest.
 
     Each interval between thresholds stands for one class. The best thresholds are found
@@ -158,7 +159,7 @@ def balanced_threshold_accuracy(code: np.ndarray, factor: np.ndarray) -> float:
     values, positions = np.unique(code, return_inverse=True)
     counts = np.zeros((len(values), labels.max() + 1))
     np.add.at(counts, (positions, labels), 1)
-    # best[k, c]: the most recognised up to a value whose interval, at most the k-th,
+    # best[k, c]: the most recognized up to a value whose interval, at most the k-th,
     # stands for class c.
     best = np.zeros((counts.shape[1], counts.shape[1]))
     for recalled in counts / counts.sum(axis=0):
@@ -206,7 +207,7 @@ def sap(
     vector machine with balanced classes in place of thresholds, and scores its plain
     accuracy on other examples; the paper is followed here.
     """
-    codes, factors = check_table("sap", codes, factors, min_dimensions=2)
+    codes, factors = _check_table("sap", codes, factors, min_dimensions=2)
     scores = [score] * factors.shape[1] if callable(score) else list(score)
     if len(scores) != factors.shape[1]:
         raise ValueError(
@@ -222,7 +223,7 @@ def sap(
     return SeparatedAttributePredictability(float(np.mean(gaps)), gaps, matrix)
 
 
-def check_table(
+def _check_table(
     name: str,
     codes: ArrayLike,
     factors: ArrayLike,
@@ -275,7 +276,7 @@ def check_table(
     return codes, factors
 
 
-def generator_of(name: str, key: Key) -> np.random.Generator:
+def _generator_of(name: str, key: Key) -> np.random.Generator:
     """NumPy's generator seeded with the data of a typed key; a TypeError for anything
     else.
     """

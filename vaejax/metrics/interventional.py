@@ -14,8 +14,9 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
-from vaejax.base import Key, check_count
-from vaejax.disentanglement import check_table, generator_of
+from vaejax._checks import check_count
+from vaejax.base import Key
+from vaejax.metrics.disentanglement import _check_table, _generator_of
 
 
 class Interventions(NamedTuple):
@@ -53,7 +54,7 @@ def interventions_of_table(codes: ArrayLike, factors: ArrayLike) -> Intervention
       ValueError: the table is not as above, a code is not finite, a factor is constant,
         or a value of it has one row.
     """
-    codes, factors = check_table(
+    codes, factors = _check_table(
         "interventions_of_table", codes, factors, min_factors=2
     )
     columns = [
@@ -157,7 +158,7 @@ def factor_vae_score(
             f"factor_vae_score: batch_size is {batch_size}; give two or more, to have "
             "a variance."
         )
-    generator = generator_of("factor_vae_score", key)
+    generator = _generator_of("factor_vae_score", key)
     active = interventions.stddev >= min_stddev
     votes = np.zeros((len(active), interventions.num_factors), np.int64)
     if not active.any():
@@ -206,7 +207,7 @@ def beta_vae_score(
     over pairs that share it.
 
     The classifier is softmax(W d + b) of d = 1/L sum_l |z_l - z'_l|, each dimension of
-    d brought to mean 0 and variance 1 over the training points. W and b minimise the
+    d brought to mean 0 and variance 1 over the training points. W and b minimize the
     sum of the cross-entropies plus penalty / 2 ||W||^2, by L-BFGS. A code that lacks
     one factor can score 1, and so, with pairs enough, can a rotated one: the classifier
     sees all dimensions together.
@@ -231,7 +232,7 @@ def beta_vae_score(
     )
     if not penalty >= 0:
         raise ValueError(f"beta_vae_score: penalty is {penalty}; give 0 or more.")
-    generator = generator_of("beta_vae_score", key)
+    generator = _generator_of("beta_vae_score", key)
 
     def points(num: int) -> tuple[np.ndarray, np.ndarray]:
         labels = generator.integers(interventions.num_factors, size=num)
@@ -298,7 +299,7 @@ def interventional_robustness(
     Source: Suter et al. 2019, which has the maximum. The quantile and the weights are
     those of disentanglement_lib, the code of its authors.
     """
-    codes, factors = check_table("interventional_robustness", codes, factors)
+    codes, factors = _check_table("interventional_robustness", codes, factors)
     if not 0 < quantile <= 1:
         raise ValueError(
             f"interventional_robustness: quantile is {quantile}; give more than 0 and "
@@ -332,7 +333,7 @@ def _check_counts(name: str, **counts: int) -> None:
 def _logistic_regression(
     inputs: np.ndarray, labels: np.ndarray, num_classes: int, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """W `[dimensions, classes]` and b `[classes]` of the penalised fit."""
+    """W `[dimensions, classes]` and b `[classes]` of the penalized fit."""
     targets = np.eye(num_classes)[labels]
     shape = (inputs.shape[1] + 1, num_classes)
 
@@ -345,7 +346,7 @@ def _logistic_regression(
         gradient = np.vstack(
             [inputs.T @ excess + penalty * weights, excess.sum(axis=0)]
         )
-        # Per point, so that the tolerances of the optimiser mean the same at any number
+        # Per point, so that the tolerances of the optimizer mean the same at any number
         # of them.
         return loss / len(inputs), gradient.ravel() / len(inputs)
 

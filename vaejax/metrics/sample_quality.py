@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaejax.base import check_count
+from vaejax._checks import check_count
 
 _ROWS_AT_ONCE = 1000
 
@@ -34,7 +34,7 @@ class DensityCoverage(NamedTuple):
 
     Attributes:
       density: balls about real points that a generated point lies in, on average, over
-        the number of neighbours; expected to be 1 of a perfect model, and larger of
+        the number of neighbors; expected to be 1 of a perfect model, and larger of
         points amid the data, where the balls of many dimensions overlap.
       coverage: share of balls about real points with a generated point in them; see
         `expected_coverage`.
@@ -77,39 +77,37 @@ def frechet_distance(real: ArrayLike, generated: ArrayLike) -> float:
 
 
 def precision_recall(
-    real: ArrayLike, generated: ArrayLike, *, num_neighbours: int = 3
+    real: ArrayLike, generated: ArrayLike, *, num_neighbors: int = 3
 ) -> PrecisionRecall:
     """Points of one set within the manifold of the other: the union of balls that reach
-    to each point's k-th neighbour.
+    to each point's k-th neighbor.
 
     One outlier's ball is large, and whatever falls into it counts as precise;
     `density_coverage` is steadier.
 
     Args:
       real, generated: `[num, features]`, of about equal number, more than
-        `num_neighbours` each.
-      num_neighbours: k, within the point's own set, itself left out; 3 as published.
+        `num_neighbors` each.
+      num_neighbors: k, within the point's own set, itself left out; 3 as published.
 
     Raises:
       ValueError: the sets are not as above, or a feature is not finite.
 
     Source: Kynkaanniemi et al. 2019, equations 1 and 2.
     """
-    check_count("num_neighbours", num_neighbours)
+    check_count("num_neighbors", num_neighbors)
     real, generated = _check_sets(
-        "precision_recall", real, generated, num_neighbours + 1, num_neighbours + 1
+        "precision_recall", real, generated, num_neighbors + 1, num_neighbors + 1
     )
     return PrecisionRecall(
         float(
             np.mean(
-                _balls_with(generated, real, _radii(real, num_neighbours)).per_point > 0
+                _balls_with(generated, real, _radii(real, num_neighbors)).per_point > 0
             )
         ),
         float(
             np.mean(
-                _balls_with(
-                    real, generated, _radii(generated, num_neighbours)
-                ).per_point
+                _balls_with(real, generated, _radii(generated, num_neighbors)).per_point
                 > 0
             )
         ),
@@ -117,14 +115,14 @@ def precision_recall(
 
 
 def density_coverage(
-    real: ArrayLike, generated: ArrayLike, *, num_neighbours: int = 5
+    real: ArrayLike, generated: ArrayLike, *, num_neighbors: int = 5
 ) -> DensityCoverage:
     """In how many balls about real points generated ones lie, and how many balls they
     reach.
 
     Args:
-      real, generated: `[num, features]`; more than `num_neighbours` real points.
-      num_neighbours: k: a ball reaches to its real point's k-th real neighbour; 5 as
+      real, generated: `[num, features]`; more than `num_neighbors` real points.
+      num_neighbors: k: a ball reaches to its real point's k-th real neighbor; 5 as
         published.
 
     Raises:
@@ -132,19 +130,19 @@ def density_coverage(
 
     Source: Naeem et al. 2020, equations 3 and 4.
     """
-    check_count("num_neighbours", num_neighbours)
+    check_count("num_neighbors", num_neighbors)
     real, generated = _check_sets(
-        "density_coverage", real, generated, num_neighbours + 1, 1
+        "density_coverage", real, generated, num_neighbors + 1, 1
     )
-    found = _balls_with(generated, real, _radii(real, num_neighbours))
+    found = _balls_with(generated, real, _radii(real, num_neighbors))
     return DensityCoverage(
-        float(np.sum(found.per_point) / (num_neighbours * len(generated))),
+        float(np.sum(found.per_point) / (num_neighbors * len(generated))),
         float(np.mean(found.is_reached)),
     )
 
 
 def expected_coverage(
-    num_real: int, num_generated: int, *, num_neighbours: int = 5
+    num_real: int, num_generated: int, *, num_neighbors: int = 5
 ) -> float:
     """Coverage where both sets come from one distribution, whatever it is: what a
     perfect model is to be held against.
@@ -157,15 +155,15 @@ def expected_coverage(
     for name, value in {
         "num_real": num_real,
         "num_generated": num_generated,
-        "num_neighbours": num_neighbours,
+        "num_neighbors": num_neighbors,
     }.items():
         check_count(name, value)
-    if num_neighbours >= num_real:
+    if num_neighbors >= num_real:
         raise ValueError(
-            f"expected_coverage: num_neighbours is {num_neighbours} of {num_real} real "
+            f"expected_coverage: num_neighbors is {num_neighbors} of {num_real} real "
             "points; give fewer."
         )
-    i = np.arange(1, num_neighbours + 1)
+    i = np.arange(1, num_neighbors + 1)
     return float(1 - np.prod((num_real - i) / (num_real + num_generated - i)))
 
 
@@ -174,18 +172,18 @@ class _Found(NamedTuple):
     is_reached: np.ndarray  # [balls], whether any point lies in it
 
 
-def _balls_with(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> _Found:
-    per_point, is_reached = [], np.zeros(len(centres), bool)
+def _balls_with(points: np.ndarray, centers: np.ndarray, radii: np.ndarray) -> _Found:
+    per_point, is_reached = [], np.zeros(len(centers), bool)
     for first in range(0, len(points), _ROWS_AT_ONCE):
         within = (
-            _squared_distances(points[first : first + _ROWS_AT_ONCE], centres) <= radii
+            _squared_distances(points[first : first + _ROWS_AT_ONCE], centers) <= radii
         )
         per_point.append(np.sum(within, axis=1))
         is_reached |= np.any(within, axis=0)
     return _Found(np.concatenate(per_point), is_reached)
 
 
-def _radii(points: np.ndarray, num_neighbours: int) -> np.ndarray:
+def _radii(points: np.ndarray, num_neighbors: int) -> np.ndarray:
     """Squared distance of each point to its k-th nearest other one."""
     found = []
     for first in range(0, len(points), _ROWS_AT_ONCE):
@@ -194,7 +192,7 @@ def _radii(points: np.ndarray, num_neighbours: int) -> np.ndarray:
         distances[
             rows, first + rows
         ] = -1.0  # itself: the nearest, however many duplicates there are
-        found.append(np.partition(distances, num_neighbours, axis=1)[:, num_neighbours])
+        found.append(np.partition(distances, num_neighbors, axis=1)[:, num_neighbors])
     return np.concatenate(found)
 
 

@@ -5,22 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
-from vaejax.base import (
-    VAE,
-    Distribution,
-    Example,
-    Head,
-    Key,
-    Latent,
-    Params,
-    PyTree,
-    check_count,
-)
-from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
-from vaejax.networks import MLP, as_network, chain
-from vaejax.sequences import Autoregressive, as_sentence
+from vaejax._checks import check_count
+from vaejax.base import VAE, Distribution, Example, Head, Key, Latent, Params
+from vaejax.distributions.continuous import Normal, normal_head
+from vaejax.distributions.discrete import Bernoulli
+from vaejax.distributions.heads import as_head
+from vaejax.networks.adapters import as_network, compose_networks
+from vaejax.networks.mlp import MLP
 
 
 def gaussian_vae(
@@ -96,7 +88,7 @@ def _gaussian_latents(latent_size: int, encoder, posterior: Head | None) -> _Lat
         if posterior.num_parameters == 1
         else (latent_size, posterior.num_parameters),
     )
-    encoder = chain(as_network(encoder), as_network(outputs))
+    encoder = compose_networks(as_network(encoder), as_network(outputs))
 
     def init(encoder_key: Key, posterior_key: Key, x: Example) -> dict[str, Params]:
         return {
@@ -112,105 +104,6 @@ def _gaussian_latents(latent_size: int, encoder, posterior: Head | None) -> _Lat
         return Normal(jnp.zeros((latent_size,)), jnp.zeros((latent_size,)))
 
     return _Latents(init, encode, prior)
-
-
-def sequence_vae(
-    *, latent_size: int, length: int, encoder, decoder, posterior: Head | None = None
-) -> VAE:
-    """A VAE of sentences (Bowman et al. 2016): p(x|z) = prod_t p(x_t | x_<t, z), p(z) =
-    N(0, I), q(z|x) a Normal.
-
-    Args:
-      latent_size: dimensions of z.
-      length: of x: the longest sentence, `tokens [length]` (see `vaejax.sequences`).
-      encoder: a sentence to features, such as `RecurrentEncoder`; one linear layer,
-        added here, makes the posterior's parameters of them. A Linen module, or any
-        `(init, apply)` pair.
-      decoder: `(z, inputs [length]) -> logits [length, vocabulary_size]`, causal: row t
-        from `inputs[:t + 1]`. Likewise.
-      posterior: as in `gaussian_vae`.
-
-    Raises:
-      ValueError: a count is not a positive integer; or, at `init`, the example or the
-        logits have another length.
-    """
-    check_count("length", length)
-    decoder = as_network(decoder)
-
-    latents = _gaussian_latents(latent_size, encoder, posterior)
-
-    def init(key: Key, x: Example) -> Params:
-        tokens = as_sentence(x).tokens
-        if tokens.shape != (length,):
-            raise ValueError(
-                f"sequence_vae: the example has shape {tokens.shape} and length is "
-                f"{length}; pad to it."
-            )
-        z, inputs = jnp.zeros((latent_size,)), jnp.zeros(length, jnp.int32)
-        encoder_key, decoder_key, posterior_key = jax.random.split(key, 3)
-        params = latents.init(encoder_key, posterior_key, x) | {
-            "decoder": decoder.init(decoder_key, z, inputs)
-        }
-        logits = jax.eval_shape(decoder.apply, params["decoder"], z, inputs)
-        if logits.ndim != 2 or len(logits) != length:
-            raise ValueError(
-                f"sequence_vae: the decoder puts out {logits.shape}; give logits "
-                f"({length}, vocabulary)."
-            )
-        return params
-
-    def decode(params: Params, z: Latent) -> Autoregressive:
-        return Autoregressive(
-            jax.tree_util.Partial(decoder.apply, params["decoder"], z), length
-        )
-
-    return VAE(init, latents.encode, latents.prior, decode)
-
-
-def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
-    """The VAE whose networks compute in `dtype`, such as bfloat16, with parameters and
-    log-densities as they were.
-
-    Parameters and inputs are cast on the way into `encode` and `decode`, and the
-    distributions that come out are cast back to float32: what is rounded is the
-    networks' work and the parameters of the two distributions. Gradients arrive, and
-    are accumulated by the optimizer, in the parameters' own dtype. The prior is
-    computed as before.
-
-    Raises:
-      TypeError: `dtype` is not a floating-point one; or, at `decode`, the decoder is
-        autoregressive.
-
-    Source: Micikevicius et al. 2018, section 3.
-    """
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(
-            f"with_compute_dtype: dtype is {dtype}; give a floating-point one, such as "
-            "jnp.bfloat16."
-        )
-
-    def encode(params: Params, x: Example) -> Distribution:
-        return _cast(vae.encode(_cast(params, dtype), _cast(x, dtype)), jnp.float32)
-
-    def decode(params: Params, z: Latent) -> Distribution:
-        likelihood = vae.decode(_cast(params, dtype), _cast(z, dtype))
-        if isinstance(likelihood, Autoregressive):
-            raise TypeError(
-                "with_compute_dtype: an autoregressive decoder has not computed yet; "
-                "cast in its network."
-            )
-        return _cast(likelihood, jnp.float32)
-
-    return vae._replace(encode=encode, decode=decode)
-
-
-def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
-    return jax.tree.map(
-        lambda leaf: (
-            leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-        ),
-        tree,
-    )
 
 
 def _check_decoder(outputs, x, likelihood: Head) -> None:

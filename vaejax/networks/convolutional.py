@@ -42,7 +42,7 @@ class DownConvolution(nn.Module):
     def __call__(self, x: Array) -> Array:
         height, width, channels = x.shape
         x = jnp.pad(x, ((1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
-        # 2 by 2 neighbours become channels; a window of 2 by 2 of these is one of 4 by
+        # 2 by 2 neighbors become channels; a window of 2 by 2 of these is one of 4 by
         # 4, every other place.
         rows, columns = x.shape[0] // 2, x.shape[1] // 2
         x = (
@@ -124,12 +124,12 @@ class ConvolutionalDecoder(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
 
     def __post_init__(self):
-        check_image_shape("ConvolutionalDecoder", self.image_shape)
+        _check_image_shape("ConvolutionalDecoder", self.image_shape)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        sizes = halvings(self.image_shape[:2], len(self.channels))
+        sizes = _halvings(self.image_shape[:2], len(self.channels))
         x = _dense_layers(jnp.ravel(z), self.hidden_sizes, self.activation)
         smallest = (*sizes[-1], self.channels[0])
         x = self.activation(nn.Dense(math.prod(smallest))(x)).reshape(smallest)
@@ -145,7 +145,7 @@ class ResidualBlock(nn.Module):
     """x + f(x), f twice GroupNorm, swish and a 3 by 3 convolution, the last of which
     starts at zero.
 
-    Normalisation is over one example, never a batch. Source: He et al. 2016 (identity
+    Normalization is over one example, never a batch. Source: He et al. 2016 (identity
     mappings); Wu & He 2018.
     """
 
@@ -202,12 +202,12 @@ class ResidualDecoder(nn.Module):
     hidden_size: int = 256
 
     def __post_init__(self):
-        check_image_shape("ResidualDecoder", self.image_shape)
+        _check_image_shape("ResidualDecoder", self.image_shape)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        sizes = halvings(self.image_shape[:2], len(self.channels))
+        sizes = _halvings(self.image_shape[:2], len(self.channels))
         x = nn.swish(nn.Dense(self.hidden_size)(jnp.ravel(z)))
         smallest = (*sizes[-1], self.channels[0])
         x = nn.Dense(math.prod(smallest))(x).reshape(smallest)
@@ -223,7 +223,7 @@ class ResidualDecoder(nn.Module):
         return _as_outputs(x, self.image_shape, self.num_parameters)
 
 
-def halvings(size: Sequence[int], num: int) -> list[tuple[int, int]]:
+def _halvings(size: Sequence[int], num: int) -> list[tuple[int, int]]:
     """`(height, width)` and what `num` halvings that round up make of it, largest
     first.
     """
@@ -233,7 +233,7 @@ def halvings(size: Sequence[int], num: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def check_image_shape(where: str, image_shape: Sequence[int]) -> None:
+def _check_image_shape(where: str, image_shape: Sequence[int]) -> None:
     """ValueError unless the shape is `(height, width)` or `(height, width, channels)`,
     all positive.
     """
@@ -246,7 +246,7 @@ def check_image_shape(where: str, image_shape: Sequence[int]) -> None:
 
 
 def _with_channels(x: Array) -> Array:
-    check_image_shape("a convolutional encoder", x.shape)
+    _check_image_shape("a convolutional encoder", x.shape)
     return x if x.ndim == 3 else x[..., None]
 
 
@@ -273,7 +273,7 @@ def _dense_layers(
 
 def _group_norm(channels: int) -> nn.GroupNorm:
     # At least four channels a group: one alone, of a map of one pixel, would be
-    # normalised to nothing.
+    # normalized to nothing.
     return nn.GroupNorm(
         num_groups=math.gcd(_GROUPS, max(channels // 4, 1)), reduction_axes=(0, 1, 2)
     )

@@ -8,20 +8,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax.aggregate import draw_batch, mean_elbo_terms
-from vaejax.base import (
-    VAE,
-    Array,
-    Distribution,
-    Example,
-    Key,
-    KlFn,
-    Params,
-    PyTree,
-    require,
-)
-from vaejax.networks import as_network
-from vaejax.objectives import kl_closed_form
+from vaejax._checks import require
+from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, PyTree
+from vaejax.networks.adapters import as_network
+from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
+from vaejax.objectives.kl_estimators import kl_closed_form
 
 
 class DiscriminatorTerms(NamedTuple):

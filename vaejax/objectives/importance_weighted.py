@@ -6,33 +6,131 @@ log-weights log w = log p(x, z) - log q(z|x) with z ~ q(z|x), and goes through
 `vaejax.mean_over_batch` as `negative_elbo` does.
 """
 
+import math
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import (
-    VAE,
-    Array,
-    Distribution,
-    Example,
-    Key,
-    KlFn,
-    Latent,
-    Params,
-    PyTree,
-    check_count,
-    require,
-)
-from vaejax.objectives import (
-    IwaeTerms,
-    iwae_terms,
-    kl_monte_carlo,
-    kl_sticking_the_landing,
-    log_mean_exp,
-    log_weight_at,
-    log_weights,
-)
+from vaejax._checks import check_count, require
+from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
+from vaejax.objectives.kl_estimators import kl_monte_carlo
+
+
+class IwaeTerms(NamedTuple):
+    """What an importance-weighted bound is made of.
+
+    Attributes:
+      elbo: the mean log-weight, an estimate of the ELBO in nats.
+      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples.
+    """
+
+    elbo: Array
+    effective_sample_size: Array
+
+
+def log_weight(vae: VAE, params: Params, key: Key, x: Example) -> Array:
+    """log w = log p(x|z) + log p(z) - log q(z|x) with z ~ q(z|x), in nats; E[w] = p(x),
+    and E[log w] is the ELBO.
+
+    Source: Burda et al. 2016, section 3.
+    """
+    return log_weight_given_posterior(
+        vae, params, vae.encode(params, x), vae.prior(params), key, x
+    )
+
+
+def log_weight_given_posterior(
+    vae: VAE,
+    params: Params,
+    posterior: Distribution,
+    prior: Distribution,
+    key: Key,
+    x: Example,
+    kl_fn: KlFn = kl_monte_carlo,
+) -> Array:
+    """`log_weight` from a posterior and a prior already computed, so that many samples
+    share one encoding.
+    """
+    z, log_posterior = require(posterior, "sample_and_log_prob")(key)
+    return _log_weight_at(vae, params, posterior, prior, z, log_posterior, x, kl_fn)
+
+
+def _log_weight_at(
+    vae: VAE,
+    params: Params,
+    posterior: Distribution,
+    prior: Distribution,
+    z: Latent,
+    log_posterior: Array,
+    x: Example,
+    kl_fn: KlFn = kl_monte_carlo,
+) -> Array:
+    """`log_weight` of a z that was drawn already, with log q(z|x)."""
+    log_likelihood = require(vae.decode(params, z), "log_prob")(x)
+    return log_likelihood - jnp.sum(kl_fn(posterior, prior, z, log_posterior))
+
+
+def log_weights(
+    vae: VAE,
+    params: Params,
+    key: Key,
+    x: Example,
+    *,
+    num_samples: int,
+    kl_fn: KlFn = kl_monte_carlo,
+) -> Array:
+    """`[num_samples]` independent log-weights of one example, in nats, from one
+    encoding; see `log_weight`.
+
+    Raises:
+      ValueError: `num_samples` is not a positive integer.
+    """
+    check_count("num_samples", num_samples)
+    posterior, prior = vae.encode(params, x), vae.prior(params)
+    keys = jax.random.split(key, num_samples)
+    return jax.vmap(
+        lambda key: log_weight_given_posterior(
+            vae, params, posterior, prior, key, x, kl_fn
+        )
+    )(keys)
+
+
+def negative_iwae(
+    vae: VAE,
+    params: Params,
+    key: Key,
+    x: Example,
+    *,
+    num_samples: int,
+    kl_fn: KlFn = kl_monte_carlo,
+) -> tuple[Array, IwaeTerms]:
+    """-log 1/k sum_{i<=k} w_i, the importance-weighted bound of one example, in nats;
+    at k = 1 the negative ELBO.
+
+    All k samples are held at once; `vaejax.log_marginal` evaluates the same bound in
+    chunks. The weights need an estimate of the KL from the sample itself:
+    `kl_monte_carlo`, or another with its value.
+
+    Raises:
+      ValueError: `num_samples` is not a positive integer.
+
+    Source: Burda et al. 2016, equation 8.
+    """
+    weights = log_weights(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
+    return -_log_mean_exp(weights), _iwae_terms(weights)
+
+
+def _log_mean_exp(log_weights: Array) -> Array:
+    """log 1/k sum_i exp(log_weights_i) over the last axis."""
+    return jax.nn.logsumexp(log_weights, axis=-1) - math.log(log_weights.shape[-1])
+
+
+def _iwae_terms(log_weights: Array) -> IwaeTerms:
+    """Of `[k]` log-weights; of `[groups, k]`, the mean over groups."""
+    sizes = 1 / jnp.sum(jnp.square(jax.nn.softmax(log_weights)), axis=-1)
+    return IwaeTerms(jnp.mean(log_weights), jnp.mean(sizes))
 
 
 def negative_miwae(
@@ -77,8 +175,8 @@ def negative_miwae(
         vae, params, key, x, num_samples=num_groups * num_samples, kl_fn=kl_fn
     )
     weights = weights.reshape(num_groups, num_samples)
-    bound = (1 - mixing) * jnp.mean(log_mean_exp(weights)) + mixing * jnp.mean(weights)
-    return -bound, iwae_terms(weights)
+    bound = (1 - mixing) * jnp.mean(_log_mean_exp(weights)) + mixing * jnp.mean(weights)
+    return -bound, _iwae_terms(weights)
 
 
 def negative_piwae(
@@ -114,13 +212,13 @@ def negative_piwae(
         params: Params, posterior: Distribution, samples: tuple[Latent, Array]
     ) -> Array:
         prior = vae.prior(params)
-        one = partial(log_weight_at, vae, params, posterior, prior, x=x, kl_fn=kl_fn)
+        one = partial(_log_weight_at, vae, params, posterior, prior, x=x, kl_fn=kl_fn)
         return jax.vmap(one)(*samples).reshape(num_groups, num_samples)
 
     for_decoder = weights(params, stop(posterior), stop(samples))
-    encoder_loss = -jnp.mean(log_mean_exp(weights(stop(params), posterior, samples)))
-    loss = -log_mean_exp(for_decoder.ravel()) + encoder_loss - stop(encoder_loss)
-    return loss, iwae_terms(for_decoder)
+    encoder_loss = -jnp.mean(_log_mean_exp(weights(stop(params), posterior, samples)))
+    loss = -_log_mean_exp(for_decoder.ravel()) + encoder_loss - stop(encoder_loss)
+    return loss, _iwae_terms(for_decoder)
 
 
 def negative_renyi(
@@ -147,114 +245,13 @@ def negative_renyi(
     """
     weights = log_weights(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
     order = 1 - jnp.asarray(alpha, weights.dtype)
-    centre = jnp.mean(weights)
-    powers = order * (weights - centre)
+    center = jnp.mean(weights)
+    powers = order * (weights - center)
     # Near alpha = 1, expm1 and log1p keep the digits that the logarithm of a mean near
     # 1 would lose. All branches are finite, so that the gradients of those not taken
     # are too.
     is_near = jnp.max(jnp.abs(powers)) < 0.1
     near = jnp.log1p(jnp.mean(jnp.expm1(jnp.where(is_near, powers, 0))))
-    far = log_mean_exp(jnp.where(is_near, 0, powers))
+    far = _log_mean_exp(jnp.where(is_near, 0, powers))
     away = jnp.where(order == 0, 1, order)
-    return -(centre + jnp.where(is_near, near, far) / away), iwae_terms(weights)
-
-
-def negative_dreg(
-    vae: VAE,
-    params: Params,
-    key: Key,
-    x: Example,
-    *,
-    num_samples: int,
-    alpha: float | Array = 0.0,
-) -> tuple[Array, IwaeTerms]:
-    """`negative_iwae` with doubly reparameterised gradients of the encoder.
-
-    With v_i = w_i / sum_j w_j and log q at fixed phi, the encoder's gradient of the
-    bound is sum_i [alpha v_i + (1 - 2 alpha) v_i^2] (d log w_i / d z_i) (d z_i / d
-    phi), and that of decoder and prior the IWAE's, sum_i v_i d log w_i / d theta.
-
-    alpha = 0 (IWAE-DReG) is an unbiased gradient of the same bound, whose
-    signal-to-noise ratio grows with the number of samples where the plain one's falls.
-    alpha = 1 (RWS-DReG) is that of reweighted wake-sleep, which minimises KL(p(z|x) ||
-    q(z|x)). alpha = 1/2 is half of sticking the landing. All vanish sample by sample
-    where q(z|x) = p(z|x). One backward pass, as of `negative_iwae`. The terms carry no
-    gradient, and what is differentiated must reach the VAE through `params`.
-
-    Raises:
-      ValueError: `num_samples` is not a positive integer.
-      TypeError: the posterior has no `log_prob`.
-
-    Source: Tucker et al. 2019 (IWAE-DReG, RWS-DReG).
-    """
-    check_count("num_samples", num_samples)
-    posterior = vae.encode(params, x)
-    keys = jax.random.split(key, num_samples)
-    zs, log_posteriors = jax.vmap(require(posterior, "sample_and_log_prob"))(keys)
-    fixed = jax.lax.stop_gradient((posterior, log_posteriors))
-    bound, weights = _doubly_reparameterized(
-        vae, params, zs, fixed, x, jnp.asarray(alpha, log_posteriors.dtype)
-    )
-    return -bound, iwae_terms(weights)
-
-
-@jax.custom_vjp
-def _doubly_reparameterized(
-    vae: VAE,
-    params: Params,
-    zs: Latent,
-    fixed: tuple[Distribution, Array],
-    x: Example,
-    alpha: Array,
-) -> tuple[Array, Array]:
-    """The bound and the log-weights of given samples; the gradient to each sample is
-    weighted once more.
-    """
-    del alpha
-    weights = _log_weights_at(vae, params, zs, fixed, x)
-    return log_mean_exp(weights), weights
-
-
-def _log_weights_at(
-    vae: VAE, params: Params, zs: Latent, fixed: tuple[Distribution, Array], x: Example
-) -> Array:
-    posterior, log_posteriors = fixed
-    one = partial(
-        log_weight_at,
-        vae,
-        params,
-        posterior,
-        vae.prior(params),
-        x=x,
-        kl_fn=kl_sticking_the_landing,
-    )
-    return jax.vmap(one)(zs, log_posteriors)
-
-
-def _forward(vae, params, zs, fixed, x, alpha):
-    weights, pull_back = jax.vjp(
-        lambda params, zs: _log_weights_at(vae, params, zs, fixed, x), params, zs
-    )
-    return (log_mean_exp(weights), weights), (weights, pull_back, alpha)
-
-
-def _backward(residuals, cotangents):
-    weights, pull_back, alpha = residuals
-    shares = jax.nn.softmax(weights)
-    # The log-weights are returned for the terms alone: nothing is differentiated
-    # through them.
-    params, zs = pull_back(cotangents[0] * shares)
-    return None, params, _scale(alpha + (1 - 2 * alpha) * shares, zs), None, None, None
-
-
-_doubly_reparameterized.defvjp(_forward, _backward)
-
-
-def _scale(factors: Array, tree: PyTree) -> PyTree:
-    """Every leaf `[samples, ...]` times `[samples]`."""
-    return jax.tree.map(
-        lambda leaf: (
-            leaf * factors.reshape(-1, *[1] * (leaf.ndim - 1)).astype(leaf.dtype)
-        ),
-        tree,
-    )
+    return -(center + jnp.where(is_near, near, far) / away), _iwae_terms(weights)

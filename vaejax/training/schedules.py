@@ -11,7 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import Array, check_count
+from vaejax._checks import check_count
+from vaejax.base import Array
 
 
 def warm_up(value: float | Array, num_steps: int) -> Callable[[Array], Array]:

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vaejax.base import PyTree, check_count, is_key
+from vaejax._checks import check_count, is_key
+from vaejax.base import PyTree
 
-BATCH = "batch"
+BATCH_AXIS = "batch"
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
@@ -33,15 +34,15 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
         raise ValueError(
             f"num_devices is {num} and there are {len(devices)}; give fewer."
         )
-    return Mesh(np.array(devices[:num]), (BATCH,), axis_types=(AxisType.Auto,))
+    return Mesh(np.array(devices[:num]), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Examples spread over the devices: the `batch_sharding` of `make_train_epoch`."""
-    return NamedSharding(mesh, PartitionSpec(BATCH))
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -65,19 +66,19 @@ def fully_sharded(mesh: Mesh, tree: PyTree, *, min_size: int = 2**14) -> PyTree:
             axis for axis, length in enumerate(leaf.shape) if length % mesh.size == 0
         ]
         if leaf.size < min_size or not divisible:
-            return replicated(mesh)
+            return replicated_sharding(mesh)
         longest = max(divisible, key=lambda axis: leaf.shape[axis])
         return NamedSharding(
             mesh,
             PartitionSpec(
-                *[BATCH if axis == longest else None for axis in range(leaf.ndim)]
+                *[BATCH_AXIS if axis == longest else None for axis in range(leaf.ndim)]
             ),
         )
 
     return jax.tree.map(of_leaf, tree)
 
 
-def put(tree: PyTree, shardings: Any) -> PyTree:
+def place_on_devices(tree: PyTree, shardings: Any) -> PyTree:
     """The tree laid out; with several processes, each holds the same tree and
     contributes its devices' part.
 
@@ -109,13 +110,13 @@ def put(tree: PyTree, shardings: Any) -> PyTree:
     return jax.jit(whole, out_shardings=shardings)(on_host)
 
 
-def gather(tree: PyTree, mesh: Mesh) -> PyTree:
+def gather_from_devices(tree: PyTree, mesh: Mesh) -> PyTree:
     """The tree whole, on this process's first device; every process of the mesh must
     ask for it.
     """
     if mesh.size == 1:
         return tree
-    whole = jax.jit(_same, out_shardings=replicated(mesh))(tree)
+    whole = jax.jit(_same, out_shardings=replicated_sharding(mesh))(tree)
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
 
 

@@ -18,8 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax.base import PyTree, batch_size_of, check_count
-from vaejax.training import TrainState, epoch_order, steps_per_epoch
+from vaejax._checks import check_count
+from vaejax.base import PyTree, batch_size_of
+from vaejax.training.epochs import epoch_order, steps_per_epoch
+from vaejax.training.steps import TrainState
 
 
 def make_streamed_epoch(
@@ -50,7 +52,7 @@ def make_streamed_epoch(
     Args:
       step: `(state, batch) -> (state, metrics)`.
       batch_size: examples a step.
-      steps_per_dispatch: steps a program takes; more of them amortise its call, and
+      steps_per_dispatch: steps a program takes; more of them amortize its call, and
         take more memory. With 1 there is no loop on the device: for convolutions on
         CPU, which are several times slower inside one.
       batch_sharding: how a batch is laid out over devices; None leaves it to the

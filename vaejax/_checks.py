@@ -1,0 +1,55 @@
+"""Checks of arguments: one error that names the value and the fix."""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
+    """ValueError unless the event has the shape that the distribution is over."""
+    # Broadcasting would otherwise sum a whole batch into one log-probability.
+    if jnp.shape(event) != shape:
+        raise ValueError(
+            f"{type(distribution).__name__}.log_prob: the event has shape "
+            f"{jnp.shape(event)} and the distribution is "
+            f"over {shape}; give one event of that shape, and map a batch with "
+            "jax.vmap."
+        )
+
+
+def check_bounds(name: str, lower: float, upper: float) -> None:
+    """ValueError unless `lower` is below `upper`."""
+    if not lower < upper:
+        raise ValueError(
+            f"min_{name} is {lower} and max_{name} is {upper}; the first must be "
+            "smaller."
+        )
+
+
+def require(
+    distribution: Any,
+    name: str,
+    remedy: str = "give a distribution that has it",
+) -> Any:
+    """The attribute of a distribution; a TypeError that names both, and the remedy,
+    where it is missing.
+    """
+    try:
+        return getattr(distribution, name)
+    except AttributeError as error:
+        raise TypeError(
+            f"{type(distribution).__name__} has no {name}; {remedy}."
+        ) from error
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array, or its shape and dtype, is of typed keys."""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def check_count(name: str, value: int) -> None:
+    """ValueError unless the value is a positive integer."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}; give a positive integer.")

@@ -1,0 +1,52 @@
+"""Random transforms of one example."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vaejax.base import Array, Key
+
+
+def binarize(key: Key, image: Array) -> Array:
+    """Each pixel 1 with the probability of its intensity, else 0; of one image, as
+    float32 of its shape.
+
+    The probability is within 2^-17 of the intensity, and exact at 0 and at 1: 16 random
+    bits a pixel are compared with the intensity rounded to a multiple of 2^-16.
+
+    Args:
+      key: decides the draw.
+      image: `uint8`, intensity v / 255, or floating point in [0, 1]; any shape.
+
+    Raises:
+      TypeError: the image has another dtype.
+
+    Source: Salakhutdinov & Murray 2008, section 4.
+    """
+    image = jnp.asarray(image)
+    if image.dtype != jnp.uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
+        raise TypeError(
+            f"binarize: image has dtype {image.dtype}; give uint8 (0 to 255) or "
+            "floating point (0 to 1)."
+        )
+    # Two pixels share a 32-bit word: a generator of counters spends as much on a 16-bit
+    # draw as on a 32-bit one.
+    words = jax.random.bits(key, (math.ceil(image.size / 2),), jnp.uint32)
+    bits = (
+        jax.lax.bitcast_convert_type(words, jnp.uint16)
+        .reshape(-1)[: image.size]
+        .reshape(image.shape)
+    )
+    bits = bits.astype(jnp.uint32)
+    if image.dtype == jnp.uint8:
+        # bits < floor((2^16 v + 127) / 255), without the division.
+        threshold = image.astype(jnp.uint32) * jnp.uint32(1 << 16) + jnp.uint32(127)
+        return ((bits + jnp.uint32(1)) * jnp.uint32(255) <= threshold).astype(
+            jnp.float32
+        )
+    # In float32: 2^16 overflows float16.
+    return (
+        bits
+        < jnp.round(image.astype(jnp.float32) * jnp.float32(1 << 16)).astype(jnp.uint32)
+    ).astype(jnp.float32)

@@ -1,0 +1,90 @@
+"""Distributions over one event, the heads that make them, and their divergences.
+
+Every class is a pytree with `log_prob` in nats, summed over the event and normalized.
+A `Head` turns the arrays of a network into a distribution. Read `continuous.py` first:
+`Normal` and its heads show the pattern that all other files follow.
+"""
+
+from vaejax.distributions.autoregressive import (
+    END_TOKEN,
+    Autoregressive,
+    TeacherForcedTokens,
+    as_teacher_forced,
+    make_word_dropout,
+    token_mask,
+)
+from vaejax.distributions.continuous import (
+    ContinuousBernoulli,
+    Laplace,
+    Normal,
+    StudentT,
+    fixed_variance_normal_head,
+    laplace_head,
+    normal_head,
+    reparameterize,
+    shared_variance_normal_head,
+    student_t_head,
+)
+from vaejax.distributions.counts import (
+    NegativeBinomial,
+    Poisson,
+    negative_binomial_head,
+    poisson_head,
+)
+from vaejax.distributions.discrete import Bernoulli, Categorical, categorical_head
+from vaejax.distributions.heads import (
+    as_head,
+    parameter_free_head,
+    soft_clip,
+    support_of,
+    with_initial_outputs,
+)
+from vaejax.distributions.kl import kl_divergence
+from vaejax.distributions.pixels import (
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DiscretizedNormal,
+    bits_per_dimension,
+    discretized_logistic_head,
+    discretized_logistic_mixture_head,
+    discretized_normal_head,
+)
+
+__all__ = [
+    "Autoregressive",
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "DiscretizedNormal",
+    "END_TOKEN",
+    "Laplace",
+    "NegativeBinomial",
+    "Normal",
+    "Poisson",
+    "StudentT",
+    "TeacherForcedTokens",
+    "as_head",
+    "as_teacher_forced",
+    "bits_per_dimension",
+    "categorical_head",
+    "discretized_logistic_head",
+    "discretized_logistic_mixture_head",
+    "discretized_normal_head",
+    "fixed_variance_normal_head",
+    "kl_divergence",
+    "laplace_head",
+    "make_word_dropout",
+    "negative_binomial_head",
+    "normal_head",
+    "parameter_free_head",
+    "poisson_head",
+    "reparameterize",
+    "shared_variance_normal_head",
+    "soft_clip",
+    "student_t_head",
+    "support_of",
+    "token_mask",
+    "with_initial_outputs",
+]

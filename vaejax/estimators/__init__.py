@@ -1,0 +1,77 @@
+"""Estimators of log p(x), of its error, and of the quality of q(z|x).
+
+`log_marginal` is the importance-weighted bound; annealing bounds log p(x) more tightly
+and, on simulated data, from both sides. Read `marginal.py` first.
+"""
+
+from vaejax.estimators.aggregate_posterior import (
+    AggregateDecomposition,
+    MonteCarloMean,
+    aggregate_decomposition,
+)
+from vaejax.estimators.annealing import (
+    AnnealedEstimate,
+    BidirectionalEstimate,
+    adapt_step_sizes,
+    annealed_estimate,
+    annealed_importance_sampling,
+    bidirectional_monte_carlo,
+    reverse_annealed_estimate,
+    reverse_annealed_importance_sampling,
+)
+from vaejax.estimators.annealing_path import (
+    AnnealingState,
+    InitialFn,
+    TemperatureSchedule,
+    anneal,
+    init_annealing,
+    init_reverse_annealing,
+    linear_temperature_schedule,
+    reverse_anneal,
+    sigmoidal_temperature_schedule,
+    start_at_posterior,
+    start_at_prior,
+)
+from vaejax.estimators.hamiltonian import hamiltonian_transition
+from vaejax.estimators.importance_weights import jackknife, pareto_k
+from vaejax.estimators.inference import (
+    InferenceGap,
+    active_units,
+    inference_gap,
+    optimal_posterior,
+)
+from vaejax.estimators.marginal import MarginalEstimate, log_marginal
+
+__all__ = [
+    "AggregateDecomposition",
+    "AnnealedEstimate",
+    "AnnealingState",
+    "BidirectionalEstimate",
+    "InferenceGap",
+    "InitialFn",
+    "MarginalEstimate",
+    "MonteCarloMean",
+    "TemperatureSchedule",
+    "active_units",
+    "adapt_step_sizes",
+    "aggregate_decomposition",
+    "anneal",
+    "annealed_estimate",
+    "annealed_importance_sampling",
+    "bidirectional_monte_carlo",
+    "hamiltonian_transition",
+    "inference_gap",
+    "init_annealing",
+    "init_reverse_annealing",
+    "jackknife",
+    "linear_temperature_schedule",
+    "log_marginal",
+    "optimal_posterior",
+    "pareto_k",
+    "reverse_anneal",
+    "reverse_annealed_estimate",
+    "reverse_annealed_importance_sampling",
+    "sigmoidal_temperature_schedule",
+    "start_at_posterior",
+    "start_at_prior",
+]

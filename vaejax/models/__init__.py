@@ -1,0 +1,14 @@
+"""Builders that assemble networks, heads and priors into a `VAE`.
+
+Assembly only: no mathematics is written here. Read `gaussian.py` first.
+"""
+
+from vaejax.models.compute_dtype import with_compute_dtype
+from vaejax.models.gaussian import gaussian_vae
+from vaejax.models.sequence import sequence_vae
+
+__all__ = [
+    "gaussian_vae",
+    "sequence_vae",
+    "with_compute_dtype",
+]

@@ -1,0 +1,59 @@
+"""Training as a pure function of (key, step): state, step, epoch, and what modifies them.
+
+Training sees only a `loss_fn(params, key, batch)`. Read `steps.py` first, then
+`epochs.py`; averaging, early stopping, schedules, streaming and sharding are add-ons.
+"""
+
+from vaejax.training.averaging import averaged_state, init_average, with_average
+from vaejax.training.early_stopping import (
+    EarlyStoppingState,
+    best_state,
+    init_early_stopping,
+    update_early_stopping,
+    with_early_stopping,
+)
+from vaejax.training.epochs import epoch_order, make_train_epoch, steps_per_epoch
+from vaejax.training.schedules import cyclical, logistic_warm_up, warm_up
+from vaejax.training.sharding import (
+    batch_sharding,
+    fully_sharded,
+    gather_from_devices,
+    make_mesh,
+    place_on_devices,
+    replicated_sharding,
+)
+from vaejax.training.steps import (
+    StepMetrics,
+    TrainState,
+    init_train_state,
+    make_train_step,
+)
+from vaejax.training.streaming import make_streamed_epoch
+
+__all__ = [
+    "EarlyStoppingState",
+    "StepMetrics",
+    "TrainState",
+    "averaged_state",
+    "batch_sharding",
+    "best_state",
+    "cyclical",
+    "epoch_order",
+    "fully_sharded",
+    "gather_from_devices",
+    "init_average",
+    "init_early_stopping",
+    "init_train_state",
+    "logistic_warm_up",
+    "make_mesh",
+    "make_streamed_epoch",
+    "make_train_epoch",
+    "make_train_step",
+    "place_on_devices",
+    "replicated_sharding",
+    "steps_per_epoch",
+    "update_early_stopping",
+    "warm_up",
+    "with_average",
+    "with_early_stopping",
+]
