@@ -40,7 +40,6 @@ STANDARDIZED = (
     "laplace",
     "student_t",
 )
-COUNTS = ("poisson", "negative_binomial")
 Likelihood = Literal[
     "auto",
     "bernoulli",
@@ -108,15 +107,15 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     path = Path(config.data).expanduser()
     try:
         if path.suffix.lower() in (".csv", ".npy", ".npz"):
-            array = vaejax.datasets.load_array(path)
-            train, test = vaejax.datasets.split_indices(len(array))
+            array = datasets.load_array(path)
+            train, test = datasets.split_indices(len(array))
             note = f"{len(test):,} examples, drawn with a fixed seed, are held out for test"
             return (
                 datasets.Dataset(array[train], None),
                 datasets.Dataset(array[test], None),
                 [note],
             )
-    except vaejax.datasets.NotOneArrayError:
+    except datasets.NotOneArrayError:
         pass
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
@@ -135,7 +134,7 @@ def prepare(
     they are.
     """
     is_8_bit = train.dtype == np.uint8 and max(train.max(), test.max()) > 1
-    scale = 255.0 if is_8_bit and likelihood not in COUNTS else 1.0
+    scale = 255.0 if is_8_bit and likelihood not in model_options.COUNTS else 1.0
     if likelihood == "bernoulli" and scale > 1:
         note = "8-bit pixels are binarized afresh at each access, the test set once"
         return Data(train, test, labels, vaejax.binarize, binarize_once, [note])
@@ -185,7 +184,7 @@ def initial_outputs(likelihood: str, head: Head, xs: np.ndarray) -> Array:
             mean / (255 if xs.dtype == np.uint8 and xs.max() > 1 else 1), 0.001, 0.999
         )
         first = np.log(scaled) - np.log1p(-scaled)
-    elif likelihood in COUNTS:
+    elif likelihood in model_options.COUNTS:
         first = np.log(np.maximum(mean, 1e-3))
     elif likelihood in ("discretized_logistic", "discretized_normal"):
         first = mean - 0.5
@@ -213,7 +212,7 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
 def make_experiment(config: Config) -> run.Experiment:
     train, test, notes = load(config)
     try:
-        description = vaejax.datasets.describe_array(train.images, config.data)
+        description = model_options.describe_array(train.images, config.data)
         likelihood = (
             description.likelihood if config.likelihood == "auto" else config.likelihood
         )
@@ -221,8 +220,8 @@ def make_experiment(config: Config) -> run.Experiment:
             np.asarray(train.images), np.asarray(test.images), test.labels, likelihood
         )
         if data.transform is not vaejax.binarize:
-            vaejax.datasets.check_suits(data.train, likelihood, config.data)
-            vaejax.datasets.check_suits(data.test, likelihood, config.data)
+            model_options.check_suits(data.train, likelihood, config.data)
+            model_options.check_suits(data.test, likelihood, config.data)
     except ValueError as error:
         raise run.UsageError(f"--data: {error}") from error
     for line in [
@@ -256,7 +255,7 @@ def make_experiment(config: Config) -> run.Experiment:
     is_shown = (
         xs.ndim in (3, 4)
         and xs.shape[3:] in ((), (1,), (3,))
-        and likelihood not in STANDARDIZED + COUNTS
+        and likelihood not in STANDARDIZED + model_options.COUNTS
     )
     draw = (
         partial(figures.image_figures, vae, xs, data.labels)

@@ -4,7 +4,10 @@ dtype that is asked for.
 
 from typing import Any
 
+import numpy as np
+
 import vaejax
+from vaejax import datasets
 from vaejax.base import VAE, Head
 from vaejax.distributions import (
     Bernoulli,
@@ -19,6 +22,7 @@ from vaejax.distributions import (
     fixed_variance_normal_head,
     normal_head,
     shared_variance_normal_head,
+    support_of,
 )
 
 
@@ -70,3 +74,65 @@ LIKELIHOODS: dict[str, Head] = {
     "poisson": Poisson.head,
     "negative_binomial": NegativeBinomial.head,
 }
+
+# Their data stay whole numbers: 8-bit values are not taken as intensities.
+COUNTS = ("poisson", "negative_binomial")
+# Larger whole numbers are amounts rather than counts, and beyond what the heads of
+# counts are made for.
+_LARGEST_COUNT = 100_000
+
+
+def _are_counts(found: datasets.ArrayDescription) -> bool:
+    return found.is_integer and found.minimum >= 0 and found.maximum <= _LARGEST_COUNT
+
+
+# The likelihoods that are proposed for an array, in order of preference.
+CANDIDATES = (
+    datasets.Candidate("bernoulli", "two values only", lambda found: found.is_binary),
+    datasets.Candidate(
+        "discretized_logistic",
+        "8-bit intensities",
+        lambda found: found.dtype == "uint8" and len(found.shape) > 1,
+    ),
+    datasets.Candidate(
+        "continuous_bernoulli",
+        "intensities between 0 and 1",
+        lambda found: (
+            found.dtype.startswith("float") and 0 <= found.minimum <= found.maximum <= 1
+        ),
+    ),
+    datasets.Candidate(
+        "negative_binomial",
+        "counts that vary more than their mean",
+        lambda found: _are_counts(found) and found.is_overdispersed,
+    ),
+    datasets.Candidate(
+        "poisson", "counts that vary about as much as their mean", _are_counts
+    ),
+    datasets.Candidate("normal", "real values", lambda found: True),
+)
+
+
+def describe_array(
+    array: np.ndarray, where: str = "the array"
+) -> datasets.ArrayDescription:
+    """Describe an array, and propose one of `LIKELIHOODS` for it."""
+    return datasets.describe_array(array, CANDIDATES, where)
+
+
+def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") -> None:
+    """Check that every value of an array lies in the support of a likelihood, by name.
+
+    8-bit values above 1 are taken as intensities `k / 255`, except for counts.
+
+    Raises:
+      ValueError: a value lies outside; the error proposes a likelihood that suits.
+    """
+    datasets.check_suits(
+        array,
+        support_of(LIKELIHOODS[likelihood]),
+        where,
+        name=likelihood,
+        candidates=CANDIDATES,
+        scale_8_bit=likelihood not in COUNTS,
+    )

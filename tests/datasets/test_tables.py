@@ -8,8 +8,8 @@ from support.programs import execute
 
 import vaejax
 from experiments import own_data
+from experiments.harness import model_options
 from experiments.harness.errors import UsageError
-from experiments.harness.model_options import LIKELIHOODS
 from vaejax import datasets
 
 RNG = np.random.default_rng(0)
@@ -41,8 +41,10 @@ def with_value(value):
     ],
 )
 def test_the_likelihood_suits_the_values(array, likelihood):
-    description = vaejax.datasets.describe_array(array)
-    assert description.likelihood == likelihood and likelihood in LIKELIHOODS
+    description = model_options.describe_array(array)
+    assert (
+        description.likelihood == likelihood and likelihood in model_options.LIKELIHOODS
+    )
     assert description[:3] == (len(array), array.shape[1:], str(array.dtype))
     assert (description.minimum, description.maximum) == (array.min(), array.max())
     assert (
@@ -65,7 +67,7 @@ def test_the_likelihood_suits_the_values(array, likelihood):
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused(array, message):
-    for check in (vaejax.datasets.describe_array, datasets.from_array):
+    for check in (model_options.describe_array, datasets.from_array):
         with pytest.raises(ValueError, match=message):
             check(array)
 
@@ -97,7 +99,7 @@ def test_from_array_takes_any_shape_and_checks_labels():
 )
 def test_a_likelihood_that_does_not_suit_is_refused(array, likelihood, message):
     with pytest.raises(ValueError, match=message):
-        vaejax.datasets.check_suits(array, likelihood)
+        model_options.check_suits(array, likelihood)
 
 
 def test_every_suitable_likelihood_suits():
@@ -110,9 +112,7 @@ def test_every_suitable_likelihood_suits():
         RNG.poisson(3, (9, 2)),
         RNG.random((9, 2)),
     ):
-        vaejax.datasets.check_suits(
-            array, vaejax.datasets.describe_array(array).likelihood
-        )
+        model_options.check_suits(array, model_options.describe_array(array).likelihood)
 
 
 # tables
@@ -240,7 +240,7 @@ def test_arrays_are_trained_on(tmp_path, array, likelihood):
     np.save(tmp_path / "a.npy", array)
     options = (
         []
-        if likelihood == vaejax.datasets.describe_array(array).likelihood
+        if likelihood == model_options.describe_array(array).likelihood
         else ["--likelihood", likelihood]
     )
     done = run(tmp_path, "--data", tmp_path / "a.npy", *options)

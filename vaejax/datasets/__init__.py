@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vaejax.datasets.own_files import iterate_chunks
     from vaejax.datasets.tables import (
         ArrayDescription,
+        Candidate,
         NotOneArrayError,
         check_numbers,
         check_suits,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "ArrayDescription": "tables",
     "CATALOGUE": "loading",
+    "Candidate": "tables",
     "DataUnavailableError": "errors",
     "Dataset": "loading",
     "NotOneArrayError": "tables",
@@ -68,6 +70,7 @@ _MODULES = {
 __all__ = [
     "ArrayDescription",
     "CATALOGUE",
+    "Candidate",
     "DataUnavailableError",
     "Dataset",
     "NotOneArrayError",

@@ -6,25 +6,21 @@ Whatever is wrong is one error that names the row, the value and the fix.
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from vaejax.base import Support
 from vaejax.datasets.errors import DataUnavailableError
 from vaejax.datasets.own_files import first_wrong, iterate_chunks, open_npy, open_npz
-from vaejax.distributions.heads import support_of
 
 _SPLIT_SEED, _TEST_PART = 0, 10
 # By how much the variance of counts must exceed their mean for a Poisson to be too
 # narrow.
 _OVERDISPERSION = 1.25
-# Larger whole numbers are amounts rather than counts, and beyond what the heads of
-# counts are made for.
-_LARGEST_COUNT = 100_000
-_COUNTS = ("poisson", "negative_binomial")
 
 
 class NotOneArrayError(ValueError):
@@ -32,15 +28,21 @@ class NotOneArrayError(ValueError):
 
 
 class ArrayDescription(NamedTuple):
-    """What an array holds.
+    """Contents of an array, and the candidate that suits them.
 
     Attributes:
-      num_examples: its length.
-      shape: of one example.
-      dtype: of its values.
-      minimum, maximum: of them.
-      likelihood: the name in `vaejax.likelihoods.HEADS` of one that suits them.
-      reason: why, in a few words.
+      num_examples: length of the array.
+      shape: shape of one example.
+      dtype: name of the data type.
+      minimum: smallest value.
+      maximum: largest value.
+      is_binary: every value is 0 or 1; in 8-bit arrays, every value is 0 or 255 counts
+        too.
+      is_integer: every value is a whole number.
+      is_overdispersed: the values are counts whose variance is clearly above their
+        mean in most dimensions.
+      likelihood: name of the first candidate that suits, or "" where none does.
+      reason: reason of that candidate.
     """
 
     num_examples: int
@@ -48,21 +50,48 @@ class ArrayDescription(NamedTuple):
     dtype: str
     minimum: float
     maximum: float
-    likelihood: str
-    reason: str
+    is_binary: bool
+    is_integer: bool
+    is_overdispersed: bool
+    likelihood: str = ""
+    reason: str = ""
 
     def text(self) -> str:
-        """In a line or two, for a reader."""
-        return (
+        """Return the description as one or two lines of text."""
+        found = (
             f"{self.num_examples:,} examples of shape {list(self.shape)}, "
-            f"{self.dtype}, {self.minimum:g} to "
-            f"{self.maximum:g}\nsuitable likelihood: {self.likelihood} ({self.reason})"
+            f"{self.dtype}, {self.minimum:g} to {self.maximum:g}"
         )
+        if not self.likelihood:
+            return found
+        return f"{found}\nsuitable likelihood: {self.likelihood} ({self.reason})"
 
 
-def describe_array(array: np.ndarray, where: str = "the array") -> ArrayDescription:
-    """What `[examples, ...]` holds, and which likelihood suits it; memory maps are read
-    in chunks.
+class Candidate(NamedTuple):
+    """A likelihood that may be proposed for an array, by its name.
+
+    Attributes:
+      name: name of the likelihood.
+      reason: reason for the proposal, in a few words.
+      suits: `ArrayDescription -> bool`, true where the likelihood suits the contents.
+    """
+
+    name: str
+    reason: str
+    suits: Callable[[ArrayDescription], bool]
+
+
+def describe_array(
+    array: np.ndarray, candidates: Sequence[Candidate] = (), where: str = "the array"
+) -> ArrayDescription:
+    """Describe an array `[examples, ...]`, and propose a likelihood for it.
+
+    Memory maps are read in chunks.
+
+    Args:
+      array: numbers, `[examples, ...]`.
+      candidates: likelihoods in order of preference; the first that suits is proposed.
+      where: name of the array in errors.
 
     Raises:
       ValueError: it is no array of numbers, is empty, has no axis beside the examples',
@@ -70,59 +99,40 @@ def describe_array(array: np.ndarray, where: str = "the array") -> ArrayDescript
     """
     array = np.asanyarray(array)
     check_numbers(array, where)
-    minimum, maximum, is_binary, is_black_and_white, is_integer = (
-        np.inf,
-        -np.inf,
-        True,
-        array.dtype == np.uint8,
-        True,
-    )
+    minimum, maximum, is_integer = np.inf, -np.inf, True
+    # The values of binary data; in bytes, those of a black-and-white image too.
+    are_binary = [(0, 1), (0, 255)] if array.dtype == np.uint8 else [(0, 1)]
     for part in iterate_chunks(array):
         minimum, maximum = min(minimum, part.min()), max(maximum, part.max())
-        is_binary = is_binary and bool(np.all((part == 0) | (part == 1)))
-        is_black_and_white = is_black_and_white and bool(
-            np.all((part == 0) | (part == 255))
-        )
+        are_binary = [
+            (low, high)
+            for low, high in are_binary
+            if np.all((part == low) | (part == high))
+        ]
         is_integer = is_integer and (
             array.dtype.kind in "biu" or bool(np.all(part == np.rint(part)))
         )
-    likelihood, reason = _suitable(
-        array,
-        float(minimum),
-        float(maximum),
-        is_binary or is_black_and_white,
-        is_integer,
+    found = ArrayDescription(
+        num_examples=len(array),
+        shape=array.shape[1:],
+        dtype=str(array.dtype),
+        minimum=float(minimum),
+        maximum=float(maximum),
+        is_binary=bool(are_binary),
+        is_integer=is_integer,
+        is_overdispersed=is_integer and minimum >= 0 and _is_overdispersed(array),
     )
-    shape, dtype = array.shape[1:], str(array.dtype)
-    return ArrayDescription(
-        len(array), shape, dtype, float(minimum), float(maximum), likelihood, reason
-    )
+    for candidate in candidates:
+        if candidate.suits(found):
+            return found._replace(likelihood=candidate.name, reason=candidate.reason)
+    return found
 
 
-def _suitable(
-    array: np.ndarray,
-    minimum: float,
-    maximum: float,
-    has_two_values: bool,
-    is_integer: bool,
-) -> tuple[str, str]:
-    if has_two_values:
-        return "bernoulli", "two values only"
-    if array.dtype == np.uint8 and array.ndim > 2:
-        return "discretized_logistic", "8-bit intensities"
-    if array.dtype.kind == "f" and minimum >= 0 and maximum <= 1:
-        return "continuous_bernoulli", "intensities between 0 and 1"
-    if is_integer and minimum >= 0 and maximum <= _LARGEST_COUNT:
-        sample = np.reshape(array[:1000], (min(len(array), 1000), -1))
-        variance, mean = (
-            sample.var(axis=0, dtype=np.float64),
-            sample.mean(axis=0, dtype=np.float64),
-        )
-        wide = np.mean(variance > _OVERDISPERSION * mean) > 0.5
-        if wide:
-            return "negative_binomial", "counts that vary more than their mean"
-        return "poisson", "counts that vary about as much as their mean"
-    return "normal", "real values"
+def _is_overdispersed(array: np.ndarray) -> bool:
+    sample = np.reshape(array[:1000], (min(len(array), 1000), -1))
+    variance = sample.var(axis=0, dtype=np.float64)
+    mean = sample.mean(axis=0, dtype=np.float64)
+    return bool(np.mean(variance > _OVERDISPERSION * mean) > 0.5)
 
 
 def check_numbers(array: np.ndarray, where: str) -> None:
@@ -148,14 +158,30 @@ def check_numbers(array: np.ndarray, where: str) -> None:
         raise ValueError(f"{where} {found}; fill in or leave out what is missing.")
 
 
-def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") -> None:
-    """ValueError unless every value is in the likelihood's support; it names the first
-    that is not, and what to do.
+def check_suits(
+    array: np.ndarray,
+    support: Support,
+    where: str = "the array",
+    *,
+    name: str = "the likelihood",
+    candidates: Sequence[Candidate] = (),
+    scale_8_bit: bool = True,
+) -> None:
+    """Check that every value of an array lies in the support of a likelihood.
 
-    8-bit values above 1 are taken as intensities k / 255, but for counts.
+    Args:
+      array: numbers, `[examples, ...]`.
+      support: support of the likelihood, as `vaejax.distributions.support_of` gives it.
+      where: name of the array in errors.
+      name: name of the likelihood in errors.
+      candidates: likelihoods of which the error proposes the first that suits.
+      scale_8_bit: 8-bit values above 1 are taken as intensities `k / 255`; set it to
+        false for counts.
+
+    Raises:
+      ValueError: a value lies outside; the error names the first one and the fix.
     """
-    support = support_of(HEADS[likelihood])
-    is_8_bit = array.dtype == np.uint8 and likelihood not in _COUNTS and array.max() > 1
+    is_8_bit = scale_8_bit and array.dtype == np.uint8 and array.max() > 1
     found = first_wrong(
         array,
         lambda part: support.contains(
@@ -163,11 +189,14 @@ def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") ->
         ),
     )
     if found:
-        suitable = describe_array(array, where).likelihood
+        suitable = describe_array(array, candidates, where).likelihood
+        fix = (
+            f"choose {suitable}, which suits these values, or change them"
+            if suitable
+            else "choose another, or change the values"
+        )
         raise ValueError(
-            f"{where} {found}; {likelihood} is over {support.description}: choose "
-            f"{suitable}, which suits these "
-            "values, or change them."
+            f"{where} {found}; {name} is over {support.description}: {fix}."
         )
 
 
