@@ -146,7 +146,7 @@ def load_tokens(
     """The vocabulary, learned from the training sentences, and every split in it."""
     try:
         sentences = {
-            split: vaejax.datasets.load(config.data, split=split)
+            split: vaejax.datasets.load_text(config.data, split=split)
             for split in ("train", "validation", "test")
         }
         if config.vocabulary == "bytes":
