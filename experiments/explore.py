@@ -11,7 +11,6 @@ Command: python -m experiments.explore runs/mnist-0001
 
 import dataclasses
 import json
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from experiments.harness.errors import RunError, UsageError
 from experiments.harness.experiment import About
 from vaejax import latent
 from vaejax.base import VAE, Array, Key, Params
+from vaejax.checkpoints import write_atomically
 
 ABOUT = About(
     what="an interactive page of any run on images",
@@ -300,9 +300,7 @@ def run(config: Config) -> Path | None:
     except in_page.NotInPage as error:
         raise UsageError(f"{error} Serve it from here with --serve.") from error
     out = config.out or config.run / "explore.html"
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_text(page(data, program))
-    os.replace(temporary, out)
+    write_atomically(out, page(data, program))
     print(
         f"{model.description}: open {out.resolve().as_uri()} "
         f"({out.stat().st_size / 2**20:.1f} MiB)"

@@ -14,7 +14,6 @@ experiments.throughput --directory DIR
 import dataclasses
 import importlib.util
 import json
-import os
 import statistics
 import sys
 import threading
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +36,7 @@ from experiments.harness import run
 from vaejax import datasets
 from vaejax._checks import check_count
 from vaejax.base import Array, PyTree
+from vaejax.checkpoints import write_atomically
 from vaejax.training import make_streamed_epoch
 
 ABOUT = run.About(
@@ -70,22 +70,21 @@ class Config:
 
 
 def write_images(path: Path, num_examples: int) -> None:
-    """Writes `uint8 [num_examples, 28, 28]`, the same each time; whole or not at all."""
+    """Writes `uint8 [num_examples, 28, 28]`, the same each time, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     digits = datasets.load("mnist").images
-    images = np.lib.format.open_memmap(
-        temporary, mode="w+", dtype=np.uint8, shape=(num_examples, 28, 28)
-    )
-    for start in tqdm(
-        range(0, num_examples, CHUNK), unit="chunk", desc=path.name, dynamic_ncols=True
-    ):
-        chosen = np.arange(start, min(start + CHUNK, num_examples))
-        images[chosen[0] : chosen[-1] + 1] = altered(
-            digits[chosen % len(digits)], np.random.default_rng(start)
-        )
-    images.flush()
-    os.replace(temporary, path)
+    shape = (num_examples, 28, 28)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    starts = range(0, num_examples, CHUNK)
+
+    def write(file: BinaryIO) -> None:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in tqdm(starts, unit="chunk", desc=path.name, dynamic_ncols=True):
+            chosen = np.arange(start, min(start + CHUNK, num_examples))
+            rng = np.random.default_rng(start)
+            file.write(altered(digits[chosen % len(digits)], rng).tobytes())
+
+    write_atomically(path, write)
 
 
 def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax._checks import is_key
+from vaejax._files import write_atomically
 from vaejax.base import PyTree
+
+__all__ = [
+    "CheckpointMismatchError",
+    "describe",
+    "digest",
+    "latest",
+    "restore",
+    "save",
+    "steps",
+    "write_atomically",
+]
 
 
 class CheckpointMismatchError(ValueError):

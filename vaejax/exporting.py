@@ -9,20 +9,19 @@ program that asks to call back into Python, or into anything unknown, is refused
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import check_count
+from vaejax._files import write_atomically
 from vaejax.base import VAE, Array, Example, Key, Params, PyTree, complete, draw, values
 from vaejax.latent.tools import PointEstimator, mean
 
@@ -131,7 +130,7 @@ def export(
             for name, program in programs.items()
         },
     }
-    _write(Path(path), programs, description)
+    _write(path, programs, description)
 
 
 def load_exported(path: str | Path) -> Exported:
@@ -237,21 +236,16 @@ def _programs(
     }
 
 
-def _write(path: Path, programs: dict[str, bytes], description: dict[str, Any]) -> None:
-    # In the same folder, so that it can take the place of the old one in a single step.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with (
-            os.fdopen(handle, "wb") as file,
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
+def _write(
+    path: str | Path, programs: dict[str, bytes], description: dict[str, Any]
+) -> None:
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("description.json", json.dumps(description, indent=2))
             for name, program in programs.items():
                 archive.writestr(name, program)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+
+    write_atomically(path, write)
 
 
 def _read(

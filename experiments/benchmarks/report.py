@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.benchmarks.timing import Product, Times, spread
 from vaejax import plots
+from vaejax.checkpoints import write_atomically
 
 FLOOR = "floor: matrix products alone"
 
@@ -218,7 +220,7 @@ def draw_parts(axes: Any, section: Mapping[str, Any]) -> None:
 
 
 def write_figure(path: Path, drawn: Figure) -> None:
-    """Replaces the file whole, as `folder.write_json` does."""
-    temporary = path.with_name(path.name + ".tmp")
-    drawn.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
-    temporary.replace(path)
+    """Write a figure as PNG, atomically."""
+    write_atomically(
+        path, partial(drawn.savefig, format="png", dpi=200, bbox_inches="tight")
+    )

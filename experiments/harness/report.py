@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.harness import distributed
 from experiments.harness.experiment import Result
+from vaejax.checkpoints import write_atomically
 
 CAPTIONS = {
     "learning_curves": "Negative ELBO over training. Bands, of several seeds, are one standard deviation.",
@@ -92,9 +93,7 @@ def write(
         "bit.</p>",
         _table(_provenance(summary, manifest)),
     ]
-    temporary = path / "report.html.tmp"
-    temporary.write_text(_page(title, "\n".join(parts)), encoding="utf-8")
-    temporary.replace(path / "report.html")
+    write_atomically(path / "report.html", _page(title, "\n".join(parts)))
 
 
 def _page(title: str, body: str) -> str:

@@ -12,6 +12,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import jax
 import vaejax
 from experiments.harness import distributed
 from experiments.harness.errors import UsageError
+from vaejax.checkpoints import write_atomically
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # Where a run lies and what it runs on are not part of what it is, and may differ when
@@ -112,13 +114,7 @@ def check_data(path: Path, data_checksum: str) -> None:
 @distributed.by_first
 def write_json(path: Path, value: Any) -> None:
     """Replaces the file whole: a reader sees the old one or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w") as file:
-        json.dump(value, file, indent=2, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 @distributed.by_first
@@ -147,9 +143,8 @@ def read_metrics(path: Path) -> list[dict]:
 def cut_metrics(path: Path, epochs: int) -> None:
     """Drops the lines of epochs that the last checkpoint does not hold."""
     rows = [row for row in read_metrics(path) if row["epoch"] <= epochs]
-    temporary = path / "metrics.jsonl.tmp"
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    temporary.replace(path / "metrics.jsonl")
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomically(path / "metrics.jsonl", lines)
 
 
 @distributed.by_first
@@ -212,9 +207,8 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
     directory = path / "figures"
     directory.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        temporary = directory / f".{name}.tmp"
-        figure.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
-        temporary.replace(directory / f"{name}.png")
+        save = partial(figure.savefig, format="png", dpi=200, bbox_inches="tight")
+        write_atomically(directory / f"{name}.png", save)
 
 
 @distributed.by_first
@@ -223,9 +217,7 @@ def write_files(path: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         file = path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(file)
+        write_atomically(file, content)
 
 
 def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) -> Any:

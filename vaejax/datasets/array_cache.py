@@ -1,7 +1,5 @@
 """Cached arrays of prepared sets."""
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaejax._files import write_atomically
 from vaejax.datasets.errors import Arrays, DataUnavailableError
 
 
@@ -46,20 +45,12 @@ def read_cache(home: Path, split: str) -> Arrays | None:
 
 
 def write_cache(home: Path, split: str, arrays: Arrays) -> None:
-    """Whole or not at all: a temporary file takes its name when it is complete."""
+    """Write the arrays of a split into the folder of its set, atomically."""
     images, labels = arrays
-    with tempfile.NamedTemporaryFile(
-        dir=home, prefix="vaejax_", suffix=".tmp", delete=False
-    ) as file:
-        try:
-            np.savez(
-                file, images=images, **({} if labels is None else {"labels": labels})
-            )
-            file.close()
-            os.replace(file.name, home / _CACHE.format(split=split))
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    named = {"images": images} | ({} if labels is None else {"labels": labels})
+    write_atomically(
+        home / _CACHE.format(split=split), lambda file: np.savez(file, **named)
+    )
 
 
 # In a prepared set's own folder, so that nothing cached outlives, or is taken for, what
