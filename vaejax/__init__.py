@@ -33,7 +33,7 @@ from vaejax.base import (
     Objective,
     TrainStep,
 )
-from vaejax.datasets.transforms import binarize
+from vaejax.datasets import binarize
 from vaejax.distributions import (
     Bernoulli,
     Categorical,
