@@ -1,0 +1,139 @@
+"""Numbers of committed results for pages: `{{ summary("mnist").test.nll | pm(2) }}`.
+
+Pages under `docs/results/`, and `docs/performance.md`, are Jinja templates around
+MyST: every measured number on them is looked up in `experiments/results/`, every
+published one in `experiments/tables/`. README's table of experiments is rendered by
+the same functions. As a Sphinx extension, this module renders those pages when Sphinx
+reads them.
+"""
+
+import functools
+import importlib
+import json
+import math
+import re
+import statistics
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "experiments" / "results"
+TABLES = ROOT / "experiments" / "tables"
+#: Documents that are rendered as templates.
+TEMPLATES = re.compile(r"results/\w+|performance")
+
+
+@functools.cache
+def summary(name: str, file: str = "summary.json") -> dict[str, Any]:
+    """Return what a committed run wrote: a JSON file of `experiments/results/NAME`."""
+    return json.loads((RESULTS / name / file).read_text())
+
+
+@functools.cache
+def metrics(name: str, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics, one record per epoch."""
+    lines = (RESULTS / name / file).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@functools.cache
+def published(name: str) -> dict[str, Any]:
+    """Return a published table, `experiments/tables/NAME.toml`, with its source."""
+    return tomllib.loads((TABLES / f"{name}.toml").read_text())
+
+
+@functools.cache
+def about(name: str) -> Any:
+    """Return the `ABOUT` of a program: what it does, its paper and its cost."""
+    return importlib.import_module(f"experiments.{name}").ABOUT
+
+
+def pm(number: Mapping[str, Any], digits: int = 2, sign: str = "") -> str:
+    """Format mean ± std of a record over seeds; the mean alone where it has no std.
+
+    A record whose mean is missing gives an empty cell.
+    """
+    if number["mean"] is None:
+        return ""
+    mean = f"{number['mean']:{sign}.{digits}f}"
+    std = number.get("std")
+    return mean if std is None else f"{mean} ± {std:.{digits}f}"
+
+
+def num(number: float | Mapping[str, Any], digits: int = 2, sign: str = "") -> str:
+    """Format one number, or the mean of a record, with thousands separated."""
+    if isinstance(number, Mapping):
+        number = number["mean"]
+    return f"{number:{sign},.{digits}f}"
+
+
+def sig(number: float, digits: int = 2) -> str:
+    """Format a number to some significant digits."""
+    return f"{number:.{digits}g}"
+
+
+def span(values: Sequence[float], digits: int = 2) -> str:
+    """Format the median of some values, and their range in parentheses."""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def minus(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the difference of two records, paired by seed."""
+    return over_seeds([x - y for x, y in zip(a["values"], b["values"], strict=True)])
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean and standard deviation (of a sample) of one number per seed."""
+    return {
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values),
+        "values": list(values),
+    }
+
+
+def environment() -> jinja2.Environment:
+    """Return the Jinja environment of pages and of README's table."""
+    env = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        # MyST has its own `{#`.
+        comment_start_string="<%#",
+        comment_end_string="#%>",
+    )
+    env.filters |= {"pm": pm, "num": num, "sig": sig, "span": span, "minus": minus}
+    env.globals |= {
+        "summary": summary,
+        "metrics": metrics,
+        "published": published,
+        "about": about,
+        "over_seeds": over_seeds,
+        "zip": zip,
+        "log": math.log,
+        "pi": math.pi,
+    }
+    return env
+
+
+def render(text: str) -> str:
+    """Render the text of a page."""
+    return environment().from_string(text).render()
+
+
+def _render_page(app: Any, docname: str, source: list[str]) -> None:
+    if not TEMPLATES.fullmatch(docname):
+        return
+    source[0] = render(source[0])
+    for path in (*RESULTS.glob("*/*.json*"), *TABLES.glob("*.toml")):
+        app.env.note_dependency(str(path))
+
+
+def setup(app: Any) -> dict[str, Any]:
+    app.connect("source-read", _render_page)
+    return {"parallel_read_safe": True}
