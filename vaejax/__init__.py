@@ -12,14 +12,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from vaejax import (
-    base,
-    distributions,
-    estimators,
-    latent,
-    models,
-    networks,
-    objectives,
-    training,
+    base as base,
+    distributions as distributions,
+    estimators as estimators,
+    latent as latent,
+    models as models,
+    networks as networks,
+    objectives as objectives,
+    training as training,
 )
 from vaejax.base import (
     VAE,
@@ -67,7 +67,13 @@ from vaejax.training import (
 )
 
 if TYPE_CHECKING:
-    from vaejax import checkpoints, datasets, exporting, metrics, plots
+    from vaejax import (
+        checkpoints as checkpoints,
+        datasets as datasets,
+        exporting as exporting,
+        metrics as metrics,
+        plots as plots,
+    )
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,1 @@
+"""Parts of `experiments.benchmark`: what is timed, the peers, the report."""

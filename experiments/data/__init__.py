@@ -1,0 +1,1 @@
+"""Data that several programs use: rendered shapes, audio, tables of known factors."""

@@ -1,0 +1,1 @@
+"""Parts of `experiments.explore`: the page that decodes in the browser."""

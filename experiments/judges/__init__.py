@@ -1,0 +1,1 @@
+"""Models that judge a VAE: a classifier, a trigram model, probes, stroke measurements."""
