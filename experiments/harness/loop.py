@@ -22,7 +22,7 @@ from experiments.harness.experiment import Experiment
 from experiments.harness.members import Members, fitting, in_pieces, pieces
 from vaejax import checkpoints
 from vaejax.base import PyTree
-from vaejax.training import TrainState, averaging
+from vaejax.training import TrainState
 
 # Steps in a row without a finite gradient after which a member counts as lost.
 PERSISTENT = 100
@@ -384,8 +384,7 @@ def _make_stop(job: Job, layout: PyTree) -> Callable[[TrainState, dict], TrainSt
 
 
 def _all_stopped(states: TrainState) -> bool:
-    stopping = (states.extra or {}).get(averaging.STOPPING)
-    return stopping is not None and bool(jnp.all(stopping.stopped))
+    return bool(jnp.all(vaejax.training.has_stopped(states)))
 
 
 def _describe(job: Job, states: TrainState, done: int) -> str:

@@ -36,6 +36,7 @@ ENVIRONMENT = os.environ | {
     "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="vaejax-compiled-"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
 }
+EIGHT_DEVICES = ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 
 
 def images(*shape: int, dtype=np.uint8) -> np.ndarray:

@@ -1,19 +1,26 @@
-"""Training as a pure function of (key, step): state, step, epoch, and what modifies them.
+"""Training as a pure function of (key, step): state, step, epoch, and modifiers.
 
 Training sees only a `loss_fn(params, key, batch)`. Read `steps.py` first, then
-`epochs.py`; averaging, early stopping, schedules, streaming and sharding are add-ons.
+`epochs.py`. Schedules, averaging, early stopping, streaming (data that exceed the
+memory) and sharding (many devices) are independent additions.
 """
 
 from vaejax.training.averaging import averaged_state, init_average, with_average
 from vaejax.training.early_stopping import (
     EarlyStoppingState,
     best_state,
+    has_stopped,
     init_early_stopping,
     update_early_stopping,
     with_early_stopping,
 )
-from vaejax.training.epochs import epoch_order, make_train_epoch, steps_per_epoch
-from vaejax.training.schedules import cyclical, logistic_warm_up, warm_up
+from vaejax.training.epochs import (
+    TrainEpoch,
+    epoch_order,
+    make_train_epoch,
+    steps_per_epoch,
+)
+from vaejax.training.schedules import Schedule, cyclical, logistic_warm_up, warm_up
 from vaejax.training.sharding import (
     batch_sharding,
     fully_sharded,
@@ -32,7 +39,9 @@ from vaejax.training.streaming import make_streamed_epoch
 
 __all__ = [
     "EarlyStoppingState",
+    "Schedule",
     "StepMetrics",
+    "TrainEpoch",
     "TrainState",
     "averaged_state",
     "batch_sharding",
@@ -41,6 +50,7 @@ __all__ = [
     "epoch_order",
     "fully_sharded",
     "gather_from_devices",
+    "has_stopped",
     "init_average",
     "init_early_stopping",
     "init_train_state",

@@ -1,4 +1,8 @@
-"""One epoch as one program."""
+"""The training epoch: one pass over data on the device, as one program.
+
+The order of the data is a function of (key, step) alone, so that an epoch may start at
+any step, and a resumed run sees the batches that the uninterrupted one would have.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +11,31 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
-from vaejax.base import Array, Key, PyTree, batch_size_of
-from vaejax.training.steps import SHUFFLE, TrainState
+from vaejax.base import Array, Key, PyTree, TrainStep, batch_size_of
+from vaejax.training.steps import _SHUFFLE, TrainState
+
+#: `(state, data) -> (state, metrics)`; metrics of every step, stacked along axis 0.
+TrainEpoch = Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Whole batches in an epoch; ValueError where there is none."""
+    """Return the number of whole batches in an epoch.
+
+    Args:
+      num_examples: The number of examples in the data.
+      batch_size: Examples per step, at most `num_examples`.
+
+    Returns:
+      `num_examples // batch_size`.
+
+    Raises:
+      ValueError: The data hold less than one batch.
+
+    Example:
+      >>> from vaejax.training import steps_per_epoch
+      >>> steps_per_epoch(1000, 128)
+      7
+    """
     if num_examples < batch_size:
         raise ValueError(
             f"batch_size is {batch_size} and the data hold {num_examples} examples; "
@@ -22,51 +45,74 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
 
 
 def epoch_order(key: Key, epoch: Array | int, num_examples: int) -> Array:
-    """The order of the examples in an epoch, counted from 0: their indices, `int32
-    [num_examples]`.
+    """Return the order of the examples in an epoch: a permutation of their indices.
 
     Batch n of the epoch is the n-th run of batch_size indices; those left over at the
     end are not used.
 
     Args:
-      key: `TrainState.key`.
+      key: The key of the run, `TrainState.key`.
+      epoch: The number of the epoch, from 0; may be traced.
+      num_examples: The number of examples in the data.
+
+    Returns:
+      The indices, `int32 [num_examples]`.
+
+    Example:
+      >>> import jax
+      >>> from vaejax.training import epoch_order
+      >>> order = epoch_order(jax.random.key(0), 0, 10)
+      >>> order.shape, sorted(order.tolist()) == list(range(10))
+      ((10,), True)
     """
-    shuffle_key = jax.random.fold_in(key, SHUFFLE)
+    shuffle_key = jax.random.fold_in(key, _SHUFFLE)
     return jax.random.permutation(jax.random.fold_in(shuffle_key, epoch), num_examples)
 
 
 def make_train_epoch(
-    step: Callable,
+    step: TrainStep,
     batch_size: int,
     *,
     batch_sharding: jax.sharding.Sharding | None = None,
     steps_per_dispatch: int | None = None,
-) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
-    """`epoch(state, data) -> (state, metrics)`: one pass over the data in a fresh
-    order, as one program. Not jitted.
+) -> TrainEpoch:
+    """Return an epoch: a scan of the step over the data in a new random order.
 
-    Each epoch permutes the data anew and takes `len(data) // batch_size` batches; the
-    examples left over take their turn in another epoch's order. The batch of a step is
-    a function of (key, step) alone, so the call may start anywhere, mid-epoch too. It
-    `vmap`s over states: `jax.vmap(epoch, in_axes=(0, None))` trains many seeds on one
-    copy of the data.
+    An epoch takes `len(data) // batch_size` batches; the examples left over take their
+    turn in the order of another epoch. The batch of a step is a function of (key, step)
+    alone, so a call may start anywhere, also inside an epoch. The epoch is not jitted:
+    wrap it in `jax.jit`, or map it over stacked states with
+    `jax.vmap(epoch, in_axes=(0, None))`, which trains many seeds on one copy of the
+    data.
 
     Args:
-      step: `(state, batch) -> (state, metrics)`.
-      batch_size: examples a step.
-      batch_sharding: how a batch is laid out over devices; None leaves it to the
-        compiler.
-      steps_per_dispatch: take that many steps a call, not a whole epoch, unrolled into
-        one program without a loop. For convolutions on CPU, which are several times
-        slower inside a loop.
+      step: `(state, batch) -> (state, metrics)`, as `make_train_step` returns it.
+      batch_size: Examples per step, a positive integer.
+      batch_sharding: The layout of a batch over devices, as `batch_sharding(mesh)`
+        returns it; None leaves it to the compiler.
+      steps_per_dispatch: The number of steps per call, unrolled into one program
+        without a loop, at most those of an epoch; None takes a whole epoch. Meant for
+        convolutions on CPU, which are several times slower inside a loop.
 
     Returns:
-      The function; its metrics are those of every step, stacked along a leading axis
-      `[steps]`.
+      `epoch(state, data) -> (state, metrics)`. The data are a pytree of arrays
+      `[examples, ...]`; the metrics are those of every step, `[steps, ...]`. When
+      called, it raises a ValueError if the data hold less than one batch or an epoch
+      has fewer than `steps_per_dispatch` steps.
 
     Raises:
-      ValueError: a count is not positive; or, when traced, the data are fewer than one
-        batch.
+      ValueError: A count is not a positive integer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax import TrainState, make_train_epoch
+      >>> def step(state, batch):
+      ...     return state._replace(step=state.step + 1), batch.shape[0]
+      >>> epoch = make_train_epoch(step, 4)
+      >>> state = TrainState((), (), jax.random.key(0), jnp.int32(0))
+      >>> state, sizes = epoch(state, jnp.zeros((10, 3)))
+      >>> int(state.step), sizes.tolist()
+      (2, [4, 4])
     """
     check_count("batch_size", batch_size)
     if steps_per_dispatch is not None:
@@ -82,28 +128,9 @@ def make_train_epoch(
                 "steps; give fewer."
             )
         first_epoch = state.step // num_batches
-        # As data: under `vmap`, `cond` selects among what its branches take, which
-        # would count as a use of the key.
-        key_data, implementation = (
-            jax.random.key_data(state.key),
-            jax.random.key_impl(state.key),
+        batches = _batches_from(
+            state, first_epoch, num_examples, num_batches, batch_size, num_steps
         )
-
-        def batches_of(epoch: Array) -> Array:
-            key = jax.random.wrap_key_data(key_data, impl=implementation)
-            return epoch_order(key, epoch, num_examples)[
-                : num_batches * batch_size
-            ].reshape(-1, batch_size)
-
-        batches = batches_of(first_epoch)
-        if num_steps > 1:
-            # A call that starts inside an epoch runs into the next one, never past it;
-            # else one order is enough.
-            aligned = state.step % num_batches == 0
-            following = jax.lax.cond(
-                aligned, lambda: batches, lambda: batches_of(first_epoch + 1)
-            )
-            batches = jnp.concatenate([batches, following])
 
         def body(state: TrainState, _: Any) -> tuple[TrainState, PyTree]:
             indices = batches[state.step - first_epoch * num_batches]
@@ -117,3 +144,34 @@ def make_train_epoch(
         )
 
     return epoch
+
+
+def _batches_from(
+    state: TrainState,
+    first_epoch: Array,
+    num_examples: int,
+    num_batches: int,
+    batch_size: int,
+    num_steps: int,
+) -> Array:
+    """Return the indices of the batches of an epoch and, if needed, of the next one."""
+    # As data: under `vmap`, `cond` selects among what its branches take, which would
+    # count as a use of the key.
+    key_data = jax.random.key_data(state.key)
+    implementation = jax.random.key_impl(state.key)
+
+    def batches_of(epoch: Array) -> Array:
+        key = jax.random.wrap_key_data(key_data, impl=implementation)
+        used = epoch_order(key, epoch, num_examples)[: num_batches * batch_size]
+        return used.reshape(-1, batch_size)
+
+    batches = batches_of(first_epoch)
+    if num_steps == 1:
+        return batches
+    # A call that starts inside an epoch runs into the next one, never past it; one that
+    # starts with it needs no second order.
+    aligned = state.step % num_batches == 0
+    following = jax.lax.cond(
+        aligned, lambda: batches, lambda: batches_of(first_epoch + 1)
+    )
+    return jnp.concatenate([batches, following])

@@ -1,34 +1,45 @@
-"""Training as pure functions: a state, a step, an epoch. They know of a VAE only its
-`init`.
+"""The training step: a pure function of a state and a batch. Read this file first.
 
+Training knows of a VAE only its `init`; a step sees a `loss_fn(params, key, batch)`.
 Randomness is a function of the run's key and the step alone: the noise of step n, the
 order of epoch e and the position in it follow from `TrainState.key` and
 `TrainState.step`, so that a resumed run draws what the uninterrupted one would have.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from vaejax.base import VAE, Array, Example, Key, Params, PyTree
+from vaejax._checks import is_key
+from vaejax.base import VAE, Array, Example, Key, LossFn, Params, PyTree, TrainStep
+from vaejax.training.schedules import Schedule
 
-# One stream of keys a purpose. Streams are folded apart before a step or an epoch is,
-# so that equal counts never coincide.
-INIT, NOISE, SHUFFLE = range(3)
+# One stream of keys for each purpose, folded apart before a step or an epoch is folded
+# in, so that equal counts never coincide.
+_INIT, _NOISE, _SHUFFLE = range(3)
 
 
 class TrainState(NamedTuple):
-    """All that a step changes, and all that a checkpoint needs.
+    """Everything that a step changes, and everything that a checkpoint holds.
+
+    A pytree: `jax.vmap` over stacked states trains several seeds in one program.
 
     Attributes:
-      params: the model's parameters.
-      opt_state: the optimizer's state.
-      key: the run's key; it never changes, every draw is folded from it.
-      step: `int32`, steps taken.
-      extra: what step modifiers keep; `()` where there are none.
+      params: The parameters of the model.
+      opt_state: The state of the optimizer.
+      key: The typed key of the run. It never changes; every draw is folded from it.
+      step: The number of steps taken, `int32`, a scalar.
+      extra: A dict of what step modifiers keep, one entry for each; `()` without any.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax import TrainState
+      >>> state = TrainState(jnp.zeros(3), (), jax.random.key(0), jnp.int32(0))
+      >>> int(state._replace(step=state.step + 1).step), state.extra
+      (1, ())
     """
 
     params: Params
@@ -39,8 +50,18 @@ class TrainState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What a step reports: the loss that was minimized, and the terms that its loss_fn
-    returned with it.
+    """The loss of a step and its terms, before the update.
+
+    Attributes:
+      loss: The loss that was minimized, a scalar; nats per example for a negative ELBO.
+      terms: The second value of `loss_fn`, such as the batch mean of `ElboTerms`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.training import StepMetrics
+      >>> metrics = StepMetrics(loss=jnp.float32(1.5), terms={"kl": jnp.float32(0.5)})
+      >>> float(metrics.loss - metrics.terms["kl"])
+      1.0
     """
 
     loss: Array
@@ -50,54 +71,96 @@ class StepMetrics(NamedTuple):
 def init_train_state(
     vae: VAE, optimizer: optax.GradientTransformation, key: Key, x: Example
 ) -> TrainState:
-    """The state before the first step.
+    """Return the state before the first step.
 
     Args:
-      vae: only its `init` is called.
-      optimizer: any optax transformation.
-      key: the run's key, from which parameters, noise and data order all follow.
-      x: one example, as the model sees it (after any transform).
+      vae: The model, of which only `init` is called.
+      optimizer: Any optax transformation, the one that `make_train_step` is given.
+      key: The typed key of the run, from which the initial parameters, the noise of
+        every step and the order of the data follow.
+      x: One example as the model sees it, after any transform, without a batch axis.
+
+    Returns:
+      A `TrainState` with fresh parameters and `step` 0.
 
     Raises:
-      TypeError: `key` is not a typed key.
+      TypeError: The key is not a typed key.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP(()), decoder=vaejax.MLP((), (4, 4))
+      ... )
+      >>> state = vaejax.init_train_state(
+      ...     vae, optax.adam(1e-3), jax.random.key(0), jnp.zeros((4, 4))
+      ... )
+      >>> int(state.step), sum(leaf.size for leaf in jax.tree.leaves(state.params))
+      (0, 116)
     """
-    if not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
+    if not is_key(jnp.asarray(key)):
         raise TypeError(
             f"init_train_state: key has dtype {jnp.asarray(key).dtype}; make it with "
             "jax.random.key(seed)."
         )
-    params = vae.init(jax.random.fold_in(key, INIT), x)
+    params = vae.init(jax.random.fold_in(key, _INIT), x)
     return TrainState(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
 
 
 def make_train_step(
-    loss_fn: Callable,
+    loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
-    schedules: Mapping[str, Callable[[Array], Array]] | None = None,
-) -> Callable[[TrainState, PyTree], tuple[TrainState, StepMetrics]]:
-    """`step(state, batch) -> (state, metrics)`: gradient of the loss, optimizer, one
-    step on. Not jitted.
+    schedules: Mapping[str, Schedule] | None = None,
+) -> TrainStep:
+    """Return a training step: gradient of the loss, update of the optimizer, step + 1.
+
+    The step is a pure function and is not jitted: give it to `make_train_epoch`, or
+    wrap it in `jax.jit`. Its noise key is a function of `state.key` and `state.step`.
 
     Args:
-      loss_fn: `(params, key, batch, **schedules) -> (loss, terms)`, from
-        `mean_over_batch` or `loss_of_means`.
-      optimizer: any optax transformation; a learning-rate schedule lives in it.
-      schedules: functions of the step, passed to `loss_fn` by name, such as `{"beta":
-        optax.linear_schedule(0, 1, 1000)}`.
+      loss_fn: `(params, key, batch, **schedules) -> (loss, terms)`, as
+        `mean_over_batch` and `loss_of_means` return it.
+      optimizer: Any optax transformation; a learning-rate schedule lives in it.
+      schedules: Functions of the step, whose values `loss_fn` is given by name at every
+        step, such as `{"beta": optax.linear_schedule(0.0, 1.0, 1000)}`. None gives it
+        no such argument.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`, with `metrics` a `StepMetrics`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from vaejax import TrainState, make_train_step
+      >>> def loss_fn(params, key, batch, *, beta):
+      ...     return beta * jnp.mean((batch - params) ** 2), {"beta": beta}
+      >>> optimizer, params = optax.sgd(0.25), jnp.zeros(())
+      >>> step = make_train_step(
+      ...     loss_fn, optimizer, {"beta": optax.constant_schedule(0.5)}
+      ... )
+      >>> state = TrainState(
+      ...     params, optimizer.init(params), jax.random.key(0), jnp.int32(0)
+      ... )
+      >>> state, metrics = step(state, jnp.ones(8))
+      >>> int(state.step), float(state.params), float(metrics.loss)
+      (1, 0.25, 0.5)
     """
     schedules = dict(schedules or {})
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, StepMetrics]:
-        noise_key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), state.step)
+        noise_key = jax.random.fold_in(
+            jax.random.fold_in(state.key, _NOISE), state.step
+        )
         options = {name: schedule(state.step) for name, schedule in schedules.items()}
-        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, terms), gradient = value_and_grad(
             state.params, noise_key, batch, **options
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(
-            params=params, opt_state=opt_state, step=state.step + 1
-        ), StepMetrics(loss, terms)
+        after = state._replace(
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            step=state.step + 1,
+        )
+        return after, StepMetrics(loss, terms)
 
     return step

@@ -1,9 +1,9 @@
-"""Training on data that do not fit the device, or the host: the same step, fed by a
-thread from where the data lie.
+"""Training on data that exceed the memory of the device, or of the host.
 
-The order is that of `make_train_epoch`, a function of (key, step) alone, so that
-streamed and resident training see the same batches. Only the dispatches under way are
-in memory, and four bytes an example for the order.
+The step is the same; a thread reads its batches from where the data lie. The order is
+that of `make_train_epoch`, a function of (key, step) alone, so that streamed and
+resident training see the same batches. In memory are only the dispatches under way, and
+four bytes per example for the order.
 """
 
 from collections import deque
@@ -19,60 +19,63 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax._checks import check_count
-from vaejax.base import PyTree, batch_size_of
-from vaejax.training.epochs import epoch_order, steps_per_epoch
+from vaejax.base import PyTree, TrainStep, batch_size_of
+from vaejax.training.epochs import TrainEpoch, epoch_order, steps_per_epoch
 from vaejax.training.steps import TrainState
 
 
 def make_streamed_epoch(
-    step: Callable,
+    step: TrainStep,
     batch_size: int,
     *,
     steps_per_dispatch: int = 16,
     batch_sharding: jax.sharding.Sharding | None = None,
     prefetch: int = 2,
-) -> Callable[[TrainState, Any], tuple[TrainState, PyTree]]:
-    """`epoch(state, source) -> (state, metrics)`: what is left of an epoch, with the
-    data on the host. Never jit it.
+) -> TrainEpoch:
+    """Return an epoch over data on the host, which takes the rest of an epoch.
 
-    It is a loop on the host around one compiled program, a `lax.scan` of the step over
-    the batches of a dispatch, while a thread reads the next dispatches. The batch of a
-    step is the one that `make_train_epoch` takes, so the parameters are the same too
-    (to the last bit where the compiler rounds both programs alike, as on CPU). The call
-    may start anywhere in an epoch and, unlike `make_train_epoch`, stops at its end. The
-    state is donated: use the one returned.
-
-    The source is one of
-    - an array `[examples, ...]`, also a memory map, or a pytree of arrays with equal
-    leading axes;
-    - an object with `__len__` and `__getitems__(indices) -> examples`, or
-      `__getitem__(index) -> example`, such as the data sources of tensorflow-datasets
-      and of grain; an example is a pytree of arrays or numbers, of one shape.
+    The epoch is a loop on the host around one compiled program, a `lax.scan` of the
+    step over the batches of a dispatch, while a thread reads the next dispatches. The
+    batch of a step is the one that `make_train_epoch` takes, so the parameters are the
+    same too (to the last bit where the compiler rounds both programs alike, as on CPU).
+    A call may start anywhere in an epoch and, unlike one of `make_train_epoch`, stops
+    at its end. The epoch compiles its own program, so it is never wrapped in `jax.jit`;
+    the state is donated: use the one returned.
 
     Args:
-      step: `(state, batch) -> (state, metrics)`.
-      batch_size: examples a step.
-      steps_per_dispatch: steps a program takes; more of them amortize its call, and
-        take more memory. With 1 there is no loop on the device: for convolutions on
-        CPU, which are several times slower inside one.
-      batch_sharding: how a batch is laid out over devices; None leaves it to the
-        compiler.
-      prefetch: dispatches that are read ahead.
+      step: `(state, batch) -> (state, metrics)`, as `make_train_step` returns it.
+      batch_size: Examples per step, a positive integer.
+      steps_per_dispatch: Steps per compiled program, a positive integer. More of them
+        amortize its call, and take more memory. With 1 there is no loop on the device:
+        for convolutions on CPU, which are several times slower inside one.
+      batch_sharding: The layout of a batch over devices, as `batch_sharding(mesh)`
+        returns it; None leaves it to the compiler.
+      prefetch: The number of dispatches that are read ahead, a positive integer.
 
     Returns:
-      The function; its metrics are those of every step, stacked along a leading axis
-      `[steps]`. It raises what the
-      source raises; a ValueError where the data are fewer than one batch or the
-      examples differ in shape; a TypeError
-      where the source is none of these, or its examples hold something else than
-      numbers.
+      `epoch(state, source) -> (state, metrics)`, with the metrics of every step,
+      `[steps, ...]`. The source is an array `[examples, ...]`, a memory map, or a
+      pytree of such arrays with equal leading axes; or an object with `__len__` and
+      `__getitems__(indices) -> examples` or `__getitem__(index) -> example`, such as
+      the data sources of tensorflow-datasets and of grain. An example is a pytree of
+      arrays or numbers, all of one shape. When called, the epoch raises a TypeError if
+      the source is none of these or holds anything but numbers, a ValueError if it
+      holds less than one batch or examples of different shapes, and whatever the source
+      raises.
 
     Raises:
-      ValueError: a count is not positive.
+      ValueError: A count is not a positive integer.
 
     Example:
-      images = np.load("train.npy", mmap_mode="r")
-      state, metrics = make_streamed_epoch(step, 128)(state, images)
+      >>> import jax, jax.numpy as jnp, numpy as np
+      >>> from vaejax.training import TrainState, make_streamed_epoch
+      >>> def step(state, batch):
+      ...     return state._replace(step=state.step + 1), jnp.max(batch)
+      >>> epoch = make_streamed_epoch(step, batch_size=4)
+      >>> state = TrainState((), (), jax.random.key(0), jnp.int32(0))
+      >>> state, maxima = epoch(state, np.zeros((10, 3)))
+      >>> int(state.step), maxima.shape
+      (2, (2,))
     """
     for name, value in (
         ("batch_size", batch_size),
@@ -88,21 +91,19 @@ def make_streamed_epoch(
         num_steps = steps_per_epoch(num_examples, batch_size)
         number, first = divmod(int(state.step), num_steps)
         order = np.asarray(order_of(state.key, number, num_examples))
-        batches = order[first * batch_size : num_steps * batch_size].reshape(
-            -1, batch_size
-        )
+        rest = order[first * batch_size : num_steps * batch_size]
+        batches = rest.reshape(-1, batch_size)
         dispatches = (
             batches[at : at + steps_per_dispatch]
             for at in range(0, len(batches), steps_per_dispatch)
         )
+        stacks = _map_ahead(partial(_gather, source), dispatches, prefetch)
         metrics: list[PyTree] = []
-        with closing(
-            _map_ahead(partial(_gather, source), dispatches, prefetch)
-        ) as stacks:
+        with closing(stacks):
             for stack in stacks:
                 state, reported = dispatch(state, _put(stack, batch_sharding))
-                # Waits for the dispatch before this one, lest the host run ahead and
-                # fill the device with batches.
+                # Waits for the dispatch before this one, so that the host does not run
+                # ahead and fill the device with batches.
                 metrics[-1:] = jax.device_get(metrics[-1:])
                 metrics.append(reported)
         return state, jax.tree.map(
@@ -113,7 +114,7 @@ def make_streamed_epoch(
 
 
 def _scan(
-    step: Callable,
+    step: TrainStep,
     batch_sharding: jax.sharding.Sharding | None,
     state: TrainState,
     batches: PyTree,
@@ -127,7 +128,7 @@ def _scan(
 
 
 def _put(stack: PyTree, batch_sharding: jax.sharding.Sharding | None) -> PyTree:
-    """On the devices, each batch laid out as told; the axis of steps is not divided."""
+    """Place batches `[steps, batch, ...]` on the devices, the axis of steps whole."""
     if isinstance(batch_sharding, jax.sharding.NamedSharding):
         spec = jax.sharding.PartitionSpec(None, *batch_sharding.spec)
         batch_sharding = jax.sharding.NamedSharding(batch_sharding.mesh, spec)
@@ -135,27 +136,24 @@ def _put(stack: PyTree, batch_sharding: jax.sharding.Sharding | None) -> PyTree:
 
 
 def _num_examples(source: Any) -> int:
-    """Of a source; TypeError where it is none."""
+    """Return the number of examples of a source; raise a TypeError if it is none."""
     if _is_random_access(source):
         return len(source)
     leaves = jax.tree.leaves(source)
-    # The axis of a list of examples is not theirs: it would be taken for a pytree of as
-    # many arrays.
+    # JAX takes a list of examples for a pytree of as many arrays, whose leading axes
+    # are not over examples.
     if isinstance(source, list) or not all(
         hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves
     ):
         raise TypeError(
             f"the source is a {type(source).__name__}; give an array, a pytree of "
-            "arrays, or an object with __len__ "
-            "and __getitem__(index)."
+            "arrays, or an object with __len__ and __getitem__(index)."
         )
     return batch_size_of(source)
 
 
 def _is_random_access(source: Any) -> bool:
-    """Whether it is an object that gives examples by index: neither an array nor a
-    container of arrays.
-    """
+    """Return true for an object that gives examples by index, unlike a pytree."""
     if (
         isinstance(source, str | bytes)
         or hasattr(source, "dtype")
@@ -168,8 +166,9 @@ def _is_random_access(source: Any) -> bool:
 
 
 def _map_ahead(function: Callable, arguments: Iterable, number: int) -> Iterator:
-    """`map`, with so many results computed ahead by a thread, which ends with the
-    iterator however that ends.
+    """Map with a number of results computed ahead by a thread.
+
+    The thread ends with the iterator, however that ends.
     """
     waiting = iter(arguments)
     executor = ThreadPoolExecutor(1, thread_name_prefix="vaejax-streaming")
@@ -188,9 +187,7 @@ def _map_ahead(function: Callable, arguments: Iterable, number: int) -> Iterator
 
 
 def _gather(source: Any, indices: np.ndarray) -> PyTree:
-    """The examples of indices `[steps, batch]` as a pytree of arrays `[steps, batch,
-    ...]`.
-    """
+    """Return the examples of indices `[steps, batch]`, `[steps, batch, ...]`."""
     if _is_random_access(source):
         examples = _read(source, indices.ravel())
         gathered = jax.tree.map(
@@ -207,9 +204,7 @@ def _gather(source: Any, indices: np.ndarray) -> PyTree:
 
 
 def _read(source: Any, indices: np.ndarray) -> PyTree:
-    """Examples one by one from an object that gives them by index, stacked along a
-    leading axis.
-    """
+    """Return examples of an object that gives them by index, stacked along axis 0."""
     numbers = indices.tolist()
     if hasattr(source, "__getitems__"):
         examples = source.__getitems__(numbers)
@@ -231,6 +226,5 @@ def _read(source: Any, indices: np.ndarray) -> PyTree:
             raise
         raise ValueError(
             f"example {numbers[0]} of the source has shape {shapes[0]} and example "
-            f"{numbers[other]} {shapes[other]}; "
-            "give examples of one shape."
+            f"{numbers[other]} {shapes[other]}; give examples of one shape."
         ) from error

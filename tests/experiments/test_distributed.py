@@ -1,0 +1,153 @@
+"""A program on one device, on eight and in two processes: the same losses, and runs
+that move between them.
+"""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.programs import (
+    EIGHT_DEVICES,
+    ENVIRONMENT,
+    ROOT,
+    SMALL,
+    command,
+    execute,
+    npz,
+    status_of,
+)
+
+from experiments.harness import run_dir
+from vaejax import checkpoints
+
+LONG = [*SMALL, "--epochs", "8", "--batch-size", "40"]
+
+
+def losses(path: Path) -> list[float]:
+    return [row["train"]["loss"][0] for row in run_dir.read_metrics(path)]
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory) -> tuple[Path, list[str]]:
+    """An uninterrupted run on one device, and the options that name its data."""
+    path = tmp_path_factory.mktemp("single")
+    npz()(path)
+    data = ["--data", str(path / "data.npz")]
+    assert status_of([*LONG, *data, "--out", str(path / "run")]) == 0
+    return path / "run", data
+
+
+@pytest.mark.slow
+@pytest.mark.program
+@pytest.mark.xdist_group("eight devices")
+def test_a_run_interrupted_on_eight_devices_goes_on_on_one(single, tmp_path):
+    path, data = single
+    arguments = command(*LONG, *data, "--out", tmp_path / "run", "--shard-parameters")
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=EIGHT_DEVICES, stderr=subprocess.DEVNULL
+    )
+    wait_for(tmp_path / "run", 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert 2 <= len(losses(tmp_path / "run")) < 8
+    assert status_of(["--resume", "--out", str(tmp_path / "run")]) == 0
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(path), rtol=1e-4)
+
+
+def wait_for(path: Path, epochs: int, *running: subprocess.Popen) -> None:
+    while (
+        not (path / "config.json").exists() or len(run_dir.read_metrics(path)) < epochs
+    ):
+        assert all(process.poll() is None for process in running), (
+            "the run ended too early"
+        )
+        time.sleep(0.01)
+
+
+def start_two(path: Path, *arguments: str) -> list[subprocess.Popen]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [
+        subprocess.Popen(
+            command(
+                *arguments,
+                "--out",
+                path,
+                "--distributed",
+                f"127.0.0.1:{port},2,{index}",
+            ),
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+
+
+def finish(running: list[subprocess.Popen]) -> None:
+    for process in running:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.program
+@pytest.mark.xdist_group("two processes")
+def test_two_processes_are_one_run(single, tmp_path):
+    path, data = single
+    finish(start_two(tmp_path / "run", *LONG, *data, "--shard-parameters"))
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(path), rtol=1e-4)
+    one, two = (
+        json.loads((run / "summary.json").read_text())["test"]
+        for run in (path, tmp_path / "run")
+    )
+    assert one["nll"]["mean"] == pytest.approx(two["nll"]["mean"], rel=1e-4)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["device"].startswith("2 x")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("two processes")
+def test_when_a_worker_dies_the_run_ends_and_loses_nothing_but_the_steps_since(
+    single, tmp_path
+):
+    path, data = single
+    many = [*LONG, "--epochs", "400"]
+    running = start_two(tmp_path / "run", *many, *data)
+    wait_for(tmp_path / "run", 3, *running)
+    running[1].kill()
+    _, errors = running[0].communicate(timeout=200)
+    assert running[0].returncode != 0 and running[1].wait() != 0
+    done = len(losses(tmp_path / "run"))
+    assert checkpoints.latest(tmp_path / "run" / "checkpoints") is not None
+    running = start_two(tmp_path / "run", "--resume")
+    wait_for(tmp_path / "run", done + 1, *running)
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    for process in running:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors[-3000:]
+    assert checkpoints.latest(tmp_path / "run" / "checkpoints") == 2 * len(
+        losses(tmp_path / "run")
+    )
+
+
+def test_processes_that_cannot_be_read():
+    result = execute("--distributed", "here")
+    assert result.returncode == 2 and "HOST:PORT,PROCESSES,INDEX" in result.stderr
+    result = execute("--distributed", "auto", "--out", "never")
+    assert (
+        result.returncode == 2
+        and "cannot be joined" in result.stderr
+        and not (ROOT / "never").exists()
+    )
+    result = execute("--distributed", "127.0.0.1:1,1,0")
+    assert result.returncode == 2 and "--out" in result.stderr
