@@ -1,21 +1,57 @@
-# What .ci/run and .ci/full share: README's commands, fresh copies of the committed tree, and the newest Python.
+# What .ci/run and .ci/full share: README's commands, fresh copies of the committed tree,
+# the newest Python, and checks that are timed one by one.
 root=$(git -C "$(dirname "${BASH_SOURCE[0]}")" rev-parse --show-toplevel)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 # errors only
+failed=()
 
-readme_command() { # readme_command PATTERN: README's set-up line that ends in what PATTERN matches
+readme_command() { # readme_command PATTERN: README's set-up line that matches PATTERN
   grep -m 1 -E "^python3 -m venv .*$1" "$root/README.md"
 }
 
-in_fresh_copy() { # in_fresh_copy PYTHON COMMAND: COMMAND in a new clone, with PYTHON in place of python3
-  git clone --quiet --no-hardlinks "$root" "$work/copy"
-  echo "== $("$1" --version): ${2%%$'\n'*}"
-  (cd "$work/copy" && eval "${2/#python3/\"$1\"}")
-  rm -rf "${work:?}/copy"
+readme_install() { # the part of README's test command that installs, without the tests
+  local command
+  command=$(readme_command '-m pytest')
+  echo "${command%% && .venv/bin/python -m pytest*}"
+}
+
+fresh_copy() { # fresh_copy PYTHON COMMAND: go to a new clone; COMMAND sets it up there
+  cd "$work"
+  rm -rf copy
+  git clone --quiet --no-hardlinks "$root" copy
+  cd copy
+  check "install, $("$1" --version)" eval "${2/#python3/\"$1\"}"
+}
+
+check() { # check NAME COMMAND...: runs it, says how long it took, remembers a failure
+  local name=$1 start=$SECONDS status=0
+  shift
+  echo "== $name"
+  "$@" || status=$?
+  echo "-- $name: $((SECONDS - start)) s$([ $status = 0 ] || echo ", FAILED ($status)")"
+  [ $status = 0 ] || failed+=("$name")
+}
+
+verdict() { # what failed, and its exit status
+  [ ${#failed[@]} = 0 ] && echo "all passed" && return
+  printf 'FAILED: %s\n' "${failed[@]}"
+  return 1
 }
 
 newest_python() { # the path of the newest Python 3 that can be found
-  for python in $(compgen -c python3 | grep -E '^python3(\.[0-9]+)?$' | sort -u) "$HOME"/.pyenv/versions/3.*/bin/python3; do
-    "$python" -c 'import sys, venv; print("%d.%02d %s" % (*sys.version_info[:2], sys.executable))' 2>/dev/null || true
+  for python in $(compgen -c python3 | grep -E '^python3(\.[0-9]+)?$' | sort -u) \
+    "$HOME"/.pyenv/versions/3.*/bin/python3; do
+    "$python" -c 'import sys, venv
+print("%d.%02d %s" % (*sys.version_info[:2], sys.executable))' 2>/dev/null || true
   done | sort -r | head -n 1 | cut -d ' ' -f 2
+}
+
+doctests() { # in a process of their own, with a user's settings: no tests/conftest.py
+  .venv/bin/python -m pytest -q --doctest-modules vaejax
+}
+
+docs() { # without a network; warnings are errors; notebooks as they were committed
+  env https_proxy=http://127.0.0.1:9 http_proxy=http://127.0.0.1:9 \
+    .venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build
 }
