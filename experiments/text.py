@@ -142,7 +142,7 @@ def cured_loss(config: Config, vae: vaejax.VAE, vocabulary_size: int) -> Callabl
 
 def load_tokens(
     config: Config,
-) -> tuple[vaejax.datasets.Vocabulary, dict[str, vaejax.datasets.Tokens]]:
+) -> tuple[vaejax.datasets.Vocabulary, dict[str, vaejax.datasets.TokenizedSentences]]:
     """The vocabulary, learned from the training sentences, and every split in it."""
     try:
         sentences = {

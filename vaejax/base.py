@@ -26,6 +26,8 @@ Example = PyTree
 Latent = PyTree
 #: What a distribution is over: an example or a latent.
 Event = PyTree
+#: Token that ends a sequence and pads it to its length.
+END_TOKEN = 0
 
 
 class Distribution(Protocol):

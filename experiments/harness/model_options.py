@@ -88,28 +88,30 @@ def _are_counts(found: datasets.ArrayDescription) -> bool:
 
 # The likelihoods that are proposed for an array, in order of preference.
 CANDIDATES = (
-    datasets.Candidate("bernoulli", "two values only", lambda found: found.is_binary),
-    datasets.Candidate(
+    datasets.LikelihoodCandidate(
+        "bernoulli", "two values only", lambda found: found.is_binary
+    ),
+    datasets.LikelihoodCandidate(
         "discretized_logistic",
         "8-bit intensities",
         lambda found: found.dtype == "uint8" and len(found.shape) > 1,
     ),
-    datasets.Candidate(
+    datasets.LikelihoodCandidate(
         "continuous_bernoulli",
         "intensities between 0 and 1",
         lambda found: (
             found.dtype.startswith("float") and 0 <= found.minimum <= found.maximum <= 1
         ),
     ),
-    datasets.Candidate(
+    datasets.LikelihoodCandidate(
         "negative_binomial",
         "counts that vary more than their mean",
         lambda found: _are_counts(found) and found.is_overdispersed,
     ),
-    datasets.Candidate(
+    datasets.LikelihoodCandidate(
         "poisson", "counts that vary about as much as their mean", _are_counts
     ),
-    datasets.Candidate("normal", "real values", lambda found: True),
+    datasets.LikelihoodCandidate("normal", "real values", lambda found: True),
 )
 
 
@@ -128,11 +130,11 @@ def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") ->
     Raises:
       ValueError: a value lies outside; the error proposes a likelihood that suits.
     """
-    datasets.check_suits(
+    datasets.check_support(
         array,
         support_of(LIKELIHOODS[likelihood]),
         where,
-        name=likelihood,
+        likelihood=likelihood,
         candidates=CANDIDATES,
         scale_8_bit=likelihood not in COUNTS,
     )

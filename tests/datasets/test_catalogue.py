@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import image_files
 import numpy as np
 import pytest
+from support import image_files
 from support.image_files import (
     IDX_NAMES,
     THREE,
@@ -26,7 +26,6 @@ from support.image_files import (
 )
 
 from vaejax import datasets
-from vaejax.datasets import catalogue
 
 FASHION_MNIST = os.environ.get("VAEJAX_FASHION_MNIST")
 
@@ -146,7 +145,7 @@ def test_two_sets_with_files_of_the_same_names_do_not_mix(tmp_path, shrink):
         assert_equal(datasets.load(name), made[name]["train"])
 
 
-@pytest.mark.parametrize("name", catalogue.SOURCES)
+@pytest.mark.parametrize("name", datasets.CATALOGUE)
 def test_unknown_splits_say_what_there_is(name):
     with pytest.raises(
         ValueError, match=f"{name} has no split 'tset'; choose from .*'train'"

@@ -60,7 +60,9 @@ def test_mnist_is_the_official_files(split):
 
 
 def test_data_readme_states_the_checksums():
-    readme = (resources.files("vaejax") / "data" / "README.md").read_text()
+    readme = (
+        resources.files("vaejax.datasets") / "bundled_data" / "README.md"
+    ).read_text()
     assert all(digest in readme for digests in OFFICIAL.values() for digest in digests)
 
 
@@ -129,13 +131,13 @@ def intact_xz_of_other_bytes(raw):
     ],
 )
 def test_damage_names_the_file_and_the_fix(monkeypatch, tmp_path, name, damage):
-    (tmp_path / "data").mkdir()
-    for file in (resources.files("vaejax") / "data").iterdir():
+    (tmp_path / "bundled_data").mkdir()
+    for file in (resources.files("vaejax.datasets") / "bundled_data").iterdir():
         if file.name != name:
-            (tmp_path / "data" / file.name).symlink_to(file)
+            (tmp_path / "bundled_data" / file.name).symlink_to(file)
         elif damage is not None:
-            (tmp_path / "data" / name).write_bytes(damage(file.read_bytes()))
-    monkeypatch.setattr(datasets.resources, "files", lambda package: tmp_path)
+            (tmp_path / "bundled_data" / name).write_bytes(damage(file.read_bytes()))
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
     with pytest.raises(ValueError, match=f"{name}.*install vaejax again"):
         datasets.load("mnist", split="train")
 

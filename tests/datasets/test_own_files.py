@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaejax.datasets import own_files
 from vaejax import datasets
-from vaejax.datasets import DataUnavailableError
+from vaejax.datasets import DataUnavailableError, _shared
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 5, 4), np.uint8)
 COLORS = np.random.default_rng(1).integers(0, 256, (7, 5, 4, 3), np.uint8)
@@ -50,7 +49,7 @@ def test_arrays_are_memory_mapped(tmp_path, dtype, images):
 
 
 def test_checks_and_checksum_go_by_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_files, "_CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(_shared, "_CHUNK_BYTES", 1 << 16)
     shape = (2000, 32, 32)  # 8 MB
     images = np.lib.format.open_memmap(
         tmp_path / "train.npy", mode="w+", dtype=np.float32, shape=shape
@@ -163,7 +162,8 @@ def test_one_file_is_answered_with_the_layout(tmp_path, name):
     (tmp_path / name).touch()
     with pytest.raises(
         ValueError,
-        match=rf"{name} is .*; give a folder with train.npy and test.npy, or with images",
+        match=rf"{name} is .*; give a folder with train.npy and test.npy, or with "
+        "images",
     ):
         datasets.load(tmp_path / name)
 

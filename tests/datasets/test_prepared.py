@@ -26,10 +26,9 @@ from support.image_files import (
 from vaejax import datasets
 from vaejax.datasets import (
     DataUnavailableError,
-    array_cache,
-    catalogue,
-    official_files,
-    tfds_builders,
+    _array_cache,
+    _official_files,
+    _tfds_builders,
 )
 
 
@@ -63,27 +62,27 @@ def test_a_second_load_decodes_nothing(monkeypatch, fashion):
     datasets.load("fashion_mnist", directory=directory)
 
     for function in ("build", "read"):
-        monkeypatch.delattr(tfds_builders, function)
+        monkeypatch.delattr(_tfds_builders, function)
     assert_equal(datasets.load("fashion_mnist", directory=directory), arrays["train"])
     assert_equal(datasets.load("fashion_mnist"), arrays["train"])
 
 
 def home_of(data_dir, name):
-    return data_dir / official_files.BUILDER / name / official_files.VERSION
+    return data_dir / _official_files.BUILDER / name / _official_files.VERSION
 
 
 @pytest.mark.parametrize(
     "damage",
     [lambda raw: raw[:-100], lambda raw: b"", lambda raw: raw[:500] + b"?" + raw[501:]],
 )
-def test_a_damaged_cache_is_made_anew(data_dir, fashion, damage):
+def test_a_damaged_cache_is_made_again(data_dir, fashion, damage):
     arrays, directory = fashion
     datasets.load("fashion_mnist", directory=directory)
     (cache,) = home_of(data_dir, "fashion_mnist").glob("*.npz")
     cache.write_bytes(damage(cache.read_bytes()))
     assert_equal(datasets.load("fashion_mnist"), arrays["train"])
     assert_equal(
-        datasets.Dataset(*array_cache.read_cache(cache.parent, "train")),
+        datasets.Dataset(*_array_cache.read_cache(cache.parent, "train")),
         arrays["train"],
     )
 
@@ -118,7 +117,7 @@ def test_a_damaged_prepared_set_is_not_read(data_dir, fashion, pattern, damage):
         file.write_bytes(raw[: len(raw) // 2] if damage == "cut" else b"")
     with pytest.raises(
         DataUnavailableError,
-        match="cannot be read .*; remove that folder to build it anew",
+        match="cannot be read .*; remove that folder to build it again",
     ) as caught:
         datasets.load("fashion_mnist")
     assert "\n" not in str(caught.value)
@@ -139,7 +138,7 @@ def test_other_files_than_those_prepared_are_noticed(tmp_path, fashion):
     write_idx(others, random_arrays(2, TWO, (28, 28)))
     with pytest.raises(
         DataUnavailableError,
-        match="other files than those in .*others; remove it to build anew",
+        match="other files than those in .*others; remove it to build it again",
     ):
         datasets.load("fashion_mnist", directory=others)
 
@@ -287,18 +286,18 @@ def check_unreachable(name, *needed):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in catalogue.SOURCES if name != "mnist"]
+    "name", [name for name in datasets.CATALOGUE if name != "mnist"]
 )
 def test_without_network_one_error_says_what_to_do(data_dir, shrink, name):
-    shrink(name, catalogue.SOURCES[name].splits, url=closed_port())
+    shrink(name, datasets.CATALOGUE[name].splits, url=closed_port())
     check_unreachable(
-        name, *[file.name for files in catalogue.SOURCES[name].files for file in files]
+        name, *[file.name for files in datasets.CATALOGUE[name].files for file in files]
     )
     assert not data_dir.exists()
 
 
 def test_a_silent_server_is_given_up(monkeypatch, shrink, silent):
-    monkeypatch.setattr(official_files, "_PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(_official_files, "_PROBE_SECONDS", 0.5)
     shrink("fashion_mnist", TWO, url=silent)
     check_unreachable("fashion_mnist", "train-images-idx3-ubyte.gz")
 
@@ -310,7 +309,7 @@ def test_a_page_that_is_not_there_is_reported(tmp_path, shrink, serve):
 
 def test_stock_sets_name_the_extra_where_there_is_no_tensorflow(monkeypatch, data_dir):
 
-    monkeypatch.setattr(tfds_builders, "_has_tensorflow", lambda: False)
+    monkeypatch.setattr(_tfds_builders, "_has_tensorflow", lambda: False)
     with pytest.raises(
         DataUnavailableError,
         match=r"cifar10 is not prepared in .*pip install 'vaejax\[tfds\]'",
@@ -359,7 +358,7 @@ def test_a_prepared_stock_set_is_read_and_cached(monkeypatch, data_dir):
         ValueError, match=r"stock_colors has no split 'test'; choose from \['train'\]"
     ):
         datasets.load("stock_colors", split="test")
-    monkeypatch.delattr(tfds_builders, "read")
+    monkeypatch.delattr(_tfds_builders, "read")
     assert_equal(datasets.load("stock_colors"), arrays)
 
 

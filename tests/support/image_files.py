@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import scipy.io
 
-from vaejax.datasets import catalogue
+from vaejax import datasets
 
 IDX_NAMES = (
     "train-images-idx3-ubyte",
@@ -24,7 +24,7 @@ def shrink(monkeypatch, name, sizes, url=None):
     """Gives a set of the catalogue few examples, no known SHA-256, and perhaps another
     address of its files.
     """
-    source = catalogue.SOURCES[name]
+    source = datasets.CATALOGUE[name]
     files = tuple(
         tuple(
             file._replace(sha256=None, url=f"{url}/{file.name}" if url else file.url)
@@ -33,7 +33,7 @@ def shrink(monkeypatch, name, sizes, url=None):
         for alternative in source.files
     )
     monkeypatch.setitem(
-        catalogue.SOURCES, name, source._replace(splits=sizes, files=files)
+        datasets.CATALOGUE, name, source._replace(splits=sizes, files=files)
     )
 
 

@@ -30,7 +30,7 @@ from vaejax import (
     negative_elbo,
     with_transform,
 )
-from vaejax.datasets import official_files
+from vaejax.datasets import _official_files
 from vaejax.training import make_streamed_epoch
 from vaejax.training.streaming import _map_ahead
 
@@ -165,10 +165,10 @@ def test_a_set_of_tensorflow_datasets_trains_as_its_arrays(tmp_path, monkeypatch
     write_idx(directory, random_arrays(1, TWO, (28, 28)))
     images, labels = datasets.load("fashion_mnist", directory=directory)
     home = (
-        official_files.data_dir()
-        / official_files.BUILDER
+        _official_files.data_dir()
+        / _official_files.BUILDER
         / "fashion_mnist"
-        / official_files.VERSION
+        / _official_files.VERSION
     )
     source = tfds.builder_from_directory(home).as_data_source(split="train")
 

@@ -1,36 +1,37 @@
-"""Data sets as arrays on the host: bundled, of the catalogue, of TFDS, or one's own.
+"""Data sets as arrays on the host: bundled, of a catalogue, of TFDS, or the user's.
 
-Data are checked once, when they are loaded, and transformed in the training step.
-The names below are imported when they are first used, so that `import vaejax` stays
-quick. Read `loading.py` first, then `transforms.py`.
+Data are checked once, when they are loaded, and transformed in the training step. Read
+`loading.py` first, then `transforms.py`; `text.py` has sentences, `arrays.py` and
+`tables.py` any numbers. Files that start with an underscore are how sets are found and
+built. All names but `binarize` are imported when they are first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vaejax.datasets.transforms import binarize
+
 if TYPE_CHECKING:
-    from vaejax.datasets.errors import DataUnavailableError
-    from vaejax.datasets.loading import (
-        CATALOGUE,
-        Dataset,
-        checksum,
-        describe_catalogue,
-        from_array,
-        load,
-    )
-    from vaejax.datasets.own_files import iterate_chunks
-    from vaejax.datasets.tables import (
+    from vaejax.datasets._shared import iterate_chunks
+    from vaejax.datasets.arrays import (
         ArrayDescription,
-        Candidate,
-        NotOneArrayError,
+        LikelihoodCandidate,
         check_numbers,
-        check_suits,
+        check_support,
         describe_array,
-        load_array,
         split_indices,
     )
+    from vaejax.datasets.catalogue import (
+        CATALOGUE,
+        ImageSource,
+        OfficialFile,
+        describe_catalogue,
+    )
+    from vaejax.datasets.errors import DataUnavailableError, NotOneArrayError
+    from vaejax.datasets.loading import Dataset, checksum, from_array, load
+    from vaejax.datasets.tables import load_array
     from vaejax.datasets.text import (
-        Tokens,
+        TokenizedSentences,
         Vocabulary,
         byte_vocabulary,
         detokenize,
@@ -38,31 +39,31 @@ if TYPE_CHECKING:
         subword_vocabulary,
         tokenize,
     )
-    from vaejax.datasets.transforms import binarize
 
 _MODULES = {
-    "ArrayDescription": "tables",
-    "CATALOGUE": "loading",
-    "Candidate": "tables",
+    "ArrayDescription": "arrays",
+    "CATALOGUE": "catalogue",
     "DataUnavailableError": "errors",
     "Dataset": "loading",
-    "NotOneArrayError": "tables",
-    "Tokens": "text",
+    "ImageSource": "catalogue",
+    "LikelihoodCandidate": "arrays",
+    "NotOneArrayError": "errors",
+    "OfficialFile": "catalogue",
+    "TokenizedSentences": "text",
     "Vocabulary": "text",
-    "binarize": "transforms",
     "byte_vocabulary": "text",
-    "check_numbers": "tables",
-    "check_suits": "tables",
+    "check_numbers": "arrays",
+    "check_support": "arrays",
     "checksum": "loading",
-    "describe_array": "tables",
-    "describe_catalogue": "loading",
+    "describe_array": "arrays",
+    "describe_catalogue": "catalogue",
     "detokenize": "text",
     "from_array": "loading",
-    "iterate_chunks": "own_files",
+    "iterate_chunks": "_shared",
     "load": "loading",
     "load_array": "tables",
     "load_text": "text",
-    "split_indices": "tables",
+    "split_indices": "arrays",
     "subword_vocabulary": "text",
     "tokenize": "text",
 }
@@ -70,16 +71,18 @@ _MODULES = {
 __all__ = [
     "ArrayDescription",
     "CATALOGUE",
-    "Candidate",
     "DataUnavailableError",
     "Dataset",
+    "ImageSource",
+    "LikelihoodCandidate",
     "NotOneArrayError",
-    "Tokens",
+    "OfficialFile",
+    "TokenizedSentences",
     "Vocabulary",
     "binarize",
     "byte_vocabulary",
     "check_numbers",
-    "check_suits",
+    "check_support",
     "checksum",
     "describe_array",
     "describe_catalogue",

@@ -1,4 +1,8 @@
-"""Cached arrays of prepared sets."""
+"""Cached arrays of prepared sets.
+
+The cache lies in the prepared set's own folder: it disappears with the set and is never
+taken for that of another.
+"""
 
 import zipfile
 from collections.abc import Callable
@@ -8,12 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from vaejax._files import write_atomically
-from vaejax.datasets.errors import Arrays, DataUnavailableError
+from vaejax.datasets._shared import Arrays
+from vaejax.datasets.errors import DataUnavailableError
+
+_CACHE = "vaejax_{split}.npz"
 
 
 def cached(home: Path, split: str, make_arrays: Callable[[], Arrays]) -> Arrays:
-    """The cached arrays of a prepared set; made, and written where the folder permits
-    it, if there are none.
+    """Return the cached arrays of a split; make and cache them if there are none.
+
+    Raises:
+      DataUnavailableError: `make_arrays` fails because the prepared set is damaged.
     """
     arrays = read_cache(home, split)
     if arrays is None:
@@ -21,21 +30,23 @@ def cached(home: Path, split: str, make_arrays: Callable[[], Arrays]) -> Arrays:
             arrays = make_arrays()
         except (ValueError, ImportError):
             raise
-        except Exception as error:  # Of TFDS, array_record, protobuf: whichever it is, it is the reason reported.
+        # TFDS, array_record and protobuf each have their own errors.
+        except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataUnavailableError(
                 f"what is prepared in {home} cannot be read ({reason}); remove that "
-                "folder to build it anew."
+                "folder to build it again."
             ) from error
-        # A prepared set may well be shared and read-only.
+        # A prepared set may be shared and read-only.
         with suppress(OSError):
             write_cache(home, split, arrays)
     return arrays
 
 
 def read_cache(home: Path, split: str) -> Arrays | None:
-    """None where there is no cache or it is damaged (its CRC tells): then it is made
-    anew.
+    """Read the cached arrays of a split.
+
+    The result is None where there is no cache or it is damaged, which its CRC tells.
     """
     try:
         with np.load(home / _CACHE.format(split=split)) as arrays:
@@ -51,8 +62,3 @@ def write_cache(home: Path, split: str, arrays: Arrays) -> None:
     write_atomically(
         home / _CACHE.format(split=split), lambda file: np.savez(file, **named)
     )
-
-
-# In a prepared set's own folder, so that nothing cached outlives, or is taken for, what
-# it was made from.
-_CACHE, FILES = "vaejax_{split}.npz", "vaejax_files.json"

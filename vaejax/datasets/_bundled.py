@@ -1,4 +1,7 @@
-"""Arrays that are part of the package."""
+"""Files that are part of the package: the digits of MNIST and a corpus.
+
+Each is an .xz file in `bundled_data/`, and its contents are verified by SHA-256.
+"""
 
 import hashlib
 import lzma
@@ -6,11 +9,10 @@ from importlib import resources
 
 import numpy as np
 
-from vaejax.datasets.catalogue import parse_idx
-from vaejax.datasets.errors import Arrays
+from vaejax.datasets._shared import Arrays, parse_idx
 
-# SHA-256 of the official files, decompressed, in the order in which they are packed:
-# train, then test.
+# Sizes and SHA-256 of the official files, decompressed, in the order in which they are
+# packed: train, then test.
 _MNIST_FILES = {
     "mnist_images.idx.xz": (
         (
@@ -24,34 +26,45 @@ _MNIST_FILES = {
         (10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     ),
 }
+_KING_JAMES_SHA256 = "b5c4940bcfeee072c0935b5200d0f9d88a00a0199cb0961d16133458fcdfae5d"
 
 
 def load_mnist(split: str) -> Arrays:
-    """Images and labels of the bundled digits; each file is verified first."""
-    images, labels = (
-        _read_idx(name, ["train", "test"].index(split)) for name in _MNIST_FILES
-    )
+    """Load images and labels of the bundled digits."""
+    index = ["train", "test"].index(split)
+    images, labels = (_read_idx(name, index) for name in _MNIST_FILES)
     return images, labels
 
 
-def _read_idx(name: str, part: int) -> np.ndarray:
-    """One of the official files packed in a bundled one, as an array; verified before
-    it is parsed.
+def load_king_james() -> str:
+    """Load the verses of the King James Bible, one a line."""
+    return _read("king_james.txt.xz", _KING_JAMES_SHA256).decode()
+
+
+def _read_idx(name: str, index: int) -> np.ndarray:
+    """Read one of the idx files that are packed in a bundled file, as an array."""
+    start = sum(size for size, _ in _MNIST_FILES[name][:index])
+    size, sha256 = _MNIST_FILES[name][index]
+    return parse_idx(_read(name, sha256, start, start + size))
+
+
+def _read(name: str, sha256: str, start: int = 0, stop: int = -1) -> bytes:
+    """Read the bytes from `start` to `stop` of a bundled file; -1 stands for its end.
+
+    Raises:
+      ValueError: the file is missing or damaged.
     """
-    parts = _MNIST_FILES[name]
-    start, size = sum(size for size, _ in parts[:part]), parts[part][0]
+    path = resources.files("vaejax.datasets") / "bundled_data" / name
     try:
-        with lzma.open(
-            resources.files("vaejax.datasets") / "bundled_data" / name
-        ) as file:
-            raw = file.read(start + size)[start:]
+        with path.open("rb") as compressed, lzma.open(compressed) as file:
+            raw = file.read(stop)[start:]
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise ValueError(
             f"the bundled file {name} cannot be read ({error}); install vaejax again."
         ) from error
-    if hashlib.sha256(raw).hexdigest() != parts[part][1]:
+    if hashlib.sha256(raw).hexdigest() != sha256:
         raise ValueError(
             f"the bundled file {name} is damaged (its SHA-256 is wrong); install "
             "vaejax again."
         )
-    return parse_idx(raw)
+    return raw

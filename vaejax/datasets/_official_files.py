@@ -1,4 +1,4 @@
-"""Official files of image sets: found, verified, parsed."""
+"""Official files of the image sets in the catalogue: found, verified, parsed."""
 
 import hashlib
 import json
@@ -10,24 +10,33 @@ from pathlib import Path
 
 import numpy as np
 
-from vaejax.datasets.array_cache import FILES
-from vaejax.datasets.catalogue import SOURCES, Source
-from vaejax.datasets.errors import Arrays, DataUnavailableError
+from vaejax.datasets._shared import Arrays, Splits
+from vaejax.datasets.catalogue import CATALOGUE, ImageSource
+from vaejax.datasets.errors import DataUnavailableError
 
-# The name and the version under which TFDS prepares the sets of `SOURCES`: names of our
-# own, since some are stock too.
+# The name and the version under which TFDS prepares the sets of the catalogue: names of
+# our own, since TFDS has some of these sets too.
 BUILDER, VERSION = "vaejax_images", "1.0.0"
+# Records, in the folder of a prepared set, the files that it was built from.
+_DIGESTS = "vaejax_files.json"
 _PROBE_SECONDS = 10.0
 
 
 def data_dir() -> Path:
-    """Where TFDS keeps what it prepares: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """Return the folder of prepared sets.
+
+    It is $TFDS_DATA_DIR, as for TFDS itself, or else ~/tensorflow_datasets.
+    """
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def find_files(name: str, directory: Path) -> dict[str, Path]:
-    """Paths, by name, of one tuple of a set's official files in a directory."""
-    alternatives = SOURCES[name].files
+    """Find one complete tuple of a set's official files in a directory, by name.
+
+    Raises:
+      DataUnavailableError: the directory or one of the files is missing.
+    """
+    alternatives = CATALOGUE[name].files
     for files in alternatives:
         paths = {file.name: directory / file.name for file in files}
         if all(path.is_file() for path in paths.values()):
@@ -47,10 +56,12 @@ def find_files(name: str, directory: Path) -> dict[str, Path]:
 
 
 def verify(name: str, paths: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each file, by its name; DataUnavailableError where the official one is
-    known and is another.
+    """Compute the SHA-256 of each file, by name.
+
+    Raises:
+      DataUnavailableError: a file is not the official one, whose SHA-256 is known.
     """
-    official = {file.name: file for files in SOURCES[name].files for file in files}
+    official = {file.name: file for files in CATALOGUE[name].files for file in files}
     found = {}
     for file_name, path in paths.items():
         with open(path, "rb") as stream:
@@ -59,25 +70,24 @@ def verify(name: str, paths: Mapping[str, Path]) -> dict[str, str]:
         if file.sha256 not in (None, found[file_name]):
             raise DataUnavailableError(
                 f"{path} is not the official {file.name} of {name}: its SHA-256 is "
-                f"{found[file_name]}, not "
-                f"{file.sha256}; download it anew from {file.url}."
+                f"{found[file_name]}, not {file.sha256}; download it again from "
+                f"{file.url}."
             )
     return found
 
 
-def parse(name: str, paths: Mapping[str, Path]) -> dict[str, Arrays]:
-    """Every split of a set from its files, in the catalogue's shapes.
+def parse(name: str, paths: Mapping[str, Path]) -> Splits:
+    """Parse every split of a set from its official files.
 
     Raises:
-      DataUnavailableError: the files hold something else.
+      DataUnavailableError: the files hold other arrays than the catalogue says.
     """
-    source = SOURCES[name]
+    source = CATALOGUE[name]
     where = ", ".join(str(path) for path in paths.values())
     try:
         splits = source.parse(paths)
-    except (
-        Exception
-    ) as error:  # Each format has its own; whichever it is, it is the reason reported.
+    # Each format has errors of its own.
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataUnavailableError(
             f"{name} cannot be read from {where}: {reason}."
@@ -88,7 +98,7 @@ def parse(name: str, paths: Mapping[str, Path]) -> dict[str, Arrays]:
 
 
 def _check_arrays(
-    name: str, source: Source, split: str, arrays: Arrays, where: str
+    name: str, source: ImageSource, split: str, arrays: Arrays, where: str
 ) -> None:
     shapes = [(source.splits[split], *source.shape)]
     if source.label_shape is not None:
@@ -104,18 +114,28 @@ def _check_arrays(
 
 
 def read_digests(home: Path) -> dict[str, str] | None:
-    """Of the files that a set was built from; None where they were not recorded."""
+    """Read the SHA-256 of the files that a prepared set was built from, by name.
+
+    The result is None where they were not recorded.
+    """
     try:
-        return json.loads((home / FILES).read_text())
+        return json.loads((home / _DIGESTS).read_text())
     except (OSError, ValueError):
         return None
 
 
-def check_reachable(name: str, url: str) -> None:
-    """DataUnavailableError, within seconds, unless the URL answers; proxies of the
-    environment are honored.
+def write_digests(home: Path, digests: Mapping[str, str]) -> None:
+    """Record the SHA-256 of the files that a set is built from."""
+    (home / _DIGESTS).write_text(json.dumps(digests, indent=1))
 
-    TFDS itself tries again for minutes.
+
+def check_reachable(name: str, url: str) -> None:
+    """Check, within seconds, that a URL answers; TFDS itself retries for minutes.
+
+    Proxies of the environment are honored.
+
+    Raises:
+      DataUnavailableError: the URL does not answer.
     """
     result = ["no answer"]
     # A thread, since looking up a name knows no timeout.
@@ -130,25 +150,25 @@ def _probe(url: str, result: list[str | None]) -> None:
     try:
         urllib.request.urlopen(url, timeout=_PROBE_SECONDS).close()
         result[0] = None
-    except Exception as error:  # Whatever it is, it is the reason that is reported.
+    # In a thread, an error must be handed over to be reported.
+    except Exception as error:
         result[0] = str(error) or type(error).__name__
 
 
 def unavailable(name: str, reason: str) -> DataUnavailableError:
-    """What to tell a user whose set cannot be downloaded."""
+    """Make the error of a set that cannot be downloaded."""
     reason = " ".join(reason.split())
     return DataUnavailableError(
         f"{name} is not prepared in {data_dir()}, and {reason}. Put "
-        f"{describe_files(name)} into a directory and name "
-        "that too (directory=..., on the command line --data-dir), or use the bundled "
-        '"mnist".'
+        f"{describe_files(name)} into a directory and name that too (directory=..., "
+        'on the command line --data-dir), or use the bundled "mnist".'
     )
 
 
 def describe_files(name: str) -> str:
-    """The official files of a set, in words."""
-    if name not in SOURCES:
+    """Name the official files of a set, for an error."""
+    if name not in CATALOGUE:
         return f"the files that TFDS's page on {name} asks for"
     return ", or ".join(
-        ", ".join(file.name for file in files) for files in SOURCES[name].files
+        ", ".join(file.name for file in files) for files in CATALOGUE[name].files
     )

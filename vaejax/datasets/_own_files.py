@@ -1,85 +1,26 @@
-"""Images of the user's own: an .npz file, a folder of .npy files, or a folder of image
-files.
+"""The user's own images: an .npz file, a folder of .npy files, or of image files.
 
 Whatever is wrong with them is one error that names the file, the value and the fix.
-Nothing here holds more than a chunk of a memory map.
+Memory maps are read in chunks.
 """
 
 import os
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vaejax.datasets.errors import Arrays, DataUnavailableError
+from vaejax.datasets._shared import Arrays, first_wrong, open_npy, open_npz
+from vaejax.datasets.errors import DataUnavailableError
 
 LAYOUTS = (
     "a folder with train.npy and test.npy, or with images train/*.png and test/*.png"
 )
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_CHUNK_BYTES = 1 << 24
-
-
-def iterate_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Consecutive parts along the leading axis, of some megabytes; the array itself
-    where it has no axis.
-    """
-    if not array.ndim:
-        yield array
-        return
-    rows = max(1, _CHUNK_BYTES * len(array) // max(array.nbytes, 1))
-    for start in range(0, len(array), rows):
-        yield array[start : start + rows]
-
-
-def first_wrong(array: np.ndarray, is_right: Callable[[np.ndarray], Any]) -> str | None:
-    """The first value that is not right and where it is, as "holds 2 in example 1 (at
-    [1, 0])"; None where all are.
-    """
-    start = 0
-    for part in iterate_chunks(array):
-        wrong = ~np.asarray(is_right(part))
-        if wrong.any():
-            place = tuple(int(i) for i in np.argwhere(wrong)[0])
-            return f"holds {part[place]!s} in example {start + place[0]} (at {[start + place[0], *place[1:]]})"
-        start += len(part)
-    return None
-
-
-@contextmanager
-def open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """An .npz file, whose arrays are read when they are asked for; ValueError where it
-    or they cannot be read.
-    """
-    try:
-        file = np.load(path)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it is a .npy file; rename it")
-        with file:
-            yield file
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as .npz: {error}.") from error
-
-
-def open_npy(path: Path, action: str = "memory-mapped") -> np.ndarray:
-    """A .npy file, memory-mapped; ValueError where it cannot be `action`."""
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be {action}: {error}; save one array in it with np.save."
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f"{path} is an .npz file; save one array in it with np.save.")
-    return array
 
 
 def load_npz(path: Path, split: str) -> Arrays:
-    """Arrays `{split}_images` and perhaps `{split}_labels` of an .npz file."""
+    """Load arrays `{split}_images` and perhaps `{split}_labels` of an .npz file."""
     with open_npz(path) as file:
         arrays = dict(file)
     key = f"{split}_images"
@@ -89,14 +30,14 @@ def load_npz(path: Path, split: str) -> Arrays:
     check_images(images, f"{key} in {path}")
     if labels is not None:
         check_labels(labels, len(images), f"{split}_labels in {path}")
-    # Sixteen and 64 bits become 32; a copy, but of what is in memory anyway.
-    return images if images.dtype == np.uint8 else images.astype(
-        np.float32, copy=False
-    ), labels
+    if images.dtype != np.uint8:
+        # The arrays are in memory already, so a copy costs little.
+        images = images.astype(np.float32, copy=False)
+    return images, labels
 
 
 def is_folder(path: str) -> bool:
-    """Whether it is laid out as `load_folder` wants it. Any string may be asked about."""
+    """Tell if a path is a folder that `load_folder` takes; it may be any string."""
     return path != "" and any(
         os.path.isfile(os.path.join(path, f"{split}.npy"))
         or os.path.isdir(os.path.join(path, split))
@@ -105,8 +46,10 @@ def is_folder(path: str) -> bool:
 
 
 def load_folder(path: Path, split: str) -> Arrays:
-    """`{split}.npy`, memory-mapped, and perhaps `{split}_labels.npy`; or the image
-    files in `{split}/`.
+    """Load a split of a folder.
+
+    It holds `{split}.npy` and perhaps `{split}_labels.npy`, which are memory-mapped, or
+    image files in `{split}/`.
     """
     file, directory = path / f"{split}.npy", path / split
     if file.exists() and directory.is_dir():
@@ -120,8 +63,7 @@ def load_folder(path: Path, split: str) -> Arrays:
         listed = ", ".join(found[:8] + ["..."] * (len(found) > 8)) or "nothing"
         raise ValueError(
             f"{path} has no {split}.npy [examples, height, width] and no folder "
-            f"{split} of .png or .jpg files; it "
-            f"holds {listed}."
+            f"{split} of .png or .jpg files; it holds {listed}."
         )
     images = _memory_map(file)
     check_images(images, str(file))
@@ -143,15 +85,16 @@ def _memory_map(file: Path) -> np.ndarray:
         )
         raise ValueError(
             f"{file} is stored in {order}; save it with np.save(file, "
-            "np.ascontiguousarray(array, "
-            f"np.{array.dtype.newbyteorder('=').name}))."
+            f"np.ascontiguousarray(array, np.{array.dtype.newbyteorder('=').name}))."
         )
     return array
 
 
 def check_images(images: np.ndarray, where: str) -> None:
-    """ValueError, naming the first intensity that is wrong, unless these are images,
-    uint8 or in [0, 1].
+    """Check that an array holds images, uint8 or floating point in [0, 1].
+
+    Raises:
+      ValueError: it does not; the error names the first intensity that is wrong.
     """
     floating = np.issubdtype(images.dtype, np.floating)
     if (
@@ -161,15 +104,15 @@ def check_images(images: np.ndarray, where: str) -> None:
     ):
         raise ValueError(
             f"{where} is {images.dtype} {list(images.shape)}; give at least one image "
-            "as uint8 (0 to 255) or floating "
-            "point (0 to 1), [examples, height, width]."
+            "as uint8 (0 to 255) or floating point (0 to 1), [examples, height, "
+            "width]."
         )
     if images.ndim == 4 and images.shape[-1] not in (1, 3):
         raise ValueError(
             f"{where} has shape {list(images.shape)}; the last of four axes holds the "
             "colors: give 1 or 3 of them."
         )
-    # NaN lies nowhere.
+    # NaN fails both comparisons.
     if floating and (
         found := first_wrong(images, lambda part: (part >= 0) & (part <= 1))
     ):
@@ -179,7 +122,11 @@ def check_images(images: np.ndarray, where: str) -> None:
 
 
 def check_labels(labels: np.ndarray, num_images: int, where: str) -> None:
-    """ValueError unless these are integers, one or several for each image."""
+    """Check that labels are integers, one or several per image.
+
+    Raises:
+      ValueError: they are not.
+    """
     if (
         not np.issubdtype(labels.dtype, np.integer)
         or labels.ndim not in (1, 2)
@@ -187,14 +134,14 @@ def check_labels(labels: np.ndarray, num_images: int, where: str) -> None:
     ):
         raise ValueError(
             f"{where} is {labels.dtype} {list(labels.shape)}; give {num_images} "
-            f"integer classes, [{num_images}], or "
-            f"factors, [{num_images}, factors]."
+            f"integer classes, [{num_images}], or factors, [{num_images}, factors]."
         )
 
 
 def _load_image_files(directory: Path) -> Arrays:
-    """Every image file, by name; the folders that they lie in are the classes, numbered
-    by name over all splits.
+    """Load every image file of a directory, in the order of their names.
+
+    The folders that they lie in are the classes, numbered by name over all splits.
     """
     read = _reader(directory)
     loose, folders = _image_files(directory), _class_folders(directory)
@@ -216,8 +163,7 @@ def _load_image_files(directory: Path) -> Arrays:
         if image.shape != first.shape:
             raise ValueError(
                 f"{file} is {_describe(image)}, and {files[0]} is {_describe(first)}; "
-                "give images of one size, all "
-                "gray or all RGB."
+                "give images of one size, all gray or all RGB."
             )
         images[index] = image
     if loose:
@@ -258,16 +204,17 @@ def _describe(image: np.ndarray) -> str:
 
 
 def _reader(directory: Path) -> Callable[[Path], np.ndarray]:
-    """`read(file)`: uint8 `[height, width]` of a gray image, `[height, width, 3]` of
-    one in color.
+    """Make the function that reads an image file.
+
+    It returns uint8 `[height, width]` for a gray image, `[height, width, 3]` for one in
+    color.
     """
     try:
         from PIL import Image
     except ImportError as error:
         raise DataUnavailableError(
             f"{directory} holds image files, which Pillow reads: pip install "
-            "'vaejax[images]', or save them as "
-            f"{directory.name}.npy."
+            f"'vaejax[images]', or save them as {directory.name}.npy."
         ) from error
     modes = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
 
@@ -276,7 +223,8 @@ def _reader(directory: Path) -> Callable[[Path], np.ndarray]:
             with Image.open(file) as image:
                 mode = image.mode
                 pixels = np.asarray(image.convert(modes.get(mode, "RGB")))
-        except Exception as error:  # Pillow has several for each format; whichever it is, it is the reason reported.
+        # Pillow has several errors for each format.
+        except Exception as error:
             raise ValueError(f"{file} cannot be read as an image: {error}.") from error
         if mode not in modes:
             raise ValueError(

@@ -1,16 +1,14 @@
-"""Where prepared image sets lie, their cached arrays, and the official files that a set
-is built from.
+"""Image sets that TFDS prepares: read from the cache, else decoded, else built.
 
-Nothing here imports tensorflow-datasets until something has to be built or decoded.
+tensorflow-datasets is imported only where something has to be built or decoded.
 """
 
 import os
+import re
 from pathlib import Path
 
-from vaejax.datasets.array_cache import cached, read_cache
-from vaejax.datasets.catalogue import SOURCES
-from vaejax.datasets.errors import Arrays, DataUnavailableError
-from vaejax.datasets.official_files import (
+from vaejax.datasets._array_cache import cached, read_cache
+from vaejax.datasets._official_files import (
     BUILDER,
     VERSION,
     check_reachable,
@@ -19,10 +17,14 @@ from vaejax.datasets.official_files import (
     read_digests,
     verify,
 )
+from vaejax.datasets._own_files import LAYOUTS
+from vaejax.datasets._shared import Arrays
+from vaejax.datasets.catalogue import CATALOGUE
+from vaejax.datasets.errors import DataUnavailableError
 
 
 def load_prepared(name: str, split: str, directory: str | os.PathLike | None) -> Arrays:
-    """Images and labels of a set of `SOURCES`: cached, else decoded, else built.
+    """Load images and labels of a set of the catalogue.
 
     Raises:
       DataUnavailableError: its files are not in the directory, are not the official
@@ -39,21 +41,40 @@ def load_prepared(name: str, split: str, directory: str | os.PathLike | None) ->
     ):
         raise DataUnavailableError(
             f"{name} in {home} was built from other files than those in {directory}; "
-            "remove it to build anew."
+            "remove it to build it again."
         )
     arrays = read_cache(home, split)
     if arrays is not None:
         return arrays
-    from vaejax.datasets import tfds_builders
+    from vaejax.datasets import _tfds_builders
 
     if not home.exists():
         if paths is None:
-            check_reachable(name, SOURCES[name].files[0][0].url)
+            check_reachable(name, CATALOGUE[name].files[0][0].url)
         try:
-            tfds_builders.build(name, paths)
+            _tfds_builders.build(name, paths)
         except OSError as error:
             raise DataUnavailableError(
                 f"{name} cannot be prepared in {data_dir()} ({error}); set "
                 "TFDS_DATA_DIR to a folder with room for it."
             ) from error
-    return cached(home, split, lambda: tfds_builders.read_directory(home, split))
+    return cached(home, split, lambda: _tfds_builders.read_directory(home, split))
+
+
+def load_stock(name: str, split: str, directory: str | os.PathLike | None) -> Arrays:
+    """Load images and labels of one of TFDS's own sets.
+
+    Raises:
+      ValueError: there is no set of that name, or it is not a set of images.
+      DataUnavailableError: it is not prepared and cannot be.
+    """
+    if not re.fullmatch(r"[a-z]\w*(/[\w.-]+)?(:[\d.]+)?", name):
+        raise ValueError(
+            f"there is no data set {name!r}; choose from {sorted(CATALOGUE)}, or name "
+            f"one of TFDS, or {LAYOUTS}."
+        )
+    from vaejax.datasets import _tfds_builders
+
+    return _tfds_builders.load_stock(
+        name, split, None if directory is None else Path(directory).expanduser()
+    )

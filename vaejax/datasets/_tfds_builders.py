@@ -1,16 +1,13 @@
-"""Image sets through tensorflow-datasets: built and read without TensorFlow where that
-is possible.
+"""Image sets built and read through TFDS, without TensorFlow where that is possible.
 
-Of what TFDS offers, a builder without TensorFlow cannot use the extraction of archives,
-`features.Image` given an array, and the default file format; so `Images` downloads,
-unpacks with the standard library, stores tensors in array_record, and keeps the
-official order. Stock sets that are prepared as array_record are read without
-TensorFlow.
+Without TensorFlow, a builder of TFDS cannot extract archives, encode arrays as
+`features.Image`, or write the default file format. So `Images` downloads, unpacks with
+the standard library, stores tensors in array_record, and keeps the official order.
+TFDS's own sets that are prepared as array_record are read without TensorFlow.
 """
 
 import importlib.util
 import itertools
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,10 +16,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vaejax.datasets.array_cache import FILES, cached
-from vaejax.datasets.catalogue import SOURCES, Splits
-from vaejax.datasets.errors import Arrays, DataUnavailableError
-from vaejax.datasets.official_files import (
+from vaejax.datasets._array_cache import cached
+from vaejax.datasets._official_files import (
     BUILDER,
     VERSION,
     check_reachable,
@@ -30,28 +25,33 @@ from vaejax.datasets.official_files import (
     parse,
     unavailable,
     verify,
+    write_digests,
 )
-from vaejax.datasets.own_files import LAYOUTS
+from vaejax.datasets._own_files import LAYOUTS
+from vaejax.datasets._shared import Arrays, Splits
+from vaejax.datasets.catalogue import CATALOGUE
+from vaejax.datasets.errors import DataUnavailableError
 
 _FORMAT = "array_record"
-# From this size of an image on, tensors are stored compressed.
+# Images of more bytes are stored compressed.
 _LARGE = 1024
+# Examples that are decoded at once.
 _CHUNK = 1000
 
 
 class Images(tfds.core.GeneratorBasedBuilder):
-    """The sets of `vaejax.sources`, one configuration each.
+    """TFDS builder of the sets of the catalogue, one configuration each.
 
     Attributes:
-      paths: of the official files, by name, where the user supplies them; else they are
-        downloaded.
+      paths: paths of the official files by name, where the user supplies them; else
+        they are downloaded.
     """
 
     name = BUILDER
     VERSION = tfds.core.Version(VERSION)
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=name, description=source.what)
-        for name, source in SOURCES.items()
+        for name, source in CATALOGUE.items()
     ]
 
     def __init__(self, *, paths: Mapping[str, Path] | None = None, **kwargs):
@@ -59,7 +59,7 @@ class Images(tfds.core.GeneratorBasedBuilder):
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        source = SOURCES[self.builder_config.name]
+        source = CATALOGUE[self.builder_config.name]
         encoding = (
             tfds.features.Encoding.ZLIB
             if np.prod(source.shape) > _LARGE
@@ -92,10 +92,10 @@ class Images(tfds.core.GeneratorBasedBuilder):
             else _parse(name, self.paths)
         )
         # This folder takes its final name when it is complete.
-        (Path(self.data_dir) / FILES).write_text(json.dumps(digests, indent=1))
+        write_digests(Path(self.data_dir), digests)
         return {
             split: self._generate_examples(*splits[split])
-            for split in SOURCES[name].splits
+            for split in CATALOGUE[name].splits
         }
 
     def _generate_examples(
@@ -111,7 +111,7 @@ class Images(tfds.core.GeneratorBasedBuilder):
 
 
 def _parse(name: str, paths: Mapping[str, Path]) -> tuple[Splits, dict[str, str]]:
-    """The splits, and the digests of the files that they come from."""
+    """Parse the splits of a set; return them and the SHA-256 of its files."""
     digests = verify(name, paths)
     return parse(name, paths), digests
 
@@ -121,18 +121,19 @@ def _download_and_parse(
 ) -> tuple[Splits, dict[str, str]]:
     try:
         paths = dl_manager.download(
-            {file.name: file.url for file in SOURCES[name].files[0]}
+            {file.name: file.url for file in CATALOGUE[name].files[0]}
         )
-    except Exception as error:  # TFDS, requests and urllib3 have many; whichever it is, it is the reason reported.
+    # TFDS, requests and urllib3 each have their own errors.
+    except Exception as error:
         raise unavailable(name, f"its download failed ({error})") from error
     return _parse(name, {name: Path(path) for name, path in paths.items()})
 
 
 def build(name: str, paths: Mapping[str, Path] | None) -> None:
-    """Prepares a set of `SOURCES` from the user's files, or from a download."""
+    """Prepare a set of the catalogue from the user's files, or from a download."""
     home = data_dir()
     home.mkdir(parents=True, exist_ok=True)
-    # What was downloaded in part, or wrongly, is gone with this folder.
+    # Partial and wrong downloads are removed with this folder.
     with tempfile.TemporaryDirectory(dir=home, prefix="vaejax_downloads_") as downloads:
         _prepare(Images(config=name, data_dir=home, paths=paths), Path(downloads))
 
@@ -146,27 +147,28 @@ def _prepare(
             download_dir=downloads, download_config=config, file_format=_FORMAT
         )
     except OSError:
-        # Another process may have prepared it meanwhile; a set takes its name when it
-        # is complete.
+        # Another process may have prepared it meanwhile: a folder takes its name only
+        # when it is complete.
         if not Path(builder.data_dir).exists():
             raise
 
 
 def read_directory(home: Path, split: str) -> Arrays:
-    """`read` of the set that is prepared in a folder."""
+    """Read a split of the set that is prepared in a folder."""
     try:
         builder = tfds.builder_from_directory(home)
-    except ValueError as error:  # Of a damaged file, not of what the user asked for.
+    # The user asked for nothing wrong: a file is damaged.
+    except ValueError as error:
         raise RuntimeError(error) from error
     return read(builder, split)
 
 
 def read(builder: tfds.core.DatasetBuilder, split: str) -> Arrays:
-    """One array of all images and one of all labels, in the prepared order.
+    """Read all images and all labels of a split, in the prepared order.
 
     Raises:
-      ValueError: there is no such split, or its examples have no image, no `uint8` one
-        or none of one size.
+      ValueError: there is no such split, or its examples have no image, or images of
+        another dtype than `uint8` or of several sizes.
     """
     if split not in builder.info.splits:
         raise ValueError(
@@ -180,31 +182,37 @@ def read(builder: tfds.core.DatasetBuilder, split: str) -> Arrays:
         raise ValueError(f"{split} of {builder.name} is empty.")
     size = builder.info.splits[split].num_examples
     images = np.empty((size, *first[image].shape), np.uint8)
-    labels = (
-        None
-        if label is None
-        else np.empty((size, *np.shape(first[label])), _label_dtype(builder))
-    )
-    for index, example in enumerate(itertools.chain([first], examples)):
-        if example[image].shape != images.shape[1:] or example[image].dtype != np.uint8:
-            raise ValueError(
-                f"image {index} of {builder.name} is {example[image].dtype} "
-                f"{list(example[image].shape)}, the first is "
-                f"uint8 {list(images.shape[1:])}; only uint8 images of one size can be "
-                "loaded."
-            )
-        images[index] = example[image]
+    label_shape = () if label is None else np.shape(first[label])
+    labels = np.empty((size, *label_shape), _label_dtype(builder)) if label else None
+    num_read = 0
+    for example in itertools.chain([first], examples):
+        _check_image(example[image], images.shape[1:], f"image {num_read}", builder)
+        images[num_read] = example[image]
         if labels is not None:
-            labels[index] = example[label]
-    if index + 1 != size:
+            labels[num_read] = example[label]
+        num_read += 1
+    if num_read != size:
         raise ValueError(
-            f"{split} of {builder.name} is damaged: it has {index + 1} of its {size} "
+            f"{split} of {builder.name} is damaged: it has {num_read} of its {size} "
             "examples."
         )
     # Gray images have no axis of channels here.
-    return images[..., 0] if images.ndim == 4 and images.shape[
-        -1
-    ] == 1 else images, labels
+    is_gray = images.ndim == 4 and images.shape[-1] == 1
+    return images[..., 0] if is_gray else images, labels
+
+
+def _check_image(
+    image: np.ndarray,
+    shape: tuple[int, ...],
+    which: str,
+    builder: tfds.core.DatasetBuilder,
+) -> None:
+    if image.shape != shape or image.dtype != np.uint8:
+        raise ValueError(
+            f"{which} of {builder.name} is {image.dtype} {list(image.shape)}, the "
+            f"first is uint8 {list(shape)}; only uint8 images of one size can be "
+            "loaded."
+        )
 
 
 def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict]:
@@ -223,7 +231,7 @@ def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict]:
 
 
 def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:
-    """Names of the one feature that is an image and of the label, if there is one."""
+    """Find the names of the image feature and, if there is one, of the label."""
     features = builder.info.features
     images = [
         key
@@ -253,8 +261,9 @@ def _label_dtype(builder: tfds.core.DatasetBuilder) -> type:
 
 
 def load_stock(name: str, split: str, directory: Path | None) -> Arrays:
-    """Images and labels of a stock set of TFDS: cached, else decoded, else built where
-    TensorFlow is installed.
+    """Load images and labels of one of TFDS's own sets.
+
+    They are cached, else decoded, else built where TensorFlow is installed.
 
     Raises:
       ValueError: TFDS has no set of that name, or it is not a set of images of one
@@ -273,20 +282,19 @@ def load_stock(name: str, split: str, directory: Path | None) -> Arrays:
 
 
 def _build_stock(
-    name: str, data_dir: Path, directory: Path | None
+    name: str, home: Path, directory: Path | None
 ) -> tfds.core.DatasetBuilder:
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder = tfds.builder(name, data_dir=home)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ValueError(
             f"there is no data set {name!r}, and TFDS has none of that name; choose "
-            f"from {sorted(SOURCES)}, or name "
-            f"{LAYOUTS}."
+            f"from {sorted(CATALOGUE)}, or name {LAYOUTS}."
         ) from error
     if not _has_tensorflow():
         raise _needs_extra(
             name,
-            f"is not prepared in {data_dir}, and TFDS builds it with TensorFlow only",
+            f"is not prepared in {home}, and TFDS builds it with TensorFlow only",
         )
     missing = [
         url
@@ -295,16 +303,15 @@ def _build_stock(
     ]
     if missing:
         check_reachable(name, missing[0])
-    # Files extracted from archives are known by their name only, so no two sets share a
-    # folder of them.
+    # Files extracted from archives are known by name only, so each set has a folder of
+    # its own for them.
     downloads = (
-        data_dir / "downloads" / "vaejax" / re.sub(r"\W", "_", builder.info.full_name)
+        home / "downloads" / "vaejax" / re.sub(r"\W", "_", builder.info.full_name)
     )
     try:
         _prepare(builder, downloads, directory)
-    except (
-        Exception
-    ) as error:  # Each builder has its own; whichever it is, it is the reason reported.
+    # Each builder has errors of its own.
+    except Exception as error:
         raise unavailable(name, f"TFDS cannot build it ({error})") from error
     return builder
 
@@ -316,5 +323,5 @@ def _has_tensorflow() -> bool:
 def _needs_extra(name: str, why: str) -> DataUnavailableError:
     return DataUnavailableError(
         f"{name} {why}: pip install 'vaejax[tfds]', or choose a set that needs none "
-        f"from {sorted(SOURCES)}."
+        f"from {sorted(CATALOGUE)}."
     )

@@ -1,8 +1,7 @@
-"""The image sets that can be built here: what each is, its official files, and how
-these become arrays.
+"""The catalogue of image sets that are built here from their official files.
 
-To add one: a `Source` in `SOURCES`. A function that parses is given the files' paths by
-name and returns every split.
+To add a set, add an `ImageSource` to `CATALOGUE`. Its `parse` function takes the paths
+of the official files by name and returns the arrays of every split.
 """
 
 import gzip
@@ -12,19 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Of each split its images, `uint8 [examples, height, width]`, and its labels, `uint8
-# [examples, ...]` or None.
-Splits = dict[str, tuple[np.ndarray, np.ndarray | None]]
+from vaejax.datasets._shared import Splits, parse_idx
 
 
-class File(NamedTuple):
-    """An official file.
+class OfficialFile(NamedTuple):
+    """An official file of an image set.
 
     Attributes:
-      name: as its authors call it.
-      url: where it is downloaded from; None where it can only be supplied.
-      sha256: of the file; None where it is not known: then only the arrays in it are
-        checked.
+      name: file name that its authors gave it.
+      url: address from which it is downloaded; None where the user must supply it.
+      sha256: SHA-256 of the file in hexadecimal; None where it is not known: then only
+        the shapes of the arrays in it are checked.
+
+    Example:
+      >>> from vaejax import datasets
+      >>> [file.name for file in datasets.CATALOGUE["frey_faces"].files[0]]
+      ['frey_rawface.mat']
     """
 
     name: str
@@ -32,20 +34,28 @@ class File(NamedTuple):
     sha256: str | None = None
 
 
-class Source(NamedTuple):
-    """An image set that is built from its official files.
+class ImageSource(NamedTuple):
+    """An entry of the catalogue: an image set and how it is built.
 
     Attributes:
-      what: one line for the catalogue.
-      shape: of one image.
-      splits: number of examples of each, in the order in which they are prepared.
-      license: under which its authors give it.
-      homepage: where it is described.
-      files: which are needed; one tuple is enough, and only the first is downloaded.
-      parse: paths of such a tuple, by name -> the splits.
-      label_shape: of one example's label; None where there are no labels.
-      tested: whether the real data were loaded, and not only made-up files of their
-        format.
+      what: description of the set in one line.
+      shape: shape of one image.
+      splits: number of examples of each split, in the order in which they are prepared.
+      license: license under which its authors publish it.
+      homepage: address of its description.
+      files: alternatives; the files of any one of them suffice, and only the first is
+        downloaded.
+      parse: `paths -> splits`: from the paths of such files by name to images and
+        labels by split.
+      label_shape: shape of the label of one example; None where there are no labels.
+      tested: true where the real data were loaded, false where only files made up in
+        their format were.
+
+    Example:
+      >>> from vaejax import datasets
+      >>> dsprites = datasets.CATALOGUE["dsprites"]
+      >>> dsprites.shape, dsprites.splits, dsprites.label_shape
+      ((64, 64), {'train': 737280}, (6,))
     """
 
     what: str
@@ -53,21 +63,10 @@ class Source(NamedTuple):
     splits: Mapping[str, int]
     license: str
     homepage: str
-    files: tuple[tuple[File, ...], ...]
+    files: tuple[tuple[OfficialFile, ...], ...]
     parse: Callable[[Mapping[str, Path]], Splits]
     label_shape: tuple[int, ...] | None = ()
     tested: bool = False
-
-
-def parse_idx(raw: bytes) -> np.ndarray:
-    """The array in an idx file: two zero bytes, the type (8: unsigned byte), the number
-    of axes, then each length.
-    """
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
-        raise ValueError("it is not an idx file of unsigned bytes")
-    num_axes = raw[3]
-    shape = np.frombuffer(raw, ">u4", num_axes, offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
 
 
 _IDX_NAMES = (
@@ -78,11 +77,11 @@ _IDX_NAMES = (
 )
 
 
-def _idx_files(url: str, *sha256: str) -> tuple[tuple[File, ...], ...]:
+def _idx_files(url: str, *sha256: str) -> tuple[tuple[OfficialFile, ...], ...]:
     names = [f"{name}.gz" for name in _IDX_NAMES]
     return (
         tuple(
-            File(name, f"{url}/{name}", sha)
+            OfficialFile(name, f"{url}/{name}", sha)
             for name, sha in zip(names, sha256, strict=True)
         ),
     )
@@ -97,9 +96,11 @@ def _parse_idx_files(paths: Mapping[str, Path]) -> Splits:
 
 
 def _parse_frey_faces(paths: Mapping[str, Path]) -> Splits:
-    """There is no official split. The frames of a film resemble their neighbors, so
-    that a split by order measures another thing than the random one that is usual:
-    1,565 / 200 / 200, here drawn once and each in the film's order.
+    """Parse the frames of the film and split them at random.
+
+    There is no official split. The frames resemble their neighbors, so a split by order
+    would measure something else than the usual random one. It has 1,565 / 200 / 200
+    frames, was drawn once, and keeps the film's order within each part.
     """
     ((name, path),) = paths.items()
     if name == "frey_rawface.mat":
@@ -128,9 +129,7 @@ def _parse_amat(paths: Mapping[str, Path]) -> Splits:
 
 
 def _read_amat(path: Path) -> np.ndarray:
-    """An image a line, 784 digits 0 or 1, each followed by one space or the end of the
-    line.
-    """
+    """Read one image per line: 784 digits 0 or 1, each with one character after it."""
     characters = np.fromfile(path, np.uint8).reshape(-1, 28, 28, 2)
     pixels = characters[..., 0] - np.uint8(ord("0"))
     if pixels.max() > 1 or np.any(characters[..., 1] > ord(" ")):
@@ -139,8 +138,10 @@ def _read_amat(path: Path) -> np.ndarray:
 
 
 def _parse_omniglot(paths: Mapping[str, Path]) -> Splits:
-    """Gray values, rounded to 1/255; each example a column, its pixels by columns; the
-    label is the alphabet.
+    """Parse gray values, which are rounded to multiples of 1/255.
+
+    In the file each example is a column and its pixels are in column order. The label
+    is the alphabet.
     """
     data = _load_mat(paths["chardata.mat"])
     return {
@@ -153,7 +154,10 @@ def _parse_omniglot(paths: Mapping[str, Path]) -> Splits:
 
 
 def _parse_caltech101(paths: Mapping[str, Path]) -> Splits:
-    """Each image by columns, 1 as in the file; labels count from 0."""
+    """Parse images stored in column order; labels are renumbered from 0.
+
+    Outlines are 1 as in the file.
+    """
     data = _load_mat(paths["caltech101_silhouettes_28_split1.mat"])
     return {
         split: (
@@ -165,8 +169,10 @@ def _parse_caltech101(paths: Mapping[str, Path]) -> Splits:
 
 
 def _parse_dsprites(paths: Mapping[str, Path]) -> Splits:
-    """Binary images; the label is the classes of the six factors: color, shape, scale,
-    orientation, x and y.
+    """Parse binary images.
+
+    The label holds the classes of the six factors: color, shape, scale, orientation, x
+    and y.
     """
     (path,) = paths.values()
     with np.load(path) as arrays:
@@ -196,8 +202,9 @@ def _columns_first(flat: np.ndarray) -> np.ndarray:
 
 _SIXTY_TEN = {"train": 60_000, "test": 10_000}
 
-SOURCES: dict[str, Source] = {
-    "mnist": Source(
+#: Image sets by name, each built from its official files; "mnist" is bundled.
+CATALOGUE: dict[str, ImageSource] = {
+    "mnist": ImageSource(
         what="handwritten digits (LeCun, Cortes & Burges 1998); part of this package",
         shape=(28, 28),
         splits=_SIXTY_TEN,
@@ -213,7 +220,7 @@ SOURCES: dict[str, Source] = {
         parse=_parse_idx_files,
         tested=True,
     ),
-    "fashion_mnist": Source(
+    "fashion_mnist": ImageSource(
         what="articles of clothing (Xiao, Rasul & Vollgraf 2017)",
         shape=(28, 28),
         splits=_SIXTY_TEN,
@@ -229,7 +236,7 @@ SOURCES: dict[str, Source] = {
         parse=_parse_idx_files,
         tested=True,
     ),
-    "kmnist": Source(
+    "kmnist": ImageSource(
         what="handwritten Hiragana (Clanuwat et al. 2018)",
         shape=(28, 28),
         splits=_SIXTY_TEN,
@@ -244,26 +251,27 @@ SOURCES: dict[str, Source] = {
         ),
         parse=_parse_idx_files,
     ),
-    "frey_faces": Source(
-        what="the faces of one film, without labels (Roweis, Saul & Hinton 2002); a random split of our own",
+    "frey_faces": ImageSource(
+        what="the faces of one film, without labels (Roweis, Saul & Hinton 2002); "
+        "a random split of our own",
         shape=(28, 20),
         splits={"train": 1565, "validation": 200, "test": 200},
         license="none: to be loaded, not passed on",
         homepage="https://cs.nyu.edu/~roweis/data.html",
         files=(
             (
-                File(
+                OfficialFile(
                     "frey_rawface.mat",
                     "https://cs.nyu.edu/~roweis/data/frey_rawface.mat",
                 ),
             ),
-            (File("frey_faces.npz"),),
+            (OfficialFile("frey_faces.npz"),),
         ),
         parse=_parse_frey_faces,
         label_shape=None,
         tested=True,
     ),
-    "binarized_mnist": Source(
+    "binarized_mnist": ImageSource(
         what="digits binarized once, without labels (Larochelle & Murray 2011)",
         shape=(28, 28),
         splits={"train": 50_000, "validation": 10_000, "test": 10_000},
@@ -271,7 +279,7 @@ SOURCES: dict[str, Source] = {
         homepage="http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
         files=(
             tuple(
-                File(
+                OfficialFile(
                     name,
                     f"http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/{name}",
                     sha256,
@@ -290,15 +298,16 @@ SOURCES: dict[str, Source] = {
         parse=_parse_amat,
         label_shape=None,
     ),
-    "omniglot": Source(
-        what="characters of 50 alphabets, gray, at 28x28 (Lake et al. 2015; the file of Burda et al. 2016)",
+    "omniglot": ImageSource(
+        what="characters of 50 alphabets, gray, at 28x28 (Lake et al. 2015; the file "
+        "of Burda et al. 2016)",
         shape=(28, 28),
         splits={"train": 24_345, "test": 8_070},
         license="MIT (the characters)",
         homepage="https://github.com/yburda/iwae",
         files=(
             (
-                File(
+                OfficialFile(
                     "chardata.mat",
                     "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat",
                 ),
@@ -306,7 +315,7 @@ SOURCES: dict[str, Source] = {
         ),
         parse=_parse_omniglot,
     ),
-    "caltech101_silhouettes": Source(
+    "caltech101_silhouettes": ImageSource(
         what="binary outlines of objects of 101 classes (Marlin et al. 2010)",
         shape=(28, 28),
         splits={"train": 4_100, "validation": 2_264, "test": 2_307},
@@ -314,7 +323,7 @@ SOURCES: dict[str, Source] = {
         homepage="https://people.cs.umass.edu/~marlin/data.shtml",
         files=(
             (
-                File(
+                OfficialFile(
                     "caltech101_silhouettes_28_split1.mat",
                     "https://people.cs.umass.edu/~marlin/data/caltech101_silhouettes_28_split1.mat",
                 ),
@@ -322,15 +331,16 @@ SOURCES: dict[str, Source] = {
         ),
         parse=_parse_caltech101,
     ),
-    "dsprites": Source(
-        what="binary sprites of six factors, the classes of which are the labels (Matthey et al. 2017); no split",
+    "dsprites": ImageSource(
+        what="binary sprites of six factors, the classes of which are the labels "
+        "(Matthey et al. 2017); no split",
         shape=(64, 64),
         splits={"train": 737_280},
         license="Apache-2.0",
         homepage="https://github.com/google-deepmind/dsprites-dataset",
         files=(
             (
-                File(
+                OfficialFile(
                     "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz",
                     "https://github.com/google-deepmind/dsprites-dataset/raw/master/"
                     "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz",
@@ -341,3 +351,36 @@ SOURCES: dict[str, Source] = {
         label_shape=(6,),
     ),
 }
+
+
+def describe_catalogue() -> str:
+    """Describe the catalogue as a table of text.
+
+    The columns are the name, the size of an image, the examples of each split, "tested"
+    where the official files were loaded once, and a description with the license.
+
+    Returns:
+      One line per data set.
+
+    Example:
+      >>> from vaejax import datasets
+      >>> table = datasets.describe_catalogue().splitlines()
+      >>> table[1].split()[:7]
+      ['fashion_mnist', '28x28', '60,000', 'train', '/', '10,000', 'test']
+    """
+    rows = [
+        (
+            name,
+            "x".join(map(str, source.shape)),
+            " / ".join(f"{num:,} {split}" for split, num in source.splits.items()),
+            "tested" if source.tested else "untested",
+            f"{source.what}. License: {source.license}.",
+        )
+        for name, source in CATALOGUE.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0  # The last column needs no padding.
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )

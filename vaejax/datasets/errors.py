@@ -1,9 +1,12 @@
-"""Errors and types that the loaders share."""
-
-import numpy as np
-
-Arrays = tuple[np.ndarray, np.ndarray | None]
+"""Errors of the loaders; both are ValueErrors whose message says what to do."""
 
 
 class DataUnavailableError(ValueError):
-    """A data set is neither prepared nor can it be built; the message says what to do."""
+    """Error of a data set or file that is not there and cannot be made.
+
+    Its message says what to install, download or choose instead.
+    """
+
+
+class NotOneArrayError(ValueError):
+    """Error of an .npz file that can be read but holds no array, or several."""

@@ -1,38 +1,32 @@
-"""Data sets as arrays on the host, and the binarization of images.
+"""Data sets as arrays on the host, by name or from the user's files.
 
-Data are checked once, here, when they are loaded. They stay `uint8` and are transformed
-in the step: dynamic binarization draws the pixels afresh at each access (Salakhutdinov
-& Murray 2008; Burda et al. 2016), static binarization draws them once. Published
-likelihoods of the two differ by nats: never compare across.
+Data are checked once, when they are loaded. They stay `uint8` and are transformed in
+the step: dynamic binarization draws the pixels again at each access (Salakhutdinov &
+Murray 2008; Burda et al. 2016), static binarization draws them once. Published
+likelihoods under the two differ by nats and cannot be compared with each other.
 """
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vaejax.datasets.bundled import load_mnist
-from vaejax.datasets.catalogue import SOURCES
-from vaejax.datasets.errors import Arrays
-from vaejax.datasets.own_files import (
+from vaejax.datasets._bundled import load_mnist
+from vaejax.datasets._own_files import (
     LAYOUTS,
     check_labels,
     is_folder,
-    iterate_chunks,
     load_folder,
     load_npz,
 )
-from vaejax.datasets.prepared import load_prepared
-from vaejax.datasets.tables import check_numbers
+from vaejax.datasets._prepared import load_prepared, load_stock
+from vaejax.datasets._shared import iterate_chunks
+from vaejax.datasets.arrays import check_numbers
+from vaejax.datasets.catalogue import CATALOGUE
 
-# What can be built from its official files: its shape, splits, source, license, and
-# whether that was tested.
-CATALOGUE = SOURCES
-
-# What is no data set by itself, by its suffix.
+# Files that are no image set by themselves, by suffix.
 _FILES = {
     ".npy": "one array",
     ".csv": "a table",
@@ -42,15 +36,23 @@ _FILES = {
 
 
 class Dataset(NamedTuple):
-    """Images and their classes, on the host, in canonical order; memory maps where the
-    user gives .npy files.
+    """Arrays of a data set on the host, in canonical order.
+
+    They are memory maps where the user gives .npy files.
 
     Attributes:
-      images: `uint8 [examples, height, width]`, or with a last axis of colors;
-        intensity times 255. Those of the user's own files may be floating point in [0,
-        1].
+      images: `uint8 [examples, height, width]`, or with a last axis of colors, in 0 to
+        255. Images from the user's own files may be floating point in [0, 1];
+        `from_array` takes numbers of any shape `[examples, ...]`.
       labels: `uint8 [examples]` (int32 beyond 256 classes), `uint8 [examples,
-        factors]`, or None: there are none.
+        factors]`, or None where there are no labels.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax import datasets
+      >>> data = datasets.Dataset(np.zeros((5, 28, 28), np.uint8), labels=None)
+      >>> data.images.shape
+      (5, 28, 28)
     """
 
     images: np.ndarray
@@ -63,7 +65,7 @@ def load(
     split: str = "train",
     directory: str | os.PathLike | None = None,
 ) -> Dataset:
-    """A data set: of the catalogue, of tensorflow-datasets, or of the user's.
+    """Load a data set of the catalogue, of tensorflow-datasets, or of the user's.
 
     "mnist" is part of this package. The others of `CATALOGUE` are built from their
     official files: those in `directory`, else downloaded. Any other name is an image
@@ -71,30 +73,36 @@ def load(
     built if TensorFlow is installed (the extra `tfds`). All are prepared once, in
     $TFDS_DATA_DIR, by default ~/tensorflow_datasets; the arrays are cached there.
 
-    Of the user's own are
+    The user's own images may be
     - a file ending in .npz, with arrays `{split}_images` (uint8, or floating point in
       [0, 1]) and perhaps `{split}_labels`;
     - a folder with `{split}.npy` and perhaps `{split}_labels.npy`: memory-mapped as
-    they are, not copied;
+      they are, not copied;
     - a folder with image files `{split}/*.png` or `.jpg`, or `{split}/CLASS/*.png`:
       gray or RGB, of one size. They are decoded into memory, and need Pillow (the extra
       `images`).
 
     Args:
-      name_or_path: a name, or the path of a file or folder. Names of the catalogue come
-        first.
-      split: "train" and "test", and "validation" where there is one.
-      directory: of the official files, under their official names; with "mnist", they
-        are used, not the bundled ones.
+      name_or_path: a name, or the path of a file or folder. A name of the catalogue
+        takes precedence over a folder of that name.
+      split: "train" or "test", or "validation" where there is one.
+      directory: folder of the official files, under their official names; with "mnist",
+        they replace the bundled ones.
+
+    Returns:
+      The `Dataset`, in canonical order.
 
     Raises:
       ValueError: the name or the split is unknown, a file is damaged, or it holds
         something else.
-      DataUnavailableError: a ValueError: the set is neither prepared nor can it be
-        built; it says what to do.
+      DataUnavailableError: (a ValueError) the set is not prepared and cannot be built;
+        the message says what to do.
 
     Example:
-      load("fashion_mnist", split="test", directory="~/Downloads/fashion")
+      >>> from vaejax import datasets
+      >>> digits = datasets.load("mnist", split="test")
+      >>> digits.images.shape, digits.labels.shape
+      ((10000, 28, 28), (10000,))
     """
     name = str(name_or_path)
     path = os.path.expanduser(name)
@@ -119,70 +127,59 @@ def load(
         return Dataset(*load_mnist(split))
     if name in CATALOGUE:
         return Dataset(*load_prepared(name, split, directory))
-    return Dataset(*_load_stock(name, split, directory))
+    return Dataset(*load_stock(name, split, directory))
 
 
 def from_array(array: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
-    """Any array of numbers, `[examples, ...]`, as a data set;
-    `vaejax.arrays.describe_array` says what it holds.
+    """Check an array of numbers and return it as a data set.
+
+    `describe_array` says what it holds.
+
+    Args:
+      array: numbers, `[examples, ...]`; it is not copied.
+      labels: integer classes `[examples]` or factors `[examples, factors]`, if any.
+
+    Returns:
+      The `Dataset`, whose `images` are the array.
 
     Raises:
-      ValueError: it is no array of numbers, is empty or holds NaN or infinity, or the
-        labels do not fit it.
+      ValueError: the array does not hold numbers, is empty, or holds NaN or infinity;
+        or the labels do not fit it.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax import datasets
+      >>> table = datasets.from_array(np.ones((4, 3)), labels=np.arange(4))
+      >>> table.images.shape
+      (4, 3)
     """
     array = np.asanyarray(array)
-    check_numbers(array, "the array")
+    check_numbers(array)
     if labels is not None:
         labels = np.asarray(labels)
         check_labels(labels, len(array), "labels")
     return Dataset(array, labels)
 
 
-def _load_stock(name: str, split: str, directory: str | os.PathLike | None) -> Arrays:
-    if not re.fullmatch(r"[a-z]\w*(/[\w.-]+)?(:[\d.]+)?", name):
-        raise ValueError(
-            f"there is no data set {name!r}; choose from {sorted(CATALOGUE)}, or name "
-            "one of TFDS, or "
-            f"{LAYOUTS}."
-        )
-    from vaejax.datasets import tfds_builders
-
-    return tfds_builders.load_stock(
-        name, split, None if directory is None else Path(directory).expanduser()
-    )
-
-
-def describe_catalogue() -> str:
-    """The catalogue as a table: name, size, license, whether the official files were
-    tested, what it is.
-    """
-    rows = [
-        (
-            name,
-            "x".join(map(str, source.shape)),
-            " / ".join(
-                f"{number:,} {split}" for split, number in source.splits.items()
-            ),
-            "tested" if source.tested else "untested",
-            f"{source.what}. License: {source.license}.",
-        )
-        for name, source in CATALOGUE.items()
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join(
-            [
-                *(cell.ljust(width) for cell, width in zip(row, widths, strict=False)),
-                row[-1],
-            ]
-        )
-        for row in rows
-    )
-
-
 def checksum(*parts: Dataset) -> str:
-    """SHA-256, in hexadecimal, of the shapes and bytes of images and labels (if any),
-    part after part.
+    """Compute the SHA-256 of data sets: shapes and bytes of images and labels.
+
+    Programs record it, so that two runs can be seen to have used the same data. It does
+    not depend on the memory layout.
+
+    Args:
+      *parts: data sets, such as training and test part; their order matters.
+
+    Returns:
+      The digest in hexadecimal, 64 characters.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax import datasets
+      >>> data = datasets.from_array(np.arange(6).reshape(3, 2))
+      >>> copy = datasets.from_array(np.array(data.images))
+      >>> datasets.checksum(data) == datasets.checksum(copy)
+      True
     """
     sha = hashlib.sha256()
     for array in (array for part in parts for array in part if array is not None):

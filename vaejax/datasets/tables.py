@@ -1,218 +1,49 @@
-"""Any array as data: what it holds, which likelihood suits it, and arrays from .npy,
-.npz and .csv files.
+"""One array from a .npy, .npz or .csv file.
 
-Whatever is wrong is one error that names the row, the value and the fix.
+Whatever is wrong with a file is one error that names the row, the value and the fix.
 """
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from vaejax.base import Support
-from vaejax.datasets.errors import DataUnavailableError
-from vaejax.datasets.own_files import first_wrong, iterate_chunks, open_npy, open_npz
-
-_SPLIT_SEED, _TEST_PART = 0, 10
-# By how much the variance of counts must exceed their mean for a Poisson to be too
-# narrow.
-_OVERDISPERSION = 1.25
-
-
-class NotOneArrayError(ValueError):
-    """The .npz file can be read and holds no array, or several."""
-
-
-class ArrayDescription(NamedTuple):
-    """Contents of an array, and the candidate that suits them.
-
-    Attributes:
-      num_examples: length of the array.
-      shape: shape of one example.
-      dtype: name of the data type.
-      minimum: smallest value.
-      maximum: largest value.
-      is_binary: every value is 0 or 1; in 8-bit arrays, every value is 0 or 255 counts
-        too.
-      is_integer: every value is a whole number.
-      is_overdispersed: the values are counts whose variance is clearly above their
-        mean in most dimensions.
-      likelihood: name of the first candidate that suits, or "" where none does.
-      reason: reason of that candidate.
-    """
-
-    num_examples: int
-    shape: tuple[int, ...]
-    dtype: str
-    minimum: float
-    maximum: float
-    is_binary: bool
-    is_integer: bool
-    is_overdispersed: bool
-    likelihood: str = ""
-    reason: str = ""
-
-    def text(self) -> str:
-        """Return the description as one or two lines of text."""
-        found = (
-            f"{self.num_examples:,} examples of shape {list(self.shape)}, "
-            f"{self.dtype}, {self.minimum:g} to {self.maximum:g}"
-        )
-        if not self.likelihood:
-            return found
-        return f"{found}\nsuitable likelihood: {self.likelihood} ({self.reason})"
-
-
-class Candidate(NamedTuple):
-    """A likelihood that may be proposed for an array, by its name.
-
-    Attributes:
-      name: name of the likelihood.
-      reason: reason for the proposal, in a few words.
-      suits: `ArrayDescription -> bool`, true where the likelihood suits the contents.
-    """
-
-    name: str
-    reason: str
-    suits: Callable[[ArrayDescription], bool]
-
-
-def describe_array(
-    array: np.ndarray, candidates: Sequence[Candidate] = (), where: str = "the array"
-) -> ArrayDescription:
-    """Describe an array `[examples, ...]`, and propose a likelihood for it.
-
-    Memory maps are read in chunks.
-
-    Args:
-      array: numbers, `[examples, ...]`.
-      candidates: likelihoods in order of preference; the first that suits is proposed.
-      where: name of the array in errors.
-
-    Raises:
-      ValueError: it is no array of numbers, is empty, has no axis beside the examples',
-        or holds NaN or infinity.
-    """
-    array = np.asanyarray(array)
-    check_numbers(array, where)
-    minimum, maximum, is_integer = np.inf, -np.inf, True
-    # The values of binary data; in bytes, those of a black-and-white image too.
-    are_binary = [(0, 1), (0, 255)] if array.dtype == np.uint8 else [(0, 1)]
-    for part in iterate_chunks(array):
-        minimum, maximum = min(minimum, part.min()), max(maximum, part.max())
-        are_binary = [
-            (low, high)
-            for low, high in are_binary
-            if np.all((part == low) | (part == high))
-        ]
-        is_integer = is_integer and (
-            array.dtype.kind in "biu" or bool(np.all(part == np.rint(part)))
-        )
-    found = ArrayDescription(
-        num_examples=len(array),
-        shape=array.shape[1:],
-        dtype=str(array.dtype),
-        minimum=float(minimum),
-        maximum=float(maximum),
-        is_binary=bool(are_binary),
-        is_integer=is_integer,
-        is_overdispersed=is_integer and minimum >= 0 and _is_overdispersed(array),
-    )
-    for candidate in candidates:
-        if candidate.suits(found):
-            return found._replace(likelihood=candidate.name, reason=candidate.reason)
-    return found
-
-
-def _is_overdispersed(array: np.ndarray) -> bool:
-    sample = np.reshape(array[:1000], (min(len(array), 1000), -1))
-    variance = sample.var(axis=0, dtype=np.float64)
-    mean = sample.mean(axis=0, dtype=np.float64)
-    return bool(np.mean(variance > _OVERDISPERSION * mean) > 0.5)
-
-
-def check_numbers(array: np.ndarray, where: str) -> None:
-    """ValueError unless these are finite numbers, `[examples, ...]`; it names the first
-    example that is wrong.
-    """
-    if isinstance(array, np.ma.MaskedArray):
-        raise ValueError(
-            f"{where} is a masked array; fill in or leave out what is missing."
-        )
-    if array.dtype.kind not in "biuf" or not array.dtype.isnative:
-        raise ValueError(
-            f"{where} holds {array.dtype}, not numbers of this machine; encode text "
-            "and categories as numbers first."
-        )
-    if array.ndim < 2 or not array.size:
-        raise ValueError(
-            f"{where} has shape {list(array.shape)}; give at least one example, "
-            "[examples, ...], with an axis for what "
-            "an example holds."
-        )
-    if array.dtype.kind == "f" and (found := first_wrong(array, np.isfinite)):
-        raise ValueError(f"{where} {found}; fill in or leave out what is missing.")
-
-
-def check_suits(
-    array: np.ndarray,
-    support: Support,
-    where: str = "the array",
-    *,
-    name: str = "the likelihood",
-    candidates: Sequence[Candidate] = (),
-    scale_8_bit: bool = True,
-) -> None:
-    """Check that every value of an array lies in the support of a likelihood.
-
-    Args:
-      array: numbers, `[examples, ...]`.
-      support: support of the likelihood, as `vaejax.distributions.support_of` gives it.
-      where: name of the array in errors.
-      name: name of the likelihood in errors.
-      candidates: likelihoods of which the error proposes the first that suits.
-      scale_8_bit: 8-bit values above 1 are taken as intensities `k / 255`; set it to
-        false for counts.
-
-    Raises:
-      ValueError: a value lies outside; the error names the first one and the fix.
-    """
-    is_8_bit = scale_8_bit and array.dtype == np.uint8 and array.max() > 1
-    found = first_wrong(
-        array,
-        lambda part: support.contains(
-            part.astype(np.float64) / (255 if is_8_bit else 1)
-        ),
-    )
-    if found:
-        suitable = describe_array(array, candidates, where).likelihood
-        fix = (
-            f"choose {suitable}, which suits these values, or change them"
-            if suitable
-            else "choose another, or change the values"
-        )
-        raise ValueError(
-            f"{where} {found}; {name} is over {support.description}: {fix}."
-        )
+from vaejax.datasets._shared import open_npy, open_npz
+from vaejax.datasets.arrays import check_numbers
+from vaejax.datasets.errors import DataUnavailableError, NotOneArrayError
 
 
 def load_array(path: str | os.PathLike) -> np.ndarray:
-    """One array of a file: a .npy (memory-mapped), an .npz with a single array, or a
-    .csv of numbers.
+    r"""Load one array of numbers from a .npy, .npz or .csv file.
 
-    A .csv has an example a line; its first line may name the columns; cells are
-    separated by commas, semicolons or tabs. Whole numbers become integers, so that
-    counts are known as such.
+    A .npy file is memory-mapped; an .npz file has a single array. A .csv file has one
+    example per line; its first line may name the columns; cells are separated by
+    commas, semicolons or tabs. A table of whole numbers becomes an array of integers,
+    so that counts can be told from real values.
+
+    Args:
+      path: path of the file; its suffix decides the format.
+
+    Returns:
+      The array `[examples, ...]`, of finite numbers.
 
     Raises:
-      NotOneArrayError: (a ValueError) an .npz holds no array, or several.
-      ValueError: the file is damaged or holds something else; of a table, the line and
-        the column are named.
-      DataUnavailableError: there is no such file.
+      NotOneArrayError: (a ValueError) an .npz file holds no array, or several.
+      DataUnavailableError: (a ValueError) there is no such file.
+      ValueError: the file is damaged or holds something else; for a table, the error
+        names the line and the column.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from vaejax import datasets
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "table.csv"
+      ...     _ = path.write_text("height,weight\n1.62,58\n1.80,77\n")
+      ...     datasets.load_array(path).shape
+      (2, 2)
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -231,20 +62,6 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
     array = readers[path.suffix.lower()](path)
     check_numbers(array, str(path))
     return array
-
-
-def split_indices(num_examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of training and test: one example in ten, at least two, for test, after a
-    shuffle with a fixed seed.
-    """
-    num_test = max(num_examples // _TEST_PART, 2)
-    if num_examples < num_test + 2:
-        raise ValueError(
-            f"there are {num_examples} examples; give at least 4, of which one in ten "
-            "is for test."
-        )
-    order = np.random.default_rng(_SPLIT_SEED).permutation(num_examples)
-    return np.sort(order[num_test:]), np.sort(order[:num_test])
 
 
 def _read_npz(path: Path) -> np.ndarray:
@@ -305,8 +122,7 @@ def _numbers(
             found = f"holds {cell!r}" if cell.strip() else "is empty"
             raise ValueError(
                 f"{path}, line {line}: {name!r} {found}, which is no number; encode "
-                "categories as numbers, and fill in "
-                "or leave out what is missing."
+                "categories as numbers, and fill in or leave out what is missing."
             )
     return [float(cell) for cell in row]
 

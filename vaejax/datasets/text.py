@@ -1,35 +1,37 @@
-"""Sentences as data: the bundled corpus or a file of the user's, vocabularies, and
-sentences as padded tokens.
-"""
+"""Sentences as data: corpora, vocabularies, and sentences as padded tokens."""
 
-import hashlib
 import io
-import lzma
 import os
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from vaejax._checks import check_count
+from vaejax.base import END_TOKEN
+from vaejax.datasets._bundled import load_king_james
 from vaejax.datasets.errors import DataUnavailableError
-from vaejax.distributions.autoregressive import END_TOKEN
 
 # One sentence in twenty each is held out for test and for validation, after a shuffle
 # with this seed.
 _SPLIT_SEED, _HELD_OUT = 0, 20
-_KING_JAMES_SHA256 = "b5c4940bcfeee072c0935b5200d0f9d88a00a0199cb0961d16133458fcdfae5d"
 
 
 class Vocabulary(NamedTuple):
-    """Sentences as tokens and back.
+    """A finite set of tokens, and the maps between sentences and tokens.
 
     Attributes:
-      size: tokens are below it; `END` (0) is one of them and belongs to no sentence.
-      encode: a sentence to its tokens, without `END`.
-      decode: tokens, without `END`, to a sentence.
+      size: number of tokens, which are the integers below it. Token 0, `END_TOKEN`,
+        belongs to no sentence.
+      encode: `sentence -> tokens`, without `END_TOKEN`.
+      decode: `tokens -> sentence`, for tokens without `END_TOKEN`.
+
+    Example:
+      >>> from vaejax import datasets
+      >>> vocabulary = datasets.byte_vocabulary()
+      >>> vocabulary.size, vocabulary.decode(vocabulary.encode("light"))
+      (256, 'light')
     """
 
     size: int
@@ -37,13 +39,20 @@ class Vocabulary(NamedTuple):
     decode: Callable[[Sequence[int]], str]
 
 
-class Tokens(NamedTuple):
-    """Sentences as tokens, padded with `END`.
+class TokenizedSentences(NamedTuple):
+    """Sentences as tokens, padded with `END_TOKEN`.
 
     Attributes:
-      tokens: `uint16 [sentences, length]`.
-      num_left_out: sentences that were longer than `length` - 1 tokens, and are not
-        there.
+      tokens: `uint16 [sentences, length]`; each row ends with at least one `END_TOKEN`.
+      num_left_out: number of sentences with `length` tokens or more, which are left
+        out.
+
+    Example:
+      >>> from vaejax import datasets
+      >>> vocabulary = datasets.byte_vocabulary()
+      >>> tokenized = datasets.tokenize(["yes", "perhaps"], vocabulary, length=4)
+      >>> tokenized.tokens.shape, tokenized.num_left_out
+      ((1, 4), 1)
     """
 
     tokens: np.ndarray
@@ -51,28 +60,47 @@ class Tokens(NamedTuple):
 
 
 def load_text(name_or_path: str | os.PathLike, *, split: str = "train") -> list[str]:
-    """The sentences of a corpus: "king_james", the bundled one, or a text file of one
-    sentence a line.
+    r"""Load the sentences of a corpus: the bundled one, or a text file.
 
-    Of either, one in twenty is for "test" and one for "validation", after a shuffle
-    with a fixed seed; the rest is for "train". Empty lines are left out, white space at
-    the ends too. A line that is there twice may be in two splits.
+    One sentence in twenty is for "test" and one in twenty for "validation", after a
+    shuffle with a fixed seed; the rest is for "train". Empty lines are left out, and
+    white space at both ends is removed. A sentence that occurs twice may be in two
+    splits.
+
+    Args:
+      name_or_path: "king_james", the 31,102 verses of the King James Bible, or the path
+        of a text file in UTF-8 with one sentence per line, at least 40.
+      split: "train", "validation" or "test".
+
+    Returns:
+      The sentences, in the order of the corpus.
 
     Raises:
-      ValueError: there is no such split, the file is no text in UTF-8, or has too few
-        sentences.
-      DataUnavailableError: there is no such file.
+      ValueError: there is no such split, the file is not text in UTF-8, or it has too
+        few sentences.
+      DataUnavailableError: (a ValueError) there is no such file.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from vaejax import datasets
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "corpus.txt"
+      ...     _ = path.write_text("\n".join(f"sentence {i}" for i in range(100)))
+      ...     len(datasets.load_text(path)), len(datasets.load_text(path, split="test"))
+      (90, 5)
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"split is {split!r}; give 'train', 'validation' or 'test'.")
-    text = _king_james() if name_or_path == "king_james" else _read(Path(name_or_path))
+    text = (
+        load_king_james() if name_or_path == "king_james" else _read(Path(name_or_path))
+    )
     sentences = [line.strip() for line in text.splitlines() if line.strip()]
     num_held_out = len(sentences) // _HELD_OUT
     if num_held_out < 2:
         raise ValueError(
             f"{name_or_path} has {len(sentences)} sentences (one a line); give at "
-            f"least {2 * _HELD_OUT}, of which one "
-            "in twenty is for test and one for validation."
+            f"least {2 * _HELD_OUT}, of which one in twenty is for test and one for "
+            "validation."
         )
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(sentences))
     parts = {
@@ -84,8 +112,17 @@ def load_text(name_or_path: str | os.PathLike, *, split: str = "train") -> list[
 
 
 def byte_vocabulary() -> Vocabulary:
-    """UTF-8 bytes: 256 tokens, of which 0 is `END`. Needs nothing, takes any language,
-    and makes long sentences.
+    """Return the vocabulary of UTF-8 bytes: 256 tokens, of which 0 is `END_TOKEN`.
+
+    It is not learned and takes any language; sentences become long.
+
+    Returns:
+      The `Vocabulary`; its `encode` raises a ValueError for the character NUL.
+
+    Example:
+      >>> from vaejax import datasets
+      >>> datasets.byte_vocabulary().encode("abc")
+      [97, 98, 99]
     """
 
     def encode(sentence: str) -> list[int]:
@@ -103,14 +140,29 @@ def byte_vocabulary() -> Vocabulary:
 
 
 def subword_vocabulary(sentences: Sequence[str], size: int = 1000) -> Vocabulary:
-    """Byte-pair encoding, learned from sentences with SentencePiece (the extra
-    `experiments`): `size` tokens.
+    """Learn a byte-pair encoding from sentences, with SentencePiece.
 
-    Token 0 is `END`, 1 stands for a character that was not in the sentences.
+    The package sentencepiece is part of the extra `experiments`. Token 0 is
+    `END_TOKEN`, and token 1 stands for characters that the sentences do not contain.
+
+    Args:
+      sentences: training sentences.
+      size: number of tokens, the two special ones included.
+
+    Returns:
+      The `Vocabulary`; the same sentences and size give the same one.
 
     Raises:
       ValueError: the size is too small for the characters in the sentences, or too
         large for the sentences.
+
+    Example:
+      >>> from vaejax import datasets
+      >>> sentences = ["the cat sat", "the cat ran", "the dog ran", "the dog sat"]
+      >>> vocabulary = datasets.subword_vocabulary(sentences, size=24)
+      >>> tokens = vocabulary.encode("the dog sat")
+      >>> len(tokens) < len("the dog sat"), vocabulary.decode(tokens)
+      (True, 'the dog sat')
 
     Source: Sennrich et al. 2016; Kudo & Richardson 2018.
     """
@@ -150,11 +202,29 @@ def subword_vocabulary(sentences: Sequence[str], size: int = 1000) -> Vocabulary
     )
 
 
-def tokenize(sentences: Sequence[str], vocabulary: Vocabulary, length: int) -> Tokens:
-    """Every sentence of fewer than `length` tokens, followed by `END`.
+def tokenize(
+    sentences: Sequence[str], vocabulary: Vocabulary, length: int
+) -> TokenizedSentences:
+    """Turn sentences into rows of tokens, padded with `END_TOKEN`.
+
+    Sentences with `length` tokens or more are left out.
+
+    Args:
+      sentences: the sentences.
+      vocabulary: vocabulary of at most 65,536 tokens.
+      length: length of a row, at least one more than the tokens of a sentence.
+
+    Returns:
+      The `TokenizedSentences`, with the number of those left out.
 
     Raises:
-      ValueError: none is as short.
+      ValueError: no sentence is short enough, or the vocabulary is too large.
+
+    Example:
+      >>> from vaejax import datasets
+      >>> vocabulary = datasets.byte_vocabulary()
+      >>> datasets.tokenize(["ab", "c"], vocabulary, length=4).tokens.tolist()
+      [[97, 98, 0, 0], [99, 0, 0, 0]]
     """
     check_count("length", length)
     if vocabulary.size > 1 << 16:
@@ -173,34 +243,29 @@ def tokenize(sentences: Sequence[str], vocabulary: Vocabulary, length: int) -> T
     array = np.full((len(kept), length), END_TOKEN, np.uint16)
     for row, tokens in zip(array, kept, strict=True):
         row[: len(tokens)] = tokens
-    return Tokens(array, len(encoded) - len(kept))
+    return TokenizedSentences(array, len(encoded) - len(kept))
 
 
 def detokenize(tokens: np.ndarray, vocabulary: Vocabulary) -> str:
-    """The sentence before the first `END`."""
+    """Turn a row of tokens back into a sentence.
+
+    Args:
+      tokens: integers `[length]`; what follows the first `END_TOKEN` is ignored.
+      vocabulary: vocabulary that made the tokens.
+
+    Returns:
+      The sentence before the first `END_TOKEN`.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax import datasets
+      >>> datasets.detokenize(np.array([97, 98, 0, 0]), datasets.byte_vocabulary())
+      'ab'
+    """
     ends = np.flatnonzero(np.asarray(tokens) == END_TOKEN)
     return vocabulary.decode(
         [int(token) for token in tokens[: ends[0] if len(ends) else None]]
     )
-
-
-def _king_james() -> str:
-    try:
-        with lzma.open(
-            resources.files("vaejax.datasets") / "bundled_data" / "king_james.txt.xz"
-        ) as file:
-            raw = file.read()
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise ValueError(
-            f"the bundled king_james.txt.xz cannot be read ({error}); install vaejax "
-            "again."
-        ) from error
-    if hashlib.sha256(raw).hexdigest() != _KING_JAMES_SHA256:
-        raise ValueError(
-            "the bundled king_james.txt.xz is damaged (its SHA-256 is wrong); install "
-            "vaejax again."
-        )
-    return raw.decode()
 
 
 def _read(path: Path) -> str:

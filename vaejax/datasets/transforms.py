@@ -1,4 +1,4 @@
-"""Random transforms of one example."""
+"""Random transforms of one example, for the training step."""
 
 import math
 
@@ -9,18 +9,29 @@ from vaejax.base import Array, Key
 
 
 def binarize(key: Key, image: Array) -> Array:
-    """Each pixel 1 with the probability of its intensity, else 0; of one image, as
-    float32 of its shape.
+    """Draw each pixel of one image as 1 with the probability of its intensity, else 0.
 
     The probability is within 2^-17 of the intensity, and exact at 0 and at 1: 16 random
-    bits a pixel are compared with the intensity rounded to a multiple of 2^-16.
+    bits per pixel are compared with the intensity rounded to a multiple of 2^-16.
 
     Args:
-      key: decides the draw.
-      image: `uint8`, intensity v / 255, or floating point in [0, 1]; any shape.
+      key: key of the draw.
+      image: one image of any shape, `uint8` with intensity v / 255, or floating point
+        in [0, 1].
+
+    Returns:
+      Zeros and ones, float32, of the shape of the image.
 
     Raises:
       TypeError: the image has another dtype.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax import datasets
+      >>> image = jnp.array([[0, 255], [128, 255]], jnp.uint8)
+      >>> binary = datasets.binarize(jax.random.key(0), image)
+      >>> binary.shape, int(binary[0, 0]), int(binary[1, 1])
+      ((2, 2), 0, 1)
 
     Source: Salakhutdinov & Murray 2008, section 4.
     """
@@ -30,8 +41,8 @@ def binarize(key: Key, image: Array) -> Array:
             f"binarize: image has dtype {image.dtype}; give uint8 (0 to 255) or "
             "floating point (0 to 1)."
         )
-    # Two pixels share a 32-bit word: a generator of counters spends as much on a 16-bit
-    # draw as on a 32-bit one.
+    # Two pixels share a 32-bit word, since counter-based generators spend as much on 16
+    # bits as on 32.
     words = jax.random.bits(key, (math.ceil(image.size / 2),), jnp.uint32)
     bits = (
         jax.lax.bitcast_convert_type(words, jnp.uint16)

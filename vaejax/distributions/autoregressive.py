@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_event
-from vaejax.base import Array, Key, Support
+from vaejax.base import END_TOKEN, Array, Key, Support
 from vaejax.distributions._shared import SampleThenLogProb
 from vaejax.distributions.discrete import CLASSES
-
-END_TOKEN = 0
 
 
 class TeacherForcedTokens(NamedTuple):

@@ -1,0 +1,107 @@
+"""Types and helpers that several loaders share."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Images and labels; labels are None where there are none.
+Arrays = tuple[np.ndarray, np.ndarray | None]
+# By split: images `uint8 [examples, height, width]`, labels `uint8 [examples, ...]`.
+Splits = dict[str, Arrays]
+
+_CHUNK_BYTES = 1 << 24
+
+
+def iterate_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Iterate over an array in consecutive parts of at most 16 MiB.
+
+    A memory map is then never held in memory as a whole. A part has at least one row,
+    whatever its size.
+
+    Args:
+      array: any array; it is cut along its first axis.
+
+    Yields:
+      Views of the array, in order; the array itself where it has no axis.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax import datasets
+      >>> images = np.zeros((60_000, 28, 28), np.uint8)
+      >>> [len(part) for part in datasets.iterate_chunks(images)]
+      [21399, 21399, 17202]
+    """
+    if not array.ndim:
+        yield array
+        return
+    rows = max(1, _CHUNK_BYTES * len(array) // max(array.nbytes, 1))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+
+
+def first_wrong(array: np.ndarray, is_right: Callable[[np.ndarray], Any]) -> str | None:
+    """Describe the first value that is not right, or return None where all are.
+
+    The description reads "holds 2 in example 1 (at [1, 0])".
+    """
+    start = 0
+    for part in iterate_chunks(array):
+        wrong = ~np.asarray(is_right(part))
+        if wrong.any():
+            first, *rest = (int(i) for i in np.argwhere(wrong)[0])
+            value, example = part[(first, *rest)], start + first
+            return f"holds {value!s} in example {example} (at {[example, *rest]})"
+        start += len(part)
+    return None
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """Open an .npz file, whose arrays are read when they are asked for.
+
+    Raises:
+      ValueError: the file or an array in it cannot be read.
+    """
+    try:
+        file = np.load(path)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it is a .npy file; rename it")
+        with file:
+            yield file
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as .npz: {error}.") from error
+
+
+def open_npy(path: Path, action: str = "memory-mapped") -> np.ndarray:
+    """Memory-map a .npy file.
+
+    Raises:
+      ValueError: the file cannot be `action`, a participle for the error.
+    """
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be {action}: {error}; save one array in it with np.save."
+        ) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} is an .npz file; save one array in it with np.save.")
+    return array
+
+
+def parse_idx(raw: bytes) -> np.ndarray:
+    """Return the array in the bytes of an idx file.
+
+    The format is two zero bytes, the type (8: unsigned byte), the number of axes, the
+    length of each axis, and the values.
+    """
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raise ValueError("it is not an idx file of unsigned bytes")
+    num_axes = raw[3]
+    shape = np.frombuffer(raw, ">u4", num_axes, offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
