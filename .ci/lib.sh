@@ -16,6 +16,10 @@ readme_install() { # the part of README's test command that installs, without th
   echo "${command%% && .venv/bin/python -m pytest*}"
 }
 
+readme_tests() { # the other part
+  readme_command '-m pytest' | sed 's/.* && //'
+}
+
 fresh_copy() { # fresh_copy PYTHON COMMAND: go to a new clone; COMMAND sets it up there
   cd "$work"
   rm -rf copy

@@ -36,6 +36,13 @@ def test_the_hooks_have_the_versions_of_the_constraints():
     assert dict(found) == {tool: PINS[tool] for tool in ("ruff", "codespell")}
 
 
+def test_the_version_is_the_same_wherever_it_stands():
+    version = PROJECT["project"]["version"]
+    assert f'\n__version__ = "{version}"\n' in (ROOT / "vaejax/__init__.py").read_text()
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_no_type_error_is_suppressed_in_a_line():
     pattern = re.compile(r"#\s*(type:\s*ignore|pyright:|mypy:)")
     assert [path.name for path in TYPED if pattern.search(path.read_text())] == []
