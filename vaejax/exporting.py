@@ -23,7 +23,7 @@ from jax.flatten_util import ravel_pytree
 from vaejax._checks import check_count
 from vaejax._files import write_atomically
 from vaejax.base import VAE, Array, Example, Key, Params, PyTree, complete, draw, values
-from vaejax.latent.tools import PointEstimator, mean
+from vaejax.latent import PointEstimator, mean
 
 FORMAT = "vaejax export, 1"
 PROGRAMS = ("encode", "decode", "sample")

@@ -8,8 +8,7 @@ import optax
 
 from vaejax._checks import check_count
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params
-from vaejax.objectives.elbo import negative_elbo
-from vaejax.objectives.kl_estimators import kl_closed_form
+from vaejax.objectives import kl_closed_form, negative_elbo
 
 
 class InferenceGap(NamedTuple):

@@ -15,7 +15,7 @@ from vaejax.estimators.importance_weights import (
     _pareto_k_of_tail,
     _tail_size,
 )
-from vaejax.objectives.importance_weighted import log_weight_given_posterior
+from vaejax.objectives import log_weight_given_posterior
 
 
 class MarginalEstimate(NamedTuple):
@@ -79,7 +79,7 @@ def log_marginal(
         )
         return jax.vmap(
             lambda key: log_weight_given_posterior(
-                vae, params, posterior, prior, key, x
+                vae, params, key, x, posterior, prior
             )
         )(keys)
 

@@ -23,7 +23,7 @@ from vaejax.base import (
     draw,
     values,
 )
-from vaejax.distributions.continuous import Normal
+from vaejax.distributions import Normal
 
 
 class PosteriorMoments(NamedTuple):

@@ -1,11 +1,19 @@
-"""Objectives of one example, their estimators of the KL term, and losses of a batch.
+"""Objectives of one example, estimators of their KL term, and losses of a batch.
 
-What is minimized is called `negative_...` or `..._loss`; values are in nats.
+Quantities to minimize are called `negative_...` or `..._loss`; values are in nats.
 `mean_over_batch` and `loss_of_means` turn objectives of one example into a
-`loss_fn(params, key, batch)`. Read `elbo.py` first, then `batching.py`.
+`loss_fn(params, key, batch)`, the form that training takes. Objectives that need a
+whole batch, such as `beta_tcvae_loss`, have this form already. Read `elbo.py` first,
+then `batching.py`.
 """
 
-from vaejax.objectives.batching import loss_of_means, mean_over_batch, with_transform
+from vaejax.objectives.batching import (
+    CombineFn,
+    TermsFn,
+    loss_of_means,
+    mean_over_batch,
+    with_transform,
+)
 from vaejax.objectives.beta_tcvae import (
     AggregateLogRatios,
     TotalCorrelationTerms,
@@ -57,12 +65,14 @@ from vaejax.objectives.optimal_variance import optimal_variance_loss
 
 __all__ = [
     "AggregateLogRatios",
+    "CombineFn",
     "CovarianceTerms",
     "DiscrepancyTerms",
     "DiscriminatorTerms",
     "ElboTerms",
     "IwaeTerms",
     "Kernel",
+    "TermsFn",
     "TotalCorrelationTerms",
     "aggregate_log_ratios",
     "beta_tcvae_loss",

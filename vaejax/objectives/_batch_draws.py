@@ -1,4 +1,4 @@
-"""One posterior draw per example of a batch."""
+"""One posterior draw per example of a batch: what losses of a whole batch share."""
 
 from typing import NamedTuple
 
@@ -21,12 +21,13 @@ from vaejax.objectives.elbo import ElboTerms
 
 
 class Draws(NamedTuple):
-    """One draw for each example of a batch; every leaf has the leading axis `[batch]`.
+    """One posterior draw per example; every leaf has the leading axis `[batch]`.
 
     Attributes:
       posterior: q(z|x).
-      z: drawn from it.
-      log_posterior, log_likelihood: log q(z|x) and log p(x|z), in nats.
+      z: a sample of it.
+      log_posterior: log q(z|x) of the sample, in nats.
+      log_likelihood: log p(x|z) of the sample, in nats.
     """
 
     posterior: Distribution
@@ -36,14 +37,11 @@ class Draws(NamedTuple):
 
 
 def draw_batch(vae: VAE, params: Params, key: Key, batch: PyTree) -> Draws:
-    """Each example encoded, drawn from and decoded, with the noise of `mean_over_batch`
-    of the negative ELBO.
-    """
+    """Encode, draw and decode each example with the noise of `mean_over_batch`."""
 
     def one(key: Key, x: PyTree) -> Draws:
         posterior = vae.encode(params, x)
-        # `elbo_terms` splits an example's key into one a sample, and draws one sample
-        # by default.
+        # `elbo_terms` splits an example's key into one per sample; so does this.
         z, log_posterior = require(posterior, "sample_and_log_prob")(
             jax.random.split(key, 1)[0]
         )
@@ -55,7 +53,7 @@ def draw_batch(vae: VAE, params: Params, key: Key, batch: PyTree) -> Draws:
 
 
 def mean_elbo_terms(draws: Draws, prior: Distribution, kl_fn: KlFn) -> ElboTerms:
-    """The terms of the ELBO of a batch already drawn, averaged over it."""
+    """Return the terms of the ELBO, averaged over a batch already drawn."""
 
     def kl_terms_of(draw: Draws) -> Array:
         return kl_fn(draw.posterior, prior, draw.z, draw.log_posterior)

@@ -1,4 +1,10 @@
-"""beta-TCVAE: weights on the three parts of the KL term."""
+"""beta-TCVAE: separate weights on the three parts of the KL term.
+
+For a posterior and a prior of independent dimensions, E[KL(q(z|x) || p(z))] =
+I(x; z) + KL(q(z) || prod_j q(z_j)) + sum_j KL(q(z_j) || p(z_j)): mutual information,
+total correlation and dimension-wise KL, with the aggregate posterior
+q(z) = E_p(x)[q(z|x)].
+"""
 
 import math
 from collections.abc import Callable
@@ -9,21 +15,35 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
-from vaejax.base import VAE, Array, Distribution, Key, Params, PyTree
-from vaejax.distributions.continuous import Normal
+from vaejax.base import VAE, Array, Distribution, Key, LossFn, Params, PyTree
+from vaejax.distributions import Normal
 from vaejax.objectives._batch_draws import draw_batch
 
 
 def minibatch_weighted(batch_size: int, dataset_size: int) -> Array:
-    """Log-weights of minibatch-weighted sampling: log 1/(N B) throughout, `[batch,
-    batch]`.
+    """Log-weights of minibatch-weighted sampling, log 1/(N B) in every entry.
 
-    q(z_i) ~ sum_j w_ij q(z_i|x_j). With the other examples drawn independently its
-    expectation is (q(z_i|x_i) + (B - 1) q(z_i)) / (N B): biased, and E log q(z) is
-    bounded from below. Mutual information comes out about log N too large, total
-    correlation (D - 1) log N too large and the dimension-wise KL D log N too small, for
-    D dimensions of z. Constants do not move the gradient; to report the values, use
-    `aggregate_decomposition`.
+    They estimate q(z_i) ~ sum_j w_ij q(z_i|x_j) for N = `dataset_size` examples and a
+    batch of B. With the other examples drawn independently the expectation of the
+    estimate is (q(z_i|x_i) + (B - 1) q(z_i)) / (N B). It is biased: for D dimensions of
+    z, mutual information is about log N too large, total correlation (D - 1) log N too
+    large and the dimension-wise KL D log N too small. Constants do not change the
+    gradient; to report the values, use `vaejax.estimators.aggregate_decomposition`.
+
+    Args:
+      batch_size: B, a positive integer.
+      dataset_size: N, the examples of the training set, a positive integer.
+
+    Returns:
+      `[batch, batch]`, the log-weight of the posterior of example j at the z of
+      example i.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.objectives import minibatch_weighted
+      >>> weights = jnp.exp(minibatch_weighted(2, 50))
+      >>> weights.shape, round(float(weights[0, 1]), 3)
+      ((2, 2), 0.01)
 
     Source: Chen et al. 2018, appendix C.1.
     """
@@ -31,23 +51,37 @@ def minibatch_weighted(batch_size: int, dataset_size: int) -> Array:
 
 
 def minibatch_stratified(batch_size: int, dataset_size: int) -> Array:
-    """Log-weights of minibatch-stratified sampling, of rows that sum to one, `[batch,
-    batch]`.
+    """Log-weights of minibatch-stratified sampling, whose rows sum to one.
 
-    With M = B - 1, w_ii = 1/N, w_ij = (N - M) / (N M) for one j, here the next example,
-    and 1/M for the rest. With the others drawn without replacement sum_j w_ij
-    q(z_i|x_j) is an unbiased estimate of q(z_i); its logarithm is not.
+    With M = B - 1 for a batch of B: w_ii = 1/N, w_ij = (N - M) / (N M) for one j, here
+    the next example, and w_ij = 1/M for all other j. With the other examples drawn
+    without replacement sum_j w_ij q(z_i|x_j) is an unbiased estimate of q(z_i); its
+    logarithm is biased.
+
+    Args:
+      batch_size: B, between 2 and N.
+      dataset_size: N, the examples of the training set.
+
+    Returns:
+      `[batch, batch]`, the log-weight of the posterior of example j at the z of
+      example i.
 
     Raises:
       ValueError: the batch has one example, or more than the data set.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.objectives import minibatch_stratified
+      >>> jnp.sum(jnp.exp(minibatch_stratified(3, 50)), axis=1).round(3).tolist()
+      [1.0, 1.0, 1.0]
 
     Source: Chen et al. 2018, appendix C.2.
     """
     if not 2 <= batch_size <= dataset_size:
         raise ValueError(
             f"minibatch_stratified: the batch has {batch_size} example(s) and "
-            f"dataset_size is {dataset_size}; give at "
-            "least two, and no more than the data set holds."
+            f"dataset_size is {dataset_size}; give at least two, and no more than the "
+            "data set holds."
         )
     num_others = batch_size - 1
     own = jnp.eye(batch_size, dtype=bool)
@@ -57,7 +91,9 @@ def minibatch_stratified(batch_size: int, dataset_size: int) -> Array:
 
 
 class TotalCorrelationTerms(NamedTuple):
-    """Batch means in nats; the three parts sum to `kl`.
+    """Terms of the beta-TCVAE loss: batch means in nats, scalars.
+
+    The three parts sum to `kl`.
 
     Attributes:
       log_likelihood: E log p(x|z).
@@ -65,6 +101,12 @@ class TotalCorrelationTerms(NamedTuple):
       total_correlation: KL(q(z) || prod_j q(z_j)).
       dimension_wise_kl: sum_j KL(q(z_j) || p(z_j)).
       kl: E log q(z|x) / p(z), from the samples.
+
+    Example:
+      >>> from vaejax.objectives import TotalCorrelationTerms
+      >>> terms = TotalCorrelationTerms(-80.0, 5.0, 1.5, 2.0, kl=8.5)
+      >>> sum(terms[1:4]) == terms.kl
+      True
     """
 
     log_likelihood: Array
@@ -79,28 +121,44 @@ def beta_tcvae_loss(
     *,
     dataset_size: int,
     minibatch_weights: Callable[[int, int], Array] = minibatch_weighted,
-) -> Callable:
-    """-E log p(x|z) + alpha I(x; z) + beta KL(q(z) || prod_j q(z_j)) + gamma sum_j
-    KL(q(z_j) || p(z_j)), of a batch.
+) -> LossFn:
+    """Return the beta-TCVAE loss of a batch, which weighs the parts of the KL, in nats.
 
-    q(z) and q(z_j) are estimated over the batch, at a cost that grows with its square.
-    At alpha = beta = gamma = 1 the estimates cancel, and the loss is the negative ELBO
-    with `kl_monte_carlo`, whatever the weights.
+    -E log p(x|z) + alpha I(x; z) + beta KL(q(z) || prod_j q(z_j))
+    + gamma sum_j KL(q(z_j) || p(z_j)). The densities q(z) and q(z_j) are estimated over
+    the batch, at a cost that grows with the square of its size. At
+    alpha = beta = gamma = 1 the estimates cancel, and the loss is `mean_over_batch` of
+    the negative ELBO with `kl_monte_carlo`, draw for draw, whatever the minibatch
+    weights.
 
     Args:
-      vae: its posterior must be a Normal over a vector, and its prior a Normal.
-      dataset_size: N, the examples of the training set.
-      minibatch_weights: `(batch_size, dataset_size) -> log-weights [batch, batch]`, of
+      vae: the model; its posterior must be a `Normal` over a vector and its prior a
+        `Normal`.
+      dataset_size: N, the examples of the training set, a positive integer.
+      minibatch_weights: `(batch_size, dataset_size) -> log-weights [batch, batch]` of
         the posterior of example j at the z of example i: `minibatch_weighted` (the
         paper's experiments) or `minibatch_stratified`.
 
     Returns:
-      `(params, key, batch, *, alpha=1.0, beta=6.0, gamma=1.0) -> (loss,
-      TotalCorrelationTerms)`.
+      `loss_fn(params, key, batch, *, alpha=1.0, beta=6.0, gamma=1.0) -> (loss,
+      TotalCorrelationTerms)`; the weights are at least 0 and may be traced.
 
     Raises:
       ValueError: `dataset_size` is not a positive integer.
-      TypeError: when called, posterior or prior is not such a Normal.
+      TypeError: when the loss is called, posterior or prior is not such a `Normal`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> batch = jnp.ones((5, 3))
+      >>> params = vae.init(jax.random.key(0), batch[0])
+      >>> loss_fn = vaejax.objectives.beta_tcvae_loss(vae, dataset_size=50)
+      >>> loss, terms = loss_fn(params, jax.random.key(1), batch)
+      >>> loss.shape, bool(jnp.allclose(sum(terms[1:4]), terms.kl, atol=1e-4))
+      ((), True)
 
     Source: Chen et al. 2018, equations 2 and 4.
     """
@@ -116,8 +174,7 @@ def beta_tcvae_loss(
         gamma: float | Array = 1.0,
     ) -> tuple[Array, TotalCorrelationTerms]:
         draws, prior = draw_batch(vae, params, key, batch), vae.prior(params)
-        _check_normals("beta_tcvae_loss", draws.posterior, prior)
-        log_weights = minibatch_weights(len(draws.z), dataset_size)
+        log_weights = minibatch_weights(len(draws.log_posterior), dataset_size)
         parts = jax.vmap(partial(aggregate_log_ratios, draws.posterior, prior))(
             draws.z, draws.log_posterior, log_weights
         )
@@ -134,8 +191,21 @@ def beta_tcvae_loss(
 
 
 class AggregateLogRatios(NamedTuple):
-    """Log-ratios of one z: q(z|x) to q(z), q(z) to prod_j q(z_j), that to p(z); and of
-    the first to the last.
+    """Log-ratios of one z whose means over p(x) q(z|x) are the parts of the KL.
+
+    They are in nats; the first three sum to `kl`.
+
+    Attributes:
+      mutual_information: scalar, log q(z|x) / q(z).
+      total_correlation: scalar, log q(z) / prod_j q(z_j).
+      dimension_wise_kl: scalar, log prod_j q(z_j) / p(z).
+      kl: scalar, log q(z|x) / p(z).
+
+    Example:
+      >>> from vaejax.objectives import AggregateLogRatios
+      >>> ratios = AggregateLogRatios(5.0, 1.5, 2.0, kl=8.5)
+      >>> sum(ratios[:3]) == ratios.kl
+      True
     """
 
     mutual_information: Array
@@ -151,9 +221,39 @@ def aggregate_log_ratios(
     log_posterior: Array,
     log_weights: Array,
 ) -> AggregateLogRatios:
-    """With q(z) and q(z_j) the weighted sums of the posteriors, whose leaves and
-    log-weights lead with `[examples]`.
+    """Return the log-ratios of one z with q(z) a weighted sum of posteriors, in nats.
+
+    q(z) = sum_n w_n q(z|x_n) and q(z_j) = sum_n w_n q(z_j|x_n).
+
+    Args:
+      posteriors: the q(z|x_n), a `Normal` whose leaves have the leading axis
+        `[examples]`; each is over a vector.
+      prior: p(z), a `Normal` over one vector.
+      z: `[latent]`, one sample of some q(z|x).
+      log_posterior: scalar, log q(z|x) at that sample.
+      log_weights: `[examples]`, the log w_n.
+
+    Returns:
+      The `AggregateLogRatios` of z.
+
+    Raises:
+      TypeError: posteriors or prior are not such a `Normal`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax import Normal
+      >>> from vaejax.objectives import aggregate_log_ratios
+      >>> posteriors = Normal(jnp.zeros((2, 3)), jnp.zeros((2, 3)))
+      >>> prior, z = Normal(jnp.zeros(3), jnp.zeros(3)), jnp.ones(3)
+      >>> ratios = aggregate_log_ratios(
+      ...     posteriors, prior, z, prior.log_prob(z), jnp.log(jnp.full(2, 0.5))
+      ... )
+      >>> [abs(round(float(ratio), 3)) for ratio in ratios]
+      [0.0, 0.0, 0.0, 0.0]
+
+    Source: Chen et al. 2018, equation 2.
     """
+    _check_normals(posteriors, prior)
     log_densities = jax.vmap(lambda posterior: _log_prob_by_dimension(posterior, z))(
         posteriors
     )
@@ -171,22 +271,22 @@ def aggregate_log_ratios(
 
 
 def _log_prob_by_dimension(normal: Normal, z: Array) -> Array:
-    """log N(z_j; mean_j, variance_j), `[latent]`."""
+    """Return log N(z_j; mean_j, variance_j), `[latent]`."""
     scalars = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, normal.mean.shape), normal
     )
     return jax.vmap(Normal.log_prob)(scalars, z)
 
 
-def _check_normals(name: str, posteriors: Distribution, prior: Distribution) -> None:
+def _check_normals(posteriors: Distribution, prior: Distribution) -> None:
     if not (isinstance(posteriors, Normal) and isinstance(prior, Normal)):
         raise TypeError(
-            f"{name}: the posterior is {type(posteriors).__name__} and the prior "
-            f"{type(prior).__name__}; both must be "
-            "Normal, whose dimensions are independent."
+            f"aggregate_log_ratios: the posterior is {type(posteriors).__name__} and "
+            f"the prior {type(prior).__name__}; both must be Normal, whose dimensions "
+            "are independent."
         )
     if posteriors.mean.ndim != 2:
         raise TypeError(
-            f"{name}: a latent has shape {posteriors.mean.shape[1:]}; give a model "
-            "whose z is one vector."
+            f"aggregate_log_ratios: a latent has shape {posteriors.mean.shape[1:]}; "
+            "give a model whose z is one vector."
         )

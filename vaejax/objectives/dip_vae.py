@@ -7,19 +7,26 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import require
-from vaejax.base import VAE, Array, Distribution, Key, KlFn, Params, PyTree
-from vaejax.distributions.continuous import Normal
+from vaejax.base import VAE, Array, Distribution, Key, KlFn, LossFn, Params, PyTree
+from vaejax.distributions import Normal
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 
 class CovarianceTerms(NamedTuple):
-    """Batch means in nats, and the two penalties before their weights.
+    """Terms of the DIP-VAE loss: batch means in nats, and the penalties, all scalars.
 
     Attributes:
-      log_likelihood, kl: the two sides of the ELBO.
-      off_diagonal: sum of the squared covariances.
-      diagonal: sum of the squared differences of the variances from 1.
+      log_likelihood: E log p(x|z).
+      kl: E KL(q(z|x) || p(z)).
+      off_diagonal: sum_{i != j} C_ij^2, before its weight.
+      diagonal: sum_i (C_ii - 1)^2, before its weight.
+
+    Example:
+      >>> from vaejax.objectives import CovarianceTerms
+      >>> terms = CovarianceTerms(-80.0, 8.5, off_diagonal=0.25, diagonal=0.5)
+      >>> terms.kl - terms.log_likelihood + 10 * terms.off_diagonal
+      91.0
     """
 
     log_likelihood: Array
@@ -29,8 +36,29 @@ class CovarianceTerms(NamedTuple):
 
 
 def covariance_of_means(posteriors: Normal) -> Array:
-    """Cov[mu(x)] over the batch, divided by its size: that of DIP-VAE-I, `[latent,
-    latent]`.
+    """Return the covariance of the posterior means over a batch (DIP-VAE-I).
+
+    C = 1/B sum_n (mu_n - mu)(mu_n - mu)^T with mu_n the mean of q(z|x_n) and mu their
+    average.
+
+    Args:
+      posteriors: the q(z|x_n) of a batch; the mean is `[batch, latent]`.
+
+    Returns:
+      `[latent, latent]`, C.
+
+    Raises:
+      TypeError: the posterior has no mean, or is not over a vector.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax import Normal
+      >>> from vaejax.objectives import covariance_of_means
+      >>> posteriors = Normal(jnp.array([[1.0, 2.0], [3.0, 2.0]]), jnp.zeros(2))
+      >>> covariance_of_means(posteriors).tolist()
+      [[1.0, 0.0], [0.0, 0.0]]
+
+    Source: Kumar et al. 2018 (DIP-VAE-I).
     """
     means = require(posteriors, "mean")
     if means.ndim != 2:
@@ -43,11 +71,29 @@ def covariance_of_means(posteriors: Normal) -> Array:
 
 
 def covariance_of_aggregate(posteriors: Normal) -> Array:
-    """Cov[z] = E[Sigma(x)] + Cov[mu(x)] under q(z), over the batch: that of DIP-VAE-II,
-    `[latent, latent]`.
+    """Return the covariance of z under the aggregate posterior (DIP-VAE-II).
+
+    C = Cov_q(z)[z] = E[Sigma(x)] + Cov[mu(x)] over the batch, with mu and Sigma the
+    mean and the covariance of q(z|x).
+
+    Args:
+      posteriors: the q(z|x_n) of a batch, a `Normal` whose mean is `[batch, latent]`.
+
+    Returns:
+      `[latent, latent]`, C.
 
     Raises:
-      TypeError: the posterior is not a Normal over a vector.
+      TypeError: the posterior is not a `Normal` over a vector.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax import Normal
+      >>> from vaejax.objectives import covariance_of_aggregate
+      >>> posteriors = Normal(jnp.array([[1.0, 2.0], [3.0, 2.0]]), jnp.zeros(2))
+      >>> covariance_of_aggregate(posteriors).tolist()
+      [[2.0, 0.0], [0.0, 1.0]]
+
+    Source: Kumar et al. 2018 (DIP-VAE-II).
     """
     if not isinstance(posteriors, Normal):
         raise TypeError(
@@ -66,23 +112,40 @@ def dip_vae_loss(
     *,
     covariance: Callable[[Distribution], Array] = covariance_of_means,
     kl_fn: KlFn = kl_closed_form,
-) -> Callable:
-    """-ELBO + lambda_off_diagonal sum_{i != j} C_ij^2 + lambda_diagonal sum_i (C_ii -
-    1)^2, of a batch.
+) -> LossFn:
+    """Return the DIP-VAE loss of a batch, which draws a covariance to the identity.
+
+    beta KL - E log p(x|z) + lambda_off_diagonal sum_{i != j} C_ij^2
+    + lambda_diagonal sum_i (C_ii - 1)^2, the first two in nats, with C a covariance of
+    the codes over the batch. With both lambdas zero it is `mean_over_batch` of the
+    negative ELBO, draw for draw.
 
     Args:
-      vae: its posterior must be over a vector.
-      covariance: the batch's posteriors `[batch]` to C: `covariance_of_means`
-        (DIP-VAE-I) or `covariance_of_aggregate` (DIP-VAE-II).
-      kl_fn: how the KL of the ELBO is computed.
+      vae: the model; its posterior must be over a vector.
+      covariance: `posteriors -> C [latent, latent]`, from the posteriors of the batch:
+        `covariance_of_means` (DIP-VAE-I) or `covariance_of_aggregate` (DIP-VAE-II).
+      kl_fn: estimator of the KL term.
 
     Returns:
-      `(params, key, batch, *, lambda_off_diagonal=10.0, lambda_diagonal=100.0,
-      beta=1.0) -> (loss, CovarianceTerms)`.
-      For DIP-VAE-II give both lambdas the same value.
+      `loss_fn(params, key, batch, *, lambda_off_diagonal=10.0, lambda_diagonal=100.0,
+      beta=1.0) -> (loss, CovarianceTerms)`; the weights are at least 0 and may be
+      traced. For DIP-VAE-II give both lambdas the same value.
 
     Raises:
-      TypeError: when called, the posterior is not what `covariance` takes.
+      TypeError: when the loss is called, `covariance` does not take the posterior.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> batch = jnp.ones((5, 3))
+      >>> params = vae.init(jax.random.key(0), batch[0])
+      >>> loss_fn = vaejax.objectives.dip_vae_loss(vae)
+      >>> loss, terms = loss_fn(params, jax.random.key(1), batch)
+      >>> loss.shape, round(float(terms.off_diagonal), 3)
+      ((), 0.0)
 
     Source: Kumar et al. 2018 (DIP-VAE), equations 6 and 7.
     """

@@ -1,10 +1,4 @@
-"""What training minimizes: functions of one example, `(vae, params, key, x, *, options)
--> (loss, terms)`, in nats.
-
-`mean_over_batch` turns one into the `loss_fn(params, key, batch)` that training takes;
-an objective that is not a mean of per-example losses (free bits, a capacity) goes
-through `loss_of_means`.
-"""
+"""The evidence lower bound (ELBO) of one example and its two terms."""
 
 from typing import NamedTuple
 
@@ -17,12 +11,19 @@ from vaejax.objectives.kl_estimators import kl_closed_form
 
 
 class ElboTerms(NamedTuple):
-    """The two sides of the bound, in nats: ELBO = log_likelihood - kl.
+    """Terms of the evidence lower bound in nats: ELBO = log_likelihood - kl.
 
     Attributes:
-      log_likelihood: E_q[log p(x|z)], estimated from the samples.
-      kl: KL(q(z|x) || p(z)), the sum of `kl_terms`.
-      kl_terms: `[groups]`, one entry a latent group.
+      log_likelihood: scalar, E_q[log p(x|z)], estimated from the samples of z.
+      kl: scalar, KL(q(z|x) || p(z)), the sum of `kl_terms`.
+      kl_terms: `[groups]`, one entry per latent group.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax import ElboTerms
+      >>> terms = ElboTerms(jnp.float32(-80), jnp.float32(25), jnp.array([20.0, 5.0]))
+      >>> float(terms.log_likelihood - terms.kl)
+      -105.0
     """
 
     log_likelihood: Array
@@ -39,8 +40,41 @@ def elbo_terms(
     num_samples: int = 1,
     kl_fn: KlFn = kl_closed_form,
 ) -> ElboTerms:
-    """Both terms of the ELBO of one example, each the mean over `num_samples` draws of
-    z; see `negative_elbo`.
+    """Estimate both terms of the ELBO of one example, in nats.
+
+    E_q(z|x)[log p(x|z)] and KL(q(z|x) || p(z)), each the mean over `num_samples` draws
+    of z from q(z|x).
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the samples of z.
+      x: one example, without a batch axis.
+      num_samples: number of samples of z, a positive integer.
+      kl_fn: estimator of the KL term.
+
+    Returns:
+      The `ElboTerms` of the example.
+
+    Raises:
+      ValueError: `num_samples` is not a positive integer.
+      TypeError: no closed form of the KL is known for this posterior and prior.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> terms = vaejax.elbo_terms(
+      ...     vae, params, jax.random.key(1), x, kl_fn=vaejax.kl_per_dimension
+      ... )
+      >>> terms.kl.shape, terms.kl_terms.shape
+      ((), (2,))
+
+    Source: Kingma & Welling 2014, equation 3.
     """
     check_count("num_samples", num_samples)
     posterior, prior = vae.encode(params, x), vae.prior(params)
@@ -52,8 +86,7 @@ def elbo_terms(
 
     keys = jax.random.split(key, num_samples)
     if num_samples == 1:
-        # Without an axis of one sample, which would cost a fifth of a training step on
-        # CPU.
+        # An axis of one sample would cost a fifth of a training step on CPU.
         log_likelihood, kl_terms = terms(keys[0])
     else:
         log_likelihood, kl_terms = jax.tree.map(
@@ -72,26 +105,41 @@ def negative_elbo(
     num_samples: int = 1,
     kl_fn: KlFn = kl_closed_form,
 ) -> tuple[Array, ElboTerms]:
-    """-E_q(z|x)[log p(x|z)] + beta KL(q(z|x) || p(z)) >= -log p(x) at beta = 1, for one
-    example, in nats.
+    """Negative evidence lower bound (ELBO) of one example, in nats.
+
+    -E_q(z|x)[log p(x|z)] + beta KL(q(z|x) || p(z)), which is at least -log p(x) in
+    expectation at beta = 1. Every other value of beta gives the beta-VAE objective.
 
     Args:
       vae: the model.
       params: its parameters.
       key: decides the samples of z.
       x: one example, without a batch axis.
-      beta: weight of the KL; may be traced, as a schedule is. 1 is the bound, another
-        value beta-VAE.
-      num_samples: samples of z to average over; exactly that many.
-      kl_fn: how the KL is computed. Closed form by default; `kl_monte_carlo` for any
-        pair of distributions.
+      beta: weight of the KL, at least 0; may be traced, as a schedule is.
+      num_samples: number of samples of z that are averaged, a positive integer.
+      kl_fn: estimator of the KL term. The closed form by default; `kl_monte_carlo`
+        takes any pair of distributions.
 
     Returns:
-      The loss and its `ElboTerms`, which do not depend on beta.
+      The scalar loss and its `ElboTerms`, which do not depend on beta.
 
     Raises:
       ValueError: `num_samples` is not a positive integer.
-      TypeError: no closed form is known for this posterior and prior.
+      TypeError: no closed form of the KL is known for this posterior and prior.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> loss, terms = vaejax.negative_elbo(
+      ...     vae, params, jax.random.key(1), x, beta=4.0
+      ... )
+      >>> loss.shape, bool(jnp.allclose(loss, 4 * terms.kl - terms.log_likelihood))
+      ((), True)
 
     Source: Kingma & Welling 2014, equations 3 and 10; beta: Higgins et al. 2017,
     equation 4.

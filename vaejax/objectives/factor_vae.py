@@ -1,29 +1,52 @@
-"""A discriminator trained beside a VAE, as part of one set of parameters and of one
-loss: FactorVAE.
-"""
+"""FactorVAE: a discriminator that is trained together with a VAE, in one loss."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaejax._checks import require
-from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, PyTree
-from vaejax.networks.adapters import as_network
+from vaejax.base import (
+    VAE,
+    Array,
+    Distribution,
+    Example,
+    Key,
+    KlFn,
+    LossFn,
+    NetworkLike,
+    Params,
+    PyTree,
+)
+from vaejax.networks import Network, as_network
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 
 class DiscriminatorTerms(NamedTuple):
-    """Batch means in nats, and how the discriminator does.
+    """Terms of the FactorVAE loss: batch means, scalars.
 
     Attributes:
-      log_likelihood, kl: the two sides of the ELBO.
-      total_correlation: E_q(z)[logit], the discriminator's estimate of KL(q(z) ||
-        prod_j q(z_j)).
-      discriminator_loss: its cross-entropy; log 2 where it cannot tell the two apart.
-      discriminator_accuracy: the mean over the two kinds.
+      log_likelihood: E log p(x|z), in nats.
+      kl: E KL(q(z|x) || p(z)), in nats.
+      total_correlation: E_q(z)[logit], the discriminator's estimate of
+        KL(q(z) || prod_j q(z_j)), in nats.
+      discriminator_loss: cross-entropy of the discriminator in nats; log 2 where it
+        cannot distinguish the two densities.
+      discriminator_accuracy: share of correct decisions, the mean over the two
+        densities.
+
+    Example:
+      >>> from vaejax.objectives import DiscriminatorTerms
+      >>> terms = DiscriminatorTerms(
+      ...     -80.0,
+      ...     8.5,
+      ...     total_correlation=0.5,
+      ...     discriminator_loss=0.6,
+      ...     discriminator_accuracy=0.7,
+      ... )
+      >>> terms.kl + 35 * terms.total_correlation - terms.log_likelihood
+      106.0
     """
 
     log_likelihood: Array
@@ -33,20 +56,33 @@ class DiscriminatorTerms(NamedTuple):
     discriminator_accuracy: Array
 
 
-def with_discriminator(vae: VAE, discriminator) -> VAE:
-    """The VAE whose parameters are {"vae": its own, "discriminator": those of a network
-    z -> one logit}.
+def with_discriminator(vae: VAE, discriminator: NetworkLike) -> VAE:
+    """Return the VAE with the parameters of a discriminator beside its own.
 
-    It encodes and decodes as before; the discriminator is for `factor_vae_loss`. Apply
-    this last, after anything else that changes the VAE.
+    The parameters become `{"vae": ..., "discriminator": ...}`. The VAE encodes and
+    decodes as before; the discriminator serves `factor_vae_loss`. Apply this modifier
+    after all others.
 
     Args:
-      vae: its z must be one vector.
-      discriminator: a Linen module or an `(init, apply)` pair, of one z; its output has
-        one number, log D / (1 - D).
+      vae: the model; its z must be one vector.
+      discriminator: network of one z; it returns one number, the logit log D / (1 - D).
+
+    Returns:
+      The VAE.
 
     Raises:
       ValueError: at `init`, z is not a vector, or the output has another size.
+      TypeError: `discriminator` is not a network.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> vae = vaejax.objectives.with_discriminator(vae, vaejax.MLP((8,), (1,)))
+      >>> sorted(vae.init(jax.random.key(0), jnp.ones(3)))
+      ['discriminator', 'vae']
     """
     network = as_network(discriminator)
 
@@ -58,20 +94,11 @@ def with_discriminator(vae: VAE, discriminator) -> VAE:
             params,
             key,
         )
-        if jax.tree.structure(z).num_nodes != 1 or z.ndim != 1:
-            raise ValueError(
-                f"with_discriminator: z is {z}; its dimensions are permuted, so it "
-                "must be one vector."
-            )
+        _check_vector(z)
         params["discriminator"] = network.init(
             discriminator_key, jnp.zeros(z.shape, z.dtype)
         )
-        output = jax.eval_shape(network.apply, params["discriminator"], z)
-        if output.size != 1:
-            raise ValueError(
-                f"with_discriminator: the discriminator puts out {output.shape}; give "
-                "one logit, as MLP(sizes, (1,))."
-            )
+        _check_logit(jax.eval_shape(network.apply, params["discriminator"], z))
         return params
 
     def encode(params: Params, x: Example) -> Distribution:
@@ -85,9 +112,41 @@ def with_discriminator(vae: VAE, discriminator) -> VAE:
     )
 
 
+def _check_vector(z: PyTree) -> None:
+    if jax.tree.structure(z).num_nodes != 1 or z.ndim != 1:
+        raise ValueError(
+            f"with_discriminator: z is {z}; its dimensions are permuted, so it must be "
+            "one vector."
+        )
+
+
+def _check_logit(output: jax.ShapeDtypeStruct) -> None:
+    if output.size != 1:
+        raise ValueError(
+            f"with_discriminator: the discriminator puts out {output.shape}; give one "
+            "logit, as MLP(sizes, (1,))."
+        )
+
+
 def permute_dimensions(key: Key, zs: Array) -> Array:
-    """Each dimension of `[num, latent]` permuted over the samples on its own: nearly
-    draws from prod_j q(z_j).
+    """Permute each dimension of z over the samples, independently of the others.
+
+    The results are approximately samples of prod_j q(z_j) for samples z of q(z).
+
+    Args:
+      key: decides the permutations.
+      zs: `[num, latent]`, samples of q(z).
+
+    Returns:
+      `[num, latent]`; each column holds the values of the same column of `zs`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax.objectives import permute_dimensions
+      >>> zs = jnp.arange(6.0).reshape(3, 2)
+      >>> permuted = permute_dimensions(jax.random.key(0), zs)
+      >>> bool(jnp.array_equal(jnp.sort(permuted, axis=0), zs))
+      True
 
     Source: Kim & Mnih 2018, algorithm 1.
     """
@@ -95,52 +154,62 @@ def permute_dimensions(key: Key, zs: Array) -> Array:
 
 
 def factor_vae_loss(
-    vae: VAE, discriminator, *, kl_fn: KlFn = kl_closed_form
-) -> Callable:
-    """-ELBO + gamma E_q(z)[log D(z) / (1 - D(z))], of a batch, with D trained along to
-    tell q(z) from prod_j q(z_j).
+    vae: VAE, discriminator: NetworkLike, *, kl_fn: KlFn = kl_closed_form
+) -> LossFn:
+    """Return the FactorVAE loss of a batch, which trains a discriminator along.
 
-    At the best D the second term is gamma times the total correlation. D learns from
-    the first half of the batch's z and from the second half with its dimensions
-    permuted. The loss is that of the VAE; the discriminator's cross-entropy is added
-    with the value zero, and gradients are stopped so that each part sees its own loss.
-    One step moves both from the same parameters, where the paper alternates. Give each
-    its optimizer, as the paper does:
+    beta KL - E log p(x|z) + gamma E_q(z)[log D(z) / (1 - D(z))], in nats, with a
+    discriminator D between q(z) and prod_j q(z_j). For the optimal D the last term is
+    gamma times the total correlation. With gamma = 0 the loss is `mean_over_batch` of
+    the negative ELBO, draw for draw.
 
-        optax.partition({"vae": optax.adam(1e-4), "discriminator": optax.adam(1e-4,
-                        b1=0.5, b2=0.9)}, {"vae": "vae", "discriminator":
-                        "discriminator"})
+    D learns from the z of the first half of the batch and from those of the second half
+    with permuted dimensions. Its cross-entropy is added with the value zero, and
+    gradients are stopped so that each part has the gradient of its own loss. One step
+    updates both from the same parameters, where the paper alternates. Give each its
+    optimizer, as the paper does::
+
+      optax.partition(
+          {
+              "vae": optax.adam(1e-4),
+              "discriminator": optax.adam(1e-4, b1=0.5, b2=0.9),
+          },
+          {"vae": "vae", "discriminator": "discriminator"},
+      )
 
     Args:
-      vae: made by `with_discriminator(..., discriminator)`.
+      vae: a model made by `with_discriminator(vae, discriminator)`.
       discriminator: the same network.
-      kl_fn: how the KL is computed.
+      kl_fn: estimator of the KL term.
 
     Returns:
-      `(params, key, batch, *, gamma=35.0, beta=1.0) -> (loss, DiscriminatorTerms)`.
+      `loss_fn(params, key, batch, *, gamma=35.0, beta=1.0) -> (loss,
+      DiscriminatorTerms)` for a batch of at least four examples; both weights are at
+      least 0 and may be traced.
 
     Raises:
-      ValueError: when called, the batch has fewer than four examples.
-      TypeError: when called, the parameters are not of `with_discriminator`.
+      ValueError: when the loss is called, the batch has fewer than four examples.
+      TypeError: when the loss is called, the parameters are not those of
+        `with_discriminator`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> discriminator = vaejax.MLP((8,), (1,))
+      >>> vae = vaejax.objectives.with_discriminator(vae, discriminator)
+      >>> batch = jnp.ones((5, 3))
+      >>> params = vae.init(jax.random.key(0), batch[0])
+      >>> loss_fn = vaejax.objectives.factor_vae_loss(vae, discriminator)
+      >>> loss, terms = loss_fn(params, jax.random.key(1), batch)
+      >>> loss.shape, terms.total_correlation.shape
+      ((), ())
 
     Source: Kim & Mnih 2018, equations 2 and 3 and algorithm 2.
     """
     network = as_network(discriminator)
-
-    def logits_of(params: Params, zs: Array) -> Array:
-        return jax.vmap(lambda z: jnp.reshape(network.apply(params, z), ()))(zs)
-
-    def discriminate(params: Params, key: Key, zs: Array) -> tuple[Array, Array]:
-        """Cross-entropy and accuracy."""
-        half = len(zs) // 2
-        joint, product = (
-            logits_of(params, zs[:half]),
-            logits_of(params, permute_dimensions(key, zs[half:])),
-        )
-        cross_entropy = (
-            jnp.mean(jax.nn.softplus(-joint)) + jnp.mean(jax.nn.softplus(product))
-        ) / 2
-        return cross_entropy, (jnp.mean(joint > 0) + jnp.mean(product <= 0)) / 2
 
     def loss_fn(
         params: Params,
@@ -150,11 +219,7 @@ def factor_vae_loss(
         gamma: float | Array = 35.0,
         beta: float | Array = 1.0,
     ) -> tuple[Array, DiscriminatorTerms]:
-        if not isinstance(params, dict) or "discriminator" not in params:
-            raise TypeError(
-                "factor_vae_loss: the parameters have no discriminator; give it "
-                "with_discriminator(vae)."
-            )
+        _check_discriminator(params)
         draws = draw_batch(vae, params, key, batch)
         num = len(draws.log_posterior)
         if num < 4:
@@ -164,15 +229,15 @@ def factor_vae_loss(
             )
         elbo = mean_elbo_terms(draws, vae.prior(params), kl_fn)
         total_correlation = jnp.mean(
-            logits_of(jax.lax.stop_gradient(params["discriminator"]), draws.z)
+            _logits(network, jax.lax.stop_gradient(params["discriminator"]), draws.z)
         )
-        # The key after those of the examples.
-        permutation_key, zs = (
-            jax.random.fold_in(key, num),
+        # The key after those of the examples, 0 to num - 1.
+        permutation_key = jax.random.fold_in(key, num)
+        cross_entropy, accuracy = _discriminate(
+            network,
+            params["discriminator"],
+            permutation_key,
             jax.lax.stop_gradient(draws.z),
-        )
-        cross_entropy, accuracy = discriminate(
-            params["discriminator"], permutation_key, zs
         )
         loss = beta * elbo.kl + gamma * total_correlation - elbo.log_likelihood
         terms = DiscriminatorTerms(
@@ -181,3 +246,28 @@ def factor_vae_loss(
         return loss + (cross_entropy - jax.lax.stop_gradient(cross_entropy)), terms
 
     return loss_fn
+
+
+def _check_discriminator(params: Params) -> None:
+    if not isinstance(params, dict) or "discriminator" not in params:
+        raise TypeError(
+            "factor_vae_loss: the parameters have no discriminator; give it "
+            "with_discriminator(vae, discriminator)."
+        )
+
+
+def _logits(network: Network, params: Params, zs: Array) -> Array:
+    return jax.vmap(lambda z: jnp.reshape(network.apply(params, z), ()))(zs)
+
+
+def _discriminate(
+    network: Network, params: Params, key: Key, zs: Array
+) -> tuple[Array, Array]:
+    """Return cross-entropy and accuracy: q(z) against prod_j q(z_j)."""
+    half = len(zs) // 2
+    joint = _logits(network, params, zs[:half])
+    product = _logits(network, params, permute_dimensions(key, zs[half:]))
+    cross_entropy = (
+        jnp.mean(jax.nn.softplus(-joint)) + jnp.mean(jax.nn.softplus(product))
+    ) / 2
+    return cross_entropy, (jnp.mean(joint > 0) + jnp.mean(product <= 0)) / 2

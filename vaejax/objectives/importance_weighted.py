@@ -1,9 +1,8 @@
-"""Objectives made of many importance weights, and estimators of their gradients:
-functions of one example.
+"""Importance weights of one example and the bounds on log p(x) made of them.
 
-Each is `(vae, params, key, x, *, num_samples, ...) -> (loss, IwaeTerms)` in nats, of
-log-weights log w = log p(x, z) - log q(z|x) with z ~ q(z|x), and goes through
-`vaejax.mean_over_batch` as `negative_elbo` does.
+The log-weights are log w = log p(x, z) - log q(z|x) with z ~ q(z|x), in nats. Every
+objective is `(vae, params, key, x, *, num_samples, ...) -> (loss, IwaeTerms)`, and
+`mean_over_batch` takes it as it takes `negative_elbo`.
 """
 
 import math
@@ -19,11 +18,19 @@ from vaejax.objectives.kl_estimators import kl_monte_carlo
 
 
 class IwaeTerms(NamedTuple):
-    """What an importance-weighted bound is made of.
+    """Statistics of the importance weights behind a bound.
 
     Attributes:
-      elbo: the mean log-weight, an estimate of the ELBO in nats.
-      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples.
+      elbo: scalar, the mean log-weight, an estimate of the ELBO in nats.
+      effective_sample_size: scalar, (sum w)^2 / sum w^2, between 1 and the number of
+        samples.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.objectives import IwaeTerms
+      >>> terms = IwaeTerms(jnp.float32(-105), effective_sample_size=jnp.float32(3.5))
+      >>> float(terms.elbo)
+      -105.0
     """
 
     elbo: Array
@@ -31,27 +38,82 @@ class IwaeTerms(NamedTuple):
 
 
 def log_weight(vae: VAE, params: Params, key: Key, x: Example) -> Array:
-    """log w = log p(x|z) + log p(z) - log q(z|x) with z ~ q(z|x), in nats; E[w] = p(x),
-    and E[log w] is the ELBO.
+    """Draw one importance log-weight of one example, in nats.
+
+    log w = log p(x|z) + log p(z) - log q(z|x) with z ~ q(z|x). E[w] = p(x), and
+    E[log w] is the ELBO.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the sample of z.
+      x: one example, without a batch axis.
+
+    Returns:
+      The scalar log w.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> vaejax.log_weight(vae, params, jax.random.key(1), x).shape
+      ()
 
     Source: Burda et al. 2016, section 3.
     """
     return log_weight_given_posterior(
-        vae, params, vae.encode(params, x), vae.prior(params), key, x
+        vae, params, key, x, vae.encode(params, x), vae.prior(params)
     )
 
 
 def log_weight_given_posterior(
     vae: VAE,
     params: Params,
-    posterior: Distribution,
-    prior: Distribution,
     key: Key,
     x: Example,
+    posterior: Distribution,
+    prior: Distribution,
+    *,
     kl_fn: KlFn = kl_monte_carlo,
 ) -> Array:
-    """`log_weight` from a posterior and a prior already computed, so that many samples
-    share one encoding.
+    """Draw one importance log-weight from a posterior and a prior already computed.
+
+    log w = log p(x|z) - KL term with z ~ q(z|x), in nats; with `kl_monte_carlo` it is
+    the `log_weight`. Under `vmap` over keys, many samples share one encoding.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the sample of z.
+      x: one example, without a batch axis.
+      posterior: q(z|x), as `vae.encode(params, x)` returns it.
+      prior: p(z), as `vae.prior(params)` returns it.
+      kl_fn: estimator of the KL from the sample: `kl_monte_carlo`, or another with the
+        same value.
+
+    Returns:
+      The scalar log w.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> posterior, prior = vae.encode(params, x), vae.prior(params)
+      >>> log_w = vaejax.objectives.log_weight_given_posterior(
+      ...     vae, params, jax.random.key(1), x, posterior, prior
+      ... )
+      >>> bool(log_w == vaejax.log_weight(vae, params, jax.random.key(1), x))
+      True
+
+    Source: Burda et al. 2016, section 3.
     """
     z, log_posterior = require(posterior, "sample_and_log_prob")(key)
     return _log_weight_at(vae, params, posterior, prior, z, log_posterior, x, kl_fn)
@@ -67,7 +129,7 @@ def _log_weight_at(
     x: Example,
     kl_fn: KlFn = kl_monte_carlo,
 ) -> Array:
-    """`log_weight` of a z that was drawn already, with log q(z|x)."""
+    """Return the log-weight of a given z with its log q(z|x)."""
     log_likelihood = require(vae.decode(params, z), "log_prob")(x)
     return log_likelihood - jnp.sum(kl_fn(posterior, prior, z, log_posterior))
 
@@ -81,18 +143,47 @@ def log_weights(
     num_samples: int,
     kl_fn: KlFn = kl_monte_carlo,
 ) -> Array:
-    """`[num_samples]` independent log-weights of one example, in nats, from one
-    encoding; see `log_weight`.
+    """Draw independent importance log-weights of one example, in nats.
+
+    log w_i = log p(x, z_i) - log q(z_i|x) with z_i ~ q(z|x). The example is encoded
+    once.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the samples of z.
+      x: one example, without a batch axis.
+      num_samples: number of samples, a positive integer; all are held at once.
+      kl_fn: estimator of the KL from the sample: `kl_monte_carlo`, or another with the
+        same value.
+
+    Returns:
+      `[num_samples]`, the log-weights.
 
     Raises:
       ValueError: `num_samples` is not a positive integer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> vaejax.objectives.log_weights(
+      ...     vae, params, jax.random.key(1), x, num_samples=4
+      ... ).shape
+      (4,)
+
+    Source: Burda et al. 2016, section 3.
     """
     check_count("num_samples", num_samples)
     posterior, prior = vae.encode(params, x), vae.prior(params)
     keys = jax.random.split(key, num_samples)
     return jax.vmap(
         lambda key: log_weight_given_posterior(
-            vae, params, posterior, prior, key, x, kl_fn
+            vae, params, key, x, posterior, prior, kl_fn=kl_fn
         )
     )(keys)
 
@@ -106,15 +197,41 @@ def negative_iwae(
     num_samples: int,
     kl_fn: KlFn = kl_monte_carlo,
 ) -> tuple[Array, IwaeTerms]:
-    """-log 1/k sum_{i<=k} w_i, the importance-weighted bound of one example, in nats;
-    at k = 1 the negative ELBO.
+    """Negative importance-weighted bound (IWAE) of one example, in nats.
 
-    All k samples are held at once; `vaejax.log_marginal` evaluates the same bound in
-    chunks. The weights need an estimate of the KL from the sample itself:
-    `kl_monte_carlo`, or another with its value.
+    -log 1/k sum_{i<=k} w_i with log w_i = log p(x, z_i) - log q(z_i|x), z_i ~ q(z|x).
+    At k = 1 it is the negative ELBO; its expectation falls towards -log p(x) as k
+    grows. All k samples are held at once; `vaejax.log_marginal` evaluates the same
+    bound in chunks.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the samples of z.
+      x: one example, without a batch axis.
+      num_samples: k, a positive integer.
+      kl_fn: estimator of the KL from the sample: `kl_monte_carlo`, or another with the
+        same value.
+
+    Returns:
+      The scalar loss and its `IwaeTerms`.
 
     Raises:
       ValueError: `num_samples` is not a positive integer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> loss, terms = vaejax.negative_iwae(
+      ...     vae, params, jax.random.key(1), x, num_samples=4
+      ... )
+      >>> loss.shape, bool(-loss >= terms.elbo)
+      ((), True)
 
     Source: Burda et al. 2016, equation 8.
     """
@@ -123,12 +240,12 @@ def negative_iwae(
 
 
 def _log_mean_exp(log_weights: Array) -> Array:
-    """log 1/k sum_i exp(log_weights_i) over the last axis."""
+    """Return log 1/k sum_i exp(log_weights_i) over the last axis."""
     return jax.nn.logsumexp(log_weights, axis=-1) - math.log(log_weights.shape[-1])
 
 
 def _iwae_terms(log_weights: Array) -> IwaeTerms:
-    """Of `[k]` log-weights; of `[groups, k]`, the mean over groups."""
+    """Return the terms of log-weights `[k]`; of `[groups, k]`, the mean over groups."""
     sizes = 1 / jnp.sum(jnp.square(jax.nn.softmax(log_weights)), axis=-1)
     return IwaeTerms(jnp.mean(log_weights), jnp.mean(sizes))
 
@@ -144,28 +261,44 @@ def negative_miwae(
     mixing: float | Array = 0.0,
     kl_fn: KlFn = kl_monte_carlo,
 ) -> tuple[Array, IwaeTerms]:
-    """-[(1 - mixing) 1/M sum_m log 1/K sum_k w_mk + mixing 1/(MK) sum_mk log w_mk], of
-    M groups of K samples.
+    """Negative mean of several importance-weighted bounds (MIWAE, CIWAE), in nats.
 
-    M = 1 is the IWAE of K samples, K = 1 the ELBO of M; `mixing` takes CIWAE's way from
-    the one to the other. More samples in a group tighten the bound and drown the
-    encoder's gradient in noise; more groups only average.
+    -[(1 - mixing) 1/M sum_m log 1/K sum_k w_mk + mixing 1/(MK) sum_mk log w_mk] of
+    one example, for M groups of K samples. M = 1 is the IWAE of K samples and K = 1 the
+    ELBO of M samples; `mixing` interpolates between the two (CIWAE). More samples per
+    group tighten the bound but lower the signal-to-noise ratio of the encoder's
+    gradient; more groups raise it.
 
     Args:
       vae: the model.
       params: its parameters.
-      key: decides the samples; all M K are held at once.
-      x: one example.
-      num_groups: M.
-      num_samples: K, of each group.
+      key: decides the samples of z; all M K are held at once.
+      x: one example, without a batch axis.
+      num_groups: M, a positive integer.
+      num_samples: K, the samples per group, a positive integer.
       mixing: weight of the ELBO, in [0, 1]; may be traced.
-      kl_fn: as in `negative_iwae`.
+      kl_fn: estimator of the KL, as in `negative_iwae`.
 
     Returns:
-      The loss, and the terms with the effective sample size of a group.
+      The scalar loss, and the `IwaeTerms` with the mean effective sample size per
+      group.
 
     Raises:
       ValueError: a count is not a positive integer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> loss, terms = vaejax.objectives.negative_miwae(
+      ...     vae, params, jax.random.key(1), x, num_groups=2, num_samples=2
+      ... )
+      >>> loss.shape, bool(terms.effective_sample_size <= 2)
+      ((), True)
 
     Source: Rainforth et al. 2018, section 5 (MIWAE, CIWAE).
     """
@@ -189,15 +322,42 @@ def negative_piwae(
     num_samples: int,
     kl_fn: KlFn = kl_monte_carlo,
 ) -> tuple[Array, IwaeTerms]:
-    """The IWAE of all M K samples for decoder and prior, the MIWAE of M groups for the
-    encoder.
+    """Negative importance-weighted bound whose encoder follows the MIWAE (PIWAE).
 
-    The value is the former, -log 1/(MK) sum w_mk; every sample is decoded twice. Each
-    part of the model has the gradient of the bound that serves it: the tightest one the
-    decoder, one of fewer samples, whose gradient is less noisy, the encoder.
+    The value is -log 1/(MK) sum_mk w_mk of one example, in nats, for M groups of K
+    samples. Decoder and prior have the gradient of this bound, the tightest; the
+    encoder has the gradient of the MIWAE of M groups of K samples, which is less noisy.
+    Every sample is decoded twice.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the samples of z; all M K are held at once.
+      x: one example, without a batch axis.
+      num_groups: M, a positive integer.
+      num_samples: K, the samples per group, a positive integer.
+      kl_fn: estimator of the KL, as in `negative_iwae`.
+
+    Returns:
+      The scalar loss, and the `IwaeTerms` with the mean effective sample size per
+      group.
 
     Raises:
       ValueError: a count is not a positive integer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> loss, terms = vaejax.objectives.negative_piwae(
+      ...     vae, params, jax.random.key(1), x, num_groups=2, num_samples=2
+      ... )
+      >>> loss.shape, bool(-loss >= terms.elbo)
+      ((), True)
 
     Source: Rainforth et al. 2018, section 5 (PIWAE).
     """
@@ -231,25 +391,50 @@ def negative_renyi(
     alpha: float | Array,
     kl_fn: KlFn = kl_monte_carlo,
 ) -> tuple[Array, IwaeTerms]:
-    """-1/(1 - alpha) log 1/k sum_i w_i^(1 - alpha): the variational Renyi bound, in
-    nats.
+    """Negative variational Renyi bound of one example, in nats.
 
-    alpha = 1 is the ELBO (the limit), alpha = 0 the IWAE. Below 0 it may exceed log
-    p(x) in expectation as the samples grow, and alpha -> -inf takes the largest weight
-    alone (VR-max).
+    -1/(1 - alpha) log 1/k sum_{i<=k} w_i^(1 - alpha). The limit alpha = 1 is the ELBO
+    and alpha = 0 the IWAE. For alpha < 0 the bound may exceed log p(x) in expectation
+    as k grows; alpha -> -inf selects the largest weight (VR-max).
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the samples of z; all are held at once.
+      x: one example, without a batch axis.
+      num_samples: k, a positive integer.
+      alpha: order of the divergence, any real number; may be traced.
+      kl_fn: estimator of the KL, as in `negative_iwae`.
+
+    Returns:
+      The scalar loss and its `IwaeTerms`.
 
     Raises:
       ValueError: `num_samples` is not a positive integer.
 
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> loss, terms = vaejax.objectives.negative_renyi(
+      ...     vae, params, jax.random.key(1), x, num_samples=4, alpha=0.5
+      ... )
+      >>> loss.shape, bool(-loss >= terms.elbo)
+      ((), True)
+
     Source: Li & Turner 2016, section 4.1.
     """
     weights = log_weights(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
+    # log mean w^order = order * center + log mean exp(powers)
     order = 1 - jnp.asarray(alpha, weights.dtype)
     center = jnp.mean(weights)
     powers = order * (weights - center)
-    # Near alpha = 1, expm1 and log1p keep the digits that the logarithm of a mean near
-    # 1 would lose. All branches are finite, so that the gradients of those not taken
-    # are too.
+    # Near alpha = 1, expm1 and log1p keep the digits that log of a mean near 1 loses.
+    # Both branches are finite, so the gradient of the one not taken is finite too.
     is_near = jnp.max(jnp.abs(powers)) < 0.1
     near = jnp.log1p(jnp.mean(jnp.expm1(jnp.where(is_near, powers, 0))))
     far = _log_mean_exp(jnp.where(is_near, 0, powers))

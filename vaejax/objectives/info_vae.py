@@ -1,10 +1,4 @@
-"""How far the aggregate posterior q(z) = E_p(x)[q(z|x)] is from a factorial one or from
-the prior, as part of a loss.
-
-By its moments (DIP-VAE) or by a kernel on samples (InfoVAE, WAE); by a discriminator in
-`discriminators.py`. The losses are of a batch, and at neutral strengths they are
-`mean_over_batch` of the negative ELBO, draw for draw.
-"""
+"""InfoVAE: the maximum mean discrepancy between aggregate posterior and prior."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,21 +7,34 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import require
-from vaejax.base import VAE, Array, Key, KlFn, Params, PyTree
+from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params, PyTree
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
 from vaejax.objectives.kl_estimators import kl_closed_form
 
+#: `(z, other) -> scalar`: a symmetric, positive definite kernel.
 Kernel = Callable[[Array, Array], Array]
-"""`(z, other) -> scalar`, symmetric and positive definite."""
 
 
 def gaussian_kernel(z: Array, other: Array, *, variance: float | None = None) -> Array:
-    """exp(-|z - z'|^2 / (2 variance)); the variance is by default the number of
-    dimensions D.
+    """Gaussian kernel exp(-|z - z'|^2 / (2 variance)).
 
-    Two draws from N(0, I) are at the distance |z - z'|^2 = 2 D on average, where the
-    kernel is then exp(-1). The code of Zhao et al. has exp(-|z - z'|^2 / D^2), a
-    variance of D^2 / 2.
+    The default variance is the number of dimensions D. Two draws from N(0, I) have the
+    squared distance 2 D on average, where the kernel is then exp(-1). The code of Zhao
+    et al. 2019 has exp(-|z - z'|^2 / D^2), a variance of D^2 / 2.
+
+    Args:
+      z: an array of any shape.
+      other: z', an array of the same shape.
+      variance: a positive number in squared units of z.
+
+    Returns:
+      The scalar value of the kernel, in (0, 1].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.objectives import gaussian_kernel
+      >>> round(float(gaussian_kernel(jnp.zeros(2), jnp.ones(2))), 3)
+      0.607
     """
     return jnp.exp(
         -_squared_distance(z, other) / (2 * (z.size if variance is None else variance))
@@ -37,11 +44,25 @@ def gaussian_kernel(z: Array, other: Array, *, variance: float | None = None) ->
 def inverse_multiquadratic_kernel(
     z: Array, other: Array, *, scale: float | None = None
 ) -> Array:
-    """C / (C + |z - z'|^2) with C = `scale`, by default 2 D for D dimensions of unit
-    variance.
+    """Inverse multiquadratic kernel C / (C + |z - z'|^2) with C = `scale`.
 
-    Its tails are heavier than a Gaussian's: outliers of the aggregate posterior are
-    still pulled back.
+    The default scale is 2 D, for D dimensions of unit variance. The tails are heavier
+    than those of a Gaussian kernel, so outliers of the aggregate posterior keep a
+    gradient towards the prior.
+
+    Args:
+      z: an array of any shape.
+      other: z', an array of the same shape.
+      scale: C, a positive number in squared units of z.
+
+    Returns:
+      The scalar value of the kernel, in (0, 1].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.objectives import inverse_multiquadratic_kernel
+      >>> round(float(inverse_multiquadratic_kernel(jnp.zeros(2), jnp.ones(2))), 3)
+      0.667
 
     Source: Tolstikhin et al. 2018 (WAE), section 4.
     """
@@ -54,17 +75,33 @@ def _squared_distance(z: Array, other: Array) -> Array:
 
 
 def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:
-    """MMD^2 = E k(z, z') - 2 E k(z, y) + E k(y, y'), estimated without bias from
-    samples of both, `[num, *z]`.
+    """Unbiased estimate of the squared maximum mean discrepancy from samples.
 
-    The U-statistic: pairs of a sample with itself are left out, and where the two
-    distributions are equal its mean is zero, so that it may be negative. The
-    V-statistic, which InfoVAE's code takes, keeps them: for a kernel of z - z' its
-    gradient within each set is (num - 1) / num of this one's, and its value is larger
-    by 2 (1 - E k) / num.
+    MMD^2 = E k(z, z') - 2 E k(z, y) + E k(y, y') for samples z of one distribution and
+    y of another. This is the U-statistic: it leaves out the pairs of a sample with
+    itself, its mean is zero where the two distributions are equal, and so it may be
+    negative. The V-statistic, used by the code of InfoVAE, keeps those pairs: for a
+    kernel of z - z' and sets of `num` samples its gradient within each set is
+    (num - 1) / num of that of the U-statistic, and its value is larger by
+    2 (1 - E k) / num.
+
+    Args:
+      kernel: k, `(z, other) -> scalar`.
+      zs: `[num, *z]`, samples of the first distribution, at least two.
+      others: `[num_others, *z]`, samples of the second distribution, at least two.
+
+    Returns:
+      The scalar estimate, in units of the kernel.
 
     Raises:
-      ValueError: fewer than two samples of either.
+      ValueError: there are fewer than two samples of either distribution.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.objectives import maximum_mean_discrepancy
+      >>> zs, others = jnp.array([[0.0], [2.0]]), jnp.array([[1.0], [3.0]])
+      >>> float(maximum_mean_discrepancy(lambda z, y: (z * y)[0], zs, others))
+      -1.0
 
     Source: Gretton et al. 2012, equation 3.
     """
@@ -92,12 +129,19 @@ def _kernel_matrix(kernel: Kernel, zs: Array, others: Array) -> Array:
 
 
 class DiscrepancyTerms(NamedTuple):
-    """Batch means in nats; the squared maximum mean discrepancy is in units of the
-    kernel.
+    """Terms of the InfoVAE loss: batch means, scalars.
 
     Attributes:
-      log_likelihood, kl: the two sides of the ELBO.
-      maximum_mean_discrepancy: between q(z) and p(z), squared, without bias.
+      log_likelihood: E log p(x|z), in nats.
+      kl: E KL(q(z|x) || p(z)), in nats.
+      maximum_mean_discrepancy: unbiased estimate of MMD^2(q(z), p(z)), in units of the
+        kernel.
+
+    Example:
+      >>> from vaejax.objectives import DiscrepancyTerms
+      >>> terms = DiscrepancyTerms(-80.0, 8.5, maximum_mean_discrepancy=0.125)
+      >>> 1000 * terms.maximum_mean_discrepancy - terms.log_likelihood
+      205.0
     """
 
     log_likelihood: Array
@@ -107,27 +151,42 @@ class DiscrepancyTerms(NamedTuple):
 
 def info_vae_loss(
     vae: VAE, *, kernel: Kernel = gaussian_kernel, kl_fn: KlFn = kl_closed_form
-) -> Callable:
-    """-E log p(x|z) + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lambda - 1) MMD^2(q(z),
-    p(z)), of a batch.
+) -> LossFn:
+    """Return the InfoVAE loss of a batch, with a discrepancy of q(z) from the prior.
 
-    alpha = 0, lambda = 1 is the negative ELBO, alpha = 1 MMD-VAE and, but for its
-    likelihood, WAE-MMD. One z an example is compared with as many draws from the prior.
+    -E log p(x|z) + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lambda - 1)
+    MMD^2(q(z), p(z)), the first two in nats. alpha = 0 and lambda = 1 give
+    `mean_over_batch` of the negative ELBO, draw for draw; alpha = 1 gives MMD-VAE and,
+    except for its likelihood, WAE-MMD. One z per example is compared with as many draws
+    from the prior.
 
     Args:
-      vae: its z must be an array.
+      vae: the model; its z must be an array.
       kernel: `(z, other) -> scalar`: `gaussian_kernel`,
         `inverse_multiquadratic_kernel`, or a `partial` of one.
-      kl_fn: how the KL is computed.
+      kl_fn: estimator of the KL term.
 
     Returns:
-      `(params, key, batch, *, alpha=0.0, lambda_marginal=1000.0) -> (loss,
-      DiscrepancyTerms)`. With kernels of at most
-      1 the discrepancy is at most 2, so that `lambda_marginal`, the paper's lambda,
-      counts from the hundreds on.
+      `loss_fn(params, key, batch, *, alpha=0.0, lambda_marginal=1000.0) -> (loss,
+      DiscrepancyTerms)` for a batch of at least two examples; both weights may be
+      traced. With a kernel of at most 1 the discrepancy is at most 2, so
+      `lambda_marginal`, the paper's lambda, matters only from the hundreds on.
 
     Raises:
-      ValueError: when called, the batch has fewer than two examples.
+      ValueError: when the loss is called, the batch has fewer than two examples.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> batch = jnp.ones((5, 3))
+      >>> params = vae.init(jax.random.key(0), batch[0])
+      >>> loss_fn = vaejax.objectives.info_vae_loss(vae)
+      >>> loss, terms = loss_fn(params, jax.random.key(1), batch)
+      >>> loss.shape, terms.maximum_mean_discrepancy.shape
+      ((), ())
 
     Source: Zhao et al. 2019 (InfoVAE), equation 6; Tolstikhin et al. 2018 (WAE),
     algorithm 2.
@@ -144,7 +203,7 @@ def info_vae_loss(
         draws, prior = draw_batch(vae, params, key, batch), vae.prior(params)
         elbo = mean_elbo_terms(draws, prior, kl_fn)
         num = len(draws.log_posterior)
-        # The key after those of the examples.
+        # The key after those of the examples, 0 to num - 1.
         prior_keys = jax.random.split(jax.random.fold_in(key, num), num)
         discrepancy = maximum_mean_discrepancy(
             kernel, draws.z, jax.vmap(require(prior, "sample"))(prior_keys)

@@ -1,4 +1,4 @@
-"""Losses that keep the KL term near a floor or a target."""
+"""Losses of batch means that keep the KL above a minimum or near a target."""
 
 import jax.numpy as jnp
 
@@ -9,12 +9,28 @@ from vaejax.objectives.elbo import ElboTerms
 def free_bits_loss(
     means: ElboTerms, *, minimum: float | Array, beta: float | Array = 1.0
 ) -> Array:
-    """-log_likelihood + beta sum_j max(minimum, KL_j) of batch means: a `combine` for
-    `loss_of_means`, in nats.
+    """Negative ELBO in which each latent group may carry `minimum` nats at no cost.
 
-    Each latent group may carry `minimum` nats at no cost, so that the optimizer gains
-    nothing by emptying it. With `kl_per_dimension` the groups are the dimensions of z;
-    with `kl_closed_form` there is one, all of z.
+    -log_likelihood + beta sum_j max(minimum, KL_j) of batch means, in nats. Below the
+    minimum a group has no gradient of the KL, so the optimizer gains nothing by
+    emptying it. With `kl_per_dimension` the groups are the dimensions of z; with
+    `kl_closed_form` there is one group, all of z. Use it as `combine` of
+    `loss_of_means`.
+
+    Args:
+      means: the terms of the ELBO, averaged over a batch.
+      minimum: free nats per group, at least 0; may be traced.
+      beta: weight of the KL, at least 0; may be traced.
+
+    Returns:
+      The scalar loss.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.objectives import ElboTerms, free_bits_loss
+      >>> means = ElboTerms(jnp.float32(-80), jnp.float32(6), jnp.array([5.0, 1.0]))
+      >>> float(free_bits_loss(means, minimum=2.0))
+      87.0
 
     Source: Kingma et al. 2016, equation 15.
     """
@@ -24,12 +40,27 @@ def free_bits_loss(
 def capacity_loss(
     means: ElboTerms, *, target: float | Array, gamma: float | Array
 ) -> Array:
-    """-log_likelihood + gamma |KL - target| of batch means: a `combine` for
-    `loss_of_means`, in nats.
+    """Negative log-likelihood with a penalty on the distance of the KL from a target.
 
-    The KL is pulled to `target` nats from above and below; the paper raises the target
-    in a straight line while it trains, from 0 to 25 or 50, with gamma 100 or 1,000.
-    Both may be schedules.
+    -log_likelihood + gamma |KL - target| of batch means, in nats. The KL is pulled to
+    the target from above and below. The paper raises the target linearly during
+    training, from 0 to 25 or 50 nats, with gamma 100 or 1,000; both may be schedules.
+    Use it as `combine` of `loss_of_means`.
+
+    Args:
+      means: the terms of the ELBO, averaged over a batch.
+      target: the KL to reach, in nats, at least 0; may be traced.
+      gamma: weight of the distance, at least 0; may be traced.
+
+    Returns:
+      The scalar loss.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.objectives import ElboTerms, capacity_loss
+      >>> means = ElboTerms(jnp.float32(-80), jnp.float32(6), jnp.array([5.0, 1.0]))
+      >>> float(capacity_loss(means, target=10.0, gamma=100.0))
+      480.0
 
     Source: Burgess et al. 2018, equation 8.
     """

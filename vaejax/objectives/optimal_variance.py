@@ -1,41 +1,64 @@
-"""Gaussian likelihood with the variance that is best for the batch."""
+"""Negative ELBO whose Gaussian likelihood has the best variance for each batch."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from vaejax._checks import require
-from vaejax.base import VAE, Array, Key, KlFn, Params
+from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params
 from vaejax.objectives.batching import _batch_means
 from vaejax.objectives.elbo import ElboTerms
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 
-def optimal_variance_loss(vae: VAE, kl_fn: KlFn = kl_closed_form) -> Callable:
-    """A `loss_fn` of the negative ELBO whose one variance is the best for the batch:
-    its mean squared error.
+def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
+    """Return the negative ELBO of a batch with the variance that is optimal for it.
 
-    D/2 (1 + log 2 pi v) + beta KL with v = mean over batch and dimensions of (x -
-    mean)^2, D the dimensions of x. The gradient flows through v, so that no variance is
-    learned. What v was is followed by the parameter of the vae's likelihood, which must
-    be a `shared_variance_normal_head` without bounds: a pseudo-loss of value zero pulls
-    it towards log v, and the trained model is evaluated with it. Give it a partition of
-    its own, `optax.sgd(0.1)` for a moving average over ten batches.
+    D/2 (1 + log 2 pi v) + beta KL in nats, for D dimensions of x and the variance
+    v = mean over batch and dimensions of (x - mean)^2. The gradient flows through v,
+    so no variance is learned from the likelihood. Instead the log-variance of the
+    likelihood's head follows log v: a pseudo-loss of value zero pulls it there, and the
+    trained model is evaluated with it. Give this parameter its own optimizer partition,
+    such as `optax.sgd(0.1)` for a moving average over about ten batches.
+
+    Args:
+      vae: the model; its likelihood must be
+        `shared_variance_normal_head(0.0, -math.inf, math.inf)`.
+      kl_fn: estimator of the KL term.
 
     Returns:
-      `(params, key, batch, *, beta=1.0) -> (loss, terms)`.
+      `loss_fn(params, key, batch, *, beta=1.0) -> (loss, ElboTerms)` for a batch of
+      arrays, `[batch, *x]`.
 
     Raises:
-      TypeError: when called, the parameters hold no such log-variance.
+      TypeError: when the loss is called, the parameters hold no such log-variance.
+
+    Example:
+      >>> import math
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2,
+      ...     encoder=vaejax.MLP((8,)),
+      ...     decoder=vaejax.MLP((8,), (3,)),
+      ...     likelihood=vaejax.distributions.shared_variance_normal_head(
+      ...         0.0, -math.inf, math.inf
+      ...     ),
+      ... )
+      >>> batch = jnp.ones((5, 3))
+      >>> params = vae.init(jax.random.key(0), batch[0])
+      >>> loss_fn = vaejax.objectives.optimal_variance_loss(vae)
+      >>> loss, terms = loss_fn(params, jax.random.key(1), batch)
+      >>> loss.shape, terms.kl_terms.shape
+      ((), (1,))
 
     Source: Rybkin et al. 2021 (sigma-VAE), section 3.2.
     """
 
     def parts(params: Params, key: Key, x: Array) -> tuple[Array, Array]:
-        """Squared error and KL of one example."""
+        """Return the squared error and the KL of one example."""
         posterior, prior = vae.encode(params, x), vae.prior(params)
         z, log_posterior = require(posterior, "sample_and_log_prob")(key)
         squared_error = jnp.sum(jnp.square(require(vae.decode(params, z), "mean") - x))
@@ -44,24 +67,30 @@ def optimal_variance_loss(vae: VAE, kl_fn: KlFn = kl_closed_form) -> Callable:
     def loss_fn(
         params: Params, key: Key, batch: Array, *, beta: float | Array = 1.0
     ) -> tuple[Array, ElboTerms]:
-        parameter = params.get("likelihood") if isinstance(params, dict) else None
-        if not isinstance(parameter, jax.Array) or parameter.ndim:
-            raise TypeError(
-                "optimal_variance: the vae's likelihood has not one log-variance for "
-                "its parameter; build it with "
-                "likelihood=shared_variance_normal_head(0.0, -math.inf, math.inf)."
-            )
+        parameter = _log_variance_of(params)
         squared_error, kl_terms = _batch_means(partial(parts, params), key, batch)
         num_dimensions = math.prod(batch.shape[1:])
-        # An exact reconstruction would make it minus infinity.
+        # Without a floor an exact reconstruction has the log-variance -inf.
         log_variance = jnp.log(jnp.maximum(squared_error / num_dimensions, 1e-12))
         log_likelihood = (
             -num_dimensions / 2 * (1 + math.log(2 * math.pi) + log_variance)
         )
-        # Of value zero and of gradient (parameter - log v).
+        # A term of value zero whose gradient is (parameter - log v).
         distance = jax.lax.stop_gradient(parameter - log_variance)
         follow = distance * (parameter - jax.lax.stop_gradient(parameter))
         terms = ElboTerms(log_likelihood, jnp.sum(kl_terms), kl_terms)
         return beta * terms.kl - log_likelihood + follow, terms
 
     return loss_fn
+
+
+def _log_variance_of(params: Params) -> Array:
+    """Return the log-variance that the likelihood's head owns, a scalar."""
+    parameter = params.get("likelihood") if isinstance(params, dict) else None
+    if not isinstance(parameter, jax.Array) or parameter.ndim:
+        raise TypeError(
+            "optimal_variance_loss: the parameters of the likelihood are not one "
+            "log-variance; build the VAE with "
+            "likelihood=shared_variance_normal_head(0.0, -math.inf, math.inf)."
+        )
+    return parameter
