@@ -30,6 +30,7 @@ from experiments.harness import distributed, evaluation, run
 from experiments.harness.members import Members
 from vaejax import plots
 from vaejax.base import VAE, Array, Key, Params, PyTree
+from vaejax.estimators import AnnealingPath
 from vaejax.training import TrainState
 
 ABOUT = run.About(
@@ -54,9 +55,11 @@ CHECKS = ("Pareto k of the largest IWAE", "acceptance rate of annealing")
 # In the order of the table.
 NAMES = ("ELBO", *WEIGHTED, *JACKKNIFES, ANNEALED, *GAPS, *CHECKS)
 # While training: few examples, chains from q(z|x), which need few temperatures.
-FOLLOWED, FOLLOWED_OPTIONS = (
-    32,
-    {"num_chains": 8, "num_temperatures": 100, "num_leapfrog": 5},
+FOLLOWED, FOLLOWED_CHAINS = 32, 8
+FOLLOWED_PATH = AnnealingPath(
+    num_temperatures=100,
+    num_leapfrog=5,
+    initial=vaejax.estimators.start_at_posterior,
 )
 
 
@@ -87,18 +90,25 @@ def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
     """Mean over examples of log p(x), by annealing, less the ELBO: KL(q(z|x) || p(z|x))
     in nats.
     """
-    options = FOLLOWED_OPTIONS | {"initial": vaejax.estimators.start_at_posterior}
+    options = {"num_chains": FOLLOWED_CHAINS}
     # Adapted to one example and shared: the posteriors of digits are of one scale.
     adapt_key, keys_key = jax.random.split(jax.random.fold_in(state.key, BOUNDS))
     step_sizes = vaejax.estimators.adapt_step_sizes(
-        vae, state.params, adapt_key, xs[0], num_transitions=100, **options
+        vae,
+        state.params,
+        adapt_key,
+        xs[0],
+        path=FOLLOWED_PATH,
+        num_transitions=100,
+        **options,
     )
+    path = FOLLOWED_PATH._replace(step_sizes=step_sizes)
 
     def one(example: tuple[Key, Array]) -> Array:
         key, x = example
         annealing_key, elbo_key = jax.random.split(key)
         annealed = vaejax.estimators.annealed_importance_sampling(
-            vae, state.params, annealing_key, x, step_sizes=step_sizes, **options
+            vae, state.params, annealing_key, x, path=path, **options
         )
         return annealed.log_marginal - mean_elbo(vae, state.params, elbo_key, x)
 
@@ -117,7 +127,7 @@ def mean_elbo(vae: VAE, params: Params, key: Key, x: Array) -> Array:
 
 
 def test_bounds(
-    config: Config, vae: VAE, params: Params, step_sizes: Array, key: Key, x: Array
+    config: Config, vae: VAE, params: Params, path: AnnealingPath, key: Key, x: Array
 ) -> dict[str, Array]:
     """Of one test example, in nats."""
     elbo_key, jackknife_key, annealing_key, gap_key, *keys = jax.random.split(
@@ -126,12 +136,8 @@ def test_bounds(
     weights = vaejax.objectives.log_weights(
         vae, params, jackknife_key, x, num_samples=JACKKNIFE_COUNT
     )
-    options = {
-        "num_chains": config.num_chains,
-        "num_temperatures": config.num_temperatures,
-    }
     annealed = vaejax.estimators.annealed_importance_sampling(
-        vae, params, annealing_key, x, step_sizes=step_sizes, **options
+        vae, params, annealing_key, x, path=path, num_chains=config.num_chains
     )
     estimates = [
         vaejax.log_marginal(vae, params, key, x, num_samples=count)
@@ -155,15 +161,11 @@ def test_bounds(
 
 
 def simulated_bounds(
-    config: Config, vae: VAE, params: Params, step_sizes: Array, key: Key
+    config: Config, vae: VAE, params: Params, path: AnnealingPath, key: Key
 ) -> dict[str, Array]:
     """Of one example drawn from the model, in nats."""
-    options = {
-        "num_chains": config.num_chains,
-        "num_temperatures": config.num_temperatures,
-    }
     estimate = vaejax.estimators.bidirectional_monte_carlo(
-        vae, params, key, step_sizes=step_sizes, **options
+        vae, params, key, path=path, num_chains=config.num_chains
     )
     return {"below": estimate.lower, "above": estimate.upper, "gap": estimate.gap}
 
@@ -182,14 +184,18 @@ def conclude(
         state = members.member(states[""], index)
         bounds_key = jax.random.fold_in(state.key, BOUNDS + 1)
         test_key, simulated_key, parts_key, adapt_key = jax.random.split(bounds_key, 4)
-        options = {
-            "num_chains": config.num_chains,
-            "num_temperatures": config.num_temperatures,
-        }
-        adapt = jax.jit(partial(vaejax.estimators.adapt_step_sizes, vae, **options))
-        step_sizes = adapt(state.params, adapt_key, xs[0])
+        path = AnnealingPath(num_temperatures=config.num_temperatures)
+        adapt = jax.jit(
+            partial(
+                vaejax.estimators.adapt_step_sizes,
+                vae,
+                path=path,
+                num_chains=config.num_chains,
+            )
+        )
+        path = path._replace(step_sizes=adapt(state.params, adapt_key, xs[0]))
         keys = jax.random.split(test_key, len(xs))
-        one = partial(test_bounds, config, vae, state.params, step_sizes)
+        one = partial(test_bounds, config, vae, state.params, path)
         on_test.append(
             over_examples(
                 lambda example, one=one: one(*example),
@@ -199,7 +205,7 @@ def conclude(
             )
         )
         keys = jax.random.split(simulated_key, len(xs))
-        one = partial(simulated_bounds, config, vae, state.params, step_sizes)
+        one = partial(simulated_bounds, config, vae, state.params, path)
         on_simulated.append(over_examples(one, keys, "simulated", check_interrupts))
         decompose = partial(
             vaejax.estimators.aggregate_decomposition, vae, num_samples=1000

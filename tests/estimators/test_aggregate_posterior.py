@@ -8,11 +8,11 @@ from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
-from support import linear_gaussian
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from support import linear_gaussian
 from support.cases import binary, mlp_vae, real, with_flow_posterior, with_vamp_prior
 
 import vaejax

@@ -5,11 +5,11 @@ exact posterior are known.
 import dataclasses
 from functools import partial
 
-from support import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import cases
 from support.linear_gaussian import (
     draw_examples,
     draw_posterior,
@@ -21,6 +21,7 @@ from support.linear_gaussian import (
 
 from vaejax import MLP, Categorical, gaussian_vae
 from vaejax.estimators import (
+    AnnealingPath,
     adapt_step_sizes,
     anneal,
     annealed_estimate,
@@ -30,7 +31,6 @@ from vaejax.estimators import (
     init_annealing,
     init_reverse_annealing,
     linear_temperature_schedule,
-    reverse_anneal,
     reverse_annealed_importance_sampling,
     sigmoidal_temperature_schedule,
     start_at_posterior,
@@ -68,6 +68,12 @@ def steps(num_temperatures):
             + precision
             * np.asarray(sigmoidal_temperature_schedule(num_temperatures))[1:]
         )
+    )
+
+
+def path_of(num_temperatures):
+    return AnnealingPath(
+        num_temperatures=num_temperatures, step_sizes=steps(num_temperatures)
     )
 
 
@@ -137,8 +143,9 @@ def test_a_thousand_temperatures_come_within_a_twentieth_of_a_nat():
     xs = draw_examples(PARAMS, 4)
     adapt_key, run_key = keys(2, 2)
     sizes = run(partial(adapt_step_sizes, vae, PARAMS), adapt_key, X)
+    path = AnnealingPath(step_sizes=sizes)
     program = partial(
-        annealed_importance_sampling, vae, PARAMS, num_chains=64, step_sizes=sizes
+        annealed_importance_sampling, vae, PARAMS, path=path, num_chains=64
     )
     estimate = over(program, jax.random.split(run_key, 4), xs)
     errors = estimate.log_marginal - exact_log_marginal(PARAMS, xs)
@@ -165,21 +172,20 @@ def test_a_thousand_temperatures_come_within_a_twentieth_of_a_nat():
 def test_few_temperatures_give_unbiased_weights_both_ways(
     temperature_schedule, initial, sizes
 ):
-    options = {
-        "temperature_schedule": temperature_schedule,
-        "initial": initial,
-        "step_sizes": sizes,
-    }
+    path = AnnealingPath(
+        num_temperatures=24,
+        temperature_schedule=temperature_schedule,
+        initial=initial,
+        step_sizes=sizes,
+    )
+    options = {"path": path, "num_chains": 1}
     zs = draw_posterior(PARAMS, X, 8_000)
 
     def both(key, z):
         forward_key, reverse_key = jax.random.split(key)
-        counts = {"num_chains": 1, "num_temperatures": 24}
-        forward = annealed_importance_sampling(
-            vae, PARAMS, forward_key, X, **counts, **options
-        )
+        forward = annealed_importance_sampling(vae, PARAMS, forward_key, X, **options)
         reverse = reverse_annealed_importance_sampling(
-            vae, PARAMS, reverse_key, X, z, **counts, **options
+            vae, PARAMS, reverse_key, X, z, **options
         )
         return jnp.stack([forward.log_marginal - TRUTH, TRUTH - reverse.log_marginal])
 
@@ -192,14 +198,15 @@ def test_few_temperatures_give_unbiased_weights_both_ways(
 def test_a_schedule_adapted_for_each_run_leaves_the_weights_unbiased():
     def one(key):
         adapt_key, run_key = jax.random.split(key)
-        counts = {"num_chains": 2, "num_temperatures": 8}
-        sizes = adapt_step_sizes(vae, PARAMS, adapt_key, X, num_transitions=8, **counts)
-        return (
-            annealed_importance_sampling(
-                vae, PARAMS, run_key, X, step_sizes=sizes, **counts
-            ).log_marginal
-            - TRUTH
+        path = AnnealingPath(num_temperatures=8)
+        sizes = adapt_step_sizes(
+            vae, PARAMS, adapt_key, X, path=path, num_chains=2, num_transitions=8
         )
+        path = path._replace(step_sizes=sizes)
+        estimate = annealed_importance_sampling(
+            vae, PARAMS, run_key, X, path=path, num_chains=2
+        )
+        return estimate.log_marginal - TRUTH
 
     assert_mean(np.exp(over(one, keys(4, 2_000))), 1)
 
@@ -207,17 +214,15 @@ def test_a_schedule_adapted_for_each_run_leaves_the_weights_unbiased():
 @pytest.mark.slow
 def test_the_encoder_is_a_better_start_than_the_prior():
     def error(key, initial):
-        options = {
-            "num_temperatures": 5,
-            "num_chains": 4,
-            "step_sizes": np.full(5, 0.5, np.float32),
-        }
-        return (
-            annealed_importance_sampling(
-                vae, PARAMS, key, X, initial=initial, **options
-            ).log_marginal
-            - TRUTH
+        path = AnnealingPath(
+            num_temperatures=5,
+            initial=initial,
+            step_sizes=np.full(5, 0.5, np.float32),
         )
+        estimate = annealed_importance_sampling(
+            vae, PARAMS, key, X, path=path, num_chains=4
+        )
+        return estimate.log_marginal - TRUTH
 
     def both(key):
         prior_key, posterior_key = jax.random.split(key)
@@ -275,20 +280,14 @@ def test_adapted_step_sizes_reach_their_target_at_any_scale(target):
         decode=lambda params, z: vae.decode(params, 100 * z),
     )
     adapt_key, run_key = keys(7, 2)
-    sizes = run(
-        partial(
-            adapt_step_sizes,
-            small,
-            PARAMS,
-            num_temperatures=300,
-            target_acceptance=target,
-        ),
-        adapt_key,
-        X,
+    path = AnnealingPath(num_temperatures=300)
+    adapt = partial(
+        adapt_step_sizes, small, PARAMS, path=path, target_acceptance=target
     )
-    options = {"num_temperatures": 300, "step_sizes": sizes}
+    sizes = run(adapt, adapt_key, X)
+    path = path._replace(step_sizes=sizes)
     estimate = run(
-        partial(annealed_importance_sampling, small, PARAMS, **options), run_key, X
+        partial(annealed_importance_sampling, small, PARAMS, path=path), run_key, X
     )
     assert abs(estimate.acceptance_rate - target) < 0.04
     assert sizes.shape == (300,) and 1.5 * sizes[-1] < sizes[0] < 0.05
@@ -317,11 +316,7 @@ def test_sigmoidal_spacing_is_that_of_the_formula():
 
 def errors_of_bounds(num, num_temperatures, num_chains):
     """Of both bounds, on `num` simulated examples."""
-    options = {
-        "num_temperatures": num_temperatures,
-        "step_sizes": steps(num_temperatures),
-        "num_chains": num_chains,
-    }
+    options = {"path": path_of(num_temperatures), "num_chains": num_chains}
     estimate = over(
         partial(bidirectional_monte_carlo, vae, PARAMS, **options), keys(8, num)
     )
@@ -348,7 +343,7 @@ def test_bounds_of_many_temperatures_meet():
 
 
 def check_pieces(program, start):
-    """The state at the end of 24 temperatures, after a check that cuts change nothing."""
+    """Check that cuts change nothing, and return the state after 24 temperatures."""
     whole, pieces = program(start, 24), start
     for count in (1, 9, 9, 9):
         pieces = program(pieces, count)
@@ -360,17 +355,11 @@ def check_pieces(program, start):
 
 
 def test_cut_and_continued_is_bitwise_the_whole_run():
-    whole_run = partial(
-        annealed_importance_sampling,
-        vae,
-        PARAMS,
-        num_temperatures=24,
-        step_sizes=steps(24),
-    )
+    whole_run = partial(annealed_importance_sampling, vae, PARAMS, path=path_of(24))
     estimate = run(whole_run, jax.random.key(9), X)
     _, initial_key, transition_key = jax.random.split(jax.random.key(9), 3)
     start = run(partial(init_annealing, vae, PARAMS), initial_key, X)
-    annealing = jax.jit(partial(anneal, vae, PARAMS, step_sizes=steps(24)))
+    annealing = jax.jit(partial(anneal, vae, PARAMS, path=path_of(24)))
     # The same key for every piece is the point.
     with jax.debug_key_reuse(False):
         end = check_pieces(
@@ -381,7 +370,9 @@ def test_cut_and_continued_is_bitwise_the_whole_run():
 
 def test_cut_and_continued_in_reverse_is_bitwise_the_same():
     start = init_reverse_annealing(draw_posterior(PARAMS, X, 1)[0])
-    annealing = jax.jit(partial(reverse_anneal, vae, PARAMS, step_sizes=steps(24)))
+    annealing = jax.jit(
+        partial(anneal, vae, PARAMS, path=path_of(24), reverse=True)
+    )
     check_pieces(
         lambda state, count: annealing(jax.random.key(10), X, state, count), start
     )
@@ -392,12 +383,7 @@ def test_memory_does_not_grow_with_the_temperatures():
     params, x = make_params(x_size=500), np.zeros(500, np.float32)
 
     def temporary_bytes(num):
-        program = partial(
-            annealed_importance_sampling,
-            vae,
-            num_temperatures=num,
-            step_sizes=steps(num),
-        )
+        program = partial(annealed_importance_sampling, vae, path=path_of(num))
         compiled = jax.jit(program).lower(params, jax.random.key(1), x).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
@@ -430,15 +416,15 @@ def test_bernoulli_decoder_against_a_grid():
         annealed_importance_sampling,
         model,
         params,
+        path=AnnealingPath(num_temperatures=100),
         num_chains=300,
-        num_temperatures=100,
     )
     estimate = run(program, jax.random.key(13), x)
     assert abs(estimate.log_marginal - truth) < 5 * estimate.standard_error < 0.2
     # Step sizes lag behind a posterior that sharpens fast, the less the more
     # temperatures there are.
     slowly = run(
-        partial(program, num_chains=100, num_temperatures=1000), jax.random.key(13), x
+        partial(program, path=AnnealingPath(), num_chains=100), jax.random.key(13), x
     )
     assert 0.5 < estimate.acceptance_rate < slowly.acceptance_rate
     assert abs(slowly.acceptance_rate - 0.65) < 0.05
@@ -452,10 +438,11 @@ def test_hierarchical_latents_agree_with_sampling_from_the_prior():
         np.float32([[1, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]]),
     )
     params = model.init(jax.random.key(14), x)
+    path = AnnealingPath(num_temperatures=50, step_sizes=0.5 * steps(50))
     program = partial(
-        annealed_importance_sampling, model, params, num_chains=256, num_temperatures=50
+        annealed_importance_sampling, model, params, path=path, num_chains=256
     )
-    estimate = run(partial(program, step_sizes=0.5 * steps(50)), jax.random.key(15), x)
+    estimate = run(program, jax.random.key(15), x)
     zs = over(model.prior(params).sample, keys(16, 100_000))
     likelihoods = np.exp(
         over(lambda z: model.decode(params, z).log_prob(x), zs).astype(np.float64)
@@ -488,8 +475,11 @@ def test_hierarchical_latents_agree_with_sampling_from_the_prior():
 @pytest.mark.parametrize("name", ["num_chains", "num_temperatures", "num_leapfrog"])
 @pytest.mark.parametrize("value", [0, 2.5])
 def test_counts_must_be_positive_integers(function, name, value):
+    options = {name: value}
+    if name != "num_chains":
+        options = {"path": AnnealingPath(**options)}
     with pytest.raises(ValueError, match=f"{name} is {value}; give a positive integer"):
-        function(key=jax.random.key(0), **{name: value})
+        function(key=jax.random.key(0), **options)
 
 
 @pytest.mark.parametrize(
@@ -525,7 +515,11 @@ def test_counts_must_be_positive_integers(function, name, value):
 def test_schedules_must_be_as_long_as_the_path(options, message):
     with pytest.raises(ValueError, match=message):
         annealed_importance_sampling(
-            vae, PARAMS, jax.random.key(0), X, num_temperatures=8, **options
+            vae,
+            PARAMS,
+            jax.random.key(0),
+            X,
+            path=AnnealingPath(num_temperatures=8, **options),
         )
 
 
@@ -535,18 +529,13 @@ def test_other_options_are_checked():
     with pytest.raises(ValueError, match="num_transitions is 0"):
         adapt_step_sizes(vae, PARAMS, jax.random.key(0), X, num_transitions=0)
     state = init_reverse_annealing(np.zeros(2, np.float32))
+    piece = partial(anneal, vae, PARAMS, jax.random.key(0), X, state)
     with pytest.raises(ValueError, match="count is 0"):
-        anneal(
-            vae,
-            PARAMS,
-            jax.random.key(0),
-            X,
-            state,
-            0,
-            step_sizes=np.ones(8, np.float32),
-        )
+        piece(0, path=path_of(8))
     with pytest.raises(ValueError, match=r"step_sizes has shape \(\)"):
-        anneal(vae, PARAMS, jax.random.key(0), X, state, 1, step_sizes=np.float32(1))
+        piece(1, path=AnnealingPath(step_sizes=np.float32(1)))
+    with pytest.raises(ValueError, match="step_sizes is None and num_temperatures is"):
+        piece(1, path=AnnealingPath())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -558,9 +547,8 @@ class Sampler:
 
 
 def test_what_cannot_be_annealed_is_named():
-    short = partial(
-        annealed_importance_sampling, params=PARAMS, x=X, num_temperatures=2
-    )
+    path = AnnealingPath(num_temperatures=2)
+    short = partial(annealed_importance_sampling, params=PARAMS, x=X, path=path)
     discrete = vae._replace(prior=lambda params: Categorical(jnp.zeros((2, 3))))
     with pytest.raises(
         TypeError,
@@ -571,9 +559,14 @@ def test_what_cannot_be_annealed_is_named():
     with pytest.raises(TypeError, match="Sampler has no log_prob"):
         short(silent, key=jax.random.key(0))
     with pytest.raises(TypeError, match="Sampler has no sample"):
-        bidirectional_monte_carlo(silent, PARAMS, jax.random.key(0), num_temperatures=2)
+        bidirectional_monte_carlo(silent, PARAMS, jax.random.key(0), path=path)
     blind = vae._replace(encode=lambda params, x: Sampler())
     with pytest.raises(
-        TypeError, match="Sampler has no log_prob; give initial=vaejax.start_at_prior"
+        TypeError,
+        match="Sampler has no log_prob; give initial=vaejax.estimators.start_at_prior",
     ):
-        short(blind, key=jax.random.key(0), initial=start_at_posterior)
+        short(
+            blind,
+            key=jax.random.key(0),
+            path=path._replace(initial=start_at_posterior),
+        )

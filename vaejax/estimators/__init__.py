@@ -10,24 +10,25 @@ from vaejax.estimators.aggregate_posterior import (
     aggregate_decomposition,
 )
 from vaejax.estimators.annealing import (
-    AnnealedEstimate,
     BidirectionalEstimate,
     adapt_step_sizes,
-    annealed_estimate,
     annealed_importance_sampling,
     bidirectional_monte_carlo,
-    reverse_annealed_estimate,
     reverse_annealed_importance_sampling,
 )
-from vaejax.estimators.annealing_path import (
+from vaejax.estimators.annealing_chains import (
+    AnnealedEstimate,
     AnnealingState,
-    InitialFn,
-    TemperatureSchedule,
     anneal,
+    annealed_estimate,
     init_annealing,
     init_reverse_annealing,
+)
+from vaejax.estimators.annealing_path import (
+    AnnealingPath,
+    InitialFn,
+    TemperatureSchedule,
     linear_temperature_schedule,
-    reverse_anneal,
     sigmoidal_temperature_schedule,
     start_at_posterior,
     start_at_prior,
@@ -45,6 +46,7 @@ from vaejax.estimators.marginal import MarginalEstimate, log_marginal
 __all__ = [
     "AggregateDecomposition",
     "AnnealedEstimate",
+    "AnnealingPath",
     "AnnealingState",
     "BidirectionalEstimate",
     "InferenceGap",
@@ -68,8 +70,6 @@ __all__ = [
     "log_marginal",
     "optimal_posterior",
     "pareto_k",
-    "reverse_anneal",
-    "reverse_annealed_estimate",
     "reverse_annealed_importance_sampling",
     "sigmoidal_temperature_schedule",
     "start_at_posterior",

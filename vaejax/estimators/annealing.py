@@ -1,9 +1,9 @@
-"""Annealed importance sampling and bidirectional Monte Carlo: log p(x) of one example
-between two stochastic bounds.
+"""Annealed importance sampling and bidirectional Monte Carlo of one example.
 
-A run in one call is `annealed_importance_sampling`. A long one goes in pieces, which
-may be saved in between: `adapt_step_sizes`, `init_annealing`, then `anneal` as often as
-needed, and `annealed_estimate`.
+Both bound log p(x): annealed importance sampling from below and, from an exact
+posterior sample, in reverse from above. A run in one call is
+`annealed_importance_sampling`; `annealing_chains.py` has the pieces of a long one, for
+which `adapt_step_sizes` finds the step sizes.
 """
 
 import math
@@ -14,19 +14,18 @@ import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
 from vaejax.base import VAE, Array, Example, Key, Latent, Params
-from vaejax.estimators.annealing_path import (
-    AnnealingState,
-    InitialFn,
-    TemperatureSchedule,
-    _make_path,
+from vaejax.estimators.annealing_chains import (
+    AnnealedEstimate,
     anneal,
+    annealed_estimate,
     init_annealing,
     init_reverse_annealing,
-    reverse_anneal,
-    sigmoidal_temperature_schedule,
-    start_at_prior,
 )
-from vaejax.estimators.importance_weights import _mean_with_error
+from vaejax.estimators.annealing_path import (
+    _DEFAULT_PATH,
+    AnnealingPath,
+    _path_of_example,
+)
 
 # The preliminary run: where the search starts, its transitions at the first
 # temperature, and how fast it goes there and after.
@@ -36,145 +35,82 @@ _BURN_IN_RATE = 0.5
 _RATE = 0.1
 
 
-class AnnealedEstimate(NamedTuple):
-    """A stochastic bound on log p(x) of one example.
-
-    Attributes:
-      log_marginal: the bound, in nats: lower in expectation if the chains went forward,
-        upper if in reverse.
-      standard_error: its Monte-Carlo standard error over the chains, in nats, by the
-        delta method; infinite for one chain. It does not cover the bias of the bound.
-        It never exceeds 1 and is too small where a few weights dominate, as 16 may
-        well; in reverse it does not see that all chains share one start. Over a set,
-        take the deviation over examples or compare two independent runs.
-      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of chains; in
-        reverse, of 1 / w.
-      acceptance_rate: mean acceptance probability over chains and temperatures.
-    """
-
-    log_marginal: Array
-    standard_error: Array
-    effective_sample_size: Array
-    acceptance_rate: Array
-
-
-class BidirectionalEstimate(NamedTuple):
-    """Both bounds on log p(x) of one simulated example, in nats.
-
-    Attributes:
-      lower: of the forward chains; at most log p(x) in expectation.
-      upper: of the reverse chains; at least log p(x) in expectation.
-      gap: upper - lower. Its expectation bounds the error of either; a single one may
-        be negative.
-      forward: the `AnnealedEstimate` behind `lower`.
-      reverse: the `AnnealedEstimate` behind `upper`.
-      x: the simulated example.
-    """
-
-    lower: Array
-    upper: Array
-    gap: Array
-    forward: AnnealedEstimate
-    reverse: AnnealedEstimate
-    x: Example
-
-
-def annealed_estimate(state: AnnealingState) -> AnnealedEstimate:
-    """log 1/n sum_i w_i of n chains that went forward to the end of the path: a
-    stochastic lower bound.
-
-    NaN for chains that have not arrived: a part of the path says nothing of p(x).
-    """
-    log_sum, log_sum_of_squares = (
-        jax.nn.logsumexp(state.log_weight),
-        jax.nn.logsumexp(2 * state.log_weight),
-    )
-    estimate = _mean_with_error(log_sum, log_sum_of_squares, state.log_weight.shape[0])
-    acceptance_rate = jnp.mean(state.acceptance) / jnp.maximum(
-        state.position, 1
-    ).astype(state.acceptance.dtype)
-    arrived = state.remaining == 0
-    return AnnealedEstimate(
-        *(
-            jnp.where(arrived, number, jnp.nan)
-            for number in (*estimate, acceptance_rate)
-        )
-    )
-
-
-def reverse_annealed_estimate(state: AnnealingState) -> AnnealedEstimate:
-    """-log 1/n sum_i 1 / w_i of n chains that went back to the start of the path: a
-    stochastic upper bound.
-    """
-    estimate = annealed_estimate(state._replace(log_weight=-state.log_weight))
-    return estimate._replace(log_marginal=-estimate.log_marginal)
-
-
 def adapt_step_sizes(
     vae: VAE,
     params: Params,
     key: Key,
     x: Example,
     *,
+    path: AnnealingPath = _DEFAULT_PATH,
     num_chains: int = 16,
-    num_temperatures: int = 1000,
-    num_leapfrog: int = 10,
-    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
-    initial: InitialFn = start_at_prior,
     target_acceptance: float = 0.65,
     num_transitions: int | None = None,
 ) -> Array:
-    """A step size for each temperature, shared by the chains, at which about
-    `target_acceptance` is accepted.
+    """Find a step size per temperature that accepts about `target_acceptance`.
 
-    A preliminary forward run: after each transition log e grows by 0.1 (acceptance -
-    target), the acceptance probability averaged over chains. Where few temperatures
-    sharpen a posterior quickly the steps lag behind, and less is accepted. Give a run
-    its result and a key other than this one: a step size that depends on the chains
-    which it moves would bias their weights.
+    In a preliminary forward run, log e grows by 0.1 (acceptance - target) after each
+    transition, with the acceptance probability averaged over the chains, which share
+    the step size e. Where few temperatures sharpen a posterior quickly, the step sizes
+    lag behind and less is accepted. Use the result with another key than this one: a
+    step size that depends on the chains that it moves would bias their weights.
 
     Args:
-      target_acceptance: within (0, 1).
-      num_transitions: of each chain, in all; rounded up to the same number, one at
-        least, at each temperature. By default as many as there are temperatures, and at
-        least 200. 100 more come first, so that where the search starts does not matter.
-
-    For the rest, and what else is raised, see `annealed_importance_sampling`.
+      vae: The model; its prior and likelihood need a `log_prob` that is differentiable
+        in z.
+      params: Its parameters.
+      key: Key of the preliminary run.
+      x: One example.
+      path: Options of the path; its `step_sizes` are not used.
+      num_chains: Number of chains, at least 1.
+      target_acceptance: Acceptance probability, within (0, 1).
+      num_transitions: Transitions per chain in all, rounded up to the same number, at
+        least 1, at each temperature; by default one per temperature, and at least 200.
+        100 more come first, so that the start of the search does not matter.
 
     Returns:
-      `[num_temperatures]`.
+      `[num_temperatures]`, for `path._replace(step_sizes=...)`.
 
     Raises:
-      ValueError: `target_acceptance` is outside (0, 1), or `num_transitions` is not a
-        positive integer.
+      ValueError: A count is not a positive integer, `target_acceptance` is outside
+        (0, 1), or the schedule does not have the length of the path.
+      TypeError: z holds anything but floats, or a distribution lacks a `log_prob`.
 
-    Source: Wu et al. 2017 for 65 %; they too fix the step sizes in a preliminary run.
+    Example:
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.estimators import AnnealingPath, adapt_step_sizes
+      >>> vae = vaejax.VAE(
+      ...     init=lambda key, x: (),
+      ...     encode=lambda params, x: vaejax.Normal(x / 2, jnp.log(jnp.full(1, 0.5))),
+      ...     prior=lambda params: vaejax.Normal(jnp.zeros(1), jnp.zeros(1)),
+      ...     decode=lambda params, z: vaejax.Normal(z, jnp.zeros(1)),
+      ... )
+      >>> path = AnnealingPath(num_temperatures=5)
+      >>> adapt = partial(adapt_step_sizes, vae, path=path, num_transitions=5)
+      >>> jax.eval_shape(adapt, (), jax.random.key(0), jnp.ones(1)).shape
+      (5,)
+
+    Source: Wu et al. 2017, who fix step sizes of 65 % acceptance in a preliminary run.
     """
-    check_count("num_temperatures", num_temperatures)
-    num_transitions = (
-        max(num_temperatures, 200) if num_transitions is None else num_transitions
-    )
-    check_count("num_transitions", num_transitions)
+    repeats = _transitions_per_temperature(path, num_transitions)
     if not 0 < target_acceptance < 1:
         raise ValueError(
             f"target_acceptance is {target_acceptance}; give a number within (0, 1), "
             "such as 0.65."
         )
-    path = _make_path(
-        vae, params, x, num_temperatures, num_leapfrog, temperature_schedule, initial
-    )
+    move = _path_of_example(vae, params, x, path).move
     initial_key, transition_key = jax.random.split(key)
     state = init_annealing(
-        vae, params, initial_key, x, num_chains=num_chains, initial=initial
+        vae, params, initial_key, x, path=path, num_chains=num_chains
     )
-    repeats = -(-num_transitions // num_temperatures)
 
     def step(
         carry: tuple[Latent, Array], index: Array
     ) -> tuple[tuple[Latent, Array], Array]:
         z, log_step_size = carry
         t = jnp.maximum(index - _BURN_IN, 0) // repeats
-        z, acceptance = path.move(
+        z, acceptance = move(
             jax.random.fold_in(transition_key, index), z, t, jnp.exp(log_step_size)
         )
         error = jnp.mean(acceptance).astype(log_step_size.dtype) - target_acceptance
@@ -182,11 +118,10 @@ def adapt_step_sizes(
         return (z, log_step_size + rate * error), log_step_size
 
     first = jnp.asarray(math.log(_FIRST_STEP_SIZE), state.log_weight.dtype)
-    indices = jnp.arange(_BURN_IN + repeats * num_temperatures, dtype=jnp.int32)
+    indices = jnp.arange(_BURN_IN + repeats * path.num_temperatures, dtype=jnp.int32)
     _, log_step_sizes = jax.lax.scan(step, (state.z, first), indices)
-    return jnp.exp(
-        jnp.mean(log_step_sizes[_BURN_IN:].reshape(num_temperatures, repeats), axis=1)
-    )
+    by_temperature = log_step_sizes[_BURN_IN:].reshape(path.num_temperatures, repeats)
+    return jnp.exp(jnp.mean(by_temperature, axis=1))
 
 
 def annealed_importance_sampling(
@@ -195,71 +130,70 @@ def annealed_importance_sampling(
     key: Key,
     x: Example,
     *,
+    path: AnnealingPath = _DEFAULT_PATH,
     num_chains: int = 16,
-    num_temperatures: int = 1000,
-    num_leapfrog: int = 10,
-    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
-    initial: InitialFn = start_at_prior,
-    step_sizes: Array | None = None,
 ) -> AnnealedEstimate:
-    """log 1/n sum_i w_i over n annealed chains, of one example, in nats; E[w] = p(x) at
-    any number of temperatures.
+    """Bound log p(x) of one example from below by n annealed chains.
 
-    Each chain starts at z_0 ~ p_0(z) and passes T temperatures, where w = prod_t [p(x,
-    z_t) / p_0(z_t)]^(b_(t+1) - b_t) and z_(t+1) comes from z_t by a Hamiltonian
-    transition that leaves f_b(t+1) invariant. A chain costs T (num_leapfrog + 1)
-    gradients of the decoder; where step sizes are adapted here, max(T, 200) + 100
-    transitions come on top: adapt once, and give them, where T is small or examples are
-    alike. It is `anneal` with `adapt_key, initial_key, transition_key =
-    jax.random.split(key, 3)`.
+    The bound is log 1/n sum_i w_i, in nats, with E[w] = p(x) at any number of
+    temperatures T. Each chain starts at z_0 ~ p_0(z) and passes T temperatures, where
+    w = prod_t [p(x, z_t) / p_0(z_t)]^(b_(t+1) - b_t) and z_(t+1) comes from z_t by a
+    Hamiltonian transition that leaves f_b(t+1) invariant. A chain costs T
+    (num_leapfrog + 1) gradients of the decoder. Where step sizes are adapted here,
+    max(T, 200) + 100 transitions come on top: adapt once, and give them, where T is
+    small or examples are alike.
 
     Args:
-      vae: the model; its prior and likelihood need a `log_prob` that is differentiable
+      vae: The model; its prior and likelihood need a `log_prob` that is differentiable
         in z.
-      params: its parameters.
-      key: decides everything.
-      x: one example; `vmap` or `jax.lax.map` over a set, with a key each.
-      num_chains: n, held at once.
-      num_temperatures: T. Memory grows with it by a few numbers a temperature, whatever
-        the model.
-      num_leapfrog: leapfrog steps a transition.
-      spacing: `T -> [T + 1]` inverse temperatures from 0 to 1, never falling.
-      initial: p_0(z): `start_at_prior`, `start_at_posterior`, or a function `(vae,
-        params, x) -> Distribution`.
-      step_sizes: `[T]`, found independently of this run; by default `adapt_step_sizes`
-        with a key of its own.
+      params: Its parameters.
+      key: Key of the whole run. The run is `anneal` with `adapt_key, initial_key,
+        transition_key = jax.random.split(key, 3)`.
+      x: One example; use `vmap` or `jax.lax.map` over a set, with one key per example.
+      path: Options of the path; without `step_sizes`, they are adapted to x.
+      num_chains: n, at least 1; all chains are held at once.
+
+    Returns:
+      The lower bound, with its Monte-Carlo error.
 
     Raises:
-      ValueError: a count is not a positive integer, or the spacing or step sizes are
-        not as many as they should be.
+      ValueError: A count is not a positive integer, or the schedule or step sizes do
+        not have the length of the path.
       TypeError: z holds anything but floats, or a distribution lacks a `log_prob`.
 
-    Source: Neal 2001, section 2; 16 chains, 10 leapfrog steps and 65 %: Wu et al. 2017.
+    Example:
+      With the exact posterior as the start, every weight is p(x).
+
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.estimators import (
+      ...     AnnealingPath, annealed_importance_sampling, start_at_posterior
+      ... )
+      >>> vae = vaejax.VAE(
+      ...     init=lambda key, x: (),
+      ...     encode=lambda params, x: vaejax.Normal(x / 2, jnp.log(jnp.full(1, 0.5))),
+      ...     prior=lambda params: vaejax.Normal(jnp.zeros(1), jnp.zeros(1)),
+      ...     decode=lambda params, z: vaejax.Normal(z, jnp.zeros(1)),
+      ... )
+      >>> path = AnnealingPath(
+      ...     num_temperatures=4, initial=start_at_posterior, step_sizes=jnp.ones(4)
+      ... )
+      >>> estimate = annealed_importance_sampling(
+      ...     vae, (), jax.random.key(0), jnp.ones(1), path=path, num_chains=2
+      ... )
+      >>> round(float(estimate.log_marginal), 3)  # log N(1; 0, 2)
+      -1.516
+
+    Source: Neal 2001, section 2; 16 chains, 10 leapfrog steps and an acceptance of
+    65 %: Wu et al. 2017.
     """
-    check_count("num_temperatures", num_temperatures)
-    options = {
-        "num_leapfrog": num_leapfrog,
-        "temperature_schedule": temperature_schedule,
-        "initial": initial,
-    }
-    counts = {"num_chains": num_chains, "num_temperatures": num_temperatures}
     adapt_key, initial_key, transition_key = jax.random.split(key, 3)
-    if step_sizes is None:
-        step_sizes = adapt_step_sizes(vae, params, adapt_key, x, **counts, **options)
-    _check_length(step_sizes, num_temperatures)
+    path = _with_step_sizes(vae, params, adapt_key, x, path, num_chains)
     state = init_annealing(
-        vae, params, initial_key, x, num_chains=num_chains, initial=initial
+        vae, params, initial_key, x, path=path, num_chains=num_chains
     )
-    state = anneal(
-        vae,
-        params,
-        transition_key,
-        x,
-        state,
-        num_temperatures,
-        step_sizes=step_sizes,
-        **options,
-    )
+    count = path.num_temperatures
+    state = anneal(vae, params, transition_key, x, state, count, path=path)
     return annealed_estimate(state)
 
 
@@ -270,53 +204,102 @@ def reverse_annealed_importance_sampling(
     x: Example,
     z: Latent,
     *,
+    path: AnnealingPath = _DEFAULT_PATH,
     num_chains: int = 16,
-    num_temperatures: int = 1000,
-    num_leapfrog: int = 10,
-    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
-    initial: InitialFn = start_at_prior,
-    step_sizes: Array | None = None,
 ) -> AnnealedEstimate:
-    """-log 1/n sum_i 1 / w_i over n chains from an exact sample z of p(z|x) back to
-    p_0, in nats: an upper bound.
+    """Bound log p(x) of one example from above by n chains from a posterior sample.
 
-    E[1 / w] = 1 / p(x), so that the expectation is at least log p(x). Data simulated
-    from the model come with one exact sample, the z that made x, and every chain starts
-    there: each is unbiased, but they are not independent, so that more chains narrow
-    the bound only as far as the chains forget z. From a z that is no exact sample it is
-    no bound.
+    The chains go from an exact sample z of p(z|x) back to p_0, and the bound is
+    -log 1/n sum_i 1 / w_i, in nats: E[1 / w] = 1 / p(x), so that its expectation is at
+    least log p(x). Data simulated from the model come with one exact sample, the z that
+    made x, and every chain starts there: each is unbiased, but they are not
+    independent, so that more chains narrow the bound only as far as the chains forget
+    z. From a z that is no exact sample it is no bound.
 
     Args:
-      key: decides everything: `adapt_key, transition_key = jax.random.split(key)`.
-      z: one exact sample of the posterior. Step sizes must not depend on it.
+      vae: The model; its prior and likelihood need a `log_prob` that is differentiable
+        in z.
+      params: Its parameters.
+      key: Key of the whole run. The run is `anneal` in reverse with `adapt_key,
+        transition_key = jax.random.split(key)`.
+      x: One example; use `vmap` or `jax.lax.map` over a set, with one key per example.
+      z: One exact sample of the posterior, on which step sizes must not depend.
+      path: Options of the path; without `step_sizes`, they are adapted to x.
+      num_chains: n, at least 1; all chains are held at once.
 
-    For the rest, and what is raised, see `annealed_importance_sampling`.
+    Returns:
+      The upper bound, with its Monte-Carlo error.
+
+    Raises:
+      ValueError: A count is not a positive integer, or the schedule or step sizes do
+        not have the length of the path.
+      TypeError: z holds anything but floats, or a distribution lacks a `log_prob`.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.estimators import (
+      ...     AnnealingPath, reverse_annealed_importance_sampling
+      ... )
+      >>> vae = vaejax.VAE(
+      ...     init=lambda key, x: (),
+      ...     encode=lambda params, x: vaejax.Normal(x / 2, jnp.log(jnp.full(1, 0.5))),
+      ...     prior=lambda params: vaejax.Normal(jnp.zeros(1), jnp.zeros(1)),
+      ...     decode=lambda params, z: vaejax.Normal(z, jnp.zeros(1)),
+      ... )
+      >>> path = AnnealingPath(num_temperatures=5, step_sizes=jnp.ones(5))
+      >>> run = partial(reverse_annealed_importance_sampling, vae, path=path)
+      >>> x, z = jnp.ones(1), jnp.zeros(1)
+      >>> jax.eval_shape(run, (), jax.random.key(0), x, z).log_marginal.shape
+      ()
 
     Source: Grosse et al. 2015.
     """
-    check_count("num_temperatures", num_temperatures)
-    options = {
-        "num_leapfrog": num_leapfrog,
-        "temperature_schedule": temperature_schedule,
-        "initial": initial,
-    }
-    counts = {"num_chains": num_chains, "num_temperatures": num_temperatures}
     adapt_key, transition_key = jax.random.split(key)
-    if step_sizes is None:
-        step_sizes = adapt_step_sizes(vae, params, adapt_key, x, **counts, **options)
-    _check_length(step_sizes, num_temperatures)
+    path = _with_step_sizes(vae, params, adapt_key, x, path, num_chains)
     state = init_reverse_annealing(z, num_chains=num_chains)
-    state = reverse_anneal(
-        vae,
-        params,
-        transition_key,
-        x,
-        state,
-        num_temperatures,
-        step_sizes=step_sizes,
-        **options,
+    count = path.num_temperatures
+    state = anneal(
+        vae, params, transition_key, x, state, count, path=path, reverse=True
     )
-    return reverse_annealed_estimate(state)
+    return annealed_estimate(state, reverse=True)
+
+
+class BidirectionalEstimate(NamedTuple):
+    """Both bounds on log p(x) of one simulated example, in nats.
+
+    Attributes:
+      lower: Bound of the forward chains; at most log p(x) in expectation.
+      upper: Bound of the reverse chains; at least log p(x) in expectation.
+      gap: upper - lower. Its expectation bounds the error of either; a single one may
+        be negative.
+      forward: The `AnnealedEstimate` behind `lower`.
+      reverse: The `AnnealedEstimate` behind `upper`.
+      x: The simulated example.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax
+      >>> import vaejax
+      >>> from vaejax.estimators import AnnealingPath, bidirectional_monte_carlo
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP(()), decoder=vaejax.MLP((), (4,))
+      ... )
+      >>> params = jax.eval_shape(vae.init, jax.random.key(0), jax.numpy.zeros(4))
+      >>> path = AnnealingPath(num_temperatures=3, step_sizes=jax.numpy.ones(3))
+      >>> bounds = partial(bidirectional_monte_carlo, vae, path=path)
+      >>> estimate = jax.eval_shape(bounds, params, jax.random.key(1))
+      >>> estimate.gap.shape, estimate.x.shape
+      ((), (4,))
+    """
+
+    lower: Array
+    upper: Array
+    gap: Array
+    forward: AnnealedEstimate
+    reverse: AnnealedEstimate
+    x: Example
 
 
 def bidirectional_monte_carlo(
@@ -324,40 +307,57 @@ def bidirectional_monte_carlo(
     params: Params,
     key: Key,
     *,
+    path: AnnealingPath = _DEFAULT_PATH,
     num_chains: int = 16,
-    num_temperatures: int = 1000,
-    num_leapfrog: int = 10,
-    temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule,
-    initial: InitialFn = start_at_prior,
-    step_sizes: Array | None = None,
 ) -> BidirectionalEstimate:
-    """Simulates z ~ p(z), x ~ p(x|z) and bounds log p(x) from below by forward chains
-    and from above by reverse ones.
+    """Simulate one example and bound its log p(x) by chains in both directions.
 
-    One example; `vmap` over keys. Both directions share the step sizes, which are
-    adapted to x once, by default. The gap says how far annealing is from the truth on
-    data like the model's own; on other data it is a guide only.
+    z ~ p(z) and x ~ p(x|z) are drawn; forward chains bound log p(x) from below, reverse
+    chains, which start at z, from above. Both directions share the step sizes. The gap
+    shows how far annealing is from the truth on data like the model's own; on other
+    data it is a guide only.
 
-    For the arguments, and what is raised, see `annealed_importance_sampling`.
+    Args:
+      vae: The model; its prior and likelihood need a `sample`, and a `log_prob` that is
+        differentiable in z.
+      params: Its parameters.
+      key: Key of the example and of both runs; use `vmap` over keys for many examples.
+      path: Options of the path; without `step_sizes`, they are adapted to x once.
+      num_chains: Chains per direction, at least 1; all are held at once.
+
+    Returns:
+      Both bounds and the example.
 
     Raises:
-      TypeError: the prior or the likelihood lacks a `sample`.
+      ValueError: A count is not a positive integer, or the schedule or step sizes do
+        not have the length of the path.
+      TypeError: z holds anything but floats, or a distribution lacks a `log_prob` or a
+        `sample`.
 
-    Source: Grosse et al. 2015; for decoders: Wu et al. 2017.
+    Example:
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.estimators import AnnealingPath, bidirectional_monte_carlo
+      >>> vae = vaejax.VAE(
+      ...     init=lambda key, x: (),
+      ...     encode=lambda params, x: vaejax.Normal(x / 2, jnp.log(jnp.full(1, 0.5))),
+      ...     prior=lambda params: vaejax.Normal(jnp.zeros(1), jnp.zeros(1)),
+      ...     decode=lambda params, z: vaejax.Normal(z, jnp.zeros(1)),
+      ... )
+      >>> path = AnnealingPath(num_temperatures=5, step_sizes=jnp.ones(5))
+      >>> run = jax.vmap(partial(bidirectional_monte_carlo, vae, path=path), (None, 0))
+      >>> keys = jax.random.split(jax.random.key(0), 7)  # of seven examples
+      >>> jax.eval_shape(run, (), keys).gap.shape
+      (7,)
+
+    Source: Grosse et al. 2015; for decoders, Wu et al. 2017.
     """
-    check_count("num_temperatures", num_temperatures)
-    options = {
-        "num_temperatures": num_temperatures,
-        "num_leapfrog": num_leapfrog,
-        "temperature_schedule": temperature_schedule,
-    }
-    options |= {"num_chains": num_chains, "initial": initial}
     z_key, x_key, adapt_key, forward_key, reverse_key = jax.random.split(key, 5)
     z = require(vae.prior(params), "sample")(z_key)
     x = require(vae.decode(params, z), "sample")(x_key)
-    if step_sizes is None:
-        step_sizes = adapt_step_sizes(vae, params, adapt_key, x, **options)
-    options["step_sizes"] = step_sizes
+    path = _with_step_sizes(vae, params, adapt_key, x, path, num_chains)
+    options = {"path": path, "num_chains": num_chains}
     forward = annealed_importance_sampling(vae, params, forward_key, x, **options)
     reverse = reverse_annealed_importance_sampling(
         vae, params, reverse_key, x, z, **options
@@ -366,11 +366,28 @@ def bidirectional_monte_carlo(
     return BidirectionalEstimate(lower, upper, upper - lower, forward, reverse, x)
 
 
-def _check_length(step_sizes: Array, num_temperatures: int) -> None:
-    if jnp.shape(step_sizes) != (num_temperatures,):
-        raise ValueError(
-            f"step_sizes has shape {jnp.shape(step_sizes)} and num_temperatures is "
-            f"{num_temperatures}; give one a "
-            "temperature, as vaejax.adapt_step_sizes does with the same "
-            "num_temperatures."
-        )
+def _with_step_sizes(
+    vae: VAE,
+    params: Params,
+    key: Key,
+    x: Example,
+    path: AnnealingPath,
+    num_chains: int,
+) -> AnnealingPath:
+    """Return the path with step sizes, adapted to x where it has none."""
+    if path.step_sizes is not None:
+        return path
+    step_sizes = adapt_step_sizes(
+        vae, params, key, x, path=path, num_chains=num_chains
+    )
+    return path._replace(step_sizes=step_sizes)
+
+
+def _transitions_per_temperature(
+    path: AnnealingPath, num_transitions: int | None
+) -> int:
+    check_count("num_temperatures", path.num_temperatures)
+    if num_transitions is None:
+        num_transitions = max(path.num_temperatures, 200)
+    check_count("num_transitions", num_transitions)
+    return -(-num_transitions // path.num_temperatures)
