@@ -18,7 +18,6 @@ from sphinx.errors import PycodeError
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
-
 #: Packages and modules of public names, in the order of the layers.
 PACKAGES = (
     "distributions",
@@ -107,7 +106,7 @@ def comment_of(module: str, name: str) -> list[str]:
 
 
 def to_rest(lines: list[str]) -> list[str]:
-    """Return the lines of a docstring as reStructuredText; doctests stay as they are."""
+    """Return a docstring's lines as reStructuredText; doctests stay as they are."""
     blocks = re.split(r"\n(?=[ \t]*\n)", "\n".join(_with_separate_lists(lines)))
     return "\n".join(
         block if re.search(r"^\s*>>> ", block, re.M) else _block_to_rest(block)

@@ -33,6 +33,11 @@ def summary(name: str, file: str = "summary.json") -> dict[str, Any]:
     return json.loads((RESULTS / name / file).read_text())
 
 
+def config(name: str) -> dict[str, Any]:
+    """Return the options of a committed run."""
+    return summary(name, "config.json")
+
+
 @functools.cache
 def metrics(name: str, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
     """Return the lines of a run's metrics, one record per epoch."""
@@ -50,6 +55,27 @@ def published(name: str) -> dict[str, Any]:
 def about(name: str) -> Any:
     """Return the `ABOUT` of a program: what it does, its paper and its cost."""
     return importlib.import_module(f"experiments.{name}").ABOUT
+
+
+def card(program: str, *names: str) -> str:
+    """Return a page's table of facts: paper, cost, and where its numbers come from."""
+    entry = about(program)
+    rows = [f"| paper | {entry.paper} |", f"| cost | {entry.cost} |"]
+    rows += [f"| measured | {_measured(name)} |" for name in names]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def _measured(name: str) -> str:
+    numbers, manifest = summary(name), summary(name, "manifest.json")
+    parts = [
+        f"`experiments/results/{name}/`",
+        f"{len(numbers['seeds'])} training seeds",
+    ]
+    if "training_seconds" in numbers:
+        minutes = numbers["training_seconds"] / 60
+        parts.append(f"trained in {minutes:.0f} minutes")
+    parts.append(f"{manifest['machine']}, JAX {manifest['versions']['jax']}")
+    return ", ".join(parts)
 
 
 def pm(number: Mapping[str, Any], digits: int = 2, sign: str = "") -> str:
@@ -109,6 +135,8 @@ def environment() -> jinja2.Environment:
     )
     env.filters |= {"pm": pm, "num": num, "sig": sig, "span": span, "minus": minus}
     env.globals |= {
+        "card": card,
+        "config": config,
         "summary": summary,
         "metrics": metrics,
         "published": published,

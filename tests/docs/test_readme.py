@@ -1,47 +1,35 @@
-"""README's code runs as it stands, and its commands are the ones that the checks use."""
+"""README: its code runs, its table is the generated one, its commands are those of the
+checks.
+"""
 
 import re
 from pathlib import Path
 
 import pytest
-from support.programs import users_settings
+from support.documents import blocks, extension, run_blocks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+def test_it_is_short():
+    assert len(README.splitlines()) <= 150
 
 
-def executed(code: list[str]) -> dict:
-    namespace: dict = {}
-    # As a reader's own settings are, not as the tests'.
-    with users_settings():
-        for block in code:
-            exec(block, namespace)
-    return namespace
-
-
-def test_the_code_of_the_library_runs():
-    code = blocks("python", README.partition("## Your own data")[0])
-    assert len(code) >= 3
-    namespace = executed(code)
-    assert namespace["same"].shape == (64, 28, 28)
-
-
-@pytest.mark.slow
-def test_the_code_runs_from_top_to_bottom():
-    namespace = executed(blocks("python"))
+def test_the_quickstart_runs():
+    code = blocks("python", README)
+    assert len(code) == 1
+    assert len(code[0].strip().splitlines()) <= 15
+    namespace = run_blocks(code)
     assert namespace["samples"].shape == (16, 28, 28)
-    assert namespace["state"].step == 16
-    assert namespace["states"].step.tolist() == [8, 8, 8]
+    assert namespace["state"].step == 64
+    assert namespace["metrics"].loss.shape == (32,)
 
 
 def test_there_are_exactly_two_set_up_commands():
     commands = [
         line
-        for block in blocks("sh")
+        for block in blocks("sh", README)
         for line in block.splitlines()
         if "-m venv" in line
     ]
@@ -49,6 +37,31 @@ def test_there_are_exactly_two_set_up_commands():
     assert commands[0].endswith("-m experiments.mnist") and "-m pytest" in commands[1]
 
 
-def test_every_file_that_is_named_exists():
-    for path in re.findall(r"`((?:vaejax|experiments|tests)/[a-z_/.]+)`", README):
+def test_the_table_of_experiments_is_the_generated_one():
+    assert extension("experiment_table").with_table(README) == README
+
+
+def test_the_table_has_every_program():
+    table = extension("experiment_table").table()
+    programs = [
+        path.stem
+        for path in (ROOT / "experiments").glob("*.py")
+        if not path.stem.startswith("_")
+    ]
+    for program in programs:
+        assert table.count(f"| [`{program}`]") == 1, program
+
+
+def test_every_path_that_is_named_exists():
+    named = re.findall(r"`((?:vaejax|experiments|tests|docs)/[a-z_/.]+)`", README)
+    linked = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert named and linked
+    for path in (*named, *linked):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    "name", ["likelihood", "training loop", "experiments.collapse"]
+)
+def test_what_a_reader_looks_for_is_named(name):
+    assert name in README

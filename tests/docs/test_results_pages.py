@@ -1,0 +1,84 @@
+"""Pages of results: every number on them is looked up, every figure is shown."""
+
+import re
+from pathlib import Path
+
+import pytest
+from support.documents import extension
+
+ROOT = Path(__file__).parents[2]
+DOCS, RESULTS = ROOT / "docs", ROOT / "experiments" / "results"
+PAGES = [*sorted((DOCS / "results").glob("*.md")), DOCS / "performance.md"]
+# Code, and what Jinja evaluates; link targets are file names.
+NOT_PROSE = (
+    r"^```.*?^```",
+    r"\{%.*?%\}",
+    r"\{\{.*?\}\}",
+    r"`[^`]*`",
+    r"\]\([^)]*\)",
+)
+
+
+def prose(text: str) -> str:
+    for pattern in NOT_PROSE:
+        text = re.sub(pattern, "", text, flags=re.DOTALL | re.MULTILINE)
+    return text
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: path.stem)
+def page(request) -> Path:
+    return request.param
+
+
+def test_no_number_is_kept_by_hand(page):
+    assert not re.findall(r"\d+\.\d+", prose(page.read_text()))
+
+
+def test_a_number_kept_by_hand_would_be_seen():
+    text = "{{ x | pm }} of `0.1` is\n```sh\n--beta 0.5\n```\nabout 94.2 nats"
+    assert re.findall(r"\d+\.\d+", prose(text)) == ["94.2"]
+
+
+def test_every_number_is_found(page):
+    text = extension("results").render(page.read_text())
+    assert "{{" not in text and "{%" not in text
+
+
+def test_the_sections_come_in_the_same_order(page):
+    if page.stem == "index":
+        return
+    titles = re.findall(r"^## (.*)", page.read_text(), flags=re.MULTILINE)
+    assert titles[0] == "Run it" and titles[-1] == "Limits"
+    assert page.stem == "performance" or titles[1] == "Results"
+
+
+def test_every_program_has_a_page():
+    programs = {
+        path.stem
+        for path in (ROOT / "experiments").glob("*.py")
+        if not path.stem.startswith("_")
+    }
+    described = {path.stem for path in PAGES} - {"index", "performance"}
+    assert described == programs - {"benchmark", "throughput"}
+    performance = (DOCS / "performance.md").read_text()
+    assert "experiments.benchmark" in performance
+    assert "experiments.throughput" in performance
+
+
+def test_every_figure_is_shown():
+    shown = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", page.read_text())
+    }
+    figures = {*RESULTS.glob("*/figures/*.png"), *RESULTS.glob("*/*.png")}
+    assert shown == {figure.resolve() for figure in figures}
+
+
+def test_published_numbers_name_their_source():
+    for path in (ROOT / "experiments" / "tables").glob("*.toml"):
+        if path.stem == "overview":
+            continue
+        table = extension("results").published(path.stem)
+        assert table["source"] and table["metric"] and table["protocol"]
+        assert all("value" in cell for cell in table["cells"].values())
