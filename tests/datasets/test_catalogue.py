@@ -1,6 +1,5 @@
 """The sets of the catalogue, each built from small files of its official format."""
 
-import functools
 import gzip
 import os
 import subprocess
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import image_files
 from support.image_files import (
     IDX_NAMES,
     THREE,
@@ -28,22 +26,6 @@ from support.image_files import (
 from vaejax import datasets
 
 FASHION_MNIST = os.environ.get("VAEJAX_FASHION_MNIST")
-
-
-@pytest.fixture(autouse=True)
-def data_dir(monkeypatch, tmp_path):
-    """Nothing is prepared in the user's own folder, and no proxy stands before the
-    loopback.
-    """
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return tmp_path / "tfds"
-
-
-@pytest.fixture
-def shrink(monkeypatch):
-    return functools.partial(image_files.shrink, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -145,58 +127,12 @@ def test_two_sets_with_files_of_the_same_names_do_not_mix(tmp_path, shrink):
         assert_equal(datasets.load(name), made[name]["train"])
 
 
-@pytest.mark.parametrize("name", datasets.CATALOGUE)
-def test_unknown_splits_say_what_there_is(name):
-    with pytest.raises(
-        ValueError, match=f"{name} has no split 'tset'; choose from .*'train'"
-    ):
-        datasets.load(name, split="tset")
-
-
 def test_the_catalogue_says_what_is_tested():
     rows = datasets.describe_catalogue().splitlines()
     assert len(rows) == len(datasets.CATALOGUE)
     for row, (name, source) in zip(rows, datasets.CATALOGUE.items(), strict=True):
         assert row.startswith(name) and source.license in row
         assert ("untested" in row) == (not source.tested)
-
-
-def test_checksum_without_labels_is_that_of_the_images():
-    images = np.zeros((2, 3, 4), np.uint8)
-    sums = {
-        datasets.checksum(datasets.Dataset(images, labels))
-        for labels in (None, np.zeros(2, np.uint8))
-    }
-    assert len(sums) == 2
-
-
-def test_arrays_of_the_user(tmp_path):
-    images, labels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.arange(2)
-    np.savez(
-        tmp_path / "own.npz",
-        train_images=images,
-        train_labels=labels,
-        test_images=images[:1],
-        floats_images=1.0,
-    )
-    train, test = (
-        datasets.load(tmp_path / "own.npz", split=split) for split in ("train", "test")
-    )
-    np.testing.assert_array_equal(train.images, images)
-    np.testing.assert_array_equal(train.labels, labels)
-    np.testing.assert_array_equal(test.images, images[:1])
-    assert test.labels is None
-    with pytest.raises(
-        ValueError, match="own.npz has no 'validation_images'; it holds"
-    ):
-        datasets.load(tmp_path / "own.npz", split="validation")
-    with pytest.raises(
-        ValueError,
-        match=r"floats_images in .* is float64 \[\]; give at least one image",
-    ):
-        datasets.load(tmp_path / "own.npz", split="floats")
-    with pytest.raises(ValueError, match="none.npz cannot be read"):
-        datasets.load(tmp_path / "none.npz")
 
 
 @pytest.mark.slow

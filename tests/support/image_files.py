@@ -9,6 +9,7 @@ import numpy as np
 import scipy.io
 
 from vaejax import datasets
+from vaejax.datasets import _official_files
 
 IDX_NAMES = (
     "train-images-idx3-ubyte",
@@ -126,3 +127,7 @@ def assert_equal(dataset, arrays):
     else:
         assert dataset.labels.dtype == np.uint8
         np.testing.assert_array_equal(dataset.labels, labels)
+
+
+def home_of(data_dir, name):
+    return data_dir / _official_files.BUILDER / name / _official_files.VERSION

@@ -243,7 +243,7 @@ def check_support(
         fix = (
             f"choose {suitable}, which suits these values, or change them"
             if suitable
-            else "choose one that is over these values, or change them"
+            else "choose another, or change these values"
         )
         raise ValueError(
             f"{where} {found}; {likelihood} is over {support.description}: {fix}."

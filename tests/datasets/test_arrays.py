@@ -1,0 +1,100 @@
+"""Arrays of numbers: described, checked against a support, split."""
+
+import numpy as np
+import pytest
+
+from vaejax import datasets, distributions
+from vaejax.datasets import _shared
+
+RNG = np.random.default_rng(0)
+REAL = RNG.normal(3, 2, (50, 4))
+COUNTS = distributions.support_of(distributions.Poisson)
+
+
+def with_value(value):
+    array = REAL.copy()
+    array[17, 2] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (with_value(np.nan), r"holds nan in example 17 \(at \[17, 2\]\)"),
+        (with_value(-np.inf), r"holds -inf in example 17"),
+        (np.array([["a", "b"]]), "not numbers"),
+        (np.array([[1, None]]), "holds object, not numbers"),
+        (np.ma.masked_invalid(with_value(np.nan)), "masked array"),
+        (REAL.astype(">f8"), "not numbers of this machine"),
+        (np.ones(5), r"shape \[5\]"),
+        (np.ones((0, 3)), r"shape \[0, 3\]"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused(array, message):
+    for check in (datasets.describe_array, datasets.from_array):
+        with pytest.raises(ValueError, match=message):
+            check(array)
+
+
+def test_an_array_is_described_without_candidates():
+    found = datasets.describe_array(RNG.poisson(4, (2000, 5)))
+    assert found.is_integer and not found.is_binary and not found.is_overdispersed
+    assert (found.likelihood, found.reason) == ("", "")
+    assert found.text().startswith("2,000 examples of shape [5], int64, 0 to")
+    assert "\n" not in found.text()
+    assert datasets.describe_array(RNG.negative_binomial(2, 0.2, (2000, 5)))[7]
+    assert not datasets.describe_array(-RNG.poisson(4, (200, 5))).is_overdispersed
+    assert not datasets.describe_array(REAL).is_integer
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "is_binary"),
+    [
+        ([0, 1], np.float32, True),
+        ([0, 1], bool, True),
+        ([0, 1], np.uint8, True),
+        ([0, 255], np.uint8, True),
+        ([0, 255], np.int64, False),
+        ([0, 1, 255], np.uint8, False),
+    ],
+)
+def test_binary_arrays_are_known(monkeypatch, values, dtype, is_binary):
+    # One row a part: what is binary in one part must be so in all.
+    monkeypatch.setattr(_shared, "_CHUNK_BYTES", 1)
+    array = np.array(values, dtype)[:, None]
+    assert datasets.describe_array(array).is_binary == is_binary
+
+
+def test_the_first_candidate_that_suits_is_proposed():
+    candidates = [
+        datasets.LikelihoodCandidate("a", "never", lambda found: False),
+        datasets.LikelihoodCandidate("b", "positive", lambda found: found.minimum > 0),
+        datasets.LikelihoodCandidate("c", "all", lambda found: True),
+    ]
+    for array, name in [(REAL + 100, "b"), (REAL - 100, "c")]:
+        assert datasets.describe_array(array, candidates).likelihood == name
+    with pytest.raises(ValueError, match="table holds .* is over counts .*: choose b"):
+        datasets.check_support(REAL + 100, COUNTS, "table", candidates=candidates)
+
+
+def test_values_outside_a_support_are_named():
+    counts = RNG.poisson(4, (20, 5))
+    datasets.check_support(counts, COUNTS)
+    counts[3, 2] = -1
+    message = r"the array holds -1 in example 3 \(at \[3, 2\]\); the likelihood is over"
+    with pytest.raises(ValueError, match=message):
+        datasets.check_support(counts, COUNTS)
+    pixels = RNG.integers(2, 256, (9, 4, 4)).astype(np.uint8)
+    datasets.check_support(pixels, COUNTS, scale_8_bit=False)
+    with pytest.raises(
+        ValueError, match="p is over counts .*: choose another, or change"
+    ):
+        datasets.check_support(pixels, COUNTS, likelihood="p")
+
+
+def test_split_is_fixed_and_disjoint():
+    train, test = datasets.split_indices(105)
+    assert len(test) == 10 and sorted([*train, *test]) == list(range(105))
+    np.testing.assert_array_equal(datasets.split_indices(105)[1], test)
+    with pytest.raises(ValueError, match="3 examples; give at least 4"):
+        datasets.split_indices(3)
