@@ -1,10 +1,10 @@
-"""Checkpoints over orbax: atomic, verified when they are read, typed PRNG keys
-included. Knows no VAE.
+"""Checkpoints over orbax: atomic, verified when they are read, with typed PRNG keys.
 
 A checkpoint is any pytree of arrays, such as a `TrainState`, under a step number.
 Beside it stand a description of every leaf and a digest of the bytes, so that a
 checkpoint of another model, dtype or PRNG implementation, or one with a flipped bit, is
-refused with a sentence; orbax alone casts the first silently and returns the last.
+refused with a message; orbax alone casts the first silently and returns the last.
+`write_atomically` is for the other files of a run.
 """
 
 import errno
@@ -36,18 +36,35 @@ __all__ = [
 
 
 class CheckpointMismatchError(ValueError):
-    """The checkpoint is whole, but of another state than the one asked for."""
+    """The error for a checkpoint that is intact, but of another kind of state."""
 
 
 def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> None:
-    """Writes `state` as the checkpoint of `step`; the newest `keep` stay. A kill at any
-    moment leaves the others whole.
+    """Write a state as the checkpoint of a step, atomically.
 
-    A checkpoint of the same step is replaced: a run that fell back from a damaged one
-    comes by its step again.
+    A kill at any moment leaves the checkpoints that were there. One of the same step is
+    replaced, since a run that fell back from a damaged checkpoint reaches its step
+    again.
+
+    Args:
+      directory: The folder of the checkpoints; it is created if needed.
+      state: Any pytree of arrays, such as a `TrainState`; typed keys included.
+      step: The number of the checkpoint, a non-negative integer.
+      keep: The number of newest checkpoints that stay, a positive integer.
 
     Raises:
-      OSError: the directory cannot be written.
+      OSError: The directory cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax import checkpoints
+      >>> state = {"w": jnp.arange(3.0), "key": jax.random.key(0)}
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     checkpoints.save(directory, state, step=10)
+      ...     restored = checkpoints.restore(directory, state)
+      >>> checkpoints.digest(restored) == checkpoints.digest(state)
+      True
     """
     import orbax.checkpoint as ocp
 
@@ -63,15 +80,13 @@ def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> N
             manager.save(step, args=items, force=True)
     except OSError:
         raise
-    except (
-        Exception
-    ) as error:  # A full disk or a quota makes the writers below raise almost anything.
-        reason = (
-            str(error).strip().rpartition(": ")[2].partition(" [")[0]
-            or type(error).__name__
-        )
+    # A full disk or a quota makes orbax and what it calls raise almost anything.
+    except Exception as error:
+        message = str(error).strip().rpartition(": ")[2].partition(" [")[0]
         failure = OSError(
-            errno.EIO, f"the checkpoint cannot be written ({reason})", str(directory)
+            errno.EIO,
+            f"the checkpoint cannot be written ({message or type(error).__name__})",
+            str(directory),
         )
         # What they leave half done complains when Python ends, unless it is collected
         # before.
@@ -81,8 +96,20 @@ def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> N
 
 
 def steps(directory: str | Path) -> list[int]:
-    """The steps of the complete checkpoints in a directory, in order; empty where there
-    are none.
+    """Return the steps of the complete checkpoints in a directory, in ascending order.
+
+    Args:
+      directory: The folder that `save` wrote to; it may be missing.
+
+    Returns:
+      The steps; an empty list if there are none.
+
+    Example:
+      >>> import tempfile
+      >>> from vaejax import checkpoints
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     checkpoints.steps(directory)
+      []
     """
     if not Path(directory).is_dir():
         return []
@@ -91,26 +118,53 @@ def steps(directory: str | Path) -> list[int]:
 
 
 def latest(directory: str | Path) -> int | None:
-    """The step of the newest complete checkpoint, or None."""
+    """Return the step of the newest complete checkpoint in a directory.
+
+    Args:
+      directory: The folder that `save` wrote to; it may be missing.
+
+    Returns:
+      The step, or None if there is no checkpoint.
+
+    Example:
+      >>> from vaejax import checkpoints
+      >>> print(checkpoints.latest("a folder that does not exist"))
+      None
+    """
     return max(steps(directory), default=None)
 
 
 def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> PyTree:
-    """The checkpoint of `step`, or the newest that can be read, as a pytree like
-    `like`.
+    """Return a checkpoint as a pytree with the structure of `like`.
+
+    Its bytes are compared with the digest that was saved. If the newest checkpoint is
+    damaged, the one before it is returned, with a warning.
 
     Args:
-      directory: where `save` wrote.
-      like: a pytree of the same structure, shapes, dtypes and PRNG implementation. Its
-        values are not used; its shardings are.
-      step: that step and no other. None falls back from a damaged newest checkpoint to
-        the one before it, with a warning.
+      directory: The folder that `save` wrote to.
+      like: A pytree with the structure, shapes, dtypes and PRNG implementation of the
+        state, of arrays or `jax.ShapeDtypeStruct`s. Its values are not used; its
+        shardings are.
+      step: The step of the checkpoint; None takes the newest that can be read.
+
+    Returns:
+      The state, bitwise as it was saved.
 
     Raises:
-      FileNotFoundError: there is no such checkpoint.
-      CheckpointMismatchError: (a ValueError) it is of another model, dtype or PRNG
-        implementation.
-      ValueError: none can be read.
+      FileNotFoundError: There is no checkpoint, or none of that step.
+      CheckpointMismatchError: The checkpoint is of another model, dtype or PRNG
+        implementation; a ValueError.
+      ValueError: No checkpoint can be read, or not that of the step.
+
+    Example:
+      >>> import tempfile
+      >>> import jax.numpy as jnp
+      >>> from vaejax import checkpoints
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     checkpoints.save(directory, {"w": jnp.arange(3.0)}, step=10)
+      ...     restored = checkpoints.restore(directory, {"w": jnp.zeros(3)}, step=10)
+      >>> restored["w"].tolist()
+      [0.0, 1.0, 2.0]
     """
     available = steps(directory)
     wanted = sorted(available, reverse=True) if step is None else [step]
@@ -125,17 +179,14 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
             return _read(directory, candidate, like)
         except CheckpointMismatchError:
             raise
-        except (
-            Exception
-        ) as error:  # A damaged file makes the readers below raise almost anything.
-            # Their first sentence says what; the rest is addresses.
-            reason = (
-                str(error).strip().partition(". ")[0].partition("\n")[0]
-                or type(error).__name__
-            )
-            failures.append(f"step {candidate}: {reason}")
+        # A damaged file makes orbax and what it calls raise almost anything.
+        except Exception as error:
+            failures.append(f"step {candidate}: {_first_sentence(error)}")
             if candidate != wanted[-1]:
-                message = f"the checkpoint of {failures[-1]} ({directory}); falling back to the one before it."
+                message = (
+                    f"the checkpoint of {failures[-1]} ({directory}); falling back to "
+                    "the one before it."
+                )
                 warnings.warn(message, stacklevel=2)
     raise ValueError(
         f"no checkpoint in {directory} can be read: {'; '.join(failures)}."
@@ -143,8 +194,24 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
 
 
 def digest(tree: PyTree) -> str:
-    """SHA-256, in hexadecimal, of every leaf's path, dtype, shape and bytes: equal for
-    trees that are bitwise equal.
+    """Return the SHA-256 of a pytree, equal for trees that are bitwise equal.
+
+    It covers the path, dtype, shape and bytes of every leaf.
+
+    Args:
+      tree: Any pytree of arrays, typed keys included.
+
+    Returns:
+      64 hexadecimal digits.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax import checkpoints
+      >>> zeros, negative = np.zeros(2, np.float32), -np.zeros(2, np.float32)
+      >>> len(checkpoints.digest(zeros)), zeros.tolist() == negative.tolist()
+      (64, True)
+      >>> checkpoints.digest(zeros) == checkpoints.digest(negative)
+      False
     """
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
@@ -157,8 +224,19 @@ def digest(tree: PyTree) -> str:
 
 
 def describe(tree: PyTree) -> dict[str, str]:
-    """The dtype and shape of each leaf by its path; the dtype of a typed key names its
-    implementation.
+    """Return the dtype and shape of each leaf of a pytree by its path.
+
+    Args:
+      tree: Any pytree of arrays or `jax.ShapeDtypeStruct`s, typed keys included.
+
+    Returns:
+      `{path: "dtype [shape]"}`; the dtype of a typed key names its implementation.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax import checkpoints
+      >>> checkpoints.describe({"key": jax.random.key(0), "w": jnp.zeros((2, 3))})
+      {"['key']": 'key<threefry2x32> []', "['w']": 'float32 [2, 3]'}
     """
     leaves = jax.tree.leaves_with_path(tree)
     return {
@@ -185,6 +263,12 @@ def _read(directory: str | Path, step: int, like: PyTree) -> PyTree:
     if digest(state) != meta["digest"]:
         raise ValueError("its bytes are not the ones that were saved")
     return state
+
+
+def _first_sentence(error: Exception) -> str:
+    # The rest of a message of orbax is addresses.
+    first = str(error).strip().partition(". ")[0].partition("\n")[0]
+    return first or type(error).__name__
 
 
 def _sha256(leaves: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
-"""A trained VAE as one file that needs none of the code that made it: encode, decode
-and sample as StableHLO.
+"""A trained VAE as one file that needs none of the code that made it.
 
-The file is a zip archive of three programs, as `jax.export` serializes them, and of
+`export` writes the three functions encode, decode and sample as StableHLO. The file is
+a zip archive of three programs, as `jax.export` serializes them, and of
 `description.json`. The parameters are in the programs, the batch size is not. Reading
 it takes jax alone, on any platform it was lowered for; nothing in it is Python, and a
 program that asks to call back into Python, or into anything unknown, is refused.
@@ -25,30 +25,41 @@ from vaejax._files import write_atomically
 from vaejax.base import VAE, Array, Example, Key, Params, PyTree, complete, draw, values
 from vaejax.latent import PointEstimator, mean
 
-FORMAT = "vaejax export, 1"
-PROGRAMS = ("encode", "decode", "sample")
+__all__ = ["PLATFORMS", "Exported", "export", "load_exported"]
+
+#: The platforms that `export` lowers for by default.
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+_FORMAT = "vaejax export, 1"
+_PROGRAMS = ("encode", "decode", "sample")
 # What programs of JAX call outside XLA: linear algebra, random bits, checks of shapes.
-# No call into Python is of them.
+# A call into Python is not among them.
 _STABLE_CALLS = re.compile(
-    r"(lapack|cu|cusolver|cublas|cudnn|hip|hipsolver|hipblas)_\w+|shape_assertion|Sharding|(mhlo|stablehlo)\.\w+"
+    r"(lapack|cu|cusolver|cublas|cudnn|hip|hipsolver|hipblas)_\w+"
+    r"|shape_assertion|Sharding|(mhlo|stablehlo)\.\w+"
 )
 
 
 class Exported(NamedTuple):
-    """The programs of a file.
+    """The three programs of an exported VAE, and their description.
 
-    Examples are what the model was trained on; one of several arrays is given as any
-    pytree of them and comes back as a tuple. A code is `[dimensions]`, the latent
-    values flattened.
+    Examples are arrays as the model was trained on. An example of several arrays is
+    given as any pytree of them and comes back as a tuple. A code is the latent, its
+    values flattened to `[dimensions]`.
 
     Attributes:
-      encode: `(key, xs [num, *x]) -> codes [num, dimensions]`. The key matters where
-        the point of q(z|x) is a draw.
-      decode: `(key, codes [num, dimensions]) -> xs [num, *x]`. Likewise for the readout
-        of p(x|z).
-      sample: `(key, num) -> xs [num, *x]`, from the prior.
-      description: versions, platforms, shapes and dtypes.
+      encode: `(key, xs [num, *x]) -> codes [num, dimensions]`. The key has an effect
+        only where the point that stands for q(z|x) is drawn.
+      decode: `(key, codes [num, dimensions]) -> xs [num, *x]`. The key has an effect
+        only where the point that stands for p(x|z) is drawn.
+      sample: `(key, num) -> xs [num, *x]`, examples of latents drawn from the prior.
+      description: Version of JAX, platforms, PRNG implementation, number of dimensions,
+        and the paths, shapes and dtypes of an example.
+
+    Example:
+      >>> from vaejax.exporting import Exported
+      >>> Exported._fields
+      ('encode', 'decode', 'sample', 'description')
     """
 
     encode: Callable[[Key, Example], Array]
@@ -67,20 +78,41 @@ def export(
     example_point: PointEstimator = mean,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
-    """Writes encode, decode and sample of a trained model to `path`; `load_exported`
-    reads them.
+    """Write encode, decode and sample of a trained VAE to one file.
+
+    `load_exported` reads it. A file that exists is replaced, atomically.
 
     Args:
-      vae, params: the model.
-      x: one example, for its shapes and dtypes.
-      path: of the file; one that exists is replaced, at once or not at all.
-      point, readout: which latent and which example stand for their distributions, as
+      vae: The model.
+      params: Its trained parameters.
+      x: One example, of which only shapes and dtypes are used.
+      path: The file to write; its folder exists.
+      latent_point: The estimator of the latent that stands for q(z|x) when encoding, as
         in `vaejax.latent`.
-      platforms: what to lower for.
+      example_point: The estimator of the example that stands for p(x|z) when decoding
+        and sampling.
+      platforms: The platforms to lower for, some of `PLATFORMS`.
 
     Raises:
-      TypeError: q(z|x) has no such point, or p(x|z) no such readout.
       ImportError: flatbuffers, which serializing takes, is not installed.
+      OSError: The file cannot be written.
+      TypeError: q(z|x) or p(x|z) has no such point.
+
+    Example:
+      >>> import tempfile
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.exporting import export, load_exported
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP(()), decoder=vaejax.MLP((), (4, 4))
+      ... )
+      >>> x = jnp.zeros((4, 4))
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     export(vae, params, x, f"{folder}/vae", platforms=["cpu"])
+      ...     exported = load_exported(f"{folder}/vae")
+      >>> exported.encode(jax.random.key(1), jnp.zeros((5, 4, 4))).shape
+      (5, 2)
     """
     try:
         import flatbuffers  # noqa: F401
@@ -88,42 +120,29 @@ def export(
         raise ImportError(
             "export needs flatbuffers; pip install 'vaejax[export]'."
         ) from error
-    (batch,) = jax.export.symbolic_shape("batch")
-    functions = _programs(vae, params, x, latent_point, example_point)
-    x_leaves = [
-        jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype)
-        for leaf in map(jnp.asarray, jax.tree.leaves(x))
-    ]
-    keys = jax.ShapeDtypeStruct(
-        (batch, *jax.random.key_data(jax.random.key(0)).shape), jnp.uint32
-    )
-    codes = jax.eval_shape(functions["encode"], keys, *x_leaves)
-    arguments = {
-        "encode": (keys, *x_leaves),
-        "decode": (keys, codes),
-        "sample": (keys,),
-    }
+    functions = _functions_of(vae, params, x, latent_point, example_point)
+    arguments, dimensions = _arguments_of(functions, x)
     programs = {
         name: bytes(
             jax.export.export(jax.jit(functions[name]), platforms=platforms)(
                 *arguments[name]
             ).serialize()
         )
-        for name in PROGRAMS
+        for name in _PROGRAMS
     }
     description = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "jax": jax.__version__,
         "platforms": list(platforms),
         "key": str(jax.random.key_impl(jax.random.key(0))),
-        "dimensions": codes.shape[1],
+        "dimensions": dimensions,
         "x": [
             {
-                "path": jax.tree_util.keystr(path),
+                "path": jax.tree_util.keystr(leaf_path),
                 "shape": list(jnp.shape(leaf)),
                 "dtype": str(jnp.asarray(leaf).dtype),
             }
-            for path, leaf in jax.tree.leaves_with_path(x)
+            for leaf_path, leaf in jax.tree.leaves_with_path(x)
         ],
         "sha256": {
             name: hashlib.sha256(program).hexdigest()
@@ -134,60 +153,67 @@ def export(
 
 
 def load_exported(path: str | Path) -> Exported:
-    """The programs that `export` wrote. Nothing of the file is run until one of them is
-    called.
+    """Return the programs that `export` wrote; nothing runs until one is called.
+
+    Args:
+      path: The file.
+
+    Returns:
+      The functions `encode`, `decode` and `sample`, and the description. When called,
+      they raise a ValueError if an argument has another shape or dtype than the model
+      was exported with, or the key another implementation.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is no export, is damaged, or has a program that calls what it must
-        not.
+      FileNotFoundError: There is no such file.
+      ValueError: The file is no export or is damaged, or one of its programs calls
+        something that an export does not need.
+
+    Example:
+      >>> import tempfile
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.exporting import export, load_exported
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP(()), decoder=vaejax.MLP((), (4, 4))
+      ... )
+      >>> x = jnp.zeros((4, 4))
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     export(vae, params, x, f"{folder}/vae", platforms=["cpu"])
+      ...     exported = load_exported(f"{folder}/vae")
+      >>> exported.decode(jax.random.key(1), jnp.zeros((5, 2))).shape
+      (5, 4, 4)
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            description = json.loads(archive.read("description.json"))
-            programs = {name: archive.read(name) for name in PROGRAMS}
-        form, digests, dimensions = (
-            description[name] for name in ("format", "sha256", "dimensions")
-        )
-        shapes = [(tuple(leaf["shape"]), leaf["dtype"]) for leaf in description["x"]]
-    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no export of a VAE, or is damaged ({error}); write it again "
-            "with export."
-        ) from error
-    if form != FORMAT:
-        raise ValueError(
-            f"{path} is of the format {form!r}; write it again with this version, "
-            f"which reads {FORMAT!r}."
-        )
+    archive = _read_archive(path)
     exported = {
-        name: _read(path, name, program, digests.get(name))
-        for name, program in programs.items()
+        name: _deserialize(path, name, program, archive.digests.get(name))
+        for name, program in archive.programs.items()
     }
 
     def key_data(key: Key, num: int) -> Array:
-        if str(jax.random.key_impl(key)) != description["key"]:
+        if str(jax.random.key_impl(key)) != archive.key_impl:
             raise ValueError(
                 f"key is of {jax.random.key_impl(key)}; the export draws with "
-                f"{description['key']}."
+                f"{archive.key_impl}."
             )
         return jax.random.key_data(jax.random.split(key, num))
 
     def encode(key: Key, xs: Example) -> Array:
         leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(xs)]
-        if [(leaf.shape[1:], str(leaf.dtype)) for leaf in leaves] != shapes:
+        if [(leaf.shape[1:], str(leaf.dtype)) for leaf in leaves] != archive.shapes:
             given = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
             raise ValueError(
-                f"encode: xs has {given}; give arrays of {shapes} after one leading "
-                "axis."
+                f"encode: xs has {given}; give arrays of {archive.shapes} after one "
+                "leading axis."
             )
         return exported["encode"].call(key_data(key, len(leaves[0])), *leaves)
 
     def decode(key: Key, codes: Array) -> Any:
         codes = jnp.asarray(codes)
-        if codes.ndim != 2 or codes.shape[1] != dimensions:
+        if codes.ndim != 2 or codes.shape[1] != archive.dimensions:
             raise ValueError(
-                f"decode: codes has shape {codes.shape}; give [num, {dimensions}]."
+                f"decode: codes has shape {codes.shape}; give [num, "
+                f"{archive.dimensions}]."
             )
         return _alone(exported["decode"].call(key_data(key, len(codes)), codes))
 
@@ -195,18 +221,30 @@ def load_exported(path: str | Path) -> Exported:
         check_count("num", num)
         return _alone(exported["sample"].call(key_data(key, num)))
 
-    return Exported(encode, decode, sample, description)
+    return Exported(encode, decode, sample, archive.description)
 
 
-def _programs(
+class _Archive(NamedTuple):
+    """The checked content of a file; the programs as bytes."""
+
+    programs: dict[str, bytes]
+    digests: dict[str, str]
+    dimensions: int
+    shapes: list[tuple[tuple[int, ...], str]]
+    key_impl: str
+    description: dict[str, Any]
+
+
+def _functions_of(
     vae: VAE,
     params: Params,
     x: Example,
     latent_point: PointEstimator,
     example_point: PointEstimator,
 ) -> dict[str, Callable]:
-    """Functions of arrays alone: examples as their leaves, codes flattened, keys as
-    their data.
+    """Return functions of batches of arrays alone.
+
+    Examples are given as their leaves, codes flattened, keys as their data.
     """
     structure = jax.tree.structure(x)
     wrap = jax.random.wrap_key_data
@@ -215,7 +253,7 @@ def _programs(
         posterior = vae.encode(params, jax.tree.unflatten(structure, leaves))
         return ravel_pytree(values(latent_point(wrap(key_data), posterior)))[0]
 
-    # The kind of z, whose values a code fills.
+    # A latent of the prior, whose values a code replaces.
     like = jax.eval_shape(lambda key: draw(key, vae.prior(params)), jax.random.key(0))
     like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
@@ -236,6 +274,27 @@ def _programs(
     }
 
 
+def _arguments_of(
+    functions: dict[str, Callable], x: Example
+) -> tuple[dict[str, tuple], int]:
+    """Return the shapes of each function's arguments, and the dimensions of a code."""
+    (batch,) = jax.export.symbolic_shape("batch")
+    x_leaves = [
+        jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype)
+        for leaf in map(jnp.asarray, jax.tree.leaves(x))
+    ]
+    keys = jax.ShapeDtypeStruct(
+        (batch, *jax.random.key_data(jax.random.key(0)).shape), jnp.uint32
+    )
+    codes = jax.eval_shape(functions["encode"], keys, *x_leaves)
+    arguments = {
+        "encode": (keys, *x_leaves),
+        "decode": (keys, codes),
+        "sample": (keys,),
+    }
+    return arguments, codes.shape[1]
+
+
 def _write(
     path: str | Path, programs: dict[str, bytes], description: dict[str, Any]
 ) -> None:
@@ -248,7 +307,30 @@ def _write(
     write_atomically(path, write)
 
 
-def _read(
+def _read_archive(path: str | Path) -> _Archive:
+    """Return the content of a file; raise a ValueError if it is no export."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            description = json.loads(archive.read("description.json"))
+            programs = {name: archive.read(name) for name in _PROGRAMS}
+        form, digests, dimensions, key_impl = (
+            description[name] for name in ("format", "sha256", "dimensions", "key")
+        )
+        shapes = [(tuple(leaf["shape"]), leaf["dtype"]) for leaf in description["x"]]
+    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no export of a VAE, or is damaged ({error}); write it again "
+            "with export."
+        ) from error
+    if form != _FORMAT:
+        raise ValueError(
+            f"{path} is of the format {form!r}; write it again with this version, "
+            f"which reads {_FORMAT!r}."
+        )
+    return _Archive(programs, digests, dimensions, shapes, key_impl, description)
+
+
+def _deserialize(
     path: str | Path, name: str, program: bytes, digest: str | None
 ) -> jax.export.Exported:
     if hashlib.sha256(program).hexdigest() != digest:
