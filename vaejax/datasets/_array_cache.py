@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,9 @@ def read_cache(home: Path, split: str) -> Arrays | None:
 def write_cache(home: Path, split: str, arrays: Arrays) -> None:
     """Write the arrays of a split into the folder of its set, atomically."""
     images, labels = arrays
-    named = {"images": images} | ({} if labels is None else {"labels": labels})
+    named: dict[str, Any] = {"images": images}
+    if labels is not None:
+        named["labels"] = labels
     write_atomically(
         home / _CACHE.format(split=split), lambda file: np.savez(file, **named)
     )

@@ -49,8 +49,9 @@ def load_prepared(name: str, split: str, directory: str | os.PathLike | None) ->
     from vaejax.datasets import _tfds_builders
 
     if not home.exists():
-        if paths is None:
-            check_reachable(name, CATALOGUE[name].files[0][0].url)
+        url = CATALOGUE[name].files[0][0].url
+        if paths is None and url is not None:
+            check_reachable(name, url)
         try:
             _tfds_builders.build(name, paths)
         except OSError as error:

@@ -12,9 +12,11 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import read_only_builder
 
 from vaejax.datasets._array_cache import cached
 from vaejax.datasets._official_files import (
@@ -37,6 +39,8 @@ _FORMAT = "array_record"
 _LARGE = 1024
 # Examples that are decoded at once.
 _CHUNK = 1000
+# A `tfds.core.DatasetBuilder`, whose annotations leave out that features are mappings.
+_Builder = Any
 
 
 class Images(tfds.core.GeneratorBasedBuilder):
@@ -53,6 +57,7 @@ class Images(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(name=name, description=source.what)
         for name, source in CATALOGUE.items()
     ]
+    builder_config: tfds.core.BuilderConfig
 
     def __init__(self, *, paths: Mapping[str, Path] | None = None, **kwargs):
         self.paths = paths
@@ -120,9 +125,8 @@ def _download_and_parse(
     name: str, dl_manager: tfds.download.DownloadManager
 ) -> tuple[Splits, dict[str, str]]:
     try:
-        paths = dl_manager.download(
-            {file.name: file.url for file in CATALOGUE[name].files[0]}
-        )
+        urls = {file.name: file.url for file in CATALOGUE[name].files[0]}
+        paths = cast("Mapping[str, Path]", dl_manager.download(urls))
     # TFDS, requests and urllib3 each have their own errors.
     except Exception as error:
         raise unavailable(name, f"its download failed ({error})") from error
@@ -138,9 +142,7 @@ def build(name: str, paths: Mapping[str, Path] | None) -> None:
         _prepare(Images(config=name, data_dir=home, paths=paths), Path(downloads))
 
 
-def _prepare(
-    builder: tfds.core.DatasetBuilder, downloads: Path, manual: Path | None = None
-) -> None:
+def _prepare(builder: _Builder, downloads: Path, manual: Path | None = None) -> None:
     config = tfds.download.DownloadConfig(manual_dir=manual)
     try:
         builder.download_and_prepare(
@@ -163,7 +165,7 @@ def read_directory(home: Path, split: str) -> Arrays:
     return read(builder, split)
 
 
-def read(builder: tfds.core.DatasetBuilder, split: str) -> Arrays:
+def read(builder: _Builder, split: str) -> Arrays:
     """Read all images and all labels of a split, in the prepared order.
 
     Raises:
@@ -205,7 +207,7 @@ def _check_image(
     image: np.ndarray,
     shape: tuple[int, ...],
     which: str,
-    builder: tfds.core.DatasetBuilder,
+    builder: _Builder,
 ) -> None:
     if image.shape != shape or image.dtype != np.uint8:
         raise ValueError(
@@ -215,7 +217,7 @@ def _check_image(
         )
 
 
-def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict]:
+def _examples(builder: _Builder, split: str) -> Iterator[dict]:
     if builder.info.file_format is tfds.core.FileFormat.TFRECORD:
         if not _has_tensorflow():
             raise _needs_extra(
@@ -230,7 +232,7 @@ def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict]:
         )
 
 
-def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:
+def _image_and_label(builder: _Builder) -> tuple[str, str | None]:
     """Find the names of the image feature and, if there is one, of the label."""
     features = builder.info.features
     images = [
@@ -240,7 +242,7 @@ def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None
         or (
             isinstance(feature, tfds.features.Tensor)
             and feature.np_dtype == np.uint8
-            and len(feature.shape) in (2, 3)
+            and len(cast("tuple", feature.shape)) in (2, 3)
         )
     ]
     if len(images) != 1:
@@ -251,7 +253,7 @@ def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None
     return images[0], "label" if "label" in features else None
 
 
-def _label_dtype(builder: tfds.core.DatasetBuilder) -> type:
+def _label_dtype(builder: _Builder) -> type:
     feature = builder.info.features["label"]
     is_byte = (
         feature.np_dtype == np.uint8
@@ -272,7 +274,7 @@ def load_stock(name: str, split: str, directory: Path | None) -> Arrays:
     """
     home = data_dir()
     try:
-        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=home)
+        builder = read_only_builder.builder_from_files(name, data_dir=home)
     except tfds.core.DatasetNotFoundError:
         builder = _build_stock(name, home, directory)
     try:
@@ -281,9 +283,7 @@ def load_stock(name: str, split: str, directory: Path | None) -> Arrays:
         raise _needs_extra(name, f"cannot be decoded without {error.name}") from error
 
 
-def _build_stock(
-    name: str, home: Path, directory: Path | None
-) -> tfds.core.DatasetBuilder:
+def _build_stock(name: str, home: Path, directory: Path | None) -> _Builder:
     try:
         builder = tfds.builder(name, data_dir=home)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
@@ -298,7 +298,7 @@ def _build_stock(
         )
     missing = [
         url
-        for url, info in builder.url_infos.items()
+        for url, info in (builder.url_infos or {}).items()
         if directory is None or not (directory / info.filename).is_file()
     ]
     if missing:

@@ -7,7 +7,7 @@ four bytes per example for the order.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -165,7 +165,7 @@ def _is_random_access(source: Any) -> bool:
     )
 
 
-def _map_ahead(function: Callable, arguments: Iterable, number: int) -> Iterator:
+def _map_ahead(function: Callable, arguments: Iterable, number: int) -> Generator:
     """Map with a number of results computed ahead by a thread.
 
     The thread ends with the iterator, however that ends.
