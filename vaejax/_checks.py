@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
-    """ValueError unless the event has the shape that the distribution is over."""
+    """Raise ValueError unless the event has the shape that the distribution is over."""
     # Broadcasting would otherwise sum a whole batch into one log-probability.
     if jnp.shape(event) != shape:
         raise ValueError(
@@ -20,7 +20,7 @@ def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
 
 
 def check_bounds(name: str, lower: float, upper: float) -> None:
-    """ValueError unless `lower` is below `upper`."""
+    """Raise ValueError unless `lower` is below `upper`."""
     if not lower < upper:
         raise ValueError(
             f"min_{name} is {lower} and max_{name} is {upper}; the first must be "
@@ -33,8 +33,9 @@ def require(
     name: str,
     remedy: str = "give a distribution that has it",
 ) -> Any:
-    """The attribute of a distribution; a TypeError that names both, and the remedy,
-    where it is missing.
+    """Return an attribute of a distribution, or raise TypeError where it is missing.
+
+    The error names the distribution, the attribute and the remedy.
     """
     try:
         return getattr(distribution, name)
@@ -45,11 +46,11 @@ def require(
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether an array, or its shape and dtype, is of typed keys."""
+    """Return whether an array, or its shape and dtype, is of typed keys."""
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 def check_count(name: str, value: int) -> None:
-    """ValueError unless the value is a positive integer."""
+    """Raise ValueError unless the value is a positive integer."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value!r}; give a positive integer.")

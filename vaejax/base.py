@@ -12,60 +12,118 @@ import jax
 
 from vaejax._checks import require
 
+__all__ = [
+    "Array",
+    "Distribution",
+    "END_TOKEN",
+    "Event",
+    "Example",
+    "Head",
+    "HeadLike",
+    "Key",
+    "KlFn",
+    "Latent",
+    "Latents",
+    "LossFn",
+    "NetworkLike",
+    "Objective",
+    "Params",
+    "PyTree",
+    "Support",
+    "TrainStep",
+    "VAE",
+    "batch_size_of",
+    "complete",
+    "draw",
+    "values",
+]
+
 #: An array of JAX.
 Array = jax.Array
 #: A typed PRNG key, as `jax.random.key` makes it.
 Key = jax.Array
 #: Any nesting of containers that JAX has registered.
 PyTree = Any
-#: Parameters of a model.
+#: The parameters of a model.
 Params = PyTree
 #: One example x, without a batch axis.
 Example = PyTree
 #: One latent z, without a batch axis.
 Latent = PyTree
-#: What a distribution is over: an example or a latent.
+#: One value that a distribution is over: an example or a latent.
 Event = PyTree
-#: Token that ends a sequence and pads it to its length.
+#: The token that ends a sentence and pads it to its length.
 END_TOKEN = 0
 
 
 class Distribution(Protocol):
-    """A distribution over one event: a registered pytree, so that `jax.vmap` and
-    `jax.jit` carry it.
+    """A distribution over one event, as a pytree that `jax.vmap` and `jax.jit` carry.
 
     Every log-density is in nats, summed over the event, normalizing constants included.
     A posterior must have `sample_and_log_prob`, a prior `log_prob` and `sample`, a
-    likelihood `log_prob`; `mean` and `mode` where they exist. Constructors never check
-    their arguments: leaves may be tracers, batched, or placeholders.
+    likelihood `log_prob`; `mean` and `mode` exist where they are defined. Constructors
+    never check their arguments: leaves may be tracers, batched, or placeholders.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> prior = vaejax.Normal(mean=jnp.zeros(3), log_variance=jnp.zeros(3))
+      >>> round(float(prior.log_prob(jnp.zeros(3))), 3)  # -3/2 log(2 pi)
+      -2.757
     """
 
-    def log_prob(self, event: Event) -> Array: ...
+    def log_prob(self, event: Event) -> Array:
+        """Return the log-density of one event in nats, a scalar."""
+        ...
 
-    def sample(self, key: Key) -> Event: ...
+    def sample(self, key: Key) -> Event:
+        """Return one draw."""
+        ...
 
-    def sample_and_log_prob(self, key: Key) -> tuple[Event, Array]: ...
+    def sample_and_log_prob(self, key: Key) -> tuple[Event, Array]:
+        """Return one draw and its log-density in nats."""
+        ...
 
     @property
-    def mean(self) -> Event: ...
+    def mean(self) -> Event:
+        """The expected event."""
+        ...
 
     @property
-    def mode(self) -> Event: ...
+    def mode(self) -> Event:
+        """The event of highest density."""
+        ...
 
 
 class VAE(NamedTuple):
-    """A variational autoencoder as four pure functions (Kingma & Welling 2014, section
-    2).
+    """A variational autoencoder as four pure functions.
 
-    Registered as a static pytree: it has no leaves and passes through `jit`, `vmap` and
-    checkpoints unchanged. It is compared by the identity of its functions, so build it
-    once: a rebuilt VAE compiles again.
+    It is registered as a static pytree: it has no leaves and passes through `jit`,
+    `vmap` and checkpoints unchanged. It is compared by the identity of its functions,
+    so build it once: a rebuilt VAE compiles again.
 
     Attributes:
       init: `(key, x) -> params` from one example.
       encode: `(params, x) -> q(z|x)`.
       prior: `params -> p(z)`.
       decode: `(params, z) -> p(x|z)`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.VAE(
+      ...     init=lambda key, x: jax.random.normal(key, (x.size, 2)),
+      ...     encode=lambda params, x: vaejax.Normal(x @ params, jnp.zeros(2)),
+      ...     prior=lambda params: vaejax.Normal(jnp.zeros(2), jnp.zeros(2)),
+      ...     decode=lambda params, z: vaejax.Normal(params @ z, jnp.zeros(4)),
+      ... )
+      >>> params = vae.init(jax.random.key(0), jnp.ones(4))
+      >>> vae.encode(params, jnp.ones(4)).mean.shape
+      (2,)
+      >>> vae.decode(params, jnp.zeros(2)).mean.shape
+      (4,)
+
+    Source: Kingma & Welling 2014, section 2.
     """
 
     init: Callable[[Key, Example], Params]
@@ -78,15 +136,23 @@ jax.tree_util.register_static(VAE)
 
 
 class Latents(NamedTuple):
-    """A hierarchical z: what may be edited, and what follows from it.
+    """A hierarchical latent: the values of its levels, and the states they lead to.
+
+    After `values` are edited, `prior(params).complete(values) -> Latents` rebuilds
+    `path`.
 
     Attributes:
-      values: the latents of every level, a pytree; the event itself.
+      values: the latents of every level, a pytree; the event itself, which may be
+        edited.
       path: deterministic states computed on the way from one level to the next, which
         prior and decoder need not recompute.
 
-    Whoever edits `values` rebuilds `path` with `prior(params).complete(values) ->
-    Latents`.
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> z = vaejax.Latents(values=(jnp.zeros(3), jnp.zeros(2)), path=jnp.ones(8))
+      >>> [level.shape for level in z.values]
+      [(3,), (2,)]
     """
 
     values: PyTree
@@ -94,11 +160,18 @@ class Latents(NamedTuple):
 
 
 class Support(NamedTuple):
-    """Where a distribution has any mass.
+    """The set of values where a distribution has mass.
 
     Attributes:
-      description: in words, for an error.
+      description: the set in words, for error messages.
       contains: `values -> bool`, elementwise, of NumPy arrays; false for NaN.
+
+    Example:
+      >>> import numpy as np
+      >>> import vaejax
+      >>> support = vaejax.Bernoulli.support
+      >>> support.description, support.contains(np.array([0, 1, 0.5])).tolist()
+      ('0 and 1', [True, True, False])
     """
 
     description: str
@@ -106,14 +179,23 @@ class Support(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Turns the arrays that a network puts out into a distribution.
+    """A map from the output arrays of a network to a distribution.
 
     Attributes:
-      num_parameters: arrays needed for each dimension of the event. With 1 the network
-        puts out `[*event]`; with more, `[*event, num_parameters]`.
+      num_parameters: the number of arrays per dimension of the event. With 1 the
+        network outputs `[*event]`; with more, `[*event, num_parameters]`.
       init: `key -> params` of the head's own parameters, such as a learned variance;
         `()` where it has none.
       apply: `(params, outputs) -> Distribution`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> head = vaejax.normal_head()
+      >>> params = head.init(jax.random.key(0))
+      >>> outputs = jnp.zeros((3, head.num_parameters))
+      >>> head.apply(params, outputs).mean.shape
+      (3,)
     """
 
     num_parameters: int
@@ -121,27 +203,37 @@ class Head(NamedTuple):
     apply: Callable[[Params, Array], Distribution]
 
 
-#: `(posterior, prior, z, log_posterior) -> kl_terms`: the regularizer in nats,
-#: `[groups]`, one entry per latent group.
+#: `(posterior, prior, z, log_posterior) -> kl_terms` in nats, one per latent group.
 KlFn = Callable[[Distribution, Distribution, Latent, Array], Array]
-#: `(params, key, x, **options) -> (loss, metrics)` of one example: an objective such as
-#: `negative_elbo` whose VAE is bound by `functools.partial`.
+#: `(params, key, x, **options) -> (loss, metrics)` of one example, its VAE bound.
 Objective = Callable[..., tuple[Array, Any]]
 #: `(params, key, batch, **schedules) -> (loss, metrics)`: all that training sees.
 LossFn = Callable[..., tuple[Array, Any]]
 #: `(state, batch) -> (state, metrics)`, as `make_train_step` returns it.
 TrainStep = Callable[[Any, PyTree], tuple[Any, Any]]
-#: A Flax Linen module or any pair `(init, apply)` of functions of one example.
+#: A Flax Linen module or a pair `(init, apply)` of functions of one example.
 NetworkLike = Any
 #: A `Head`, or a distribution class that carries one as its attribute `head`.
 HeadLike = Head | type
 
 
 def batch_size_of(batch: PyTree) -> int:
-    """The length of the leading axis, the same in every leaf.
+    """Return the length of the leading axis that all leaves share.
+
+    Args:
+      batch: arrays `[num, ...]` with the same positive `num` in every leaf.
+
+    Returns:
+      `num`.
 
     Raises:
-      ValueError: there is none, it is empty, or the leaves differ.
+      ValueError: a leaf has no axis, the axis is empty, or the lengths differ.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.base import batch_size_of
+      >>> batch_size_of({"image": np.zeros((8, 28, 28)), "label": np.zeros(8)})
+      8
     """
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
     if len(sizes) != 1 or 0 in sizes:
@@ -154,7 +246,26 @@ def batch_size_of(batch: PyTree) -> int:
 
 
 def draw(key: Key | None, distribution: Distribution) -> Event:
-    """A draw from the distribution; TypeError without a key."""
+    """Draw one event from a distribution that can at least be sampled.
+
+    Args:
+      key: a typed key. None stands for a tool that was given no key.
+      distribution: a distribution with `sample`, or only `sample_and_log_prob`.
+
+    Returns:
+      One event.
+
+    Raises:
+      TypeError: the key is None, or the distribution has neither method.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.base import draw
+      >>> normal = vaejax.Normal(jnp.zeros(3), jnp.zeros(3))
+      >>> draw(jax.random.key(0), normal).shape
+      (3,)
+    """
     if key is None:
         raise TypeError(
             "draw: there is no key to draw with; give the tool "
@@ -167,12 +278,47 @@ def draw(key: Key | None, distribution: Distribution) -> Event:
 
 
 def values(z: Latent) -> PyTree:
-    """What of a latent may be edited: z itself, or the `values` of a hierarchical one."""
+    """Return the part of a latent that may be edited.
+
+    Args:
+      z: a latent of any model.
+
+    Returns:
+      The `values` of a hierarchical latent (`Latents`), and any other z itself.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.base import values
+      >>> values(vaejax.Latents(values=jnp.zeros(3), path=jnp.ones(8))).shape
+      (3,)
+      >>> values(jnp.zeros(2)).shape
+      (2,)
+    """
     return z.values if isinstance(z, Latents) else z
 
 
 def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
-    """The latent of the kind of `like` with edited values; the prior rebuilds the path
-    of a hierarchical one.
+    """Return the latent that has edited values, of the same kind as another latent.
+
+    Args:
+      vae: the model. If `like` is hierarchical, its prior must have `complete`.
+      params: the parameters of the model.
+      like: a latent of the model.
+      edited: new values, with the structure and shapes of `values(like)`.
+
+    Returns:
+      `edited` itself, or for a hierarchical `like` the `Latents` whose path the prior
+      has rebuilt from `edited`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.base import complete
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((4,)), decoder=vaejax.MLP((4,), (6,))
+      ... )
+      >>> complete(vae, {}, jnp.zeros(2), jnp.ones(2)).shape
+      (2,)
     """
     return vae.prior(params).complete(edited) if isinstance(like, Latents) else edited

@@ -5,8 +5,8 @@ A `Head` turns the arrays of a network into a distribution. Read `continuous.py`
 `Normal` and its heads show the pattern that all other files follow.
 """
 
+from vaejax.base import END_TOKEN
 from vaejax.distributions.autoregressive import (
-    END_TOKEN,
     Autoregressive,
     TeacherForcedTokens,
     as_teacher_forced,
@@ -15,15 +15,11 @@ from vaejax.distributions.autoregressive import (
 )
 from vaejax.distributions.continuous import (
     ContinuousBernoulli,
-    Laplace,
     Normal,
-    StudentT,
     fixed_variance_normal_head,
-    laplace_head,
     normal_head,
     reparameterize,
     shared_variance_normal_head,
-    student_t_head,
 )
 from vaejax.distributions.counts import (
     NegativeBinomial,
@@ -38,6 +34,12 @@ from vaejax.distributions.heads import (
     soft_clip,
     support_of,
     with_initial_outputs,
+)
+from vaejax.distributions.heavy_tailed import (
+    Laplace,
+    StudentT,
+    laplace_head,
+    student_t_head,
 )
 from vaejax.distributions.kl import kl_divergence
 from vaejax.distributions.pixels import (

@@ -1,4 +1,8 @@
-"""Autoregressive distribution over sequences of tokens."""
+"""Distribution over sentences of tokens that draws one token after the other.
+
+A sentence is `tokens [length]`, integers. The first `END_TOKEN` ends it, and all that
+follows is `END_TOKEN` too; a sentence that fills its length has none.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,17 +14,27 @@ import jax.numpy as jnp
 from vaejax._checks import check_event
 from vaejax.base import END_TOKEN, Array, Key, Support
 from vaejax.distributions._shared import SampleThenLogProb
-from vaejax.distributions.discrete import CLASSES
+from vaejax.distributions.discrete import _CLASSES
 
 
 class TeacherForcedTokens(NamedTuple):
-    """A sentence whose decoder is shown something else than what came before, as word
-    dropout does.
+    """A sentence, and what a decoder is shown of it while it predicts the tokens.
+
+    The two differ where tokens are hidden from the decoder, as in word dropout.
 
     Attributes:
-      tokens: `[length]`, what is to be predicted, and what the encoder reads.
-      inputs: `[length]`, what the decoder is shown of them; token t is predicted from
+      tokens: `[length]`, the sentence that is predicted, and that the encoder reads.
+      inputs: `[length]`, the tokens shown to the decoder; token t is predicted from
         `inputs[:t]`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import TeacherForcedTokens
+      >>> hidden = TeacherForcedTokens(jnp.array([1, 2, 0]), inputs=jnp.full(3, 3))
+      >>> hidden.inputs.shape
+      (3,)
+
+    Source: Williams & Zipser 1989.
     """
 
     tokens: Array
@@ -28,12 +42,39 @@ class TeacherForcedTokens(NamedTuple):
 
 
 def as_teacher_forced(x: Array | TeacherForcedTokens) -> TeacherForcedTokens:
-    """Plain tokens are shown as they are."""
+    """Return a sentence together with the inputs of its decoder.
+
+    Args:
+      x: `[length]` tokens, or a `TeacherForcedTokens`.
+
+    Returns:
+      x itself if it has inputs; otherwise the tokens, which the decoder is shown as
+      they are.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import as_teacher_forced
+      >>> as_teacher_forced(jnp.array([1, 2, 0])).inputs.tolist()
+      [1, 2, 0]
+    """
     return x if isinstance(x, TeacherForcedTokens) else TeacherForcedTokens(x, x)
 
 
 def token_mask(tokens: Array) -> Array:
-    """Where a sentence is: up to and including its first `END`. `[length]`, bool."""
+    """Return the mask of the tokens that belong to a sentence.
+
+    Args:
+      tokens: `[length]`, integers.
+
+    Returns:
+      `[length]`, bool: true up to and including the first `END_TOKEN`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import token_mask
+      >>> token_mask(jnp.array([2, 1, 0, 0])).tolist()
+      [True, True, True, False]
+    """
     is_end = (tokens == END_TOKEN).astype(jnp.int32)
     return jnp.cumsum(is_end) - is_end == 0
 
@@ -41,25 +82,39 @@ def token_mask(tokens: Array) -> Array:
 def make_word_dropout(
     rate: float, vocabulary_size: int
 ) -> Callable[[Key, Array], TeacherForcedTokens]:
-    """A transform for `with_transform`: the decoder is shown each token as unknown with
-    probability `rate`.
+    """Make a transform that hides tokens from the decoder at random.
 
-    The unknown token is `vocabulary_size`, one more than there are: the decoders here
-    have a place for it.
+    Give it to `vaejax.with_transform`. The decoder is shown each token with probability
+    `rate` as the unknown token, whose index is `vocabulary_size`, one past the last:
+    the decoders of `vaejax.networks` have a place for it.
+
+    Args:
+      rate: the probability that a token is hidden, in [0, 1].
+      vocabulary_size: the number of tokens of the vocabulary.
+
+    Returns:
+      `transform(key, tokens) -> TeacherForcedTokens`. It raises TypeError where the
+      dtype of the tokens cannot hold the unknown one.
 
     Raises:
       ValueError: the rate is outside [0, 1].
-      TypeError: when called, the tokens' dtype has no place for the unknown one.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax.distributions import make_word_dropout
+      >>> hide_all = make_word_dropout(rate=1.0, vocabulary_size=3)
+      >>> hide_all(jax.random.key(0), jnp.array([1, 2, 0])).inputs.tolist()
+      [3, 3, 3]
 
     Source: Bowman et al. 2016, section 3.1.
     """
     if not 0 <= rate <= 1:
-        raise ValueError(f"drop_words: rate is {rate}; give a probability.")
+        raise ValueError(f"make_word_dropout: rate is {rate}; give a probability.")
 
     def transform(key: Key, tokens: Array) -> TeacherForcedTokens:
         if jnp.iinfo(tokens.dtype).max < vocabulary_size:
             raise TypeError(
-                f"drop_words: tokens are {tokens.dtype}, which cannot hold "
+                f"make_word_dropout: tokens are {tokens.dtype}, which cannot hold "
                 f"{vocabulary_size}; widen them."
             )
         dropped = jax.random.bernoulli(key, rate, tokens.shape)
@@ -74,24 +129,34 @@ def make_word_dropout(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Autoregressive(SampleThenLogProb):
-    """p(x) = prod_t p(x_t | x_<t), over sentences of at most `length` tokens; what
-    follows `END` is certain.
+    """Autoregressive distribution over sentences, p(x) = prod_t p(x_t | x_<t).
 
-    `log_prob` computes all factors at once (teacher forcing). `sample` and `mode` run
-    token by token, each time over the whole sentence, so that any causal network will
-    do.
+    It is over sentences of at most `length` tokens; what follows `END_TOKEN` is
+    certain. `log_prob` computes all factors at once (teacher forcing). `sample` and
+    `mode` run token by token, each time over the whole sentence, so that any causal
+    network will do. There is no `mean`: tokens are not numbers.
 
     Attributes:
       logits_fn: `inputs [length] -> [length, vocabulary]`, row t from `inputs[:t + 1]`
-        alone, where `inputs` are the tokens moved on by one with `END` before them; a
-        `jax.tree_util.Partial`, so that it crosses jit.
-      length: the longest sentence.
+        alone, where `inputs` are the tokens shifted right by one with `END_TOKEN`
+        before them; a `jax.tree_util.Partial`, so that it crosses jit.
+      length: the number of tokens of the longest sentence.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax.distributions import Autoregressive
+      >>> logits_fn = jax.tree_util.Partial(lambda inputs: jnp.zeros((4, 3)))
+      >>> uniform = Autoregressive(logits_fn, length=4)
+      >>> round(float(uniform.log_prob(jnp.array([2, 1, 0, 0]))), 3)  # 3 log(1/3)
+      -3.296
+
+    Source: Bowman et al. 2016, section 3.
     """
 
     logits_fn: jax.tree_util.Partial
     length: int = dataclasses.field(metadata={"static": True})
 
-    support: ClassVar[Support] = CLASSES
+    support: ClassVar[Support] = _CLASSES
 
     def log_prob(self, event: Array | TeacherForcedTokens) -> Array:
         tokens, inputs = as_teacher_forced(event)
@@ -111,20 +176,21 @@ class Autoregressive(SampleThenLogProb):
 
     @property
     def mode(self) -> Array:
-        """The greedy sentence: the likeliest token at each step, which need not be the
-        likeliest sentence.
+        """The greedy sentence: the likeliest token at each step.
+
+        It need not be the likeliest sentence.
         """
         return self._generate(lambda t, logits: jnp.argmax(logits))
 
     def _token_log_probs(self, tokens: Array, inputs: Array) -> Array:
-        log_probs = jax.nn.log_softmax(self.logits_fn(_moved_on(inputs)))
+        log_probs = jax.nn.log_softmax(self.logits_fn(_shift_right(inputs)))
         return jnp.take_along_axis(
             log_probs, tokens.astype(jnp.int32)[:, None], axis=-1
         )[:, 0]
 
     def _generate(self, choose: Callable[[Array, Array], Array]) -> Array:
         def body(tokens: Array, t: Array) -> tuple[Array, None]:
-            token = choose(t, self.logits_fn(_moved_on(tokens))[t]).astype(jnp.int32)
+            token = choose(t, self.logits_fn(_shift_right(tokens))[t]).astype(jnp.int32)
             has_ended = jnp.any((tokens == END_TOKEN) & (jnp.arange(self.length) < t))
             return tokens.at[t].set(jnp.where(has_ended, END_TOKEN, token)), None
 
@@ -132,5 +198,5 @@ class Autoregressive(SampleThenLogProb):
         return jax.lax.scan(body, start, jnp.arange(self.length))[0]
 
 
-def _moved_on(tokens: Array) -> Array:
+def _shift_right(tokens: Array) -> Array:
     return jnp.concatenate([jnp.full(1, END_TOKEN, tokens.dtype), tokens[:-1]])

@@ -1,4 +1,4 @@
-"""Distributions over classes: Bernoulli and Categorical."""
+"""Distributions over classes: Bernoulli over two, Categorical over any number."""
 
 import dataclasses
 from typing import ClassVar
@@ -11,8 +11,9 @@ from vaejax.base import Array, Head, Key, Support
 from vaejax.distributions._shared import SampleThenLogProb, no_parameters
 from vaejax.distributions.heads import parameter_free_head
 
-BINARY = Support("0 and 1", lambda x: (x == 0) | (x == 1))
-CLASSES = Support("classes 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
+_BINARY = Support("0 and 1", lambda x: (x == 0) | (x == 1))
+# How many classes there are is not known here.
+_CLASSES = Support("classes 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
 
 
 @jax.custom_jvp
@@ -25,9 +26,8 @@ def _cross_entropy(logits: Array, x: Array) -> Array:
 def _(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
-    # d/dl = sigmoid(l) - x from the exponential that the value needs, which half of the
-    # work of a likelihood is. JAX takes the derivative of |l| at 0 to be 1, and new
-    # networks put out zeros: sigmoid(0) is 1/2 here.
+    # d/dl = sigmoid(l) - x reuses the exponential of the value. At l = 0, where new
+    # networks start, JAX would take d|l|/dl to be 1; sigmoid(0) is 1/2 here.
     (logits, x), (logits_dot, x_dot) = primals, tangents
     exponential = jnp.exp(-jnp.abs(logits))
     sigmoid = jnp.where(logits > 0, 1, exponential) / (1 + exponential)
@@ -38,21 +38,30 @@ def _(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Bernoulli(SampleThenLogProb):
-    """Independent binary dimensions: log p(x) = sum_i [x_i log sigmoid(l_i) + (1 - x_i)
-    log sigmoid(-l_i)].
+    """Distribution of independent binary dimensions.
 
-    A density on {0, 1}; on gray values in [0, 1] the same expression is the
-    cross-entropy, which is not normalized. The negative is the binary cross-entropy.
-    Use it for binary or binarized images.
+    log p(x) = sum_i [x_i log sigmoid(l_i) + (1 - x_i) log sigmoid(-l_i)].
+
+    It is a density on {0, 1}; on gray values in [0, 1] the same expression is minus the
+    cross-entropy, which is not normalized. Use it for binary or binarized images.
 
     Attributes:
       logits: `[*event]`, l = log p / (1 - p).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> fair = vaejax.Bernoulli(logits=jnp.zeros(3))
+      >>> round(float(fair.log_prob(jnp.ones(3))), 3)  # 3 log(1/2)
+      -2.079
+
+    Source: Kingma & Welling 2014, equation 11.
     """
 
     logits: Array
 
     head: ClassVar[Head]
-    support: ClassVar[Support] = BINARY
+    support: ClassVar[Support] = _BINARY
 
     def log_prob(self, event: Array) -> Array:
         check_event(self, event, jnp.shape(self.logits))
@@ -73,19 +82,29 @@ class Bernoulli(SampleThenLogProb):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Categorical(SampleThenLogProb):
-    """Independent choices among classes: log p(x) = sum_i log softmax(logits_i)[x_i],
-    x_i an integer class.
+    """Distribution of independent choices among classes.
+
+    log p(x) = sum_i log softmax(logits_i)[x_i], x_i an integer class.
 
     Use it for tokens and labels. It has a `mode` but no `mean`: classes are not
     numbers.
 
     Attributes:
       logits: `[*event, classes]`, unnormalized log-probabilities.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> uniform = vaejax.Categorical(logits=jnp.zeros((2, 4)))
+      >>> round(float(uniform.log_prob(jnp.array([0, 3]))), 3)  # 2 log(1/4)
+      -2.773
+
+    Source: Bishop 2006 (Pattern Recognition and Machine Learning), equation 2.26.
     """
 
     logits: Array
 
-    support: ClassVar[Support] = CLASSES
+    support: ClassVar[Support] = _CLASSES
 
     def log_prob(self, event: Array) -> Array:
         check_event(self, event, jnp.shape(self.logits)[:-1])
@@ -102,11 +121,25 @@ class Categorical(SampleThenLogProb):
         return jnp.argmax(self.logits, axis=-1)
 
 
-Bernoulli.head = parameter_free_head(Bernoulli)
-
-
 def categorical_head(num_classes: int) -> Head:
-    """Categorical over `num_classes`; the network puts out `[*event, num_classes]`."""
+    """Build a head that makes a Categorical for each dimension.
+
+    Args:
+      num_classes: the number of classes, at least 2.
+
+    Returns:
+      A head of `num_classes` parameters: the network outputs `[*event, num_classes]`.
+
+    Raises:
+      ValueError: there are fewer than two classes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> head = vaejax.distributions.categorical_head(10)
+      >>> head.apply((), jnp.zeros((3, 10))).mode.shape
+      (3,)
+    """
     if num_classes < 2:
         raise ValueError(
             f"categorical_head: num_classes is {num_classes}; give at least 2."
@@ -114,3 +147,6 @@ def categorical_head(num_classes: int) -> Head:
     return Head(
         num_classes, no_parameters, lambda params, outputs: Categorical(outputs)
     )
+
+
+Bernoulli.head = parameter_free_head(Bernoulli)

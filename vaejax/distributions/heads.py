@@ -1,8 +1,7 @@
-"""Likelihoods, posteriors and priors as pytrees, their divergences, and the heads that
-make them from arrays.
+"""Heads: maps from the output arrays of a network to a distribution.
 
-Every class follows `vaejax.base.Distribution`: one event, log-densities in nats summed
-over the event, constants included.
+A distribution class carries its usual head as `head`; functions `..._head` beside the
+class build others. Here is what all heads share.
 """
 
 import math
@@ -12,15 +11,36 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
-from vaejax.base import Array, Distribution, Head, Key, Params, Support
+from vaejax.base import Array, Distribution, Head, HeadLike, Key, Params, Support
 from vaejax.distributions._shared import no_parameters
 
 
 def parameter_free_head(
-    make_distribution: Callable[..., Distribution], *, num_parameters: int = 1
+    make_distribution: Callable[[*tuple[Array, ...]], Distribution],
+    *,
+    num_parameters: int = 1,
 ) -> Head:
-    """A head without parameters of its own; `make_distribution` takes `num_parameters`
-    arrays `[*event]`.
+    """Build a head without parameters of its own.
+
+    Args:
+      make_distribution: a function of `num_parameters` arrays `[*event]`.
+      num_parameters: the number of arrays per dimension of the event, at least 1.
+
+    Returns:
+      A head that splits the last axis of the network's output into the arguments of
+      `make_distribution`; with one parameter the output `[*event]` is the argument.
+
+    Raises:
+      ValueError: `num_parameters` is not a positive integer.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> head = vaejax.distributions.parameter_free_head(
+      ...     vaejax.Normal, num_parameters=2
+      ... )
+      >>> head.apply((), jnp.zeros((3, 2))).log_variance.shape
+      (3,)
     """
     check_count("num_parameters", num_parameters)
 
@@ -37,11 +57,26 @@ def parameter_free_head(
 
 
 def soft_clip(x: Array, lower: float, upper: float) -> Array:
-    """A smooth, monotone map of the real line into (lower, upper).
+    """Map the real line smoothly and monotonically into (lower, upper).
 
-    Inside it is the identity up to exp(-distance to the bound). Its gradient is small
-    but not zero beyond a bound, so that a network can return. Source: Chua et al. 2018
-    (PETS), appendix A.1.
+    Inside the bounds it is the identity up to exp(-distance to the bound). Its gradient
+    is small but not zero beyond a bound, so that a network can return.
+
+    Args:
+      x: an array of any shape.
+      lower: the lower bound; `-math.inf` for none.
+      upper: the upper bound, above `lower`; `math.inf` for none.
+
+    Returns:
+      An array of the shape of x.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import soft_clip
+      >>> [round(float(soft_clip(jnp.array(x), -20.0, 20.0)), 3) for x in (3, 99)]
+      [3.0, 20.0]
+
+    Source: Chua et al. 2018 (PETS), appendix A.1.
     """
     # The second softplus would otherwise lift the supremum above `upper` where the
     # bounds are close.
@@ -53,11 +88,22 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
     return x
 
 
-def as_head(likelihood: Head | type) -> Head:
-    """The head itself, or the one that a distribution class carries as `head`.
+def as_head(likelihood: HeadLike) -> Head:
+    """Return a head itself, or the head that a distribution class carries.
+
+    Args:
+      likelihood: a `Head`, or a distribution class with an attribute `head`.
+
+    Returns:
+      The head.
 
     Raises:
       TypeError: neither is given.
+
+    Example:
+      >>> import vaejax
+      >>> vaejax.distributions.as_head(vaejax.Normal).num_parameters
+      2
     """
     head = getattr(likelihood, "head", likelihood)
     if not isinstance(head, Head):
@@ -69,18 +115,35 @@ def as_head(likelihood: Head | type) -> Head:
     return head
 
 
-def with_initial_outputs(likelihood: Head | type, outputs: Array) -> Head:
-    """The likelihood whose head adds a learned bias to what the network puts out,
-    starting at `outputs`.
+def with_initial_outputs(likelihood: HeadLike, outputs: Array) -> Head:
+    """Return a head that adds a learned bias to the network's outputs.
 
-    A network that starts near zero then starts at the data: at their log-odds for a
-    Bernoulli, `jax.scipy.special.logit(jnp.clip(mean, 0.001, 0.999))` (Burda et al.
-    2016 start there), at their mean for a Normal.
+    A network whose outputs start near zero then starts at the data: at their log-odds
+    for a Bernoulli, `jax.scipy.special.logit(jnp.clip(mean, 0.001, 0.999))` (Burda et
+    al. 2016 start there), at their mean for a Normal.
 
     Args:
       likelihood: a `Head`, or a distribution class that carries one.
-      outputs: what the network ought to put out at first: `[*event]`, or `[*event,
-        num_parameters]`.
+      outputs: initial value of the bias: `[*event]`, or `[*event, num_parameters]`.
+
+    Returns:
+      A head whose parameters are the dict of "head" (those of the given head) and
+      "bias". Applied to outputs of another shape than the bias, it raises ValueError.
+
+    Raises:
+      TypeError: `likelihood` is no head and carries none.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> head = vaejax.distributions.with_initial_outputs(
+      ...     vaejax.Bernoulli, jax.scipy.special.logit(jnp.array([0.9, 0.2]))
+      ... )
+      >>> start = head.apply(head.init(jax.random.key(0)), jnp.zeros(2)).mean
+      >>> round(float(start[0]), 3), round(float(start[1]), 3)
+      (0.9, 0.2)
+
+    Source: Burda et al. 2016.
     """
     head = as_head(likelihood)
 
@@ -90,7 +153,7 @@ def with_initial_outputs(likelihood: Head | type, outputs: Array) -> Head:
     def apply(params: Params, from_network: Array) -> Distribution:
         if from_network.shape != params["bias"].shape:
             raise ValueError(
-                f"with_initial_outputs: the network puts out {from_network.shape} and "
+                f"with_initial_outputs: the network outputs {from_network.shape} and "
                 "`outputs` has shape "
                 f"{params['bias'].shape}; give them the same."
             )
@@ -99,8 +162,23 @@ def with_initial_outputs(likelihood: Head | type, outputs: Array) -> Head:
     return Head(head.num_parameters, init, apply)
 
 
-def support_of(likelihood: Head | type) -> Support:
-    """Where the distribution that a head makes has any mass."""
+def support_of(likelihood: HeadLike) -> Support:
+    """Return the set where the distributions that a head makes have mass.
+
+    Args:
+      likelihood: a `Head`, or a distribution class that carries one.
+
+    Returns:
+      The `Support` of the distributions.
+
+    Raises:
+      TypeError: `likelihood` is no head and carries none.
+
+    Example:
+      >>> import vaejax
+      >>> vaejax.distributions.support_of(vaejax.normal_head()).description
+      'finite numbers'
+    """
     head = as_head(likelihood)
     outputs = jnp.zeros(1 if head.num_parameters == 1 else (1, head.num_parameters))
     return head.apply(head.init(jax.random.key(0)), outputs).support

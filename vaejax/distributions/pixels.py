@@ -1,95 +1,44 @@
-"""Likelihoods of 8-bit pixels: distributions over the 256 levels, and their heads.
+"""Distributions of 8-bit pixels: probabilities of the 256 levels.
 
-Like those of `vaejax.distributions` they are normalized, in nats, summed over one
-event. Pixels are intensities k / 255 in [0, 1], as everywhere else.
+Pixels are intensities k / 255 in [0, 1], as everywhere else.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_bounds, check_count, check_event
+from vaejax._checks import check_bounds, check_count
 from vaejax.base import Array, Head, Key, Params, Support
-from vaejax.distributions._shared import (
-    SampleThenLogProb,
-    draw_around,
-    log1mexp,
-    no_parameters,
-)
+from vaejax.distributions._levels import LAST, PIXELS, Levels, edges
+from vaejax.distributions._shared import draw_around, log1mexp, no_parameters
 from vaejax.distributions.heads import parameter_free_head, soft_clip
-
-LEVELS = 256
-PIXELS = Support(
-    "8-bit intensities k / 255",
-    lambda x: (x >= 0) & (x <= 1) & (abs(255 * x - (255 * x + 0.5) // 1) < 1e-3),
-)
-
-
-class _Levels(SampleThenLogProb):
-    """What distributions over the 256 levels k / 255 share; they give
-    `_log_probs(event)`, `[*event]`, and `_real`.
-    """
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return jnp.shape(self.location)
-
-    def log_prob(self, event: Array) -> Array:
-        check_event(self, event, self._shape)
-        return jnp.sum(self._log_probs(event))
-
-    def sample(self, key: Key) -> Array:
-        # A level takes the mass within half a step of it, the first and the last the
-        # tails.
-        return jnp.clip(jnp.round(self._real(key) * (LEVELS - 1)), 0, LEVELS - 1) / (
-            LEVELS - 1
-        )
-
-    @property
-    def mean(self) -> Array:
-        return self._over_levels(
-            jnp.zeros(self._shape), lambda total, x, log_p: total + x * jnp.exp(log_p)
-        )
-
-    @property
-    def mode(self) -> Array:
-        def better(
-            best: tuple[Array, Array], x: Array, log_p: Array
-        ) -> tuple[Array, Array]:
-            level, log_best = best
-            return jnp.where(log_p > log_best, x, level), jnp.maximum(log_p, log_best)
-
-        return self._over_levels(
-            (jnp.zeros(self._shape), jnp.full(self._shape, -jnp.inf)), better
-        )[0]
-
-    def _over_levels(self, start, combine: Callable):
-        # One level at a time: all at once would take 256 times an image.
-        def body(carry, level: Array):
-            x = jnp.full(self._shape, level / (LEVELS - 1))
-            return combine(carry, x, self._log_probs(x)), None
-
-        return jax.lax.scan(body, start, jnp.arange(LEVELS, dtype=jnp.float32))[0]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class DiscretizedLogistic(_Levels):
-    """8-bit pixels: P(x = k / 255) is the mass of a logistic within half a level of it;
-    the ends take the tails.
+class DiscretizedLogistic(Levels):
+    """Distribution of 8-bit pixels whose levels take the mass of a logistic.
 
-    Use it for images as they are stored: probabilities, so that nats are bits a
-    dimension in disguise (`bits_per_dimension`), and a scale that is learned cannot
-    make them infinite.
+    P(x = k / 255) is the mass within half a level of k / 255; the first and the last
+    level take the tails. Use it for images as they are stored: it is a probability,
+    whose nats convert to bits (`bits_per_dimension`), and a learned scale cannot make
+    it infinite as it can a density.
 
     Attributes:
       location: `[*event]`, in intensities: 0 is black and 1 white.
-      log_scale: `[*event]`, or a scalar; the logistic's standard deviation is pi /
-        sqrt(3) exp(log_scale).
+      log_scale: `[*event]`, or a scalar; the standard deviation of the logistic is
+        pi / sqrt(3) exp(log_scale).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import DiscretizedLogistic
+      >>> edge = jnp.full(1, 0.5 / 255)
+      >>> pixel = DiscretizedLogistic(location=edge, log_scale=jnp.zeros(1))
+      >>> round(float(pixel.log_prob(jnp.zeros(1))), 3)  # log(1/2)
+      -0.693
 
     Source: Kingma et al. 2016 (inverse autoregressive flow); with tails at the ends
     Salimans et al. 2017, section 2.1.
@@ -110,17 +59,25 @@ class DiscretizedLogistic(_Levels):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class DiscretizedLogisticMixture(_Levels):
-    """8-bit pixels, each an independent mixture of discretized logistics.
+class DiscretizedLogisticMixture(Levels):
+    """Distribution of 8-bit pixels, each a mixture of discretized logistics.
 
     Use it where one logistic is too simple: pixels that are either dark or bright.
-    Colors are independent given z; the published one also makes green depend on red,
-    and blue on both.
+    Colors are independent given z; in the paper green also depends on red, and blue on
+    both.
 
     Attributes:
       logits: `[*event, components]`, unnormalized log-weights.
       location: `[*event, components]`, in intensities.
       log_scale: `[*event, components]`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import DiscretizedLogisticMixture
+      >>> edges, zeros = jnp.full((1, 5), 0.5 / 255), jnp.zeros((1, 5))
+      >>> pixel = DiscretizedLogisticMixture(zeros, location=edges, log_scale=zeros)
+      >>> round(float(pixel.log_prob(jnp.zeros(1))), 3)  # log(1/2)
+      -0.693
 
     Source: Salimans et al. 2017 (PixelCNN++), section 2.1.
     """
@@ -153,16 +110,26 @@ class DiscretizedLogisticMixture(_Levels):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class DiscretizedNormal(_Levels):
-    """8-bit pixels: P(x = k / 255) is the mass of a Normal within half a level of it;
-    the ends take the tails.
+class DiscretizedNormal(Levels):
+    """Distribution of 8-bit pixels whose levels take the mass of a Normal.
 
-    Use it to say in bits what a Gaussian decoder is worth, whose density can be had as
-    high as one likes where pixels repeat.
+    P(x = k / 255) is the mass within half a level of k / 255; the first and the last
+    level take the tails. Use it to compare a Gaussian decoder in bits: its density
+    alone grows without bound where pixels repeat their levels.
 
     Attributes:
       location: `[*event]`, in intensities.
       log_variance: `[*event]`, or a scalar.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import DiscretizedNormal
+      >>> edge = jnp.full(1, 0.5 / 255)
+      >>> pixel = DiscretizedNormal(location=edge, log_variance=jnp.zeros(1))
+      >>> round(float(pixel.log_prob(jnp.zeros(1))), 3)  # log(1/2)
+      -0.693
+
+    Source: Ho et al. 2020 (DDPM), equation 13.
     """
 
     location: Array
@@ -172,7 +139,7 @@ class DiscretizedNormal(_Levels):
     support: ClassVar[Support] = PIXELS
 
     def _log_probs(self, event: Array) -> Array:
-        lower, upper, is_first, is_last = _edges(
+        lower, upper, is_first, is_last = edges(
             event, self.location, jnp.exp(-self.log_variance / 2)
         )
         # On the side of the smaller tail: log[Phi(high) - Phi(low)] with both below 0,
@@ -197,19 +164,8 @@ class DiscretizedNormal(_Levels):
         return draw_around(jax.random.normal, key, self.location, self.log_variance / 2)
 
 
-def _edges(
-    event: Array, location: Array, inverse_scale: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Both edges of each level's interval in units of the scale, and whether it is the
-    first or the last level.
-    """
-    half = 0.5 / (LEVELS - 1)
-    lower, upper = ((event + side - location) * inverse_scale for side in (-half, half))
-    return lower, upper, event < half, event > 1 - half
-
-
 def _log_sinhc(x: Array) -> Array:
-    """log(sinh(x) / x)."""
+    """Return log(sinh(x) / x)."""
     size = jnp.maximum(jnp.abs(x), 0.01)
     return jnp.where(
         jnp.abs(x) < 0.01,
@@ -219,23 +175,41 @@ def _log_sinhc(x: Array) -> Array:
 
 
 def _log_logistic_levels(event: Array, location: Array, log_scale: Array) -> Array:
+    """Return the log-mass of a logistic within half a level of each pixel."""
     inverse_scale = jnp.exp(-log_scale)
-    lower, upper, is_first, is_last = _edges(event, location, inverse_scale)
+    lower, upper, is_first, is_last = edges(event, location, inverse_scale)
     # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)) for the sigmoid s: no difference is
     # taken. The ends keep one factor.
     below = jnp.where(is_last, 0, jax.nn.softplus(-upper))
     above = jnp.where(is_first, 0, jax.nn.softplus(lower))
-    width = jnp.where(is_first | is_last, 0, log1mexp(inverse_scale / (LEVELS - 1)))
+    width = jnp.where(is_first | is_last, 0, log1mexp(inverse_scale / LAST))
     return width - below - above
 
 
 def discretized_logistic_head(
     min_log_scale: float = -10.0, max_log_scale: float = 5.0
 ) -> Head:
-    """DiscretizedLogistic for each pixel; the network puts out `[*event, 2]`.
+    """Build a head that makes a DiscretizedLogistic with two parameters per pixel.
 
-    The location is 1/2 at an output of 0. The log-scale starts two below 0 and is
+    The location is 1/2 at an output of 0. The log-scale is two below its output and is
     bounded softly; below -10 all mass is on one level.
+
+    Args:
+      min_log_scale: lower bound of the log-scale.
+      max_log_scale: upper bound of the log-scale, above the lower one.
+
+    Returns:
+      A head of 2 parameters: the network outputs `[*event, 2]`.
+
+    Raises:
+      ValueError: the bounds are not in increasing order.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> head = vaejax.distributions.discretized_logistic_head()
+      >>> head.apply((), jnp.zeros((4, 4, 2))).location.shape
+      (4, 4)
     """
     check_bounds("log_scale", min_log_scale, max_log_scale)
     return parameter_free_head(
@@ -249,11 +223,33 @@ def discretized_logistic_head(
 def discretized_logistic_mixture_head(
     num_components: int, min_log_scale: float = -7.0, max_log_scale: float = 5.0
 ) -> Head:
-    """DiscretizedLogisticMixture for each pixel; the network puts out `[*event, 3 *
-    num_components]`.
+    """Build a head that makes a DiscretizedLogisticMixture per pixel.
 
-    The components' locations start evenly between black and white, since equal ones
-    would stay equal; their log-scales two below 0, bounded softly.
+    At outputs of 0 the locations of the components are spaced evenly between black and
+    white, since equal components would stay equal. Their log-scales are two below the
+    outputs, bounded softly.
+
+    Args:
+      num_components: the number of logistics per pixel, at least 1.
+      min_log_scale: lower bound of the log-scales.
+      max_log_scale: upper bound of the log-scales, above the lower one.
+
+    Returns:
+      A head of `3 * num_components` parameters: the network outputs
+      `[*event, 3 * num_components]`.
+
+    Raises:
+      ValueError: the count is not a positive integer, or the bounds are not in
+        increasing order.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> head = vaejax.distributions.discretized_logistic_mixture_head(5)
+      >>> head.num_parameters
+      15
+      >>> head.apply((), jnp.zeros((4, 4, 15))).location.shape
+      (4, 4, 5)
     """
     check_count("num_components", num_components)
     check_bounds("log_scale", min_log_scale, max_log_scale)
@@ -274,8 +270,27 @@ def discretized_logistic_mixture_head(
 def discretized_normal_head(
     min_log_variance: float = -20.0, max_log_variance: float = 10.0
 ) -> Head:
-    """DiscretizedNormal for each pixel, its location 1/2 at an output of 0; the network
-    puts out `[*event, 2]`.
+    """Build a head that makes a DiscretizedNormal with two parameters per pixel.
+
+    The location is 1/2 at an output of 0. The log-variance is three below its output
+    and is bounded softly.
+
+    Args:
+      min_log_variance: lower bound of the log-variance.
+      max_log_variance: upper bound of the log-variance, above the lower one.
+
+    Returns:
+      A head of 2 parameters: the network outputs `[*event, 2]`.
+
+    Raises:
+      ValueError: the bounds are not in increasing order.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> head = vaejax.distributions.discretized_normal_head()
+      >>> head.apply((), jnp.zeros((4, 4, 2))).log_variance.shape
+      (4, 4)
     """
     check_bounds("log_variance", min_log_variance, max_log_variance)
     return parameter_free_head(
@@ -288,11 +303,29 @@ def discretized_normal_head(
 
 
 def bits_per_dimension(nats: Array | float, num_dimensions: int) -> Array | float:
-    """nats / (num_dimensions log 2), of a probability over 8-bit pixels; of a density
-    in [0, 1], add log2 255 bits.
+    """Convert nats per example to bits per dimension: nats / (num_dimensions log 2).
 
-    The latter holds for dequantized data, as a bound; for data that repeat their levels
-    a density means nothing in bits.
+    The nats must be of a probability over 8-bit pixels. For a density of dequantized
+    data in [0, 1] add log2 255 bits, which gives an upper bound; for data that repeat
+    their levels a density has no meaning in bits.
+
+    Args:
+      nats: a negative log-probability, of any shape.
+      num_dimensions: the number of pixels times channels, at least 1.
+
+    Returns:
+      Bits per dimension, of the shape of `nats`.
+
+    Raises:
+      ValueError: `num_dimensions` is not a positive integer.
+
+    Example:
+      >>> import math
+      >>> from vaejax.distributions import bits_per_dimension
+      >>> round(bits_per_dimension(10 * math.log(256), num_dimensions=10), 3)
+      8.0
+
+    Source: Theis et al. 2016, section 3.1.
     """
     check_count("num_dimensions", num_dimensions)
     return nats / (num_dimensions * math.log(2))
