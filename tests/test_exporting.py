@@ -43,15 +43,15 @@ def test_every_model_comes_back_as_it_was(case: Case, tmp_path):
             params,
             x,
             tmp_path / "vae",
-            latent_point=case.point,
-            example_point=case.readout,
+            latent_point=case.latent_point,
+            example_point=case.example_point,
             platforms=("cpu", "tpu"),
         )
     exported = load_exported(tmp_path / "vae")
 
     def encode(key, x):
         return jax.flatten_util.ravel_pytree(
-            latent.values(case.point(key, case.vae.encode(params, x)))
+            latent.values(case.latent_point(key, case.vae.encode(params, x)))
         )[0]
 
     key = jax.random.key(2)
@@ -62,7 +62,9 @@ def test_every_model_comes_back_as_it_was(case: Case, tmp_path):
     assert exported.description["dimensions"] == codes.shape[1]
     generated = exported.sample(jax.random.key(3), 4)
     expected = jax.jit(
-        lambda key: vaejax.sample(case.vae, params, key, 4, example_point=case.readout)
+        lambda key: vaejax.sample(
+            case.vae, params, key, 4, example_point=case.example_point
+        )
     )(jax.random.key(3))
     assert_equal(generated, expected)
     # A reconstruction is encode, then decode.
@@ -75,7 +77,7 @@ def test_every_model_comes_back_as_it_was(case: Case, tmp_path):
     def decode(key, code):
         unravel = jax.flatten_util.ravel_pytree(latent.values(like))[1]
         z = latent.complete(case.vae, params, like, unravel(code))
-        return case.readout(key, case.vae.decode(params, z))
+        return case.example_point(key, case.vae.decode(params, z))
 
     assert_equal(decoded, decode(jax.random.split(jax.random.key(4), 3), codes))
 

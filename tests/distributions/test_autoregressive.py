@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import vaejax
-from vaejax.distributions import END_TOKEN
-from vaejax.networks import recurrent
+from vaejax.distributions import END_TOKEN, token_mask
 
 LENGTH, VOCABULARY = 4, 3
 DECODERS = {
@@ -96,7 +95,7 @@ def test_sampling_follows_the_probabilities_within_five_standard_errors(likeliho
 
 def test_the_mode_takes_the_likeliest_token_at_each_step(likelihood):
     mode = np.asarray(likelihood.mode)
-    for t in range(int(jnp.sum(recurrent.inside(jnp.asarray(mode))))):
+    for t in range(int(jnp.sum(token_mask(jnp.asarray(mode))))):
         logits = likelihood.logits_fn(
             jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.asarray(mode)[:-1]])
         )
@@ -131,7 +130,7 @@ def test_what_follows_the_end_counts_for_nothing(decoder):
     )
 
 
-def test_inside_ends_with_the_first_end():
+def test_token_mask_ends_with_the_first_end():
     tokens = jnp.array(
         [
             [1, 2, END_TOKEN, END_TOKEN],
@@ -142,7 +141,7 @@ def test_inside_ends_with_the_first_end():
     )
     expected = [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
     np.testing.assert_array_equal(
-        jax.vmap(recurrent.inside)(tokens), np.array(expected, bool)
+        jax.vmap(token_mask)(tokens), np.array(expected, bool)
     )
 
 
@@ -223,7 +222,7 @@ def test_errors_name_the_lengths(decoder):
         (lambda key, z, inputs: (), lambda params, z, inputs: jnp.zeros(4))
     )
     with pytest.raises(
-        ValueError, match=r"puts out \(4,\); give logits \(4, vocabulary\)"
+        ValueError, match=r"outputs \(4,\); give logits \(4, vocabulary\)"
     ):
         wrong.init(jax.random.key(0), jnp.zeros(4, jnp.int32))
     with pytest.raises(ValueError, match="length is 0"):

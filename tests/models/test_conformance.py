@@ -306,7 +306,7 @@ def point_of(case: Case):
     """The row's point, with the same draw whichever key a tool gives it: what is
     expected then needs no tool's keys.
     """
-    return lambda _, posterior: case.point(jax.random.key(11), posterior)
+    return lambda _, posterior: case.latent_point(jax.random.key(11), posterior)
 
 
 def with_values(case: Case, params, z, flat):
@@ -318,8 +318,8 @@ def with_values(case: Case, params, z, flat):
 def test_latent_tools_decode_the_latents_they_say(case):
     params, batch = setup(case)
     xs = case.x_of(batch)
-    point, readout = point_of(case), case.readout
-    choices = {"point": point, "readout": readout}
+    point, readout = point_of(case), case.example_point
+    choices = {"latent_point": point, "example_point": readout}
 
     @jax.jit
     def use(params, key, xs):
@@ -390,7 +390,7 @@ def test_codes_are_described_and_moved_whatever_the_model(case):
     xs = case.x_of(batch)
     x0, x1 = example(xs, 0), example(xs, 1)
     readout = of_likelihood(case, x0)
-    choices = {"point": point_of(case), "readout": readout}
+    choices = {"latent_point": point_of(case), "example_point": readout}
 
     @jax.jit
     def use(params, key):
@@ -500,7 +500,7 @@ def test_traversing_sets_one_latent_and_moves_the_decode(case):
 def test_tools_that_draw_follow_their_key():
     case = row("flow_posterior")
     params, batch = setup(case)
-    choices = {"point": latent.draw, "readout": latent.draw}
+    choices = {"latent_point": latent.draw, "example_point": latent.draw}
 
     @jax.jit
     def use(key):

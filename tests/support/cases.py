@@ -43,8 +43,8 @@ class Case(NamedTuple):
       vae: the model.
       batch: `(key, num) -> examples`.
       kl_fn: how its KL is computed.
-      point, readout: which latent stands for its posterior, which example for its
-        likelihood.
+      latent_point: the latent that stands for its posterior.
+      example_point: the example that stands for its likelihood.
       objective: `(params, key, example) -> (loss, terms)`; by default the negative
         ELBO.
       x_of: the x of an example of the batch.
@@ -56,8 +56,8 @@ class Case(NamedTuple):
     vae: VAE
     batch: Callable[[Key, int], Example]
     kl_fn: KlFn = vaejax.kl_closed_form
-    point: latent.PointEstimator = latent.mean
-    readout: latent.PointEstimator = latent.mean
+    latent_point: latent.PointEstimator = latent.mean
+    example_point: latent.PointEstimator = latent.mean
     objective: Callable | None = None
     x_of: Callable[[Example], Example] = lambda example: example
     stochastic: bool = True
@@ -607,7 +607,7 @@ CASES = [
         pixels,
     ),
     Case("convolutional", convolutional(), binary),
-    Case("sentences", sentence_vae(), tokens, readout=latent.mode),
+    Case("sentences", sentence_vae(), tokens, example_point=latent.mode),
     Case("linear_gaussian", linear_gaussian(), real),
     Case("vamp_prior", with_vamp_prior(mlp_vae()), binary, kl_fn=vaejax.kl_monte_carlo),
     Case(
@@ -615,10 +615,10 @@ CASES = [
         with_flow_posterior(mlp_vae()),
         binary,
         kl_fn=vaejax.kl_monte_carlo,
-        point=latent.draw,
+        latent_point=latent.draw,
     ),
     Case("hierarchical", hierarchical(), binary, kl_fn=kl_per_level),
-    Case("sequence", sequence(), sentences, readout=latent.mode),
+    Case("sequence", sequence(), sentences, example_point=latent.mode),
     Case(
         "conditional",
         conditional(jnp.array([1.0, 0.0])),

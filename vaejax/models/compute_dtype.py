@@ -1,26 +1,44 @@
-"""VAEs whose networks compute in another dtype."""
+"""A modifier of VAEs: networks that compute in another dtype."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from vaejax.base import VAE, Distribution, Example, Latent, Params, PyTree
-from vaejax.distributions.autoregressive import Autoregressive
+from vaejax.distributions import Autoregressive
 
 
 def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
-    """The VAE whose networks compute in `dtype`, such as bfloat16, with parameters and
-    log-densities as they were.
+    """Return the VAE whose networks compute in another dtype, such as bfloat16.
 
     Parameters and inputs are cast on the way into `encode` and `decode`, and the
-    distributions that come out are cast back to float32: what is rounded is the
-    networks' work and the parameters of the two distributions. Gradients arrive, and
-    are accumulated by the optimizer, in the parameters' own dtype. The prior is
-    computed as before.
+    distributions that come out are cast back to float32: only the networks' work and
+    the parameters of the two distributions are rounded. Gradients arrive, and are
+    accumulated by the optimizer, in the parameters' own dtype. The prior is computed as
+    before.
+
+    Args:
+      vae: the model. Its likelihood must not be `Autoregressive`, which computes after
+        `decode` has returned.
+      dtype: a floating-point dtype.
+
+    Returns:
+      A VAE with the same parameters. Its `decode` raises TypeError for an
+      autoregressive likelihood.
 
     Raises:
-      TypeError: `dtype` is not a floating-point one; or, at `decode`, the decoder is
-        autoregressive.
+      TypeError: `dtype` is not a floating-point one.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (6,))
+      ... )
+      >>> half = vaejax.models.with_compute_dtype(vae, jnp.bfloat16)
+      >>> params = jax.eval_shape(half.init, jax.random.key(0), jnp.zeros(6))
+      >>> jax.eval_shape(half.decode, params, jnp.zeros(2)).logits.dtype
+      dtype('float32')
 
     Source: Micikevicius et al. 2018, section 3.
     """

@@ -1,4 +1,4 @@
-"""Builders: networks, heads and priors put together into a `VAE`. Assembly only."""
+"""The Gaussian VAE: a standard Normal prior, and a Normal posterior of any encoder."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,65 +7,89 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
-from vaejax.base import VAE, Distribution, Example, Head, Key, Latent, Params
-from vaejax.distributions.continuous import Normal, normal_head
-from vaejax.distributions.discrete import Bernoulli
-from vaejax.distributions.heads import as_head
-from vaejax.networks.adapters import as_network, compose_networks
-from vaejax.networks.mlp import MLP
+from vaejax.base import (
+    VAE,
+    Distribution,
+    Example,
+    Head,
+    HeadLike,
+    Key,
+    Latent,
+    NetworkLike,
+    Params,
+    PyTree,
+)
+from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
+from vaejax.networks import MLP, as_network, compose_networks
 
 
 def gaussian_vae(
     *,
     latent_size: int,
-    encoder,
-    decoder,
-    likelihood=Bernoulli,
-    posterior: Head | None = None,
+    encoder: NetworkLike,
+    decoder: NetworkLike,
+    likelihood: HeadLike = Bernoulli,
+    posterior: HeadLike | None = None,
 ) -> VAE:
-    """The VAE of Kingma & Welling 2014: p(z) = N(0, I), q(z|x) a diagonal Normal,
-    p(x|z) of any likelihood.
+    """Build the VAE with prior N(0, I), a Normal posterior and any likelihood.
+
+    p(z) = N(0, I), q(z|x) is a diagonal Normal, p(x|z) is of any family.
+    A network is a Flax Linen module or any `(init, apply)` pair of functions of one
+    example.
 
     Args:
-      latent_size: dimensions of z.
-      encoder: x to features of any shape; one linear layer, added here, makes the
-        posterior's parameters of them. A Linen module, or any `(init, apply)` pair.
-      decoder: z to the arrays that the likelihood needs: `[*x.shape]` for one parameter
-        a dimension (Bernoulli, a Normal of fixed or shared variance), `[*x.shape,
-        num_parameters]` for more (Normal: mean and log-variance). Likewise.
-      likelihood: a `Head`, or a distribution class that carries its own as `head`.
+      latent_size: the number of dimensions of z, at least 1.
+      encoder: a network from x to features of any shape; one linear layer, added here,
+        makes the posterior's parameters of them.
+      decoder: a network from z `[latent_size]` to the arrays that the likelihood needs:
+        `[*x.shape]` for one parameter per dimension (Bernoulli, a Normal of fixed or
+        shared variance), `[*x.shape, num_parameters]` for more (Normal: mean and
+        log-variance).
+      likelihood: the head of p(x|z), or a distribution class that carries one.
       posterior: the head of q(z|x); by default `normal_head()`, whose log-variance is
         bounded softly.
 
     Returns:
       A VAE whose parameters are the dict of "encoder", "decoder", and "likelihood" and
-      "posterior" (the heads' own,
-      often none).
+      "posterior" (the heads' own, often none). Its `init` raises ValueError where the
+      decoder's output does not fit x.
 
     Raises:
-      ValueError: `latent_size` is not a positive integer; or, at `init`, the decoder's
-        output does not fit x.
-      TypeError: an argument is neither a network nor a head.
+      ValueError: `latent_size` is not a positive integer.
+      TypeError: an argument is not a network, or not a head.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2,
+      ...     encoder=vaejax.MLP((8,)),
+      ...     decoder=vaejax.MLP((8,), output_shape=(4, 3)),
+      ... )
+      >>> x = jnp.zeros((4, 3))
+      >>> params = jax.eval_shape(vae.init, jax.random.key(0), x)
+      >>> jax.eval_shape(vae.encode, params, x).mean.shape
+      (2,)
+      >>> jax.eval_shape(vae.decode, params, jnp.zeros(2)).logits.shape
+      (4, 3)
+
+    Source: Kingma & Welling 2014, section 3.
     """
-    likelihood, decoder = as_head(likelihood), as_network(decoder)
+    head, network = as_head(likelihood), as_network(decoder)
     latents = _gaussian_latents(latent_size, encoder, posterior)
 
     def init(key: Key, x: Example) -> Params:
         encoder_key, decoder_key, likelihood_key = jax.random.split(key, 3)
         z = jnp.zeros((latent_size,))
         params = latents.init(encoder_key, jax.random.fold_in(key, 3), x) | {
-            "decoder": decoder.init(decoder_key, z),
-            "likelihood": likelihood.init(likelihood_key),
+            "decoder": network.init(decoder_key, z),
+            "likelihood": head.init(likelihood_key),
         }
-        _check_decoder(
-            jax.eval_shape(decoder.apply, params["decoder"], z), x, likelihood
-        )
+        _check_decoder(jax.eval_shape(network.apply, params["decoder"], z), x, head)
         return params
 
     def decode(params: Params, z: Latent) -> Distribution:
-        return likelihood.apply(
-            params["likelihood"], decoder.apply(params["decoder"], z)
-        )
+        return head.apply(params["likelihood"], network.apply(params["decoder"], z))
 
     return VAE(init, latents.encode, latents.prior, decode)
 
@@ -78,26 +102,28 @@ class _Latents(NamedTuple):
     prior: Callable[[Params], Distribution]
 
 
-def _gaussian_latents(latent_size: int, encoder, posterior: Head | None) -> _Latents:
-    """p(z) = N(0, I) and a Normal q(z|x), of an encoder that makes features."""
+def _gaussian_latents(
+    latent_size: int, encoder: NetworkLike, posterior: HeadLike | None
+) -> _Latents:
+    """Build p(z) = N(0, I) and the Normal q(z|x) of an encoder that makes features."""
     check_count("latent_size", latent_size)
-    posterior = normal_head() if posterior is None else as_head(posterior)
+    head = normal_head() if posterior is None else as_head(posterior)
     outputs = MLP(
         (),
         (latent_size,)
-        if posterior.num_parameters == 1
-        else (latent_size, posterior.num_parameters),
+        if head.num_parameters == 1
+        else (latent_size, head.num_parameters),
     )
-    encoder = compose_networks(as_network(encoder), as_network(outputs))
+    network = compose_networks(as_network(encoder), as_network(outputs))
 
     def init(encoder_key: Key, posterior_key: Key, x: Example) -> dict[str, Params]:
         return {
-            "encoder": encoder.init(encoder_key, x),
-            "posterior": posterior.init(posterior_key),
+            "encoder": network.init(encoder_key, x),
+            "posterior": head.init(posterior_key),
         }
 
     def encode(params: Params, x: Example) -> Distribution:
-        return posterior.apply(params["posterior"], encoder.apply(params["encoder"], x))
+        return head.apply(params["posterior"], network.apply(params["encoder"], x))
 
     def prior(params: Params) -> Normal:
         del params
@@ -106,13 +132,12 @@ def _gaussian_latents(latent_size: int, encoder, posterior: Head | None) -> _Lat
     return _Latents(init, encode, prior)
 
 
-def _check_decoder(outputs, x, likelihood: Head) -> None:
-    extra = () if likelihood.num_parameters == 1 else (likelihood.num_parameters,)
+def _check_decoder(outputs: PyTree, x: Example, head: Head) -> None:
+    extra = () if head.num_parameters == 1 else (head.num_parameters,)
     if outputs.shape != (*jnp.shape(x), *extra):
         raise ValueError(
-            f"the decoder puts out {outputs.shape} for an example of shape "
-            f"{jnp.shape(x)}; the likelihood has "
-            f"{likelihood.num_parameters} parameter(s) a dimension, so it must put out "
-            f"{(*jnp.shape(x), *extra)} "
+            f"the decoder outputs {outputs.shape} for an example of shape "
+            f"{jnp.shape(x)}; the likelihood has {head.num_parameters} parameter(s) "
+            f"per dimension, so it must output {(*jnp.shape(x), *extra)} "
             "(one example, without a batch axis)."
         )

@@ -1,38 +1,67 @@
-"""Builder of VAEs of sentences."""
+"""The VAE of sentences."""
 
 import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
-from vaejax.base import VAE, Example, Head, Key, Latent, Params
-from vaejax.distributions.autoregressive import Autoregressive, as_teacher_forced
+from vaejax.base import VAE, Example, HeadLike, Key, Latent, NetworkLike, Params
+from vaejax.distributions import Autoregressive, as_teacher_forced
 from vaejax.models.gaussian import _gaussian_latents
-from vaejax.networks.adapters import as_network
+from vaejax.networks import as_network
 
 
 def sequence_vae(
-    *, latent_size: int, length: int, encoder, decoder, posterior: Head | None = None
+    *,
+    latent_size: int,
+    length: int,
+    encoder: NetworkLike,
+    decoder: NetworkLike,
+    posterior: HeadLike | None = None,
 ) -> VAE:
-    """A VAE of sentences (Bowman et al. 2016): p(x|z) = prod_t p(x_t | x_<t, z), p(z) =
-    N(0, I), q(z|x) a Normal.
+    """Build the VAE of sentences, whose decoder is autoregressive.
+
+    p(x|z) = prod_t p(x_t | x_<t, z), p(z) = N(0, I), q(z|x) is a Normal.
+    A network is a Flax Linen module or any `(init, apply)` pair of functions of one
+    example.
 
     Args:
-      latent_size: dimensions of z.
-      length: of x: the longest sentence, `tokens [length]` (see `vaejax.sequences`).
-      encoder: a sentence to features, such as `RecurrentEncoder`; one linear layer,
-        added here, makes the posterior's parameters of them. A Linen module, or any
-        `(init, apply)` pair.
-      decoder: `(z, inputs [length]) -> logits [length, vocabulary_size]`, causal: row t
-        from `inputs[:t + 1]`. Likewise.
-      posterior: as in `gaussian_vae`.
+      latent_size: the number of dimensions of z, at least 1.
+      length: the number of tokens of x, `tokens [length]`: of the longest sentence, at
+        least 1.
+      encoder: a network from a sentence to features, such as `RecurrentEncoder`; one
+        linear layer, added here, makes the posterior's parameters of them.
+      decoder: a network `(z, inputs [length]) -> logits [length, vocabulary_size]`,
+        causal: row t depends on `inputs[:t + 1]` alone.
+      posterior: the head of q(z|x); by default `normal_head()`, whose log-variance is
+        bounded softly.
+
+    Returns:
+      A VAE whose parameters are the dict of "encoder", "decoder" and "posterior"; its
+      likelihood is an `Autoregressive`. Its `init` raises ValueError where the example
+      or the logits have another length.
 
     Raises:
-      ValueError: a count is not a positive integer; or, at `init`, the example or the
-        logits have another length.
+      ValueError: a count is not a positive integer.
+      TypeError: an argument is not a network, or not a head.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.sequence_vae(
+      ...     latent_size=2,
+      ...     length=7,
+      ...     encoder=vaejax.networks.RecurrentEncoder(10, hidden_size=16),
+      ...     decoder=vaejax.networks.RecurrentDecoder(10, hidden_size=16),
+      ... )
+      >>> x = jnp.zeros(7, jnp.int32)
+      >>> params = jax.eval_shape(vae.init, jax.random.key(0), x)
+      >>> jax.eval_shape(vae.encode, params, x).mean.shape
+      (2,)
+
+    Source: Bowman et al. 2016, section 3.
     """
     check_count("length", length)
-    decoder = as_network(decoder)
-
+    network = as_network(decoder)
     latents = _gaussian_latents(latent_size, encoder, posterior)
 
     def init(key: Key, x: Example) -> Params:
@@ -45,19 +74,19 @@ def sequence_vae(
         z, inputs = jnp.zeros((latent_size,)), jnp.zeros(length, jnp.int32)
         encoder_key, decoder_key, posterior_key = jax.random.split(key, 3)
         params = latents.init(encoder_key, posterior_key, x) | {
-            "decoder": decoder.init(decoder_key, z, inputs)
+            "decoder": network.init(decoder_key, z, inputs)
         }
-        logits = jax.eval_shape(decoder.apply, params["decoder"], z, inputs)
+        logits = jax.eval_shape(network.apply, params["decoder"], z, inputs)
         if logits.ndim != 2 or len(logits) != length:
             raise ValueError(
-                f"sequence_vae: the decoder puts out {logits.shape}; give logits "
+                f"sequence_vae: the decoder outputs {logits.shape}; give logits "
                 f"({length}, vocabulary)."
             )
         return params
 
     def decode(params: Params, z: Latent) -> Autoregressive:
         return Autoregressive(
-            jax.tree_util.Partial(decoder.apply, params["decoder"], z), length
+            jax.tree_util.Partial(network.apply, params["decoder"], z), length
         )
 
     return VAE(init, latents.encode, latents.prior, decode)

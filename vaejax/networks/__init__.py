@@ -1,10 +1,18 @@
 """Encoders and decoders: Flax Linen modules of one example, and foreign networks.
 
-A network maps one example to arrays, without a batch axis and without mutable state.
-`as_network` takes a Linen module or any `(init, apply)` pair. Read `mlp.py` first.
+A network maps one example to arrays, without a batch axis and without mutable state:
+normalization is over one example (GroupNorm, LayerNorm), never a batch. `as_network`
+takes a Linen module or any `(init, apply)` pair; `from_nnx` and `from_equinox` make
+such a pair of a module of these libraries. Read `mlp.py` first.
 """
 
-from vaejax.networks.adapters import Network, as_network, compose_networks
+from vaejax.networks.adapters import (
+    Network,
+    as_network,
+    compose_networks,
+    from_equinox,
+    from_nnx,
+)
 from vaejax.networks.convolutional import (
     Convolution,
     ConvolutionalDecoder,
@@ -41,4 +49,6 @@ __all__ = [
     "UpConvolution",
     "as_network",
     "compose_networks",
+    "from_equinox",
+    "from_nnx",
 ]

@@ -1,33 +1,66 @@
-"""Networks as pairs of pure functions."""
+"""Networks of any library as pairs of pure functions of one example.
 
-from collections.abc import Callable
-from typing import NamedTuple
+Equinox and Flax NNX are imported only where a module of theirs is taken, so that
+`import vaejax` loads neither.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vaejax.base import Key, Params, PyTree
+from vaejax.base import Key, NetworkLike, Params, PyTree
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 class Network(NamedTuple):
-    """A network as two pure functions, of one example.
+    """A network as two pure functions of one example.
 
     Attributes:
       init: `(key, *inputs) -> params`.
       apply: `(params, *inputs) -> outputs`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> linear = vaejax.networks.Network(
+      ...     init=lambda key, x: jax.random.normal(key, (4, x.size)),
+      ...     apply=lambda params, x: params @ x,
+      ... )
+      >>> x = jnp.ones(3)
+      >>> linear.apply(linear.init(jax.random.key(0), x), x).shape
+      (4,)
     """
 
     init: Callable[..., Params]
     apply: Callable[..., PyTree]
 
 
-def as_network(network: nn.Module | tuple[Callable, Callable]) -> Network:
-    """A Linen module, or any `(init, apply)` pair of functions, as a `Network`.
+def as_network(network: NetworkLike) -> Network:
+    """Return a Linen module or a pair of functions as a `Network`.
+
+    Args:
+      network: a Flax Linen module, or a pair `(init, apply)` of functions of one
+        example. Modules of other libraries become one by `from_nnx` and `from_equinox`.
+
+    Returns:
+      The network. Its `init` raises TypeError where a Linen module keeps state beside
+      its parameters, as BatchNorm does.
 
     Raises:
-      TypeError: it is neither; or, at `init`, a Linen module keeps state beside its
-        parameters (BatchNorm does).
+      TypeError: `network` is neither.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> network = vaejax.networks.as_network(vaejax.MLP((), output_shape=(4,)))
+      >>> params = network.init(jax.random.key(0), jnp.ones(3))
+      >>> network.apply(params, jnp.ones(3)).shape
+      (4,)
     """
     if isinstance(network, nn.Module):
         return Network(_linen_init(network), _linen_apply(network))
@@ -37,10 +70,13 @@ def as_network(network: nn.Module | tuple[Callable, Callable]) -> Network:
         and all(callable(part) for part in network)
     ):
         return Network(*network)
+    is_class = isinstance(network, type)
     raise TypeError(
-        f"network is {network!r}; give a flax.linen Module (an instance, not the "
-        "class) or a pair "
-        "(init(key, x) -> params, apply(params, x) -> arrays)."
+        f"network is {'the class ' if is_class else 'of type '}"
+        f"{(network if is_class else type(network)).__qualname__}; give a flax.linen "
+        "Module (an instance, not the class), a pair (init(key, x) -> params, "
+        "apply(params, x) -> arrays), or what vaejax.networks.from_nnx or from_equinox "
+        "returns."
     )
 
 
@@ -49,11 +85,7 @@ def _linen_init(module: nn.Module) -> Callable[..., Params]:
         variables = dict(module.init(key, *inputs))
         params = variables.pop("params", {})
         if variables:
-            raise TypeError(
-                f"{type(module).__name__} keeps mutable state {sorted(variables)}; use "
-                "a network without it "
-                "(GroupNorm or LayerNorm in place of BatchNorm)."
-            )
+            raise TypeError(_has_state(module, variables))
         return params
 
     return init
@@ -63,8 +95,131 @@ def _linen_apply(module: nn.Module) -> Callable[..., PyTree]:
     return lambda params, *inputs: module.apply({"params": params}, *inputs)
 
 
+def _has_state(module: Any, kinds: Iterable[str]) -> str:
+    return (
+        f"{type(module).__name__} keeps mutable state {sorted(kinds)}; use a network "
+        "without it (GroupNorm or LayerNorm in place of BatchNorm)."
+    )
+
+
+def from_nnx(make_module: Callable[["nnx.Rngs"], "nnx.Module"]) -> Network:
+    """Return the network of a Flax NNX module; its state is the parameters.
+
+    Args:
+      make_module: a function that builds the module from `flax.nnx.Rngs`, so that each
+        key gives parameters of its own. All state of the module must be `nnx.Param`.
+
+    Returns:
+      The network. Its `init` calls `make_module` and does not look at its inputs.
+
+    Raises:
+      TypeError: a module is given instead of a function, or the module keeps state
+        beside its parameters, as BatchNorm and Dropout do.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from flax import nnx
+      >>> network = vaejax.networks.from_nnx(lambda rngs: nnx.Linear(3, 4, rngs=rngs))
+      >>> params = network.init(jax.random.key(0), jnp.ones(3))
+      >>> network.apply(params, jnp.ones(3)).shape
+      (4,)
+    """
+    from flax import nnx
+
+    if isinstance(make_module, nnx.Module):
+        raise TypeError(
+            f"from_nnx: a module of type {type(make_module).__qualname__} is given; "
+            "give a function of nnx.Rngs that builds it."
+        )
+    module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
+    graph, _, state = nnx.split(module, nnx.Param, ...)
+    if kinds := {type(leaf).__name__ for _, leaf in nnx.to_flat_state(state)}:
+        raise TypeError(_has_state(module, kinds))
+
+    def init(key: Key, *inputs: PyTree) -> Params:
+        del inputs
+        return nnx.state(make_module(nnx.Rngs(key)))
+
+    def apply(params: Params, *inputs: PyTree) -> PyTree:
+        return nnx.merge(graph, params)(*inputs)
+
+    return Network(init, apply)
+
+
+def from_equinox(make_module: Callable[[Key], Any]) -> Network:
+    """Return the network of an Equinox module; its arrays are the parameters.
+
+    Args:
+      make_module: a function that builds the module from a key, so that each key gives
+        parameters of its own. Only arrays may depend on the key.
+
+    Returns:
+      The network. Its `init` calls `make_module` and does not look at its inputs.
+
+    Raises:
+      TypeError: a module is given instead of a function, or the function returns
+        something else, such as a module and its state.
+      ImportError: Equinox is not installed.
+
+    Example:
+      >>> import equinox, jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> network = vaejax.networks.from_equinox(
+      ...     lambda key: equinox.nn.Linear(3, 4, key=key)
+      ... )
+      >>> params = network.init(jax.random.key(0), jnp.ones(3))
+      >>> network.apply(params, jnp.ones(3)).shape
+      (4,)
+    """
+    import equinox as eqx
+
+    if isinstance(make_module, eqx.Module):
+        raise TypeError(
+            f"from_equinox: a module of type {type(make_module).__qualname__} is "
+            "given; give a function of a key that builds it."
+        )
+    module = eqx.filter_eval_shape(make_module, jax.random.key(0))
+    if not isinstance(module, eqx.Module):
+        raise TypeError(
+            f"from_equinox: the function returns a {type(module).__qualname__}; give "
+            "one that returns an equinox.Module without state of its own."
+        )
+    static = eqx.filter(
+        module, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True
+    )
+
+    def init(key: Key, *inputs: PyTree) -> Params:
+        del inputs
+        return eqx.filter(make_module(key), eqx.is_array)
+
+    def apply(params: Params, *inputs: PyTree) -> PyTree:
+        return eqx.combine(params, static)(*inputs)
+
+    return Network(init, apply)
+
+
 def compose_networks(first: Network, second: Network) -> Network:
-    """The network x -> second(first(x)); its parameters are the tuple of both."""
+    """Return the network x -> second(first(x)).
+
+    Args:
+      first: a network of x.
+      second: a network of the outputs of `first`.
+
+    Returns:
+      The network whose parameters are the tuple of both networks' parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> layers = [vaejax.MLP((), output_shape=(size,)) for size in (4, 2)]
+      >>> network = vaejax.networks.compose_networks(
+      ...     *map(vaejax.networks.as_network, layers)
+      ... )
+      >>> params = jax.eval_shape(network.init, jax.random.key(0), jnp.ones(3))
+      >>> jax.eval_shape(network.apply, params, jnp.ones(3)).shape
+      (2,)
+    """
 
     def init(key: Key, x: PyTree) -> Params:
         first_key, second_key = jax.random.split(key)

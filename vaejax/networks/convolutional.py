@@ -1,8 +1,8 @@
-"""Convolutional networks for images of any `[height, width]` or `[height, width,
-channels]`: one image in, arrays out.
+"""Convolutional networks for images of any size: one image in, arrays out.
 
-Convolutions are written as matrix products over windows. XLA's own are several times
-slower on CPU inside a loop, where a training epoch has them; accelerators take either.
+An image is `[height, width]` or `[height, width, channels]`. Convolutions are written
+as matrix products over windows: XLA's own are several times slower on CPU inside a
+loop, where a training epoch has them; accelerators run either equally well.
 """
 
 import math
@@ -18,8 +18,20 @@ _GROUPS = 8
 
 
 class Convolution(nn.Module):
-    """A 3 by 3 convolution that keeps the size: `[height, width, c] -> [height, width,
-    channels]`.
+    """Convolution of 3 by 3 that keeps the size of the image.
+
+    It maps `[height, width, c]` to `[height, width, channels]`.
+
+    Attributes:
+      channels: the number of output channels.
+      kernel_init: the initializer of the kernel.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> forward = vaejax.networks.Convolution(channels=4).init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((7, 5, 3)))[0].shape
+      (7, 5, 4)
     """
 
     channels: int
@@ -32,8 +44,19 @@ class Convolution(nn.Module):
 
 
 class DownConvolution(nn.Module):
-    """A 4 by 4 convolution of stride 2: `[height, width, c] -> [ceil(height / 2),
-    ceil(width / 2), channels]`.
+    """Convolution of 4 by 4 with stride 2, which halves height and width, rounding up.
+
+    It maps `[height, width, c]` to `[ceil(height / 2), ceil(width / 2), channels]`.
+
+    Attributes:
+      channels: the number of output channels.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> forward = vaejax.networks.DownConvolution(channels=4).init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((7, 6, 3)))[0].shape
+      (4, 3, 4)
     """
 
     channels: int
@@ -54,12 +77,22 @@ class DownConvolution(nn.Module):
 
 
 class UpConvolution(nn.Module):
-    """A transposed 4 by 4 convolution of stride 2: `[h, w, c] -> [2 h, 2 w, channels]`,
-    cropped to `size` at the end.
+    """Transposed 4 by 4 convolution of stride 2, which doubles height and width.
+
+    It maps `[h, w, c]` to `[2 h, 2 w, channels]`, cropped to `size`.
 
     Attributes:
-      channels: that come out.
-      size: `(height, width)` of the output, each 2 h or 2 h - 1.
+      channels: the number of output channels.
+      size: `(height, width)` of the output; the height is 2 h or 2 h - 1, the width 2 w
+        or 2 w - 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> upsample = vaejax.networks.UpConvolution(channels=4, size=(7, 6))
+      >>> forward = upsample.init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((4, 3, 8)))[0].shape
+      (7, 6, 4)
     """
 
     channels: int
@@ -81,14 +114,22 @@ class UpConvolution(nn.Module):
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions of stride 2, then dense layers: an image of any size to features
-    `[hidden_sizes[-1]]`.
+    """Encoder of convolutions of stride 2, then dense layers, for an image of any size.
+
+    It maps an image to features `[hidden_sizes[-1]]`.
 
     Attributes:
-      channels: of each convolution, in order; each halves height and width, rounding
-        up.
-      hidden_sizes: widths of the dense layers after them.
-      activation: after each layer.
+      channels: the output channels of each convolution, in order; each convolution
+        halves height and width, rounding up.
+      hidden_sizes: the widths of the dense layers after the convolutions, in order.
+      activation: the function applied elementwise after each layer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> forward = vaejax.ConvolutionalEncoder().init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((28, 28)))[0].shape
+      (256,)
     """
 
     channels: Sequence[int] = (32, 64)
@@ -104,17 +145,27 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class ConvolutionalDecoder(nn.Module):
-    """Dense layers, then transposed convolutions of stride 2: z to what the likelihood
-    needs for an image of any size.
+    """Decoder of dense layers, then transposed convolutions, for an image of any size.
+
+    It maps z to what the likelihood needs: `image_shape` with one parameter per
+    dimension, else `[*image_shape, num_parameters]`.
 
     Attributes:
-      image_shape: of the image, `(height, width)` or `(height, width, channels)`.
-      num_parameters: of the likelihood, for each dimension: the output is `image_shape`
-        with 1, else `[*image_shape, num_parameters]`.
-      channels: that go into each transposed convolution, in order: the mirror of the
-        encoder's.
-      hidden_sizes: widths of the dense layers before them.
-      activation: after each layer but the last.
+      image_shape: the shape of the image, `(height, width)` or
+        `(height, width, channels)`.
+      num_parameters: the number of parameters of the likelihood per dimension.
+      channels: the input channels of each transposed convolution, in order: the mirror
+        of the encoder's.
+      hidden_sizes: the widths of the dense layers before the convolutions, in order.
+      activation: the function applied elementwise after each layer but the last.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> decoder = vaejax.ConvolutionalDecoder((28, 28), num_parameters=2)
+      >>> forward = decoder.init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros(16))[0].shape
+      (28, 28, 2)
     """
 
     image_shape: Sequence[int]
@@ -142,11 +193,20 @@ class ConvolutionalDecoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x), f twice GroupNorm, swish and a 3 by 3 convolution, the last of which
-    starts at zero.
+    """Residual block x + f(x), which starts as the identity.
 
-    Normalization is over one example, never a batch. Source: He et al. 2016 (identity
-    mappings); Wu & He 2018.
+    f is twice GroupNorm, swish and a 3 by 3 convolution, the last of which starts at
+    zero. Normalization is over one example, never a batch. It maps `[height, width, c]`
+    to the same shape.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> forward = vaejax.networks.ResidualBlock().init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((7, 5, 8)))[0].shape
+      (7, 5, 8)
+
+    Source: He et al. 2016 (identity mappings); Wu & He 2018.
     """
 
     @nn.compact
@@ -159,14 +219,22 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """Residual blocks between convolutions of stride 2, for larger images; features
-    `[hidden_size]`.
+    """Encoder of residual blocks between convolutions of stride 2, for larger images.
+
+    It maps an image to features `[hidden_size]`.
 
     Attributes:
-      channels: at each size, in order; before each, height and width are halved,
-        rounding up.
-      blocks: residual blocks at each size.
-      hidden_size: width of the dense layer at the end.
+      channels: the channels at each size, in order; before each, height and width are
+        halved, rounding up.
+      blocks: the number of residual blocks at each size.
+      hidden_size: the width of the dense layer at the end.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> forward = vaejax.networks.ResidualEncoder(channels=(8, 16)).init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((33, 17, 3)))[0].shape
+      (256,)
     """
 
     channels: Sequence[int] = (32, 64, 128)
@@ -185,14 +253,28 @@ class ResidualEncoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """The mirror of `ResidualEncoder`: z to what the likelihood needs for an image of
-    any size.
+    """Decoder of residual blocks between transposed convolutions, for larger images.
+
+    It is the mirror of `ResidualEncoder` and maps z to what the likelihood needs:
+    `image_shape` with one parameter per dimension, else
+    `[*image_shape, num_parameters]`.
 
     Attributes:
-      image_shape, num_parameters: as in `ConvolutionalDecoder`.
-      channels: at each size, in order; after each, height and width are doubled.
-      blocks: residual blocks at each size.
-      hidden_size: width of the dense layer before them.
+      image_shape: the shape of the image, `(height, width)` or
+        `(height, width, channels)`.
+      num_parameters: the number of parameters of the likelihood per dimension.
+      channels: the channels at each size, in order; after each, height and width are
+        doubled.
+      blocks: the number of residual blocks at each size.
+      hidden_size: the width of the dense layer before the blocks.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> decoder = vaejax.networks.ResidualDecoder((33, 17, 3), channels=(16, 8))
+      >>> forward = decoder.init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros(16))[0].shape
+      (33, 17, 3)
     """
 
     image_shape: Sequence[int]
@@ -224,9 +306,7 @@ class ResidualDecoder(nn.Module):
 
 
 def _halvings(size: Sequence[int], num: int) -> list[tuple[int, int]]:
-    """`(height, width)` and what `num` halvings that round up make of it, largest
-    first.
-    """
+    """Return a size and the `num` halvings of it that round up, largest first."""
     sizes = [tuple(size)]
     for _ in range(num):
         sizes.append(tuple(-(-length // 2) for length in sizes[-1]))
@@ -234,9 +314,7 @@ def _halvings(size: Sequence[int], num: int) -> list[tuple[int, int]]:
 
 
 def _check_image_shape(where: str, image_shape: Sequence[int]) -> None:
-    """ValueError unless the shape is `(height, width)` or `(height, width, channels)`,
-    all positive.
-    """
+    """Raise ValueError unless the shape is that of one image, all lengths positive."""
     if len(image_shape) not in (2, 3) or any(length < 1 for length in image_shape):
         raise ValueError(
             f"{where}: image_shape is {tuple(image_shape)}; give (height, width) or "
@@ -251,8 +329,9 @@ def _with_channels(x: Array) -> Array:
 
 
 def _windows(x: Array, size: int) -> Array:
-    """Every `size` by `size` window, its pixels side by side: `[h, w, c] -> [h - size +
-    1, w - size + 1, size^2 c]`.
+    """Return every `size` by `size` window of an image, its pixels side by side.
+
+    It maps `[h, w, c]` to `[h - size + 1, w - size + 1, size^2 c]`.
     """
     height, width = x.shape[0] - size + 1, x.shape[1] - size + 1
     shifted = [
@@ -280,7 +359,7 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 
 
 def _as_outputs(x: Array, image_shape: Sequence[int], num_parameters: int) -> Array:
-    """`[height, width, channels * num_parameters]` as what a likelihood takes."""
+    """Reshape `[height, width, channels * num_parameters]` for the likelihood."""
     return jnp.reshape(
         x, (*image_shape, num_parameters) if num_parameters > 1 else tuple(image_shape)
     )

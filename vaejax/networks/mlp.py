@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, one example in, arrays out; and the (init, apply) pair
-that any other network can be.
-
-Convolutional ones are in `convolutions.py`, those of sentences in `sequences.py`. No
-mutable state: normalization is over one example (LayerNorm, GroupNorm), never a batch.
-"""
+"""Multi-layer perceptrons, plain and gated."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,16 +10,25 @@ from vaejax.base import Array
 
 
 class MLP(nn.Module):
-    """A multi-layer perceptron: the input flattened, then h <- activation(W h + b) for
-    each hidden size.
+    """Multi-layer perceptron, which flattens its input first.
+
+    Each hidden layer is h <- activation(W h + b).
 
     Attributes:
       hidden_sizes: the widths of the hidden layers, in order; may be empty.
       output_shape: with a shape, a last linear layer without activation, reshaped to
         it; with None, the last hidden activations are the output (features, for a
         builder that adds its own last layer).
-      activation: applied elementwise after each hidden layer.
-      kernel_init: of every layer; biases start at zero.
+      activation: the function applied elementwise after each hidden layer.
+      kernel_init: the initializer of the kernel of every layer; biases start at zero.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> mlp = vaejax.MLP(hidden_sizes=(32,), output_shape=(4, 2))
+      >>> forward = mlp.init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((28, 28)))[0].shape
+      (4, 2)
     """
 
     hidden_sizes: Sequence[int]
@@ -55,11 +59,24 @@ class MLP(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """A multi-layer perceptron of gated layers: h <- (W h + b) * sigmoid(V h + c) for
-    each hidden size.
+    """Multi-layer perceptron of gated layers, which flattens its input first.
 
-    Attributes are those of `MLP`, without an activation. Source: Dauphin et al. 2017;
-    in VAEs Tomczak & Welling 2018.
+    Each hidden layer is h <- (W h + b) * sigmoid(V h + c).
+
+    Attributes:
+      hidden_sizes: the widths of the hidden layers, in order; may be empty.
+      output_shape: the shape of the output of a last linear layer; None for the last
+        hidden values, as in `MLP`.
+      kernel_init: the initializer of the kernel of every layer; biases start at zero.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> forward = vaejax.GatedMLP(hidden_sizes=(32, 16)).init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((28, 28)))[0].shape
+      (16,)
+
+    Source: Dauphin et al. 2017; in VAEs Tomczak & Welling 2018.
     """
 
     hidden_sizes: Sequence[int]

@@ -1,8 +1,6 @@
-"""Sentences: an autoregressive distribution over tokens, and the networks that read and
-write them.
+"""Networks that read and write sentences.
 
-A sentence is `tokens [length]`, integers; the first `END` ends it, and all that follows
-is `END`. One that fills its length has none.
+A sentence is `tokens [length]`, integers, ended by `vaejax.distributions.END_TOKEN`.
 """
 
 from collections.abc import Sequence
@@ -12,27 +10,35 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.base import Array
-from vaejax.distributions.autoregressive import (
-    TeacherForcedTokens,
-    as_teacher_forced,
-    token_mask,
-)
+from vaejax.distributions import TeacherForcedTokens, as_teacher_forced, token_mask
 
 
 class GRU(nn.Module):
-    """A gated recurrent unit over `[length, features]` from a state `[size]`: the
-    states after each, `[length, size]`.
+    """Gated recurrent unit over a sequence, from a given initial state.
 
-    r, u = sigmoid of linear functions of (x_t, h_{t-1}); n = tanh(W x_t + r * V
-    h_{t-1}); h_t = (1 - u) n + u h_{t-1}. Source: Cho et al. 2014, in the form whose
-    reset follows the product.
+    It maps `(start [size], inputs [length, features])` to the states after each input,
+    `[length, size]`: r, u = sigmoid of linear functions of (x_t, h_{t-1});
+    n = tanh(W x_t + r * V h_{t-1}); h_t = (1 - u) n + u h_{t-1}.
+
+    Attributes:
+      size: the width of the state.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> forward = vaejax.networks.GRU(size=8).init_with_output
+      >>> start, inputs = jnp.zeros(8), jnp.zeros((5, 3))
+      >>> jax.eval_shape(forward, jax.random.key(0), start, inputs)[0].shape
+      (5, 8)
+
+    Source: Cho et al. 2014, in the form whose reset follows the product.
     """
 
     size: int
 
     @nn.compact
     def __call__(self, start: Array, inputs: Array) -> Array:
-        # One product for all steps outside the loop, and one a step inside.
+        # One product for all steps outside the loop, and one per step inside.
         from_inputs = nn.Dense(3 * self.size)(inputs)
         recurrent = self.param(
             "recurrent", nn.initializers.orthogonal(), (self.size, 3 * self.size)
@@ -54,11 +60,24 @@ class GRU(nn.Module):
 
 
 class RecurrentEncoder(nn.Module):
-    """A sentence read by a GRU: its state at the last token, `[hidden_size]`.
+    """Encoder that reads a sentence with a GRU and returns its state at the last token.
+
+    It maps `tokens [length]`, or a `TeacherForcedTokens`, to features `[hidden_size]`.
 
     Attributes:
-      vocabulary_size: the tokens are below it.
-      embedding_size, hidden_size: widths.
+      vocabulary_size: the number of tokens; every token is below it.
+      embedding_size: the width of the embedding of a token.
+      hidden_size: the width of the state.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> encoder = vaejax.networks.RecurrentEncoder(10, hidden_size=16)
+      >>> forward = encoder.init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros(7, jnp.int32))[0].shape
+      (16,)
+
+    Source: Bowman et al. 2016, section 3.
     """
 
     vocabulary_size: int
@@ -76,13 +95,27 @@ class RecurrentEncoder(nn.Module):
 
 
 class RecurrentDecoder(nn.Module):
-    """A GRU that writes: `(z, inputs [length]) -> logits [length, vocabulary_size]`, z
-    its start and in each input.
+    """Decoder that writes a sentence with a GRU.
+
+    It maps `(z, inputs [length])` to `logits [length, vocabulary_size]`; z gives the
+    initial state and is part of each input.
 
     Attributes:
-      vocabulary_size: tokens to choose from; `inputs` may also be `vocabulary_size`, an
-        unknown one.
-      embedding_size, hidden_size: widths.
+      vocabulary_size: the number of tokens to choose from; `inputs` may also be
+        `vocabulary_size`, the unknown token.
+      embedding_size: the width of the embedding of a token.
+      hidden_size: the width of the state.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> decoder = vaejax.networks.RecurrentDecoder(10, hidden_size=16)
+      >>> forward = decoder.init_with_output
+      >>> z, inputs = jnp.zeros(2), jnp.zeros(7, jnp.int32)
+      >>> jax.eval_shape(forward, jax.random.key(0), z, inputs)[0].shape
+      (7, 10)
+
+    Source: Bowman et al. 2016, section 3.
     """
 
     vocabulary_size: int
@@ -102,18 +135,29 @@ class RecurrentDecoder(nn.Module):
 
 
 class CausalConvolutionDecoder(nn.Module):
-    """Dilated causal convolutions that write: `(z, inputs [length]) -> logits [length,
-    vocabulary_size]`.
+    """Decoder that writes a sentence with dilated causal convolutions.
 
-    Each layer sees the token and the one `dilation` before it, and adds to a residual
-    stream that starts from the embedding and z. It sees `1 + sum(dilations)` tokens
-    back. Source: Yang et al. 2017 (for a VAE of text), figure 1; van den Oord et al.
-    2016 (WaveNet).
+    It maps `(z, inputs [length])` to `logits [length, vocabulary_size]`. Each layer
+    sees the token and the one `dilation` before it, and adds to a residual stream that
+    starts from the embedding and z. The decoder sees `1 + sum(dilations)` tokens back.
 
     Attributes:
-      vocabulary_size: as in `RecurrentDecoder`.
-      hidden_size: width of the residual stream.
-      dilations: of each layer.
+      vocabulary_size: the number of tokens to choose from; `inputs` may also be
+        `vocabulary_size`, the unknown token.
+      hidden_size: the width of the residual stream.
+      dilations: the dilation of each layer, in order.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> decoder = vaejax.networks.CausalConvolutionDecoder(10, 16, dilations=(1, 2))
+      >>> z, inputs = jnp.zeros(2), jnp.zeros(7, jnp.int32)
+      >>> forward = decoder.init_with_output
+      >>> jax.eval_shape(forward, jax.random.key(0), z, inputs)[0].shape
+      (7, 10)
+
+    Source: Yang et al. 2017 (for a VAE of text), figure 1; van den Oord et al. 2016
+    (WaveNet).
     """
 
     vocabulary_size: int
