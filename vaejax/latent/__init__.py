@@ -1,12 +1,21 @@
 """Uses of a trained VAE: samples, reconstructions, paths in latent space, embeddings.
 
-Every tool takes any `VAE`; `latent_point` and `example_point` choose the value that
-stands for a distribution. Read `tools.py` first; `statistics.py` has the codes of a
-whole data set.
+Every tool takes any `VAE`. The arguments `latent_point` and `example_point` choose the
+value that stands for q(z|x) and p(x|z): `mean` (the default of most), `mode`, or
+`draw`, which needs a key. Read `tools.py` first, then `paths.py` and `grids.py`;
+`statistics.py` describes the codes of a whole data set.
 """
 
 from vaejax.base import complete, draw, values
+from vaejax.latent.grids import manifold, traverse
 from vaejax.latent.neighbors import NearestNeighbors, nearest_neighbors
+from vaejax.latent.paths import (
+    interpolate,
+    linear_path,
+    shift_latents,
+    spherical_path,
+)
+from vaejax.latent.points import PointEstimator, mean, mode
 from vaejax.latent.statistics import (
     CodeStatistics,
     PosteriorMoments,
@@ -14,20 +23,7 @@ from vaejax.latent.statistics import (
     code_statistics,
     posterior_moments,
 )
-from vaejax.latent.tools import (
-    PointEstimator,
-    embed,
-    interpolate,
-    linear_path,
-    manifold,
-    mean,
-    mode,
-    reconstruct,
-    sample,
-    shift_latents,
-    spherical_path,
-    traverse,
-)
+from vaejax.latent.tools import embed, reconstruct, sample
 
 __all__ = [
     "CodeStatistics",

@@ -1,8 +1,7 @@
-"""What the codes of a data set say: moments, KL and activity of each dimension,
-quantiles, attributes, neighbors.
+"""Statistics of the codes of a data set: moments, KL, activity, quantiles, attributes.
 
 Codes are `[examples, dimensions]`: the latent values of each example, flattened, in the
-order that `vaejax.traverse` moves them. A hierarchical latent counts by its values.
+order in which `traverse` moves them.
 """
 
 from typing import NamedTuple
@@ -27,11 +26,18 @@ from vaejax.distributions import Normal
 
 
 class PosteriorMoments(NamedTuple):
-    """Where q(z|x) is and how wide: an embedding with its uncertainty.
+    """Location and width of q(z|x): an embedding with its uncertainty.
 
     Attributes:
       mean: `[examples, dimensions]`.
-      stddev: `[examples, dimensions]`.
+      stddev: `[examples, dimensions]`, standard deviations.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.latent import PosteriorMoments
+      >>> moments = PosteriorMoments(jnp.zeros((5, 2)), stddev=jnp.ones((5, 2)))
+      >>> moments.stddev.shape
+      (5, 2)
     """
 
     mean: Array
@@ -39,19 +45,33 @@ class PosteriorMoments(NamedTuple):
 
 
 class CodeStatistics(NamedTuple):
-    """What each latent dimension does over a data set.
+    """Statistics of each latent dimension over a data set.
 
     Attributes:
       kl: `[dimensions]`, the mean KL(q(z_j|x) || p(z_j)) in nats, of Normals with the
-        two distributions' mean and variance: exact for Normal posterior and prior, else
-        an approximation. Infinite for a posterior without noise.
+        mean and the variance of the two distributions: exact for Normal posterior and
+        prior, an approximation for others. Infinite for a posterior without noise.
       activity: `[dimensions]`, the variance over examples of the posterior mean (Burda
         et al. 2016, section 5.2), in squared units of z.
-      mean: `[dimensions]`, of the aggregate posterior q(z) = E_x q(z|x).
-      stddev: `[dimensions]`, of the aggregate posterior.
-      quantiles: `[dimensions, quantiles]`, of the aggregate posterior.
-      order: `[dimensions]`, the dimensions from the largest KL to the smallest; among
-        equals by activity.
+      mean: `[dimensions]`, mean of the aggregate posterior q(z) = E_x q(z|x).
+      stddev: `[dimensions]`, standard deviation of the aggregate posterior.
+      quantiles: `[dimensions, quantiles]`, quantiles of the aggregate posterior.
+      order: `[dimensions]`, the dimensions from the largest KL to the smallest; equal
+        ones by activity.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.latent import CodeStatistics
+      >>> statistics = CodeStatistics(
+      ...     kl=jnp.array([0.1, 2.0]),
+      ...     activity=jnp.array([0.0, 0.9]),
+      ...     mean=jnp.zeros(2),
+      ...     stddev=jnp.ones(2),
+      ...     quantiles=jnp.zeros((2, 11)),
+      ...     order=jnp.array([1, 0]),
+      ... )
+      >>> statistics.kl[statistics.order].round(3).tolist()[0]
+      2.0
     """
 
     kl: Array
@@ -71,12 +91,38 @@ def posterior_moments(
     num_samples: int = 64,
     batch_size: int = 1000,
 ) -> PosteriorMoments:
-    """Mean and standard deviation of q(z|x) for each of `xs`, computed in batches.
+    """Return mean and standard deviation of q(z|x) for each example, in batches.
 
-    Exact for a Normal posterior; of any other from `num_samples` draws, at least two.
+    They are exact for a `Normal` posterior and estimated from draws for any other.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      key: decides the draws.
+      xs: examples, `[examples, *x]`.
+      num_samples: number of draws per example, at least two.
+      batch_size: number of examples that are mapped together; it does not change the
+        result.
+
+    Returns:
+      The `PosteriorMoments`.
 
     Raises:
       ValueError: `num_samples` is below two or `batch_size` below one.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> xs = jnp.ones((5, 3))
+      >>> params = vae.init(jax.random.key(0), xs[0])
+      >>> moments = vaejax.latent.posterior_moments(
+      ...     vae, params, jax.random.key(1), xs
+      ... )
+      >>> moments.mean.shape, moments.stddev.shape
+      ((5, 2), (5, 2))
     """
     check_count("batch_size", batch_size)
     _check_samples("posterior_moments", num_samples)
@@ -100,21 +146,44 @@ def code_statistics(
     num_samples: int = 64,
     batch_size: int = 1000,
 ) -> CodeStatistics:
-    """KL, activity, moments and quantiles of each latent dimension over the examples
-    `xs`, at least two.
+    """Return statistics of each latent dimension over a data set.
+
+    They are KL, activity, moments and quantiles; see `CodeStatistics`. The moments and
+    quantiles of the aggregate posterior are those of one draw of q(z|x) per example.
 
     Args:
-      vae, params: the model.
-      key: of one draw an example from q(z|x), of which the quantiles are, and of the
-        moments of what is no Normal.
-      xs: examples, `[examples, *x]`.
-      quantiles: `[quantiles]`, the masses between 0 and 1; by default 11 from 0.01 to
-        0.99, for `vaejax.traverse`.
-      num_samples: draws a posterior that is no Normal.
-      batch_size: examples mapped together.
+      vae: the model.
+      params: its parameters.
+      key: decides those draws, and the draws for posteriors and priors that are not a
+        `Normal`.
+      xs: examples, `[examples, *x]`, at least two.
+      quantiles: `[quantiles]`, probabilities between 0 and 1; by default 11 from 0.01
+        to 0.99, as `traverse` takes them.
+      num_samples: number of draws per example from a posterior that is not a `Normal`,
+        at least two.
+      batch_size: number of examples that are mapped together; it does not change the
+        result.
+
+    Returns:
+      The `CodeStatistics`.
 
     Raises:
-      ValueError: fewer than two examples; `num_samples` is below two.
+      ValueError: there are fewer than two examples, `num_samples` is below two, or
+        `batch_size` below one.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> xs = jnp.ones((5, 3))
+      >>> params = vae.init(jax.random.key(0), xs[0])
+      >>> statistics = vaejax.latent.code_statistics(
+      ...     vae, params, jax.random.key(1), xs
+      ... )
+      >>> statistics.kl.shape, statistics.quantiles.shape
+      ((2,), (2, 11))
     """
     check_count("batch_size", batch_size)
     _check_samples("code_statistics", num_samples)
@@ -125,9 +194,8 @@ def code_statistics(
             "least two."
         )
     prior_key, xs_key = jax.random.split(key)
-    prior = vae.prior(params)
-    # The prior is looked at once, so that its moments may cost more.
-    prior_moments = _moments(prior, prior_key, 10_000)
+    # The moments of the prior are estimated once, so they may cost more.
+    prior_moments = _moments(vae.prior(params), prior_key, 10_000)
 
     def one(example: tuple[Key, Example]) -> tuple[PosteriorMoments, Array, Array]:
         key, x = example
@@ -143,15 +211,12 @@ def code_statistics(
     moments, kl, draws = jax.lax.map(
         one, (jax.random.split(xs_key, num), xs), batch_size=batch_size
     )
-    activity = jnp.var(moments.mean, axis=0)
-    if not isinstance(
-        vae.encode(params, jax.tree.map(lambda leaf: leaf[0], xs)), Normal
-    ):
+    activity, kl = jnp.var(moments.mean, axis=0), jnp.mean(kl, axis=0)
+    first = jax.tree.map(lambda leaf: leaf[0], xs)
+    if not isinstance(vae.encode(params, first), Normal):
         # Means of few draws vary by themselves too.
-        activity = jnp.maximum(
-            activity - jnp.mean(jnp.square(moments.stddev), axis=0) / num_samples, 0
-        )
-    kl = jnp.mean(kl, axis=0)
+        noise = jnp.mean(jnp.square(moments.stddev), axis=0) / num_samples
+        activity = jnp.maximum(activity - noise, 0)
     masses = (
         jnp.linspace(0.01, 0.99, 11) if quantiles is None else jnp.asarray(quantiles)
     )
@@ -166,26 +231,35 @@ def code_statistics(
 
 
 def attribute_direction(codes: Array, has_attribute: Array) -> Array:
-    """From the mean code of the examples without an attribute to that of those with it;
-    `[dimensions]`.
+    """Return the direction in latent space that adds an attribute.
 
-    Add it with `vaejax.shift`.
+    It is the mean code of the examples with the attribute minus the mean code of those
+    without it. Apply it with `shift_latents`.
 
     Args:
       codes: `[examples, dimensions]`.
-      has_attribute: `[examples]`, booleans; both values must occur.
+      has_attribute: `[examples]`, booleans; where one of the two values does not occur,
+        the direction is NaN.
+
+    Returns:
+      `[dimensions]`, the direction.
 
     Raises:
-      ValueError: the lengths differ. (Where one of the values does not occur the
-        direction is NaN.)
+      ValueError: `has_attribute` has another length than `codes`.
 
-    Source: Larsen et al. 2016, section 4.2.
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.latent import attribute_direction
+      >>> codes = jnp.array([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])
+      >>> attribute_direction(codes, jnp.array([False, False, True])).tolist()
+      [3.0, 0.0]
+
+    Source: Larsen et al. 2016, "Autoencoding beyond pixels", section 4.2.
     """
     if has_attribute.shape != codes.shape[:1]:
         raise ValueError(
             f"attribute_direction: has_attribute has shape {has_attribute.shape} and "
-            f"there are {codes.shape[0]} codes; "
-            "give one boolean each."
+            f"there are {codes.shape[0]} codes; give one boolean each."
         )
     return jnp.mean(codes, axis=0, where=has_attribute[:, None]) - jnp.mean(
         codes, axis=0, where=~has_attribute[:, None]

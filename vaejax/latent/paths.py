@@ -1,0 +1,201 @@
+"""Paths in latent space: interpolation between two examples, and shifts of one."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from vaejax._checks import check_count
+from vaejax.base import (
+    VAE,
+    Array,
+    Example,
+    Key,
+    Latent,
+    Params,
+    PyTree,
+    complete,
+    values,
+)
+from vaejax.latent._decoding import decode_many, split_if_given
+from vaejax.latent.points import PointEstimator, mean
+
+
+def linear_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
+    """Return the point (1 - t) start + t end of the straight line, leaf by leaf.
+
+    Both ends are met exactly.
+
+    Args:
+      start: latent values, the point at t = 0.
+      end: latent values of the same structure, the point at t = 1.
+      t: scalar, between 0 and 1.
+
+    Returns:
+      Latent values of the same structure.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.latent import linear_path
+      >>> linear_path(jnp.array([2.0, 0.0]), jnp.array([0.0, 4.0]), 0.25).tolist()
+      [1.5, 1.0]
+    """
+    return jax.tree.map(lambda a, b: (1 - t) * a + t * b, start, end)
+
+
+def spherical_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
+    """Return a point of the great circle from start to end.
+
+    sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end, with w the angle between the
+    two. Draws of a standard Normal in many dimensions lie near a sphere, and the middle
+    of a straight line between two of them is far inside it. All leaves are taken as one
+    vector. Where start and end are parallel, the path is the straight line.
+
+    Args:
+      start: latent values, the point at t = 0.
+      end: latent values of the same structure, the point at t = 1.
+      t: scalar, between 0 and 1.
+
+    Returns:
+      Latent values of the same structure.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.latent import spherical_path
+      >>> middle = spherical_path(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), 0.5)
+      >>> [round(value, 3) for value in middle.tolist()]
+      [0.707, 0.707]
+
+    Source: White 2016, "Sampling generative networks", section 2.2.
+    """
+    (a, unravel), (b, _) = ravel_pytree(start), ravel_pytree(end)
+    scale = jnp.sqrt(jnp.sum(a * a) * jnp.sum(b * b))
+    cosine = jnp.clip(jnp.sum(a * b) / jnp.where(scale > 0, scale, 1), -1, 1)
+    angle = jnp.arccos(cosine)
+    sine = jnp.sin(angle)
+    # Near angles of 0 and pi the quotients lose their digits; at 0 the great circle is
+    # the line.
+    curved = (scale > 0) & (sine > 1e-3)
+    divisor = jnp.where(curved, sine, 1)
+    left = jnp.where(curved, jnp.sin((1 - t) * angle) / divisor, 1 - t)
+    right = jnp.where(curved, jnp.sin(t * angle) / divisor, t)
+    return unravel(left * a + right * b)
+
+
+def interpolate(
+    vae: VAE,
+    params: Params,
+    x0: Example,
+    x1: Example,
+    num: int,
+    *,
+    path: Callable[[PyTree, PyTree, Array], PyTree] = linear_path,
+    key: Key | None = None,
+    latent_point: PointEstimator = mean,
+    example_point: PointEstimator = mean,
+) -> Example:
+    """Decode equally spaced points of a path between the latents of two examples.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      x0: the example at the start of the path, without a batch axis.
+      x1: the example at its end.
+      num: number of points from t = 0 to t = 1, a positive integer.
+      path: `(start, end, t) -> values`: `linear_path` or `spherical_path`.
+      key: needed where a point estimator draws.
+      latent_point: point estimator of q(z|x).
+      example_point: point estimator of p(x|z).
+
+    Returns:
+      `[num, *x]`, the decoded examples.
+
+    Raises:
+      ValueError: `num` is not a positive integer.
+      TypeError: a distribution has no such point, or a draw has no key.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> params = vae.init(jax.random.key(0), jnp.ones(3))
+      >>> vaejax.interpolate(vae, params, jnp.zeros(3), jnp.ones(3), 4).shape
+      (4, 3)
+    """
+    check_count("num", num)
+    start_key, end_key, x_key = split_if_given(key, 3)
+    start = latent_point(start_key, vae.encode(params, x0))
+    end = latent_point(end_key, vae.encode(params, x1))
+
+    def at(t: Array) -> Latent:
+        return complete(vae, params, start, path(values(start), values(end), t))
+
+    return decode_many(
+        vae, params, x_key, jax.vmap(at)(jnp.linspace(0, 1, num)), example_point
+    )
+
+
+def shift_latents(
+    vae: VAE,
+    params: Params,
+    x: Example,
+    direction: PyTree,
+    steps: Array,
+    *,
+    key: Key | None = None,
+    latent_point: PointEstimator = mean,
+    example_point: PointEstimator = mean,
+) -> Example:
+    """Decode the latent of an example, shifted along a direction.
+
+    z + s direction for each s of `steps`, with z encoded from x.
+
+    Args:
+      vae: the model.
+      params: its parameters.
+      x: one example, without a batch axis.
+      direction: a shift of the structure of z's values, or flattened, such as an
+        `attribute_direction`.
+      steps: `[steps]`, the multiples of the direction; at 0, x is reconstructed.
+      key: needed where a point estimator draws.
+      latent_point: point estimator of q(z|x).
+      example_point: point estimator of p(x|z).
+
+    Returns:
+      `[steps, *x]`, the decoded examples.
+
+    Raises:
+      ValueError: `direction` has another number of dimensions than z.
+      TypeError: a distribution has no such point, or a draw has no key.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x, direction = jnp.ones(3), jnp.array([1.0, 0.0])
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> vaejax.latent.shift_latents(
+      ...     vae, params, x, direction, jnp.array([-1.0, 0.0, 1.0])
+      ... ).shape
+      (3, 3)
+
+    Source: Larsen et al. 2016, "Autoencoding beyond pixels", section 4.2 (attribute
+    vectors).
+    """
+    z_key, x_key = split_if_given(key, 2)
+    z = latent_point(z_key, vae.encode(params, x))
+    (flat, unravel), (move, _) = ravel_pytree(values(z)), ravel_pytree(direction)
+    if flat.size != move.size:
+        raise ValueError(
+            f"shift_latents: direction has {move.size} dimensions and z has "
+            f"{flat.size}; give one of z's."
+        )
+    moved = jax.vmap(
+        lambda step: complete(vae, params, z, unravel(flat + step * move))
+    )(jnp.asarray(steps))
+    return decode_many(vae, params, x_key, moved, example_point)
