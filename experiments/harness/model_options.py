@@ -1,6 +1,4 @@
-"""What experiments make their models of: networks by the shape of an example, in the
-dtype that is asked for.
-"""
+"""Options of the models of programs: networks, likelihoods by name, compute dtype."""
 
 from typing import Any
 
@@ -29,8 +27,18 @@ from vaejax.distributions import (
 def make_vae(
     config: Any, shape: tuple[int, ...], head: Head, *, convolutional: bool
 ) -> VAE:
-    """A Gaussian VAE of one hidden layer on either side, or of convolutions with one;
-    `config` has the sizes.
+    """Build a Gaussian VAE with one hidden layer on either side.
+
+    Convolutions come before and after it where `convolutional` is true.
+
+    Args:
+      config: configuration with `hidden_size`, `latent_size` and `compute_dtype`.
+      shape: shape of one example.
+      head: head of the likelihood.
+      convolutional: true for images of at least two axes, false for MLPs.
+
+    Returns:
+      The `VAE`, whose networks compute in the dtype of the configuration.
     """
     hidden_sizes = (config.hidden_size,)
     if convolutional:
@@ -51,7 +59,7 @@ def make_vae(
 
 
 def in_compute_dtype(config: Any, vae: VAE) -> VAE:
-    """The VAE whose networks compute as --compute-dtype says."""
+    """Return the VAE with networks that compute in the dtype of --compute-dtype."""
     return (
         vae
         if config.compute_dtype == "float32"
@@ -59,7 +67,7 @@ def in_compute_dtype(config: Any, vae: VAE) -> VAE:
     )
 
 
-# Every likelihood of one number a dimension, by the name that programs give it.
+# Every likelihood of one number per dimension, by the name that programs give it.
 LIKELIHOODS: dict[str, Head] = {
     "bernoulli": Bernoulli.head,
     "continuous_bernoulli": ContinuousBernoulli.head,
@@ -75,7 +83,7 @@ LIKELIHOODS: dict[str, Head] = {
     "negative_binomial": NegativeBinomial.head,
 }
 
-# Their data stay whole numbers: 8-bit values are not taken as intensities.
+# Likelihoods of whole numbers, for which 8-bit values are not taken as intensities.
 COUNTS = ("poisson", "negative_binomial")
 # Larger whole numbers are amounts rather than counts, and beyond what the heads of
 # counts are made for.
@@ -118,7 +126,7 @@ CANDIDATES = (
 def describe_array(
     array: np.ndarray, where: str = "the array"
 ) -> datasets.ArrayDescription:
-    """Describe an array, and propose one of `LIKELIHOODS` for it."""
+    """Describe an array and propose one of `LIKELIHOODS` for it."""
     return datasets.describe_array(array, CANDIDATES, where)
 
 
