@@ -1,11 +1,9 @@
-"""The aggregate posterior q(z) = E_p(x)[q(z|x)] of independent dimensions: its parts of
-the KL, weighted and measured.
+"""Decomposition of the KL of a data set by the aggregate posterior, with errors.
 
-E[KL(q(z|x) || p(z))] = I(x; z) + KL(q(z) || prod_j q(z_j)) + sum_j KL(q(z_j) ||
-p(z_j)): mutual information, total correlation and dimension-wise KL, of which the last
-two are KL(q(z) || p(z)). The losses here are of a batch, and at neutral strengths they
-are `mean_over_batch` of the negative ELBO, draw for draw. What needs only moments or
-samples of q(z) is in `discrepancies.py` and `discriminators.py`.
+With q(z) = E_p(x)[q(z|x)] of independent dimensions, E KL(q(z|x) || p(z)) = I(x; z) +
+KL(q(z) || prod_j q(z_j)) + sum_j KL(q(z_j) || p(z_j)): mutual information, total
+correlation and dimension-wise KL, of which the last two are KL(q(z) || p(z)). The
+losses that weigh these parts are in `vaejax.objectives`.
 """
 
 import math
@@ -21,11 +19,17 @@ from vaejax.objectives import AggregateLogRatios, aggregate_log_ratios
 
 
 class MonteCarloMean(NamedTuple):
-    """A mean over samples.
+    """Mean over Monte-Carlo samples, with its standard error.
 
     Attributes:
-      value: the mean.
-      standard_error: of it; infinite for one sample.
+      value: the mean, in the unit of the samples.
+      standard_error: its standard error, in the same unit; infinite for one sample.
+
+    Example:
+      >>> from vaejax.estimators import MonteCarloMean
+      >>> estimate = MonteCarloMean(value=2.0, standard_error=0.5)
+      >>> estimate.value - 2 * estimate.standard_error
+      1.0
     """
 
     value: Array
@@ -33,14 +37,19 @@ class MonteCarloMean(NamedTuple):
 
 
 class AggregateDecomposition(NamedTuple):
-    """Parts of the KL of a data set in nats, each a `MonteCarloMean`.
+    """Parts of the KL of a data set in nats per example, each a `MonteCarloMean`.
 
     Attributes:
-      mutual_information: I(x; z), at most log N.
+      mutual_information: I(x; z), at most log N for N examples.
       total_correlation: KL(q(z) || prod_j q(z_j)).
       dimension_wise_kl: sum_j KL(q(z_j) || p(z_j)).
       marginal_kl: KL(q(z) || p(z)), the sum of the two before.
       kl: E KL(q(z|x) || p(z)), the sum of mutual information and marginal KL.
+
+    Example:
+      >>> from vaejax.estimators import AggregateDecomposition
+      >>> AggregateDecomposition._fields[:3]
+      ('mutual_information', 'total_correlation', 'dimension_wise_kl')
     """
 
     mutual_information: MonteCarloMean
@@ -59,29 +68,50 @@ def aggregate_decomposition(
     num_samples: int,
     chunk_size: int = 10,
 ) -> AggregateDecomposition:
-    """The parts of the KL with q(z) = 1/N sum_n q(z|x_n), the average of the posteriors
-    of all N examples.
+    """Estimate the parts of the KL with the average posterior of all N examples.
 
-    Means over z_i ~ q(z|x_i) of the ratios of log q(z|x), log q(z), sum_j log q(z_j)
-    and log p(z); of the examples a random subset is drawn from, or each as often as
-    another. For this q(z) they are unbiased. As estimates for the distribution that the
-    N examples come from they are not, since z_i was drawn from one of the N: mutual
-    information is too small, by about (E[q(z|x) / q(z)] - 1) / (2 N), and never more
-    than log N, which it reaches where no two posteriors overlap; the marginal KL is too
-    large by the same. Near log N, take more examples.
+    q(z) = 1/N sum_n q(z|x_n), and the parts are means over z_i ~ q(z|x_i) of
+    differences of log q(z|x), log q(z), sum_j log q(z_j) and log p(z). The x_i are a
+    random subset of the examples if `num_samples` is at most N; otherwise each is used
+    as often as another. For this q(z) the estimates are unbiased. As estimates for the
+    distribution that the N examples come from they are not, since z_i was drawn from
+    one of the N posteriors: mutual information is too small, by about
+    (E[q(z|x) / q(z)] - 1) / (2 N), and never exceeds log N, which it reaches where no
+    two posteriors overlap; the marginal KL is too large by the same. Near log N, use
+    more examples.
 
     Args:
-      vae: its posterior must be a Normal over a vector, and its prior a Normal.
+      vae: the model; its posterior must be a `Normal` over a vector and its prior a
+        `Normal`.
       params: its parameters.
-      key: decides the subset and the samples.
+      key: key of the subset and of the samples.
       xs: the N examples, `[N, *x]`.
-      num_samples: samples of z, each of which is compared with all N posteriors.
-      chunk_size: samples, and before them examples, taken together; `chunk_size * N *
-        latent_size` densities are held at once. It changes nothing but rounding.
+      num_samples: samples of z, at least 1, each of which is compared with all N
+        posteriors.
+      chunk_size: samples, and before them examples, taken together, at least 1;
+        `chunk_size * N * latent_size` densities are held at once. It changes rounding
+        only.
+
+    Returns:
+      The five parts in nats per example, with standard errors.
 
     Raises:
       ValueError: a count is not a positive integer.
-      TypeError: posterior or prior is not such a Normal.
+      TypeError: posterior or prior is not such a `Normal`.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.estimators import aggregate_decomposition
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> key, xs = jax.random.key(0), jnp.ones((5, 3))
+      >>> params = jax.eval_shape(vae.init, key, xs[0])
+      >>> decompose = partial(aggregate_decomposition, vae, num_samples=4)
+      >>> jax.eval_shape(decompose, params, key, xs).mutual_information.value.shape
+      ()
 
     Source: Hoffman & Johnson 2016; Chen et al. 2018, equation 2.
     """

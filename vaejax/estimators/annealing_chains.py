@@ -40,8 +40,8 @@ class AnnealingState(NamedTuple):
       log_weight: `[chains]`, sum_t (b_t - b_(t-1)) log [p(x, z_(t-1)) / p_0(z_(t-1))]
         so far, in nats.
       acceptance: `[chains]`, the sum of the acceptance probabilities so far.
-      position: Temperatures passed, an int32 scalar.
-      remaining: Temperatures left, an int32 scalar; -1 before the first piece, when the
+      position: temperatures passed, an int32 scalar.
+      remaining: temperatures left, an int32 scalar; -1 before the first piece, when the
         length of the path is not known.
 
     Example:
@@ -63,29 +63,22 @@ class AnnealedEstimate(NamedTuple):
     """Stochastic bound on log p(x) of one example.
 
     Attributes:
-      log_marginal: The bound, in nats: a lower bound in expectation for forward chains,
+      log_marginal: the bound, in nats: a lower bound in expectation for forward chains,
         an upper bound for reverse chains.
-      standard_error: Its Monte-Carlo standard error over the chains, in nats, by the
+      standard_error: its Monte-Carlo standard error over the chains, in nats, by the
         delta method; infinite for one chain. It does not cover the bias of the bound.
         It never exceeds 1 and is too small where a few weights dominate, as 16 may
         well; for reverse chains it leaves out that all of them share one start. Over a
         set, take the deviation over examples or compare two independent runs.
       effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of chains;
         for reverse chains, that of 1 / w.
-      acceptance_rate: Mean acceptance probability over chains and temperatures.
+      acceptance_rate: mean acceptance probability over chains and temperatures.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> from vaejax.estimators import AnnealingState, annealed_estimate
-      >>> state = AnnealingState(
-      ...     z=jnp.zeros((2, 1)),
-      ...     log_weight=jnp.log(jnp.array([1.0, 3.0])),
-      ...     acceptance=jnp.array([2.0, 4.0]),
-      ...     position=jnp.int32(4),
-      ...     remaining=jnp.int32(0),
-      ... )
-      >>> [round(float(number), 3) for number in annealed_estimate(state)]
-      [0.693, 0.5, 1.6, 0.75]
+      >>> from vaejax.estimators import AnnealedEstimate
+      >>> estimate = AnnealedEstimate(-86.4, 0.1, 12.5, acceptance_rate=0.65)
+      >>> estimate.log_marginal
+      -86.4
     """
 
     log_marginal: Array
@@ -106,12 +99,12 @@ def init_annealing(
     """Draw forward chains from the initial distribution of the path.
 
     Args:
-      vae: The model.
-      params: Its parameters.
-      key: Key of the draws.
-      x: One example.
-      path: Options of the path, of which only `initial` is used here.
-      num_chains: Number of chains, at least 1.
+      vae: the model.
+      params: its parameters.
+      key: key of the draws.
+      x: one example.
+      path: options of the path, of which only `initial` is used here.
+      num_chains: number of chains, at least 1.
 
     Returns:
       The state at position 0, for `anneal`.
@@ -144,8 +137,8 @@ def init_reverse_annealing(z: Latent, *, num_chains: int = 16) -> AnnealingState
     """Start reverse chains at one exact sample z of p(z|x).
 
     Args:
-      z: The sample, a pytree of float arrays; every chain starts there.
-      num_chains: Number of chains, at least 1.
+      z: the sample, a pytree of float arrays; every chain starts there.
+      num_chains: number of chains, at least 1.
 
     Returns:
       The state at position 0, for `anneal` with `reverse=True`.
@@ -189,25 +182,25 @@ def anneal(
     options, is bitwise the run in one piece.
 
     Args:
-      vae: The model; its prior and likelihood need a `log_prob` that is differentiable
+      vae: the model; its prior and likelihood need a `log_prob` that is differentiable
         in z.
-      params: Its parameters.
-      key: Key of the transitions, the same for all pieces of a run.
-      x: One example; use `vmap` or `jax.lax.map` over a set, with one key per example.
-      state: State from `init_annealing`, `init_reverse_annealing` or this function.
-      count: Temperatures to pass, at least 1; it may be traced, so that one program
+      params: its parameters.
+      key: key of the transitions, the same for all pieces of a run.
+      x: one example; use `vmap` or `jax.lax.map` over a set, with one key per example.
+      state: state from `init_annealing`, `init_reverse_annealing` or this function.
+      count: temperatures to pass, at least 1; it may be traced, so that one program
         serves pieces of any length.
-      path: Options of the path, with `step_sizes`.
-      reverse: Direction: from p_0(z) to p(x, z) if False, back if True. It must be the
+      path: options of the path, with `step_sizes`.
+      reverse: direction: from p_0(z) to p(x, z) if False, back if True. It must be the
         same for all pieces of a run.
 
     Returns:
       The state after these temperatures.
 
     Raises:
-      ValueError: A count is not a positive integer, or the schedule or step sizes do
+      ValueError: a count is not a positive integer, or the schedule or step sizes do
         not have the length of the path.
-      TypeError: A distribution lacks a `log_prob`.
+      TypeError: a distribution lacks a `log_prob`.
 
     Example:
       >>> from functools import partial
@@ -267,8 +260,8 @@ def annealed_estimate(
     chains it is -log 1/n sum_i 1 / w_i, a stochastic upper bound.
 
     Args:
-      state: State from `anneal`.
-      reverse: Direction of the chains, as given to `anneal`.
+      state: state from `anneal`.
+      reverse: direction of the chains, as given to `anneal`.
 
     Returns:
       The estimate; NaN for chains that have not arrived, since part of a path bounds

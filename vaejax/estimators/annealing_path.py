@@ -41,9 +41,9 @@ def start_at_prior(vae: VAE, params: Params, x: Example) -> Distribution:
     The path is then f_b(z) = p(z) p(x|z)^b.
 
     Args:
-      vae: The model.
-      params: Its parameters.
-      x: One example, which is not used.
+      vae: the model.
+      params: its parameters.
+      x: one example, which is not used.
 
     Returns:
       p_0(z) = p(z).
@@ -68,9 +68,9 @@ def start_at_posterior(vae: VAE, params: Params, x: Example) -> Distribution:
     """Return the encoder's q(z|x) as the initial distribution of annealed chains.
 
     Args:
-      vae: The model; its posterior needs a `log_prob`.
-      params: Its parameters.
-      x: One example.
+      vae: the model; its posterior needs a `log_prob`.
+      params: its parameters.
+      x: one example.
 
     Returns:
       p_0(z) = q(z|x).
@@ -121,7 +121,7 @@ def sigmoidal_temperature_schedule(
 
     Args:
       num_temperatures: T, at least 1.
-      delta: Half the range of the sigmoid's argument, positive; the larger it is, the
+      delta: half the range of the sigmoid's argument, positive; the larger it is, the
         more temperatures lie near the ends.
 
     Returns:
@@ -147,7 +147,7 @@ class AnnealingPath(NamedTuple):
     Attributes:
       num_temperatures: T, the number of steps, at least 1. Memory grows with it by a
         few numbers per temperature, whatever the model.
-      num_leapfrog: Leapfrog steps per Hamiltonian transition, at least 1.
+      num_leapfrog: leapfrog steps per Hamiltonian transition, at least 1.
       temperature_schedule: `T -> [T + 1]`, inverse temperatures from 0 to 1 that never
         fall, such as `sigmoidal_temperature_schedule`.
       initial: p_0(z), as a function `(vae, params, x) -> Distribution`, such as

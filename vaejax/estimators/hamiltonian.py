@@ -18,25 +18,35 @@ def hamiltonian_transition(
     step_size: float | Array,
     num_leapfrog: int = 10,
 ) -> tuple[PyTree, Array]:
-    """One step of Hamiltonian Monte Carlo with unit mass, which leaves exp(log_density)
-    invariant and is reversible.
+    """Make one transition of Hamiltonian Monte Carlo with unit mass.
 
-    Momentum r ~ N(0, I); `num_leapfrog` times r += e/2 grad, z += e r, r += e/2 grad;
-    then accepted with probability min(1, exp[log_density(z') - |r'|^2/2 -
-    log_density(z) + |r|^2/2]). A trajectory that ends in NaN is rejected.
+    It leaves exp(log_density) invariant and is reversible. The momentum is r ~ N(0, I);
+    `num_leapfrog` times r += e/2 grad, z += e r, r += e/2 grad; the result z', r' is
+    accepted with probability min(1, exp[log_density(z') - |r'|^2/2 - log_density(z) +
+    |r|^2/2]). A trajectory that ends in NaN is rejected.
 
     Args:
-      log_density: of one z, up to a constant, in nats; must be differentiable.
-      key: decides momentum and acceptance.
+      log_density: `z -> scalar`, in nats, up to a constant; must be differentiable.
+      key: key of the momentum and of the acceptance.
       z: a pytree of float arrays.
-      step_size: e, a scalar that must not depend on z.
-      num_leapfrog: gradients to be computed, and one more.
+      step_size: e, a positive scalar that must not depend on z.
+      num_leapfrog: leapfrog steps, at least 1; one gradient each, and one more.
 
     Returns:
-      The new z and the acceptance probability.
+      The new z, and the acceptance probability.
 
     Raises:
       ValueError: `num_leapfrog` is not a positive integer.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax.estimators import hamiltonian_transition
+      >>> flat = lambda z: 0.0 * jnp.sum(z)  # every move is accepted
+      >>> move = jax.jit(partial(hamiltonian_transition, flat, step_size=0.1))
+      >>> z, acceptance = move(jax.random.key(0), jnp.zeros(3))
+      >>> z.shape, float(acceptance)
+      ((3,), 1.0)
 
     Source: Neal 2011, section 5.3.
     """

@@ -1,8 +1,7 @@
-"""What log-weights tell beside their mean: the tail that decides whether to trust it,
-and a correction of its bias.
+"""Diagnostics of importance weights, and a correction of the bias of their bound.
 
 Functions of the log-weights of one example, `[samples]`, in nats, as
-`vaejax.log_weights` draws them.
+`vaejax.objectives.log_weights` draws them.
 """
 
 import math
@@ -21,10 +20,10 @@ _ROUNDING = 1e-3
 def _mean_with_error(
     log_sum: Array, log_sum_of_squares: Array, num_samples: int
 ) -> tuple[Array, Array, Array]:
-    """log 1/n sum w, its standard error by the delta method, and (sum w)^2 / sum w^2,
-    from log sum w and log sum w^2.
+    """Return log 1/n sum w, its standard error, and the effective sample size.
 
-    The error is that of an unbiased variance, and infinite for one weight.
+    From log sum w and log sum w^2, the error by the delta method with an unbiased
+    variance; it is infinite for one weight.
     """
     effective_sample_size = jnp.exp(2 * log_sum - log_sum_of_squares)
     # Var(log mean w) ~ Var(w) / (n E[w]^2), with the unbiased variance: (n / ESS - 1) /
@@ -41,30 +40,36 @@ def _mean_with_error(
 
 
 def _tail_size(num_samples: int) -> int:
-    """How many of the largest weights make the tail: min(n / 5, 3 sqrt(n)); see
-    `pareto_k`.
-    """
+    """Return the number of largest weights in the tail, min(n / 5, 3 sqrt(n))."""
     return min(num_samples // 5, math.ceil(3 * math.sqrt(num_samples)))
 
 
 def pareto_k(log_weights: Array) -> Array:
-    """The shape k of a generalized Pareto distribution fitted to the largest weights,
-    one number.
+    """Fit the shape k of a generalized Pareto distribution to the largest weights.
 
     Weights have 1/k finite moments: below 0.5 the variance of their mean is finite and
-    its error can be believed, above 0.7 the mean has not converged at any practical
-    number of samples, whatever its standard error says. Infinite with fewer than 25
-    samples, which show no tail; minus infinity where the largest weights are equal but
-    for rounding.
+    its standard error can be trusted; above 0.7 the mean has not converged at any
+    practical number of samples, whatever its standard error says. With n weights the
+    tail is the largest min(n / 5, 3 sqrt(n)) of them.
 
     Args:
-      log_weights: `[samples]`.
+      log_weights: `[samples]`, in nats.
+
+    Returns:
+      k, a scalar: infinite with fewer than 25 samples, which show no tail; minus
+      infinity where the largest weights are equal but for rounding.
 
     Raises:
-      ValueError: there is not one axis.
+      ValueError: `log_weights` does not have exactly one axis.
 
-    Source: Vehtari et al. 2024 (Pareto-smoothed importance sampling); the fit: Zhang &
-    Stephens 2009.
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.estimators import pareto_k
+      >>> float(pareto_k(jnp.zeros(24)))  # too few weights
+      inf
+
+    Source: Vehtari et al. 2024 (Pareto-smoothed importance sampling); the fit is that
+    of Zhang & Stephens 2009.
     """
     _check_vector("pareto_k", log_weights)
     num = _tail_size(len(log_weights))
@@ -74,8 +79,9 @@ def pareto_k(log_weights: Array) -> Array:
 
 
 def _pareto_k_of_tail(largest: Array) -> Array:
-    """`pareto_k` from the tail alone: the `tail_size(n) + 1` largest of n log-weights,
-    in descending order.
+    """Compute `pareto_k` from the `_tail_size(n) + 1` largest of n log-weights.
+
+    They are in descending order.
     """
     num = len(largest) - 1
     if num < _SMALLEST_TAIL:
@@ -106,21 +112,31 @@ def _pareto_k_of_tail(largest: Array) -> Array:
 
 
 def jackknife(log_weights: Array, *, order: int = 1) -> Array:
-    """The importance-weighted bound less its bias of order 1/n (or, `order=2`, 1/n^2
-    too): an estimate of log p(x).
+    """Correct the importance-weighted bound for its bias of order 1/n or 1/n^2.
 
     With L_n the bound of n weights and mean L_(n-1) its average over the n ways to
-    leave one out, order 1 is n L_n - (n - 1) mean L_(n-1); order 2 is n^2/2 L_n - (n -
-    1)^2 mean L_(n-1) + (n - 2)^2/2 mean L_(n-2). No longer a bound, and noisier; where
-    the largest weight is most of the sum, it is of no use.
+    leave one out, order 1 is n L_n - (n - 1) mean L_(n-1); order 2 is n^2/2 L_n -
+    (n - 1)^2 mean L_(n-1) + (n - 2)^2/2 mean L_(n-2). The result is an estimate of
+    log p(x), no longer a bound, and noisier; it is useless where the largest weight is
+    most of the sum.
 
     Args:
-      log_weights: `[n]`, n > order.
-      order: 1 takes O(n), 2 takes O(n^2) time and O(n) memory.
+      log_weights: `[n]`, in nats, n > order.
+      order: 1 takes O(n) time, 2 takes O(n^2) time and O(n) memory.
+
+    Returns:
+      The estimate of log p(x), a scalar in nats.
 
     Raises:
-      ValueError: the order is neither 1 nor 2, there are too few weights, or there is
-        not one axis.
+      ValueError: the order is neither 1 nor 2, there are too few weights, or
+        `log_weights` does not have exactly one axis.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.estimators import jackknife
+      >>> log_weights = jnp.log(jnp.array([1.0, 3.0]))
+      >>> round(float(jackknife(log_weights)), 3)  # 2 log 2 - (log 1 + log 3) / 2
+      0.837
 
     Source: Nowozin 2018 (JVI-1, JVI-2).
     """
@@ -169,8 +185,9 @@ def _check_vector(name: str, log_weights: Array) -> None:
 
 
 def _shares(log_weights: Array) -> tuple[Array, Array]:
-    """v_i = w_i / sum w, and the sum of all others, `[n]` each, without the
-    cancellation of 1 - v_i.
+    """Return v_i = w_i / sum w and the sum of all others, `[n]` each.
+
+    The sums avoid the cancellation of 1 - v_i.
     """
     shares = jax.nn.softmax(log_weights)
     none = jnp.zeros_like(shares[:1])

@@ -1,4 +1,4 @@
-"""Quality of the approximate posterior: gaps and active units."""
+"""Quality of the approximate posterior: inference gaps and active units."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,18 @@ from vaejax.objectives import kl_closed_form, negative_elbo
 
 
 class InferenceGap(NamedTuple):
-    """Where the distance between log p(x) and the ELBO of one example comes from, in
-    nats.
+    """Gaps that separate the ELBO of one example from log p(x), in nats.
 
     Attributes:
       approximation: log p(x) - ELBO(q*), with q* the best posterior of the encoder's
         family for this example.
-      amortization: ELBO(q*) - ELBO(q(z|x)), what the encoder falls short of q*.
+      amortization: ELBO(q*) - ELBO(q(z|x)), the loss of the encoder against q*.
       elbo: ELBO(q(z|x)); the two gaps and it sum to log p(x).
+
+    Example:
+      >>> from vaejax.estimators import InferenceGap
+      >>> sum(InferenceGap(approximation=1.5, amortization=2.5, elbo=-90.0))
+      -86.0
     """
 
     approximation: Array
@@ -38,25 +42,42 @@ def optimal_posterior(
     learning_rate: float = 0.03,
     kl_fn: KlFn = kl_closed_form,
 ) -> Distribution:
-    """q* = argmax_q ELBO(q) for one example within the encoder's family, from q(z|x)
-    on, with the model held fixed.
+    """Find the posterior of the encoder's family that is best for one example.
 
-    Adam on the parameters of the distribution itself (a Normal's mean and
-    log-variance), the step decaying to zero.
+    q* = argmax_q ELBO(q), with the model held fixed. The search starts at q(z|x) and
+    runs Adam on the parameters of the distribution itself (the mean and log-variance of
+    a Normal), with a step size that decays to zero.
 
     Args:
       vae: the model.
       params: its parameters.
-      key: decides the samples.
-      x: one example; `vmap` over a set, with a key each.
-      num_steps: of the optimizer.
-      num_samples: of z, in each step.
-      learning_rate: at the start of its cosine decay; a step moves a mean or a
-        log-variance by about so much.
-      kl_fn: as in `negative_elbo`.
+      key: key of the samples.
+      x: one example; use `vmap` over a set, with one key per example.
+      num_steps: steps of the optimizer, at least 1.
+      num_samples: samples of z per step, at least 1.
+      learning_rate: step size at the start of its cosine decay; a step moves a mean or
+        a log-variance by about as much.
+      kl_fn: estimator of the KL, as in `vaejax.negative_elbo`.
+
+    Returns:
+      q*, a distribution of the type that `vae.encode` returns.
 
     Raises:
       ValueError: a count is not a positive integer.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.estimators import optimal_posterior
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> x = jnp.ones(3)
+      >>> params = jax.eval_shape(vae.init, jax.random.key(0), x)
+      >>> find = partial(optimal_posterior, vae, num_steps=10)
+      >>> jax.eval_shape(find, params, jax.random.key(1), x).mean.shape
+      (2,)
 
     Source: Cremer et al. 2018, section 4.
     """
@@ -94,25 +115,42 @@ def inference_gap(
     kl_fn: KlFn = kl_closed_form,
     **optimization,
 ) -> InferenceGap:
-    """log p(x) - ELBO as the sum of the approximation and the amortization gap of one
-    example, in nats.
+    """Split log p(x) - ELBO of one example into approximation and amortization gap.
 
-    Both ELBOs are estimated from the same noise, so that the amortization gap is far
-    less noisy than either.
+    With q* from `optimal_posterior`, log p(x) - ELBO(q(z|x)) = [log p(x) - ELBO(q*)] +
+    [ELBO(q*) - ELBO(q(z|x))], in nats. Both ELBOs are estimated from the same noise, so
+    that the amortization gap is far less noisy than either.
 
     Args:
       vae: the model.
       params: its parameters.
-      key: decides the samples.
+      key: key of the samples.
       x: one example.
-      log_marginal: log p(x), of `vaejax.log_marginal` or, tighter, of annealed
-        importance sampling.
-      num_samples: of z, for each ELBO.
-      kl_fn: as in `negative_elbo`.
+      log_marginal: log p(x) in nats, from `vaejax.log_marginal` or, tighter, from
+        `annealed_importance_sampling`.
+      num_samples: samples of z for each ELBO, at least 1.
+      kl_fn: estimator of the KL, as in `vaejax.negative_elbo`.
       **optimization: `num_steps` and `learning_rate` of `optimal_posterior`.
+
+    Returns:
+      The two gaps and ELBO(q(z|x)).
 
     Raises:
       ValueError: a count is not a positive integer.
+
+    Example:
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.estimators import inference_gap
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
+      ... )
+      >>> key, x = jax.random.key(0), jnp.ones(3)
+      >>> params = jax.eval_shape(vae.init, key, x)
+      >>> gap = partial(inference_gap, vae, num_steps=10)
+      >>> jax.eval_shape(gap, params, key, x, jnp.float32(-2)).amortization.shape
+      ()
 
     Source: Cremer et al. 2018, equations 5 to 7.
     """
@@ -137,15 +175,27 @@ def inference_gap(
 
 
 def active_units(means: Array, *, threshold: float = 0.01) -> Array:
-    """The number of latents in use: dimensions whose posterior mean varies over data by
-    more than the threshold.
+    """Count the dimensions of z whose posterior mean varies over the data.
+
+    Dimension j is active if Var_x(E[z_j|x]) exceeds the threshold.
 
     Args:
-      means: `[examples, *latent]`, the posterior means, as `vaejax.embed` returns them.
-      threshold: in squared units of z.
+      means: `[examples, *latent]`, the posterior means, as `vaejax.embed` returns them;
+        at least two examples.
+      threshold: smallest variance of an active dimension, in squared units of z.
+
+    Returns:
+      The number of active dimensions, an integer scalar.
 
     Raises:
-      ValueError: fewer than two examples.
+      ValueError: there are fewer than two examples.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> means = jnp.array([[1.0, 0.01, 0.0], [-1.0, -0.01, 0.0]])
+      >>> int(vaejax.active_units(means))
+      1
 
     Source: Burda et al. 2016, section 5.2.
     """

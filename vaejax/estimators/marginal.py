@@ -1,6 +1,4 @@
-"""Numbers about a trained model: log p(x) with its Monte-Carlo error, latents in use,
-what the ELBO falls short of.
-"""
+"""Importance-weighted estimate of log p(x), with its Monte-Carlo error."""
 
 from functools import partial
 from typing import NamedTuple
@@ -19,18 +17,25 @@ from vaejax.objectives import log_weight_given_posterior
 
 
 class MarginalEstimate(NamedTuple):
-    """An estimate of log p(x) of one example.
+    """Importance-weighted estimate of log p(x) of one example.
 
     Attributes:
       log_marginal: the importance-weighted bound, in nats; its expectation is at most
         log p(x).
-      standard_error: Monte-Carlo standard error of it, in nats, by the delta method;
-        infinite for one sample. It does not cover the bias of the bound. By its formula
-        it never exceeds 1, and it is too small where the effective sample size is: over
-        a set, compare two independent estimates instead.
+      standard_error: its Monte-Carlo standard error in nats, by the delta method;
+        infinite for one sample. It does not cover the bias of the bound. It never
+        exceeds 1, and it is too small where the effective sample size is: over a set,
+        compare two independent estimates instead.
       effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples.
-      pareto_k: of the tail of the weights (see `vaejax.pareto_k`): above 0.7, believe
-        neither estimate nor error; infinite with fewer than 25 samples.
+      pareto_k: shape of the tail of the weights, see `vaejax.estimators.pareto_k`:
+        above 0.7, trust neither estimate nor error; infinite with fewer than 25
+        samples.
+
+    Example:
+      >>> import vaejax
+      >>> estimate = vaejax.MarginalEstimate(-86.4, 0.1, 350.0, pareto_k=0.6)
+      >>> estimate.pareto_k < 0.7
+      True
     """
 
     log_marginal: Array
@@ -48,23 +53,43 @@ def log_marginal(
     num_samples: int,
     chunk_size: int = 100,
 ) -> MarginalEstimate:
-    """log 1/n sum_i p(x|z_i) p(z_i) / q(z_i|x) with z_i ~ q(z|x), of one example, in
-    nats.
+    """Estimate log p(x) of one example by the importance-weighted bound, in nats.
 
-    The example is encoded once and exactly `num_samples` latents are decoded,
-    `chunk_size` at a time, so that memory does not grow with their number. Sample i
-    draws from `fold_in(key, i)`: the chunk size changes nothing but rounding.
+    The bound is log 1/n sum_i p(x|z_i) p(z_i) / q(z_i|x) with z_i ~ q(z|x). The example
+    is encoded once and exactly n latents are decoded, `chunk_size` at a time, so that
+    memory does not grow with n. Sample i draws from `fold_in(key, i)`: the chunk size
+    changes rounding only.
 
     Args:
       vae: the model.
       params: its parameters.
-      key: decides the samples.
-      x: one example; `vmap` or `jax.lax.map` over a set, with a key each.
-      num_samples: n. Published tables use 500 to 5,000.
-      chunk_size: samples decoded together.
+      key: key of the samples.
+      x: one example; use `vmap` or `jax.lax.map` over a set, with one key per example.
+      num_samples: n, at least 1. Published tables use 500 to 5,000.
+      chunk_size: samples decoded together, at least 1.
+
+    Returns:
+      The bound with its standard error and the diagnostics of its weights.
 
     Raises:
       ValueError: a count is not a positive integer.
+
+    Example:
+      With the exact posterior, every weight is p(x).
+
+      >>> from functools import partial
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> vae = vaejax.VAE(
+      ...     init=lambda key, x: (),
+      ...     encode=lambda params, x: vaejax.Normal(x / 2, jnp.log(jnp.full(1, 0.5))),
+      ...     prior=lambda params: vaejax.Normal(jnp.zeros(1), jnp.zeros(1)),
+      ...     decode=lambda params, z: vaejax.Normal(z, jnp.zeros(1)),
+      ... )
+      >>> run = jax.jit(partial(vaejax.log_marginal, vae, num_samples=5))
+      >>> estimate = run((), jax.random.key(0), jnp.ones(1))
+      >>> round(float(estimate.log_marginal), 3)  # log N(1; 0, 2)
+      -1.516
 
     Source: Burda et al. 2016, section 5 and equation 8.
     """
