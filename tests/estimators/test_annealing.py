@@ -10,131 +10,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import cases
+from support.annealing import (
+    PARAMS,
+    TRUTH,
+    X,
+    assert_mean,
+    keys,
+    over,
+    path_of,
+    run,
+    steps,
+)
 from support.linear_gaussian import (
     draw_examples,
     draw_posterior,
     exact_log_marginal,
     make_params,
     vae,
-    with_best_encoder,
 )
 
 from vaejax import MLP, Categorical, gaussian_vae
 from vaejax.estimators import (
     AnnealingPath,
     adapt_step_sizes,
-    anneal,
-    annealed_estimate,
     annealed_importance_sampling,
     bidirectional_monte_carlo,
-    hamiltonian_transition,
-    init_annealing,
-    init_reverse_annealing,
     linear_temperature_schedule,
     reverse_annealed_importance_sampling,
     sigmoidal_temperature_schedule,
     start_at_posterior,
     start_at_prior,
 )
-
-X = np.array([1.0, -0.5, 0.3, 2.0, -1.0], np.float32)
-# An encoder somewhat wider than the posterior, so that it is a fair place to start and
-# not the end.
-PARAMS = with_best_encoder(make_params(), widen=0.5)
-TRUTH = exact_log_marginal(PARAMS, X)
-
-
-def keys(seed, num):
-    return jax.random.split(jax.random.key(seed), num)
-
-
-def run(function, *arguments):
-    return jax.tree.map(np.asarray, jax.jit(function)(*arguments))
-
-
-def over(function, *arguments):
-    return run(jax.vmap(function), *arguments)
-
-
-def steps(num_temperatures):
-    """About what adaptation finds from the prior, at no cost: nine tenths of what is
-    stable in any direction.
-    """
-    precision = np.linalg.norm(PARAMS.loadings, 2) ** 2 / np.exp(PARAMS.log_noise)
-    return np.float32(
-        1.8
-        / np.sqrt(
-            1
-            + precision
-            * np.asarray(sigmoidal_temperature_schedule(num_temperatures))[1:]
-        )
-    )
-
-
-def path_of(num_temperatures):
-    return AnnealingPath(
-        num_temperatures=num_temperatures, step_sizes=steps(num_temperatures)
-    )
-
-
-def assert_mean(values, expected):
-    """Within five standard errors, for `[num, ...]` independent values."""
-    values = np.asarray(values, np.float64)
-    errors = values.std(axis=0, ddof=1) / np.sqrt(len(values))
-    assert np.all(np.abs(values.mean(axis=0) - expected) < 5 * errors)
-
-
-# The transition
-
-
-@pytest.mark.parametrize(
-    ("exact", "num_steps"), [(True, 1), pytest.param(False, 30, marks=pytest.mark.slow)]
-)
-def test_hamiltonian_transition_keeps_and_reaches_its_target(exact, num_steps):
-    def log_density(z):
-        joined = jnp.concatenate([z["a"], z["b"]])
-        return vae.decode(PARAMS, joined).log_prob(X) + vae.prior(PARAMS).log_prob(
-            joined
-        )
-
-    def move(key, z):
-        def step(z, i):
-            return hamiltonian_transition(
-                log_density,
-                jax.random.fold_in(key, i),
-                z,
-                step_size=0.5,
-                num_leapfrog=3,
-            )
-
-        z, acceptances = jax.lax.scan(step, z, jnp.arange(num_steps))
-        return jnp.concatenate([z["a"], z["b"]]), acceptances
-
-    samples = draw_posterior(PARAMS, X, 20_000)
-    starts = samples if exact else np.zeros_like(samples)
-    moved, acceptances = over(
-        move, keys(1, 20_000), {"a": starts[:, :1], "b": starts[:, 1:]}
-    )
-    reference = draw_posterior(PARAMS, X, 1_000_000, seed=1)
-    mean, covariance = reference.mean(axis=0), np.cov(reference.T)
-    # So coarse a step that without the correction the moments would be others.
-    assert 0.5 < acceptances.mean() < 0.9
-    centered = moved - mean
-    assert_mean(centered, 0)
-    assert_mean(centered[:, :, None] * centered[:, None, :], covariance)
-
-
-def test_hamiltonian_transition_stays_where_the_density_is_not_a_number():
-    def log_density(z):
-        return jnp.where(jnp.abs(z) < 1, 0, jnp.nan)
-
-    z, acceptance = run(
-        partial(hamiltonian_transition, log_density, step_size=100.0),
-        jax.random.key(1),
-        np.float32(0),
-    )
-    assert z == acceptance == 0
-
 
 # Forward
 
@@ -235,38 +141,7 @@ def test_the_encoder_is_a_better_start_than_the_prior():
     assert difference.mean() > 5 * difference.std() / np.sqrt(500)
 
 
-def test_estimate_is_of_the_log_weights():
-    state = run(
-        partial(init_annealing, vae, PARAMS, num_chains=5), jax.random.key(6), X
-    )
-    log_weight = np.float32([-3, -1, -2, 0.5, -1.5])
-    state = state._replace(
-        log_weight=log_weight,
-        acceptance=np.float32([3, 2, 1, 4, 0]),
-        position=np.int32(4),
-    )
-    # On the way, and before the first step, there is no estimate.
-    for remaining in (-1, 3):
-        assert np.all(
-            np.isnan(
-                run(annealed_estimate, state._replace(remaining=np.int32(remaining)))
-            )
-        )
-    weights = np.exp(log_weight)
-    value, error, size, rate = run(
-        annealed_estimate, state._replace(remaining=np.int32(0))
-    )
-    np.testing.assert_allclose(value, np.log(weights.mean()), rtol=1e-5)
-    np.testing.assert_allclose(
-        error, weights.std(ddof=1) / weights.mean() / np.sqrt(5), rtol=1e-4
-    )
-    np.testing.assert_allclose(
-        size, weights.sum() ** 2 / np.square(weights).sum(), rtol=1e-4
-    )
-    assert rate == 0.5
-
-
-# Step sizes and spacing
+# Step sizes
 
 
 @pytest.mark.slow
@@ -291,24 +166,6 @@ def test_adapted_step_sizes_reach_their_target_at_any_scale(target):
     )
     assert abs(estimate.acceptance_rate - target) < 0.04
     assert sizes.shape == (300,) and 1.5 * sizes[-1] < sizes[0] < 0.05
-
-
-@pytest.mark.parametrize(
-    "temperature_schedule",
-    [linear_temperature_schedule, sigmoidal_temperature_schedule],
-)
-@pytest.mark.parametrize("num", [1, 10, 1000])
-def test_spacing_rises_from_exactly_zero_to_exactly_one(temperature_schedule, num):
-    inverse_temperatures = np.asarray(temperature_schedule(num))
-    assert inverse_temperatures.shape == (num + 1,)
-    assert inverse_temperatures[0] == 0 and inverse_temperatures[-1] == 1
-    assert np.all(np.diff(inverse_temperatures) > 0)
-
-
-def test_sigmoidal_spacing_is_that_of_the_formula():
-    sigmoids = 1 / (1 + np.exp(-np.linspace(-4, 4, 11)))
-    expected = (sigmoids - sigmoids[0]) / (sigmoids[-1] - sigmoids[0])
-    np.testing.assert_allclose(sigmoidal_temperature_schedule(10), expected, rtol=1e-5)
 
 
 # Both directions
@@ -337,45 +194,6 @@ def test_bounds_of_many_temperatures_meet():
     lower, upper = errors_of_bounds(64, 1000, 4)
     assert abs(lower.mean()) < 0.03 and abs(upper.mean()) < 0.03
     assert (upper - lower).mean() > -5 * (upper - lower).std() / np.sqrt(64)
-
-
-# Pieces
-
-
-def check_pieces(program, start):
-    """Check that cuts change nothing, and return the state after 24 temperatures."""
-    whole, pieces = program(start, 24), start
-    for count in (1, 9, 9, 9):
-        pieces = program(pieces, count)
-    jax.tree.map(np.testing.assert_array_equal, whole, pieces)
-    assert whole.position == 24 and len(set(whole.log_weight.tolist())) == 16
-    # Beyond the end there is nothing to do.
-    jax.tree.map(np.testing.assert_array_equal, whole, program(whole, 1))
-    return whole
-
-
-def test_cut_and_continued_is_bitwise_the_whole_run():
-    whole_run = partial(annealed_importance_sampling, vae, PARAMS, path=path_of(24))
-    estimate = run(whole_run, jax.random.key(9), X)
-    _, initial_key, transition_key = jax.random.split(jax.random.key(9), 3)
-    start = run(partial(init_annealing, vae, PARAMS), initial_key, X)
-    annealing = jax.jit(partial(anneal, vae, PARAMS, path=path_of(24)))
-    # The same key for every piece is the point.
-    with jax.debug_key_reuse(False):
-        end = check_pieces(
-            lambda state, count: annealing(transition_key, X, state, count), start
-        )
-    jax.tree.map(np.testing.assert_array_equal, run(annealed_estimate, end), estimate)
-
-
-def test_cut_and_continued_in_reverse_is_bitwise_the_same():
-    start = init_reverse_annealing(draw_posterior(PARAMS, X, 1)[0])
-    annealing = jax.jit(
-        partial(anneal, vae, PARAMS, path=path_of(24), reverse=True)
-    )
-    check_pieces(
-        lambda state, count: annealing(jax.random.key(10), X, state, count), start
-    )
 
 
 @pytest.mark.slow
@@ -454,7 +272,7 @@ def test_hierarchical_latents_agree_with_sampling_from_the_prior():
     assert abs(estimate.log_marginal - np.log(likelihoods.mean())) < 5 * error < 0.25
 
 
-# At the door
+# Arguments that are refused
 
 
 @pytest.mark.parametrize(
@@ -482,60 +300,11 @@ def test_counts_must_be_positive_integers(function, name, value):
         function(key=jax.random.key(0), **options)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"step_sizes": np.ones(7, np.float32)},
-            r"shape \(7,\) and num_temperatures is 8",
-        ),
-        ({"step_sizes": np.float32(1)}, r"shape \(\) and num_temperatures is 8"),
-        (
-            {"temperature_schedule": lambda num: jnp.linspace(0, 1, num)},
-            r"shape \(8,\); give num_temperatures \+ 1 = 9",
-        ),
-        (
-            {"temperature_schedule": lambda num: jnp.linspace(0, 0.5, num + 1)},
-            "from 0 to 0.5; they must begin at exactly 0",
-        ),
-        (
-            {"temperature_schedule": lambda num: jnp.linspace(0.2, 1, num + 1)},
-            "from 0.2 to 1; they must begin at exactly 0",
-        ),
-        (
-            {
-                "temperature_schedule": lambda num: (
-                    jnp.linspace(0, 1, num + 1).at[3].set(0.9)
-                )
-            },
-            "never fall",
-        ),
-    ],
-)
-def test_schedules_must_be_as_long_as_the_path(options, message):
-    with pytest.raises(ValueError, match=message):
-        annealed_importance_sampling(
-            vae,
-            PARAMS,
-            jax.random.key(0),
-            X,
-            path=AnnealingPath(num_temperatures=8, **options),
-        )
-
-
 def test_other_options_are_checked():
     with pytest.raises(ValueError, match="target_acceptance is 1.0"):
         adapt_step_sizes(vae, PARAMS, jax.random.key(0), X, target_acceptance=1.0)
     with pytest.raises(ValueError, match="num_transitions is 0"):
         adapt_step_sizes(vae, PARAMS, jax.random.key(0), X, num_transitions=0)
-    state = init_reverse_annealing(np.zeros(2, np.float32))
-    piece = partial(anneal, vae, PARAMS, jax.random.key(0), X, state)
-    with pytest.raises(ValueError, match="count is 0"):
-        piece(0, path=path_of(8))
-    with pytest.raises(ValueError, match=r"step_sizes has shape \(\)"):
-        piece(1, path=AnnealingPath(step_sizes=np.float32(1)))
-    with pytest.raises(ValueError, match="step_sizes is None and num_temperatures is"):
-        piece(1, path=AnnealingPath())
 
 
 @dataclasses.dataclass(frozen=True)
