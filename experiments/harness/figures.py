@@ -111,7 +111,7 @@ def over_epochs(history: Mapping[str, list[dict]], number: str, **options: Any) 
     series = {
         name: [row["test"][number] for row in rows] for name, rows in history.items()
     }
-    return plots.curves(*plots.of_one_length(series), xlabel="epoch", **options)
+    return plots.curves(*plots.pad_series(series), xlabel="epoch", **options)
 
 
 def learning_curves(history: list[dict]) -> Any:
