@@ -1,8 +1,8 @@
-"""Disentanglement, completeness and informativeness (DCI): which dimensions predict a
-factor, and how well all do.
+"""Disentanglement, completeness and informativeness (DCI) of codes.
 
-Tables of codes and factors as in `disentanglement.py`; what predicts is a function
-argument.
+Predictors of each factor from the whole code say which dimensions are important for it
+and how well it is predicted. Tables of codes and factors are as in
+`disentanglement.py`; the predictor is a function argument.
 """
 
 from collections.abc import Callable
@@ -14,34 +14,35 @@ from numpy.typing import ArrayLike
 from scipy.special import entr
 
 from vaejax.base import Key
-from vaejax.metrics.disentanglement import _check_table, _generator_of
+from vaejax.metrics._tables import check_table, generator_of
 
+#: `(codes [num, dimensions], factor [num]) -> float`: how well a predictor does on
+#: them, 1 at best.
 Informativeness = Callable[[np.ndarray, np.ndarray], float]
-"""`(codes [num, dimensions], factor [num]) -> float`, how well a predictor does on
-them; 1 at best.
-"""
-
+#: `(key, codes [num, dimensions], factor [num]) -> (importance, informativeness)` of a
+#: predictor fitted to them; `importance [dimensions]` is the weight that it gives to
+#: each dimension, not negative.
 Importances = Callable[
     [Key, np.ndarray, np.ndarray], tuple[np.ndarray, Informativeness]
 ]
-"""`(key, codes [num, dimensions], factor [num]) -> (importance, informativeness)` of a
-predictor fitted to them.
-
-`importance [dimensions]` is the weight that it gives to each dimension, not negative.
-"""
 
 
 class ImportanceScores(NamedTuple):
-    """How far a dimension is important for one factor alone, and the reverse.
+    """Disentanglement and completeness of a matrix of importances.
 
     Attributes:
       disentanglement: the mean of `by_dimension`, weighted by the importance of each,
         in [0, 1].
       completeness: the mean of `by_factor`, in [0, 1].
-      by_dimension: 1 - H(P_j.) / log K of each dimension, `[dimensions]`; 0 where it
-        has no importance.
-      by_factor: 1 - H(P_.k) / log D of each factor, `[num_factors]`; 0 where nothing is
-        important for it.
+      by_dimension: 1 - H(P_j.) / log K of each dimension, `[dimensions]`; 0 for a
+        dimension without importance.
+      by_factor: 1 - H(P_.k) / log D of each factor, `[num_factors]`; 0 for a factor for
+        which no dimension is important.
+
+    Example:
+      >>> from vaejax.metrics import dci_from_importances
+      >>> dci_from_importances([[1, 0], [0, 1], [0, 0]]).by_dimension.tolist()
+      [1.0, 1.0, 0.0]
     """
 
     disentanglement: float
@@ -51,33 +52,45 @@ class ImportanceScores(NamedTuple):
 
 
 def dci_from_importances(importances: ArrayLike) -> ImportanceScores:
-    """Disentanglement and completeness of R, `[dimensions, num_factors]`, the
-    importance of dimension j for factor k.
+    """Compute disentanglement and completeness from a matrix of importances.
 
-    Disentanglement is sum_j rho_j (1 - H(P_j.) / log K) with P_jk = R_jk / sum_k R_jk
-    and rho_j the share of row j in the sum of all; completeness is 1/K sum_k (1 -
-    H(P_.k) / log D) with columns normalized instead.
+    R_jk is the importance of dimension j of D for factor k of K. Disentanglement is
+    sum_j rho_j (1 - H(P_j.) / log K) with P_jk = R_jk / sum_k R_jk and rho_j the share
+    of row j in the sum of all; completeness is 1/K sum_k (1 - H(P_.k) / log D) with
+    the columns normalized instead.
+
+    Args:
+      importances: R, `[dimensions, num_factors]`, finite and not negative, two or more
+        of each.
+
+    Returns:
+      Both scores, by dimension and by factor too.
 
     Raises:
-      ValueError: there are not two dimensions and two factors at least, or a weight is
-        negative or not finite.
+      ValueError: `importances` is not as above.
 
-    Source: Eastwood & Williams 2018, section 2. Factors weigh the same in completeness,
-    as in the code of its authors; disentanglement_lib weighs them by their importance,
-    which is the same wherever the columns have equal sums.
+    Example:
+      >>> from vaejax.metrics import dci_from_importances
+      >>> scores = dci_from_importances([[1, 0], [0, 1], [0, 1]])
+      >>> scores.disentanglement
+      1.0
+      >>> round(scores.completeness, 3)  # (1 + 1 - log 2 / log 3) / 2
+      0.685
+
+    Source: Eastwood & Williams 2018, section 2. Factors have equal weights in
+    completeness, as in the code of its authors; disentanglement_lib weighs them by
+    their importance, which is the same wherever the columns have equal sums.
     """
     weights = np.asarray(importances, np.float64)
     if weights.ndim != 2 or min(weights.shape) < 2:
         raise ValueError(
             f"dci_from_importances: importances have shape {weights.shape}; give "
-            "[dimensions, num_factors], two or "
-            "more of each."
+            "[dimensions, num_factors], two or more of each."
         )
     if not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):
         raise ValueError(
             f"dci_from_importances: importances lie in [{weights.min()}, "
-            f"{weights.max()}]; give finite weights of 0 or "
-            "more."
+            f"{weights.max()}]; give finite weights of 0 or more."
         )
     by_dimension, by_factor = _concentration(weights), _concentration(weights.T)
     total = weights.sum()
@@ -90,16 +103,34 @@ def dci_from_importances(importances: ArrayLike) -> ImportanceScores:
 def gradient_boosted_importances(
     key: Key, codes: np.ndarray, factor: np.ndarray
 ) -> tuple[np.ndarray, Informativeness]:
-    """Importances by impurity, of sum 1, of scikit-learn's gradient boosted trees, and
-    the accuracy of the trees.
+    """Fit scikit-learn's gradient boosted trees to a factor.
 
-    The key breaks ties between equally good splits.
+    The importances are those by impurity, of sum 1; the informativeness is the
+    accuracy of the trees.
+
+    Args:
+      key: key that breaks ties between equally good splits.
+      codes: `[num, dimensions]`.
+      factor: `[num]`, integer classes.
+
+    Returns:
+      The importances `[dimensions]`, and the informativeness as a function.
 
     Raises:
       ImportError: scikit-learn is not installed.
 
-    Source: disentanglement_lib, where they stand for the random forest of Eastwood &
-    Williams 2018.
+    Example:
+      >>> import jax, numpy as np
+      >>> from vaejax.metrics import gradient_boosted_importances
+      >>> codes = np.array([[0.0, 7.0], [1.0, 7.0]] * 4)
+      >>> importance, informativeness = gradient_boosted_importances(
+      ...     jax.random.key(0), codes, np.array([0, 1] * 4)
+      ... )
+      >>> importance.tolist(), informativeness(codes, np.array([0, 1] * 4))
+      ([1.0, 0.0], 1.0)
+
+    Source: disentanglement_lib, where these trees replace the random forest of
+    Eastwood & Williams 2018.
     """
     try:
         from sklearn.ensemble import GradientBoostingClassifier
@@ -108,7 +139,7 @@ def gradient_boosted_importances(
             "gradient_boosted_importances needs scikit-learn: pip install "
             "'vaejax[analysis]', or use lasso_importances."
         ) from error
-    seed = int(_generator_of("gradient_boosted_importances", key).integers(2**31))
+    seed = int(generator_of("gradient_boosted_importances", key).integers(2**31))
     trees = GradientBoostingClassifier(random_state=seed).fit(codes, factor)
     return trees.feature_importances_, lambda codes, factor: float(
         np.mean(trees.predict(codes) == factor)
@@ -123,16 +154,35 @@ def random_forest_importances(
     num_trees: int = 20,
     min_leaf: int = 5,
 ) -> tuple[np.ndarray, Informativeness]:
-    """Importances by impurity, of sum 1, of scikit-learn's random forest of
-    classifiers, and its accuracy.
+    """Fit scikit-learn's random forest to a factor.
 
-    The leaves of a tree hold `min_leaf` examples or more. The paper grows such forests;
-    they are quicker than boosting. Every split looks at all dimensions: among a few
-    drawn at random, those that know nothing would be split too, and count as important.
-    The key decides the trees.
+    The importances are those by impurity, of sum 1; the informativeness is the accuracy
+    of the forest. Forests are the paper's choice and quicker than boosting. Every split
+    considers all dimensions: among a few drawn at random, dimensions without
+    information would be split too and count as important.
+
+    Args:
+      key: key of the trees.
+      codes: `[num, dimensions]`.
+      factor: `[num]`, integer classes.
+      num_trees: trees, at least 1.
+      min_leaf: examples in a leaf, at least 1.
+
+    Returns:
+      The importances `[dimensions]`, and the informativeness as a function.
 
     Raises:
       ImportError: scikit-learn is not installed.
+
+    Example:
+      >>> import jax, numpy as np
+      >>> from vaejax.metrics import random_forest_importances
+      >>> codes = np.array([[0.0, 7.0], [1.0, 7.0]] * 20)
+      >>> importance, informativeness = random_forest_importances(
+      ...     jax.random.key(0), codes, np.array([0, 1] * 20), num_trees=2
+      ... )
+      >>> importance.tolist(), informativeness(codes, np.array([0, 1] * 20))
+      ([1.0, 0.0], 1.0)
 
     Source: Eastwood & Williams 2018, section 4, where the depth is chosen on held-out
     examples.
@@ -144,7 +194,7 @@ def random_forest_importances(
             "random_forest_importances needs scikit-learn: pip install "
             "'vaejax[analysis]', or use lasso_importances."
         ) from error
-    seed = int(_generator_of("random_forest_importances", key).integers(2**31))
+    seed = int(generator_of("random_forest_importances", key).integers(2**31))
     trees = RandomForestClassifier(
         num_trees, min_samples_leaf=min_leaf, max_features=None, random_state=seed
     )
@@ -162,14 +212,37 @@ def lasso_importances(
     penalty: float = 0.02,
     max_iterations: int = 100_000,
 ) -> tuple[np.ndarray, Informativeness]:
-    """|w| of the w that minimizes 1/(2 num) ||v - Z w||^2 + penalty ||w||_1, Z and v of mean 0 and variance 1.
+    """Fit a lasso regression to a factor whose labels are quantities.
 
-    For factors whose labels are quantities. Informativeness is 1 - RMSE / stddev(v), so
-    that guessing the mean scores 0. By proximal gradient steps from w = 0, which share
-    a weight evenly among equal dimensions. The key is not used.
+    The importances are |w| of the w that minimizes 1/(2 num) ||v - Z w||^2 + penalty
+    ||w||_1, with Z and v brought to mean 0 and variance 1. Informativeness is
+    1 - RMSE / stddev(v), so that guessing the mean scores 0. The proximal gradient
+    steps start from w = 0 and share a weight evenly among equal dimensions.
+
+    Args:
+      key: not used.
+      codes: `[num, dimensions]`.
+      factor: `[num]`, integers, not constant.
+      penalty: weight of the L1 norm, not negative.
+      max_iterations: largest number of gradient steps.
+
+    Returns:
+      The importances `[dimensions]`, and the informativeness as a function.
 
     Raises:
       ValueError: the penalty is negative.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import lasso_importances
+      >>> codes = np.array([[0.0, 7.0], [1.0, 7.0]])
+      >>> importance, informativeness = lasso_importances(
+      ...     None, codes, np.array([0, 1]), penalty=0.1
+      ... )
+      >>> np.round(importance, 3).tolist()
+      [0.9, 0.0]
+      >>> round(informativeness(codes, np.array([0, 1])), 3)
+      0.9
 
     Source: Eastwood & Williams 2018, section 4, where the penalty is chosen on held-out
     examples.
@@ -206,11 +279,19 @@ class DCI(NamedTuple):
     """Scores of the predictors of all factors.
 
     Attributes:
-      disentanglement, completeness: see `dci_from_importances`.
+      disentanglement, completeness: scores of `importances`, see
+        `dci_from_importances`.
       informativeness: the mean over factors of how well each is predicted on the test
         examples; 1 is best.
-      train_informativeness: the same of the training examples.
-      importances: `[dimensions, num_factors]`.
+      train_informativeness: the same mean on the training examples.
+      importances: importance of each dimension for each factor, `[dimensions,
+        num_factors]`.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import DCI
+      >>> DCI(0.9, 0.8, 0.95, 0.97, importances=np.eye(3)).completeness
+      0.8
     """
 
     disentanglement: float
@@ -229,39 +310,56 @@ def dci_scores(
     *,
     importances: Importances = gradient_boosted_importances,
 ) -> DCI:
-    """Disentanglement, completeness and informativeness of the predictors of each
-    factor from the whole code.
+    """Score codes by predictors of each factor from the whole code.
+
+    Disentanglement and completeness are those of the predictors' importances,
+    informativeness is how well they predict.
 
     Args:
-      key: what `importances` draws at random.
+      key: key of what `importances` draws at random.
       codes, factors: `[num, dimensions]` and `[num, num_factors]`, to fit on; two or
-        more of both.
-      test_codes, test_factors: others, to score on.
-      importances: `gradient_boosted_importances` or `lasso_importances`, or another
-        such function.
+        more of both, integer factors, none constant.
+      test_codes, test_factors: other examples, to score on.
+      importances: predictor: `gradient_boosted_importances`,
+        `random_forest_importances`, `lasso_importances` or another such function.
+
+    Returns:
+      The three scores, and the importances behind them.
 
     Raises:
-      ValueError: a table is not as above, they do not match, a code is not finite, or a
-        factor is constant in one.
-      ImportError: the trees are asked for without scikit-learn.
+      ValueError: a table is not as above, the tables do not match, or a code is not
+        finite.
+      ImportError: the predictor needs scikit-learn, which is not installed.
 
-    Source: Eastwood & Williams 2018, section 2. Informativeness is there the prediction
-    error, smallest at best; disentanglement_lib reports the accuracy of the trees, as
+    Example:
+      >>> import jax, numpy as np
+      >>> from vaejax.metrics import dci_scores, lasso_importances
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> table = factors.astype(float), factors
+      >>> scores = dci_scores(
+      ...     jax.random.key(0), *table, *table, importances=lasso_importances
+      ... )
+      >>> scores.disentanglement, scores.completeness
+      (1.0, 1.0)
+
+    Source: Eastwood & Williams 2018, section 2. Informativeness is the prediction error
+    there, smallest at best; disentanglement_lib reports the accuracy of the trees, as
     here.
     """
-    codes, factors = _check_table(
-        "dci", codes, factors, min_dimensions=2, min_factors=2
+    codes, factors = check_table(
+        "dci_scores", codes, factors, min_dimensions=2, min_factors=2
     )
-    test_codes, test_factors = _check_table("dci (test)", test_codes, test_factors)
+    test_codes, test_factors = check_table(
+        "dci_scores (test)", test_codes, test_factors
+    )
     if (codes.shape[1], factors.shape[1]) != (
         test_codes.shape[1],
         test_factors.shape[1],
     ):
         raise ValueError(
-            f"dci: codes and factors have {codes.shape[1]} and {factors.shape[1]} "
-            "columns, those to test on "
-            f"{test_codes.shape[1]} and {test_factors.shape[1]}; give the same "
-            "dimensions and factors."
+            f"dci_scores: codes and factors have {codes.shape[1]} and "
+            f"{factors.shape[1]} columns, those to test on {test_codes.shape[1]} and "
+            f"{test_factors.shape[1]}; give the same dimensions and factors."
         )
     columns, scores = [], []
     for k in range(factors.shape[1]):
@@ -288,7 +386,7 @@ def dci_scores(
 
 
 def _concentration(weights: np.ndarray) -> np.ndarray:
-    """1 - H / log(columns) of each row as probabilities, 0 for a row of zeros."""
+    """Return 1 - H / log(columns) of each row, normalized; 0 for a row of zeros."""
     totals = weights.sum(axis=1, keepdims=True)
     shares = np.where(
         totals > 0, weights / np.where(totals > 0, totals, 1), 1 / weights.shape[1]
@@ -297,6 +395,6 @@ def _concentration(weights: np.ndarray) -> np.ndarray:
 
 
 def _scale(values: np.ndarray) -> np.ndarray:
-    """The standard deviation of each column, 1 where it is constant."""
+    """Return the standard deviation of each column, 1 where it is constant."""
     stddev = np.std(values, axis=0)
     return np.where(stddev > 0, stddev, 1)

@@ -1,35 +1,41 @@
-"""Scores of codes against known factors of variation, from a table of both: how far one
-dimension is one factor.
+"""Scores of codes against known factors of variation, from a table of both.
 
-A table is `codes [num, dimensions]`, posterior means as a rule, and `factors [num,
-num_factors]`, integer classes of any labels. Scores by predictors of a factor are in
-`informativeness.py`, those that fix a factor and let the others vary in
-`interventions.py`. NumPy in and out, on the host.
+A table is `codes [num, dimensions]`, usually posterior means, and `factors [num,
+num_factors]`, integer classes of any labels. The scores here compare single dimensions
+with single factors. Scores from predictors of a factor are in `dci.py`, those that fix
+a factor and let the others vary in `interventional.py`. All take and return NumPy
+arrays on the host.
 """
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaejax._checks import check_count, is_key
-from vaejax.base import Key
+from vaejax._checks import check_count
+from vaejax.metrics._tables import check_table, classes_of
 
+#: `(code [num], factor [num]) -> float`: how well one dimension of a code predicts one
+#: factor, 1 at best.
 Score = Callable[[np.ndarray, np.ndarray], float]
-"""`(code [num], factor [num]) -> float`, how well one dimension of a code tells one
-factor; 1 is best.
-"""
 
 
 class MutualInformationGap(NamedTuple):
-    """The gap between the two dimensions that know a factor best.
+    """Gap between the two dimensions with most information about each factor.
 
     Attributes:
       score: the mean of `gaps`, in [0, 1].
-      gaps: of each factor, `[num_factors]`.
+      gaps: gap of each factor, `[num_factors]`.
       normalized: I(z_j; v_k) / H(v_k), `[dimensions, num_factors]`, in [0, 1].
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import mutual_information_gap
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> gap = mutual_information_gap(factors.astype(float), factors)
+      >>> gap.normalized.shape, gap.gaps.shape
+      ((2, 2), (2,))
     """
 
     score: float
@@ -40,38 +46,54 @@ class MutualInformationGap(NamedTuple):
 def mutual_information_gap(
     codes: ArrayLike, factors: ArrayLike, *, num_bins: int = 20
 ) -> MutualInformationGap:
-    """MIG = 1/K sum_k (I(z_j(k); v_k) - max_(j != j(k)) I(z_j; v_k)) / H(v_k), j(k) the
-    dimension that knows v_k best.
+    """Compute the mutual information gap (MIG) of codes.
 
-    1 where every factor is known to one dimension in full and to no other at all; 0
-    where two share what they know. It does not see that a dimension knows several
-    factors: see `modularity`. The information is that of the histogram of each
-    dimension in bins of equal width from its least to its largest value, so of
-    independent dimensions it is not 0 but about (bins - 1)(classes - 1) / (2 num) nats,
-    and a factor of more classes than bins is not known in full. A constant dimension
-    knows nothing.
+    MIG = 1/K sum_k (I(z_j(k); v_k) - max_(j != j(k)) I(z_j; v_k)) / H(v_k), with j(k)
+    the dimension that has most information about factor k. It is 1 where every factor
+    is determined by one dimension and independent of all others, and 0 where two
+    dimensions share their information. It does not show that one dimension encodes
+    several factors: see `modularity`.
+
+    The information is that of the histogram of each dimension, in bins of equal width
+    from its smallest to its largest value. For independent dimensions it is therefore
+    not 0 but about (bins - 1)(classes - 1) / (2 num) nats, and a factor of more classes
+    than bins is never determined in full. A constant dimension has no information.
 
     Args:
-      codes: `[num, dimensions]`, two or more dimensions.
-      factors: `[num, num_factors]`, integers.
-      num_bins: of each dimension.
+      codes: `[num, dimensions]`, finite, two or more dimensions.
+      factors: `[num, num_factors]`, integers, none constant.
+      num_bins: bins of each dimension, at least 1.
+
+    Returns:
+      The score, with the gaps and the normalized information behind it.
 
     Raises:
-      ValueError: the table is not as above, a code is not finite, or a factor is
-        constant.
+      ValueError: the table is not as above, or `num_bins` is not a positive integer.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import mutual_information_gap
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> codes = factors.astype(float)  # one dimension per factor
+      >>> round(mutual_information_gap(codes, factors).score, 3)
+      1.0
+      >>> twice = np.hstack([codes, codes])  # two dimensions per factor
+      >>> round(mutual_information_gap(twice, factors).score, 3)
+      0.0
 
     Source: Chen et al. 2018, section 4.1 and equation 6. There the information is that
-    of samples of q(z|x), with q(z_j) the mixture over the data set. The bins are those
-    of disentanglement_lib, which is followed here.
+    of samples of q(z|x), with q(z_j) the mixture over the data set; the bins here are
+    those of disentanglement_lib.
     """
-    codes, factors = _check_table(
+    codes, factors = check_table(
         "mutual_information_gap", codes, factors, min_dimensions=2
     )
     information = _information_matrix(
         "mutual_information_gap", codes, factors, num_bins
     )
     entropies = [
-        _mutual_information(_classes(factor), _classes(factor)) for factor in factors.T
+        _mutual_information(classes_of(factor), classes_of(factor))
+        for factor in factors.T
     ]
     normalized = information / np.array(entropies)
     gaps = _top_gaps(normalized)
@@ -79,13 +101,21 @@ def mutual_information_gap(
 
 
 class Modularity(NamedTuple):
-    """How far each dimension knows one factor alone.
+    """Degree to which each dimension has information about one factor only.
 
     Attributes:
-      score: the mean over the dimensions that know something, in [0, 1]; 0 where none
-        does.
-      by_dimension: `[dimensions]`, not a number where a dimension knows nothing.
+      score: the mean over the dimensions that have any information, in [0, 1]; 0 where
+        none has.
+      by_dimension: `[dimensions]`, NaN for a dimension without information.
       information: I(z_j; v_k) in nats, `[dimensions, num_factors]`.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import modularity
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> found = modularity(factors.astype(float), factors)
+      >>> np.round(found.information.diagonal(), 3).tolist()  # log 2
+      [0.693, 0.693]
     """
 
     score: float
@@ -96,27 +126,40 @@ class Modularity(NamedTuple):
 def modularity(
     codes: ArrayLike, factors: ArrayLike, *, num_bins: int = 20
 ) -> Modularity:
-    """The mean over dimensions of 1 - sum_(k != k(j)) m_jk^2 / (m_jk(j)^2 (K - 1)),
-    k(j) the factor known best.
+    """Compute the modularity of codes: one factor per dimension scores 1.
 
-    m_jk is the information I(z_j; v_k), in bins as for `mutual_information_gap`. 1
-    where each dimension knows one factor only. Whether several know the same one, and
-    how well, is not seen.
+    The score is the mean over dimensions of
+    1 - sum_(k != k(j)) m_jk^2 / (m_jk(j)^2 (K - 1)), where m_jk is the information
+    I(z_j; v_k), in bins as for `mutual_information_gap`, and k(j) the factor with the
+    largest. It does not show whether several dimensions encode the same factor, nor how
+    well.
 
     Args:
-      codes: `[num, dimensions]`.
-      factors: `[num, num_factors]`, integers, two or more factors.
-      num_bins: of each dimension.
+      codes: `[num, dimensions]`, finite.
+      factors: `[num, num_factors]`, integers, none constant, two or more factors.
+      num_bins: bins of each dimension, at least 1.
+
+    Returns:
+      The score, by dimension too, and the information behind it.
 
     Raises:
-      ValueError: the table is not as above, a code is not finite, or a factor is
-        constant.
+      ValueError: the table is not as above, or `num_bins` is not a positive integer.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import modularity
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> modularity(factors.astype(float), factors).score
+      1.0
+      >>> both = factors @ [[2.0], [1.0]]  # one dimension encodes both factors
+      >>> modularity(both, factors).score
+      0.0
 
     Source: Ridgeway & Mozer 2018, section 3 and equation 2. The paper leaves a
-    dimension without information undefined, 0/0; here it is left out, where
-    disentanglement_lib counts it as 0, so that each unused one lowers the score.
+    dimension without information undefined, 0/0; it is left out here, whereas
+    disentanglement_lib counts it as 0, so that each unused dimension lowers the score.
     """
-    codes, factors = _check_table("modularity", codes, factors, min_factors=2)
+    codes, factors = check_table("modularity", codes, factors, min_factors=2)
     information = _information_matrix("modularity", codes, factors, num_bins)
     squares = information**2
     largest = np.max(squares, axis=1)
@@ -133,12 +176,19 @@ def modularity(
 
 
 class SeparatedAttributePredictability(NamedTuple):
-    """The gap between the two dimensions that tell a factor best.
+    """Gap between the two dimensions that predict each factor best.
 
     Attributes:
       score: the mean of `gaps`.
-      gaps: of each factor, `[num_factors]`.
-      scores: of each dimension for each factor, `[dimensions, num_factors]`.
+      gaps: gap of each factor, `[num_factors]`.
+      scores: score of each dimension for each factor, `[dimensions, num_factors]`.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import sap
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> sap(factors.astype(float), factors).scores.tolist()
+      [[1.0, 0.5], [0.5, 1.0]]
     """
 
     score: float
@@ -147,15 +197,30 @@ class SeparatedAttributePredictability(NamedTuple):
 
 
 def balanced_threshold_accuracy(code: np.ndarray, factor: np.ndarray) -> float:
-    """The mean over C classes of the share recognized, by the C - 1 thresholds on the
-    code for which it is largest.
+    """Compute the balanced accuracy of the best thresholds on one dimension.
 
-    Each interval between thresholds stands for one class. The best thresholds are found
-    exactly, on the examples that they are scored on, in O(num C^2). At least 1 / C.
+    C - 1 thresholds cut the code into C intervals, each of which stands for one class;
+    the score is the mean over the C classes of the share that is recognized, and at
+    least 1 / C. The best thresholds are found exactly, on the examples that they are
+    scored on, in O(num C^2).
+
+    Args:
+      code: `[num]`, one dimension of the codes.
+      factor: `[num]`, integer classes.
+
+    Returns:
+      The accuracy, in [1 / C, 1].
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import balanced_threshold_accuracy
+      >>> code = np.arange(6.0)
+      >>> balanced_threshold_accuracy(code, np.array([0, 0, 1, 1, 0, 0]))
+      0.75
 
     Source: Kumar et al. 2018, section 3, for discrete factors.
     """
-    labels = _classes(factor)
+    labels = classes_of(factor)
     values, positions = np.unique(code, return_inverse=True)
     counts = np.zeros((len(values), labels.max() + 1))
     np.add.at(counts, (positions, labels), 1)
@@ -169,8 +234,23 @@ def balanced_threshold_accuracy(code: np.ndarray, factor: np.ndarray) -> float:
 
 
 def squared_correlation(code: np.ndarray, factor: np.ndarray) -> float:
-    """Cov(z, v)^2 / (Var(z) Var(v)), the R^2 of the linear regression; for factors
-    whose labels are quantities.
+    """Compute the squared correlation of one dimension with one factor.
+
+    Cov(z, v)^2 / (Var(z) Var(v)) is the R^2 of the linear regression, for factors whose
+    labels are quantities.
+
+    Args:
+      code: `[num]`, one dimension of the codes, not constant.
+      factor: `[num]`, integers, not constant.
+
+    Returns:
+      R^2, in [0, 1].
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import squared_correlation
+      >>> round(squared_correlation(np.array([0.0, 1.0, 2.0]), np.array([0, 1, 1])), 3)
+      0.75
 
     Source: Kumar et al. 2018, section 3, for continuous factors.
     """
@@ -185,29 +265,39 @@ def sap(
     score: Score | Sequence[Score] = balanced_threshold_accuracy,
     min_variance: float = 1e-12,
 ) -> SeparatedAttributePredictability:
-    """SAP: how much better the best single dimension tells a factor than the second
-    best, averaged over factors.
+    """Compute the separated attribute predictability (SAP) of codes.
 
-    With `squared_correlation` at most 1; with `balanced_threshold_accuracy` at most 1 -
-    1/C for a factor of C classes, where two dimensions or more are active, since chance
-    is 1/C.
+    SAP is the mean over factors of the difference between the best and the second best
+    single dimension at predicting the factor. With `squared_correlation` it is at most
+    1; with `balanced_threshold_accuracy`, whose chance level is 1 / C, at most 1 - 1/C
+    for a factor of C classes and two or more active dimensions.
 
     Args:
-      codes: `[num, dimensions]`, two or more dimensions.
-      factors: `[num, num_factors]`, integers.
-      score: for every factor, or one for each: `balanced_threshold_accuracy` or
-        `squared_correlation`.
-      min_variance: a dimension that varies less is inactive and scores 0.
+      codes: `[num, dimensions]`, finite, two or more dimensions.
+      factors: `[num, num_factors]`, integers, none constant.
+      score: score of a dimension for a factor, one for all factors or one for each:
+        `balanced_threshold_accuracy` or `squared_correlation`.
+      min_variance: largest variance of a dimension that counts as inactive and
+        scores 0.
+
+    Returns:
+      The score, with the gaps and the scores of all dimensions behind it.
 
     Raises:
-      ValueError: the table is not as above, a code is not finite, a factor is constant,
-        or scores and factors differ in number.
+      ValueError: the table is not as above, or scores and factors differ in number.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import sap, squared_correlation
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> sap(factors.astype(float), factors, score=squared_correlation).score
+      1.0
 
     Source: Kumar et al. 2018, section 3. disentanglement_lib fits a linear support
-    vector machine with balanced classes in place of thresholds, and scores its plain
+    vector machine with balanced classes in place of thresholds and scores its plain
     accuracy on other examples; the paper is followed here.
     """
-    codes, factors = _check_table("sap", codes, factors, min_dimensions=2)
+    codes, factors = check_table("sap", codes, factors, min_dimensions=2)
     scores = [score] * factors.shape[1] if callable(score) else list(score)
     if len(scores) != factors.shape[1]:
         raise ValueError(
@@ -223,74 +313,8 @@ def sap(
     return SeparatedAttributePredictability(float(np.mean(gaps)), gaps, matrix)
 
 
-def _check_table(
-    name: str,
-    codes: ArrayLike,
-    factors: ArrayLike,
-    *,
-    min_dimensions: int = 1,
-    min_factors: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Codes in double precision and factors, or a ValueError that says what is wrong
-    with them.
-    """
-    codes, factors = np.asarray(codes), np.asarray(factors)
-    if (
-        codes.ndim != 2
-        or factors.ndim != 2
-        or len(codes) != len(factors)
-        or len(codes) == 0
-    ):
-        raise ValueError(
-            f"{name}: codes have shape {codes.shape} and factors {factors.shape}; give "
-            "[num, dimensions] and "
-            "[num, num_factors], one row for each example."
-        )
-    for what, found, least in (
-        ("dimension", codes, min_dimensions),
-        ("factor", factors, min_factors),
-    ):
-        if found.shape[1] < least:
-            raise ValueError(
-                f"{name}: there are {found.shape[1]} {what}s; give {least} or more."
-            )
-    if not np.issubdtype(factors.dtype, np.integer):
-        raise ValueError(
-            f"{name}: factors are {factors.dtype}; give integers, the classes of each "
-            "factor."
-        )
-    codes = codes.astype(np.float64)
-    if not np.all(np.isfinite(codes)):
-        num_bad = np.sum(~np.isfinite(codes))
-        raise ValueError(
-            f"{name}: {num_bad} of {codes.size} codes are not finite; leave out the "
-            "rows that hold them."
-        )
-    constant = np.flatnonzero(np.all(factors == factors[0], axis=0))
-    if constant.size:
-        raise ValueError(
-            f"{name}: factor {constant[0]} is {factors[0, constant[0]]} in all "
-            f"{len(factors)} rows; leave out the "
-            "column, or give rows that differ in it."
-        )
-    return codes, factors
-
-
-def _generator_of(name: str, key: Key) -> np.random.Generator:
-    """NumPy's generator seeded with the data of a typed key; a TypeError for anything
-    else.
-    """
-    if not is_key(key):
-        raise TypeError(f"{name}: key is {key!r}; give one of jax.random.key(seed).")
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
-
-
-def _classes(factor: np.ndarray) -> np.ndarray:
-    return np.unique(factor, return_inverse=True)[1]
-
-
 def _top_gaps(matrix: np.ndarray) -> np.ndarray:
-    """The largest of each column less the second largest."""
+    """Return the largest value of each column less the second largest."""
     second, largest = np.sort(matrix, axis=0)[-2:]
     return largest - second
 
@@ -298,8 +322,9 @@ def _top_gaps(matrix: np.ndarray) -> np.ndarray:
 def _information_matrix(
     name: str, codes: np.ndarray, factors: np.ndarray, num_bins: int
 ) -> np.ndarray:
-    """I(z_j; v_k) in nats, `[dimensions, num_factors]`, with codes in bins of equal
-    width.
+    """Return I(z_j; v_k) in nats, `[dimensions, num_factors]`.
+
+    The codes are put in bins of equal width.
     """
     check_count(f"{name}: num_bins", num_bins)
     edges = np.linspace(codes.min(axis=0), codes.max(axis=0), num_bins + 1)[1:-1]
@@ -307,15 +332,16 @@ def _information_matrix(
         np.searchsorted(edges[:, j], codes[:, j], side="right")
         for j in range(codes.shape[1])
     ]
-    classes = [_classes(factor) for factor in factors.T]
+    classes = [classes_of(factor) for factor in factors.T]
     return np.array(
         [[_mutual_information(code, labels) for labels in classes] for code in bins]
     )
 
 
 def _mutual_information(first: np.ndarray, second: np.ndarray) -> float:
-    """sum_ab n_ab / n log(n n_ab / (n_a n_b)) of two columns of classes, exactly 0
-    where they are independent.
+    """Return sum_ab n_ab / n log(n n_ab / (n_a n_b)) of two columns of classes.
+
+    It is exactly 0 where they are independent.
     """
     width = second.max() + 1
     counts = np.bincount(

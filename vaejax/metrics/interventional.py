@@ -1,9 +1,8 @@
-"""Scores of codes by interventions: one factor of variation is held, the others vary,
-and the code shows which it was.
+"""Scores of codes while one factor of variation is fixed and the others vary.
 
-How that is done is an `Interventions`: of a fixed table of codes and factors, or of a
-simulator and an encoder. Other scores are in `disentanglement.py` and
-`informativeness.py`. NumPy in and out, on the host.
+`Interventions` says how such codes are drawn: from a fixed table of codes and factors,
+or from a simulator and an encoder. Other scores are in `disentanglement.py` and
+`dci.py`. All take and return NumPy arrays on the host.
 """
 
 from collections.abc import Callable
@@ -16,19 +15,28 @@ from scipy.special import log_softmax
 
 from vaejax._checks import check_count
 from vaejax.base import Key
-from vaejax.metrics.disentanglement import _check_table, _generator_of
+from vaejax.metrics._tables import check_table, generator_of
 
 
 class Interventions(NamedTuple):
-    """Codes drawn with one factor fixed, by functions of NumPy's generator.
+    """Functions that draw codes with one factor fixed, from NumPy's generator.
 
     Attributes:
-      num_factors: of which one is fixed.
-      stddev: of each dimension over all examples, `[dimensions]`.
+      num_factors: number of factors, one of which is fixed per draw.
+      stddev: standard deviation of each dimension over all examples, `[dimensions]`.
       draw_batch: `(generator, factor, batch_size) -> codes [batch_size, dimensions]`,
-        that factor the same in all.
+        with the same value of that factor in all.
       draw_pairs: `(generator, factor, num) -> (codes, codes)`, `[num, dimensions]`
-        each, that factor the same in both of a pair.
+        each, with the same value of that factor in both of a pair.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import interventions_of_table
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> draws = interventions_of_table(factors.astype(float), factors)
+      >>> batch = draws.draw_batch(np.random.default_rng(0), 1, 5)
+      >>> batch.shape, float(np.var(batch[:, 1]))
+      ((5, 2), 0.0)
     """
 
     num_factors: int
@@ -38,23 +46,35 @@ class Interventions(NamedTuple):
 
 
 def interventions_of_table(codes: ArrayLike, factors: ArrayLike) -> Interventions:
-    """Draws rows, with replacement, whose fixed factor has the value of one row drawn
-    from all.
+    """Make interventions that draw rows of a table with replacement.
 
-    In a table of every combination of the factors the others then vary freely, as the
-    scores take for granted; where factors depend on each other in the table, so do
-    those that vary. Noise in a code is the same at every draw of its row, so that in a
-    small table chance itself tells factors apart.
+    One row drawn from all gives the value of the fixed factor; the rows of the batch
+    are drawn from those with that value. In a table of every combination of the factors
+    the others then vary freely, as the scores assume; where factors depend on each
+    other in the table, so do those that vary. Noise in a code is the same at every draw
+    of its row, so that in a small table chance alone distinguishes factors.
 
     Args:
-      codes: `[num, dimensions]`.
-      factors: `[num, num_factors]`, integers, two or more factors.
+      codes: `[num, dimensions]`, finite.
+      factors: `[num, num_factors]`, integers, two or more factors, none constant, each
+        value in two or more rows.
+
+    Returns:
+      The interventions.
 
     Raises:
-      ValueError: the table is not as above, a code is not finite, a factor is constant,
-        or a value of it has one row.
+      ValueError: the table is not as above.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import interventions_of_table
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> draws = interventions_of_table(factors.astype(float), factors)
+      >>> first, second = draws.draw_pairs(np.random.default_rng(0), 0, 5)
+      >>> first.shape, bool(np.all(first[:, 0] == second[:, 0]))
+      ((5, 2), True)
     """
-    codes, factors = _check_table(
+    codes, factors = check_table(
         "interventions_of_table", codes, factors, min_factors=2
     )
     columns = [
@@ -65,8 +85,8 @@ def interventions_of_table(codes: ArrayLike, factors: ArrayLike) -> Intervention
         if counts.min() < 2:
             raise ValueError(
                 f"interventions_of_table: factor {k} is {values[counts.argmin()]} in "
-                "one row alone; give two rows or "
-                "more of every value, or leave out that row."
+                "one row alone; give two rows or more of every value, or leave out "
+                "that row."
             )
     orders = [np.argsort(labels, kind="stable") for _, labels, _ in columns]
     starts = [np.cumsum(counts) - counts for _, _, counts in columns]
@@ -74,7 +94,7 @@ def interventions_of_table(codes: ArrayLike, factors: ArrayLike) -> Intervention
     def others(
         generator: np.random.Generator, factor: int, rows: np.ndarray
     ) -> np.ndarray:
-        """For each row another, drawn from those of the same value."""
+        """Draw for each row one of those with the same value."""
         _, labels, counts = columns[factor]
         value = labels[rows]
         return orders[factor][starts[factor][value] + generator.integers(counts[value])]
@@ -97,14 +117,21 @@ def interventions_of_table(codes: ArrayLike, factors: ArrayLike) -> Intervention
 
 
 class FactorVaeScore(NamedTuple):
-    """Accuracies of the majority vote.
+    """Accuracies of the majority vote of the FactorVAE score.
 
     Attributes:
-      score: on votes that the classifier was not made from, in [0, 1].
-      train_accuracy: on those that it was made from.
-      votes: how often each dimension varied least while each factor was fixed, in
-        training, `[dimensions, num_factors]`.
-      active: whether a dimension took part, `[dimensions]`.
+      score: accuracy on votes that the classifier was not made from, in [0, 1].
+      train_accuracy: accuracy on the votes that it was made from.
+      votes: number of training votes in which each dimension varied least while each
+        factor was fixed, `[dimensions, num_factors]`.
+      active: True for the dimensions that took part, `[dimensions]`.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import FactorVaeScore
+      >>> votes, active = np.array([[7, 0], [0, 3]]), np.array([True, True])
+      >>> FactorVaeScore(0.9, 1.0, votes, active).votes.sum().item()
+      10
     """
 
     score: float
@@ -122,26 +149,41 @@ def factor_vae_score(
     num_eval: int = 5_000,
     min_stddev: float = 0.05,
 ) -> FactorVaeScore:
-    """The accuracy of the majority vote for the fixed factor by the dimension that
-    varies least.
+    """Compute the FactorVAE score, the accuracy of votes for the fixed factor.
 
-    A vote: a factor is drawn and fixed, `batch_size` codes are drawn, and of the
-    variances of the dimensions in it, each over that of all examples, the least has the
-    dimension that votes. A dimension stands for the factor for which it voted most
-    often. Noise scores 1/K of K factors, a dimension each for all of them but one (K -
-    1)/K. Dimensions that know the same factor do not lower the score.
+    For a vote, a factor is drawn and fixed and `batch_size` codes are drawn; the
+    dimension whose variance in the batch, divided by its variance over all examples, is
+    smallest votes for the factor. A dimension stands for the factor for which it voted
+    most often. Of K factors, noise scores 1/K, and codes with a dimension for all
+    factors but one score (K - 1)/K. Several dimensions for one factor do not lower the
+    score.
 
     Args:
-      key: decides the draws.
-      interventions: see `interventions_of_table`.
-      batch_size: codes in a vote, two or more.
-      num_train, num_eval: votes.
-      min_stddev: a dimension that varies less over all examples is left out, in units
-        of the code; with none left the score is 0, and there are no votes.
+      key: key of the draws.
+      interventions: draws with one factor fixed, such as `interventions_of_table`.
+      batch_size: codes per vote, at least 2.
+      num_train, num_eval: votes that make the classifier and votes that score it, at
+        least 1 each.
+      min_stddev: smallest standard deviation of a dimension over all examples, in units
+        of the code; dimensions below it are left out. With none left the score is 0,
+        and there are no votes.
+
+    Returns:
+      The score, with the accuracy in training and the votes.
 
     Raises:
-      ValueError: a count is not positive, or the batch has one code.
+      ValueError: a count is not a positive integer, or the batch has one code.
       TypeError: the key is not a typed key.
+
+    Example:
+      >>> import jax, numpy as np
+      >>> from vaejax.metrics import factor_vae_score, interventions_of_table
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> draws = interventions_of_table(factors.astype(float), factors)
+      >>> factor_vae_score(
+      ...     jax.random.key(0), draws, num_train=20, num_eval=20
+      ... ).score
+      1.0
 
     Source: Kim & Mnih 2018, section 4. The paper leaves out dimensions whose posterior
     is the prior; the threshold, the batch size and the numbers of votes are those at
@@ -158,7 +200,7 @@ def factor_vae_score(
             f"factor_vae_score: batch_size is {batch_size}; give two or more, to have "
             "a variance."
         )
-    generator = _generator_of("factor_vae_score", key)
+    generator = generator_of("factor_vae_score", key)
     active = interventions.stddev >= min_stddev
     votes = np.zeros((len(active), interventions.num_factors), np.int64)
     if not active.any():
@@ -183,11 +225,16 @@ def factor_vae_score(
 
 
 class BetaVaeScore(NamedTuple):
-    """Accuracies of the linear classifier.
+    """Accuracies of the linear classifier of the beta-VAE score.
 
     Attributes:
-      score: on points that it was not fitted to, in [0, 1].
-      train_accuracy: on those that it was fitted to.
+      score: accuracy on points that the classifier was not fitted to, in [0, 1].
+      train_accuracy: accuracy on the points that it was fitted to.
+
+    Example:
+      >>> from vaejax.metrics import BetaVaeScore
+      >>> BetaVaeScore(score=0.92, train_accuracy=0.95).score
+      0.92
     """
 
     score: float
@@ -203,25 +250,37 @@ def beta_vae_score(
     num_eval: int = 5_000,
     penalty: float = 1.0,
 ) -> BetaVaeScore:
-    """The accuracy of a linear classifier of the fixed factor from the mean of |z - z'|
-    over pairs that share it.
+    """Compute the beta-VAE score, the accuracy of a linear classifier of the factor.
 
-    The classifier is softmax(W d + b) of d = 1/L sum_l |z_l - z'_l|, each dimension of
-    d brought to mean 0 and variance 1 over the training points. W and b minimize the
-    sum of the cross-entropies plus penalty / 2 ||W||^2, by L-BFGS. A code that lacks
-    one factor can score 1, and so, with pairs enough, can a rotated one: the classifier
-    sees all dimensions together.
+    For a point, a factor is drawn and fixed, and d = 1/L sum_l |z_l - z'_l| is the mean
+    over L pairs that share it. The classifier of the factor is softmax(W d + b), with
+    each dimension of d brought to mean 0 and variance 1 over the training points; W and
+    b minimize the sum of the cross-entropies plus penalty / 2 ||W||^2, by L-BFGS. Codes
+    that lack one factor can score 1, and so, with enough pairs, can rotated codes: the
+    classifier sees all dimensions together.
 
     Args:
-      key: decides the draws.
-      interventions: see `interventions_of_table`.
-      batch_size: L, pairs in a point.
-      num_train, num_eval: points.
-      penalty: of the weights, not negative.
+      key: key of the draws.
+      interventions: draws with one factor fixed, such as `interventions_of_table`.
+      batch_size: L, pairs per point, at least 1.
+      num_train, num_eval: points that fit the classifier and points that score it, at
+        least 1 each.
+      penalty: weight of ||W||^2 / 2, not negative.
+
+    Returns:
+      The score, with the accuracy in training.
 
     Raises:
-      ValueError: a count is not positive, or the penalty is negative.
+      ValueError: a count is not a positive integer, or the penalty is negative.
       TypeError: the key is not a typed key.
+
+    Example:
+      >>> import jax, numpy as np
+      >>> from vaejax.metrics import beta_vae_score, interventions_of_table
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> draws = interventions_of_table(factors.astype(float), factors)
+      >>> beta_vae_score(jax.random.key(0), draws, num_train=20, num_eval=20).score
+      1.0
 
     Source: Higgins et al. 2017, section 3. The paper trains the classifier by gradient
     steps without a penalty; this penalty and these numbers are those of
@@ -232,7 +291,7 @@ def beta_vae_score(
     )
     if not penalty >= 0:
         raise ValueError(f"beta_vae_score: penalty is {penalty}; give 0 or more.")
-    generator = _generator_of("beta_vae_score", key)
+    generator = generator_of("beta_vae_score", key)
 
     def points(num: int) -> tuple[np.ndarray, np.ndarray]:
         labels = generator.integers(interventions.num_factors, size=num)
@@ -258,15 +317,23 @@ def beta_vae_score(
 
 
 class InterventionalRobustness(NamedTuple):
-    """How little a dimension moves once a factor is fixed.
+    """Robustness of each dimension to changes of all factors but one.
 
     Attributes:
       score: the mean of `by_dimension` weighted by the largest deviation of each
         dimension; 0 where all are constant.
-      by_dimension: the largest of each row of `robustness`, `[dimensions]`; 0 of a
-        constant dimension.
-      robustness: of each dimension while each factor is fixed, `[dimensions,
-        num_factors]`.
+      by_dimension: the largest value of each row of `robustness`, `[dimensions]`; 0 for
+        a constant dimension.
+      robustness: robustness of each dimension while each factor is fixed,
+        `[dimensions, num_factors]`.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import interventional_robustness
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> found = interventional_robustness(factors.astype(float), factors)
+      >>> found.by_dimension.tolist()
+      [1.0, 1.0]
     """
 
     score: float
@@ -277,29 +344,39 @@ class InterventionalRobustness(NamedTuple):
 def interventional_robustness(
     codes: ArrayLike, factors: ArrayLike, *, quantile: float = 0.99
 ) -> InterventionalRobustness:
-    """IRS_jk = 1 - mean_v max_(v_k = v) |z_j - E[z_j | v_k = v]| / max |z_j - E[z_j]|,
-    of each j at its best factor k.
+    """Compute the interventional robustness score (IRS) of codes.
 
-    1 where, once one factor is fixed, nothing moves the dimension. The mean is over the
-    values of the factor, the maximum over the rows that have it. Dimensions are
-    weighted by their largest deviation, so that to rescale one of them changes the
-    score. Noise does not score 0, since few rows of a value hold none of the largest
-    deviations.
+    IRS_jk = 1 - mean_v max_(v_k = v) |z_j - E[z_j | v_k = v]| / max |z_j - E[z_j]|, of
+    each dimension j at its best factor k. It is 1 where, once one factor is fixed,
+    nothing moves the dimension. The mean is over the values v of the factor, the
+    maximum over the rows that have it. Dimensions are weighted by their largest
+    deviation, so that the scale of one dimension changes the score. Noise does not
+    score 0, since the few rows of one value rarely contain the largest deviations.
 
     Args:
-      codes: `[num, dimensions]`, of examples without noise, in every combination of the
-        factors.
-      factors: `[num, num_factors]`, integers.
-      quantile: of the deviations, in place of their maximum, which is 1.
+      codes: `[num, dimensions]`, finite, of examples without noise, in every
+        combination of the factors.
+      factors: `[num, num_factors]`, integers, none constant.
+      quantile: quantile of the deviations that stands for their maximum, in (0, 1]; 1
+        is the maximum.
+
+    Returns:
+      The score, with the robustness of each dimension for each factor.
 
     Raises:
-      ValueError: the table is not as above, a code is not finite, a factor is constant,
-        or the quantile not in (0, 1].
+      ValueError: the table is not as above, or the quantile is not in (0, 1].
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import interventional_robustness
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> interventional_robustness(factors.astype(float), factors).score
+      1.0
 
     Source: Suter et al. 2019, which has the maximum. The quantile and the weights are
     those of disentanglement_lib, the code of its authors.
     """
-    codes, factors = _check_table("interventional_robustness", codes, factors)
+    codes, factors = check_table("interventional_robustness", codes, factors)
     if not 0 < quantile <= 1:
         raise ValueError(
             f"interventional_robustness: quantile is {quantile}; give more than 0 and "
@@ -333,7 +410,7 @@ def _check_counts(name: str, **counts: int) -> None:
 def _logistic_regression(
     inputs: np.ndarray, labels: np.ndarray, num_classes: int, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """W `[dimensions, classes]` and b `[classes]` of the penalized fit."""
+    """Return W `[dimensions, classes]` and b `[classes]` of the penalized fit."""
     targets = np.eye(num_classes)[labels]
     shape = (inputs.shape[1] + 1, num_classes)
 

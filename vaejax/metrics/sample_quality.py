@@ -1,10 +1,10 @@
-"""How near generated examples are to real ones, as sets of points in a space of
-features; on the host, in float64.
+"""Distances of generated examples from real ones, as sets of points of features.
 
-A likelihood says how probable real data are; these say whether what a model draws looks
-like data (fidelity), and whether all of the data is drawn (diversity). Each depends on
-the features and on the number of points of either set: say both beside it, and give the
-value of real data that were held out, which is what a perfect model would have.
+A likelihood says how probable real data are; these numbers say whether generated
+examples look like data (fidelity) and whether they cover all of the data (diversity).
+Each depends on the features and on the number of points of either set: report both
+beside it, with the value of real data that were held out, which is that of a perfect
+model. All computation is in float64 on the host.
 """
 
 from typing import NamedTuple
@@ -18,11 +18,16 @@ _ROWS_AT_ONCE = 1000
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares in [0, 1].
+    """Precision and recall of generated points, in [0, 1].
 
     Attributes:
-      precision: of generated points within the real manifold: fidelity.
-      recall: of real points within the generated manifold: diversity.
+      precision: share of generated points within the real manifold: fidelity.
+      recall: share of real points within the generated manifold: diversity.
+
+    Example:
+      >>> from vaejax.metrics import PrecisionRecall
+      >>> PrecisionRecall(precision=0.8, recall=0.3).recall
+      0.3
     """
 
     precision: float
@@ -30,14 +35,19 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """Density and coverage.
+    """Density and coverage of generated points.
 
     Attributes:
-      density: balls about real points that a generated point lies in, on average, over
-        the number of neighbors; expected to be 1 of a perfect model, and larger of
-        points amid the data, where the balls of many dimensions overlap.
-      coverage: share of balls about real points with a generated point in them; see
-        `expected_coverage`.
+      density: mean number of balls about real points that a generated point lies in,
+        divided by the number of neighbors; about 1 for a perfect model, and larger for
+        points in the midst of the data, where the balls of many dimensions overlap.
+      coverage: share of balls about real points with a generated point in them, in
+        [0, 1]; see `expected_coverage`.
+
+    Example:
+      >>> from vaejax.metrics import DensityCoverage
+      >>> DensityCoverage(density=1.1, coverage=0.7).coverage
+      0.7
     """
 
     density: float
@@ -45,18 +55,29 @@ class DensityCoverage(NamedTuple):
 
 
 def frechet_distance(real: ArrayLike, generated: ArrayLike) -> float:
-    """|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)), the squared 2-Wasserstein distance of Gaussians fitted to the features.
+    """Compute the Frechet distance of Gaussians fitted to two sets of features.
 
-    Zero where mean and covariance agree, in the units of the features squared. With few
-    points it is too large by what the covariances miss: compare equal numbers only. It
-    is the FID only of the features of one published classifier of photographs; of other
-    features it is not comparable to any published figure.
+    |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)), the squared 2-Wasserstein distance, is
+    zero where mean and covariance agree, in the units of the features squared. With few
+    points the fitted covariances make it too large: compare equal numbers of points
+    only. It is the FID only for the features of one published classifier of
+    photographs; for other features it is not comparable to any published figure.
 
     Args:
-      real, generated: `[num, features]`, two points or more each.
+      real, generated: `[num, features]`, finite, two or more points each.
+
+    Returns:
+      The distance, at least 0.
 
     Raises:
-      ValueError: the sets are not as above, or a feature is not finite.
+      ValueError: the sets are not as above.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import frechet_distance
+      >>> real = np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 0.0]])
+      >>> round(frechet_distance(real, real + [3.0, 4.0]), 3)
+      25.0
 
     Source: Frechet 1957; of features, Heusel et al. 2017, equation 6.
     """
@@ -79,19 +100,32 @@ def frechet_distance(real: ArrayLike, generated: ArrayLike) -> float:
 def precision_recall(
     real: ArrayLike, generated: ArrayLike, *, num_neighbors: int = 3
 ) -> PrecisionRecall:
-    """Points of one set within the manifold of the other: the union of balls that reach
-    to each point's k-th neighbor.
+    """Compute the shares of points of one set within the manifold of the other.
 
-    One outlier's ball is large, and whatever falls into it counts as precise;
-    `density_coverage` is steadier.
+    The manifold of a set is the union of balls that reach from each of its points to
+    the k-th neighbor. The ball of one outlier is large, and whatever falls into it
+    counts as precise; `density_coverage` is more robust.
 
     Args:
-      real, generated: `[num, features]`, of about equal number, more than
+      real, generated: `[num, features]`, finite, of about equal number, more than
         `num_neighbors` each.
-      num_neighbors: k, within the point's own set, itself left out; 3 as published.
+      num_neighbors: k, counted within the point's own set without itself, at least 1; 3
+        as published.
+
+    Returns:
+      Precision and recall.
 
     Raises:
-      ValueError: the sets are not as above, or a feature is not finite.
+      ValueError: the sets are not as above, or `num_neighbors` is not a positive
+        integer.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import precision_recall
+      >>> real = np.array([[0.0], [1.0], [3.0], [7.0]])
+      >>> generated = np.array([[0.5], [3.5], [20.0], [21.0]])
+      >>> precision_recall(real, generated, num_neighbors=1)
+      PrecisionRecall(precision=0.5, recall=0.75)
 
     Source: Kynkaanniemi et al. 2019, equations 1 and 2.
     """
@@ -117,16 +151,29 @@ def precision_recall(
 def density_coverage(
     real: ArrayLike, generated: ArrayLike, *, num_neighbors: int = 5
 ) -> DensityCoverage:
-    """In how many balls about real points generated ones lie, and how many balls they
-    reach.
+    """Compute how densely generated points fill, and cover, balls about real points.
+
+    A ball reaches from its real point to the k-th real neighbor. Density counts the
+    balls that a generated point lies in, coverage the balls that are reached.
 
     Args:
-      real, generated: `[num, features]`; more than `num_neighbors` real points.
-      num_neighbors: k: a ball reaches to its real point's k-th real neighbor; 5 as
-        published.
+      real, generated: `[num, features]`, finite; more than `num_neighbors` real points.
+      num_neighbors: k, at least 1; 5 as published.
+
+    Returns:
+      Density and coverage.
 
     Raises:
-      ValueError: the sets are not as above, or a feature is not finite.
+      ValueError: the sets are not as above, or `num_neighbors` is not a positive
+        integer.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax.metrics import density_coverage
+      >>> real = np.array([[0.0], [1.0], [3.0], [7.0]])
+      >>> generated = np.array([[0.5], [3.5], [20.0], [21.0]])
+      >>> density_coverage(real, generated, num_neighbors=1)
+      DensityCoverage(density=1.0, coverage=1.0)
 
     Source: Naeem et al. 2020, equations 3 and 4.
     """
@@ -144,11 +191,28 @@ def density_coverage(
 def expected_coverage(
     num_real: int, num_generated: int, *, num_neighbors: int = 5
 ) -> float:
-    """Coverage where both sets come from one distribution, whatever it is: what a
-    perfect model is to be held against.
+    """Return the expected coverage where both sets come from one distribution.
 
-    1 - prod_i (N - i) / (M + N - i) over i = 1, ..., k, of N real and M generated
+    It is the value for a perfect model, whatever the distribution:
+    1 - prod_i (N - i) / (M + N - i) over i = 1, ..., k, for N real and M generated
     points.
+
+    Args:
+      num_real: N, more than `num_neighbors`.
+      num_generated: M, at least 1.
+      num_neighbors: k, at least 1.
+
+    Returns:
+      The expectation of `DensityCoverage.coverage`, in (0, 1).
+
+    Raises:
+      ValueError: a count is not a positive integer, or there are not more real points
+        than neighbors.
+
+    Example:
+      >>> from vaejax.metrics import expected_coverage
+      >>> round(expected_coverage(5000, 5000), 3)
+      0.969
 
     Source: Naeem et al. 2020, lemma 2.
     """
@@ -168,8 +232,8 @@ def expected_coverage(
 
 
 class _Found(NamedTuple):
-    per_point: np.ndarray  # [points], how many balls each lies in
-    is_reached: np.ndarray  # [balls], whether any point lies in it
+    per_point: np.ndarray  # [points], the number of balls that each lies in
+    is_reached: np.ndarray  # [balls], True where a point lies in it
 
 
 def _balls_with(points: np.ndarray, centers: np.ndarray, radii: np.ndarray) -> _Found:
@@ -184,21 +248,21 @@ def _balls_with(points: np.ndarray, centers: np.ndarray, radii: np.ndarray) -> _
 
 
 def _radii(points: np.ndarray, num_neighbors: int) -> np.ndarray:
-    """Squared distance of each point to its k-th nearest other one."""
+    """Return the squared distance of each point to its k-th nearest other point."""
     found = []
     for first in range(0, len(points), _ROWS_AT_ONCE):
         distances = _squared_distances(points[first : first + _ROWS_AT_ONCE], points)
         rows = np.arange(len(distances))
-        distances[
-            rows, first + rows
-        ] = -1.0  # itself: the nearest, however many duplicates there are
+        # Itself: the nearest, however many duplicates there are.
+        distances[rows, first + rows] = -1.0
         found.append(np.partition(distances, num_neighbors, axis=1)[:, num_neighbors])
     return np.concatenate(found)
 
 
 def _squared_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """`[points, others]`, by the matrix product, whose rounding float64 keeps far below
-    any distance of features.
+    """Return `[points, others]`, by the matrix product.
+
+    In float64 its rounding is far below any distance of features.
     """
     squares = np.sum(points**2, axis=1)[:, None] + np.sum(others**2, axis=1)
     return np.maximum(squares - 2 * points @ others.T, 0.0)
@@ -236,10 +300,9 @@ def _check_sets(
     if arrays["real"].shape[1] != arrays["generated"].shape[1]:
         raise ValueError(
             f"{name}: real points have {arrays['real'].shape[1]} features and "
-            "generated ones "
-            f"{arrays['generated'].shape[1]}; take both from one network."
+            f"generated ones {arrays['generated'].shape[1]}; take both from one "
+            "network."
         )
-    # The origin amid the points, so that no digits are lost where features are far from
-    # zero.
+    # With the origin amid the points, features far from zero lose no digits.
     middle = np.mean(arrays["real"], axis=0)
     return arrays["real"] - middle, arrays["generated"] - middle
