@@ -6,10 +6,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from support import linear_gaussian
 import numpy as np
 import optax
 import pytest
+from support import linear_gaussian
 from support.cases import binary, mlp_vae, sentence_vae, standard_promotion, tokens
 
 import vaejax

@@ -133,6 +133,21 @@ def linear_gaussian(size: int = 2) -> VAE:
     return VAE(init, encode, lambda params: standard_normal(size), decode)
 
 
+def matrix_latent() -> VAE:
+    """A VAE whose z is a matrix; only its shapes matter."""
+
+    def encode(params, x):
+        return Normal(jnp.zeros((2, 2)), jnp.zeros(()))
+
+    prior = Normal(jnp.zeros((2, 2)), jnp.zeros(()))
+    return VAE(
+        lambda key, x: (),
+        encode,
+        lambda params: prior,
+        lambda params, z: Normal(0 * z[0, 0], jnp.zeros(())),
+    )
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Mixture:
