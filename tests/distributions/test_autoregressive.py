@@ -1,4 +1,4 @@
-"""The autoregressive distribution over sentences, its networks, and the VAE of them."""
+"""The autoregressive distribution over sentences: mass one, draws, ends, dropout."""
 
 import itertools
 import math
@@ -7,41 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.sentences import DECODERS, LENGTH, VOCABULARY, make_vae, perturbed
 
 import vaejax
 from vaejax.distributions import END_TOKEN, token_mask
-
-LENGTH, VOCABULARY = 4, 3
-DECODERS = {
-    "recurrent": vaejax.networks.RecurrentDecoder(VOCABULARY, 4, 8),
-    "convolutional": vaejax.networks.CausalConvolutionDecoder(
-        VOCABULARY, 8, dilations=(1, 2)
-    ),
-}
 
 
 @pytest.fixture(params=DECODERS)
 def decoder(request):
     return DECODERS[request.param]
-
-
-def make_vae(decoder, length=LENGTH):
-    encoder = vaejax.networks.RecurrentEncoder(VOCABULARY, 4, 8)
-    return vaejax.sequence_vae(
-        latent_size=2, length=length, encoder=encoder, decoder=decoder
-    )
-
-
-def perturbed(params):
-    """Away from the initial values, which make all tokens nearly alike."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    return structure.unflatten(
-        [
-            leaf + jax.random.normal(key, leaf.shape)
-            for leaf, key in zip(leaves, keys, strict=True)
-        ]
-    )
 
 
 @pytest.fixture
@@ -100,18 +74,6 @@ def test_the_mode_takes_the_likeliest_token_at_each_step(likelihood):
             jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.asarray(mode)[:-1]])
         )
         assert mode[t] == jnp.argmax(logits[t])
-
-
-def test_no_token_is_seen_before_its_time(decoder):
-    length = 12
-    network = vaejax.networks.as_network(decoder)
-    z, inputs = jnp.ones(2), jnp.ones(length, jnp.int32)
-    params = perturbed(network.init(jax.random.key(0), z, inputs))
-    logits = network.apply(params, z, inputs)
-    for t in range(length):
-        changed = network.apply(params, z, inputs.at[t].set(2))
-        np.testing.assert_array_equal(changed[:t], logits[:t])
-        assert not np.array_equal(changed[t], logits[t])
 
 
 def test_what_follows_the_end_counts_for_nothing(decoder):
@@ -174,69 +136,14 @@ def test_word_dropout_hides_tokens_from_the_decoder_alone(decoder):
         vaejax.distributions.make_word_dropout(1.5, VOCABULARY)
 
 
-def test_an_empty_sentence_and_one_without_end_are_finite(decoder):
-    vae = make_vae(decoder)
-    params = vae.init(jax.random.key(0), jnp.zeros(LENGTH, jnp.int32))
-    with jax.debug_nans(True):
-        for x in (jnp.full(LENGTH, END_TOKEN), jnp.ones(LENGTH, jnp.int32)):
-            loss = jax.jit(
-                jax.value_and_grad(
-                    lambda p, x=x: vaejax.negative_elbo(vae, p, jax.random.key(1), x)[0]
-                )
-            )
-            value, gradient = loss(params)
-            assert np.isfinite(value) and all(
-                np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)
-            )
-
-
-def test_gru_is_the_recurrence_that_it_says():
-    gru, inputs, start = (
-        vaejax.networks.GRU(3),
-        np.float32([[0.5, -1.0], [2.0, 0.3]]),
-        np.float32([0.1, -0.2, 0.3]),
-    )
-    variables = gru.init(jax.random.key(0), start, inputs)
-    params = variables["params"]
-    states, h = np.asarray(gru.apply(variables, start, inputs)), start
-    for x, state in zip(inputs, states, strict=True):
-        a = x @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(
-            params["Dense_0"]["bias"]
-        )
-        b = h @ np.asarray(params["recurrent"])
-        reset, update = (
-            1 / (1 + np.exp(-(a + b)[part])) for part in (slice(0, 3), slice(3, 6))
-        )
-        h = (1 - update) * np.tanh(a[6:] + reset * b[6:]) + update * h
-        np.testing.assert_allclose(state, h, rtol=1e-5)
-
-
-def test_errors_name_the_lengths(decoder):
-    vae = make_vae(decoder)
-    with pytest.raises(ValueError, match=r"shape \(6,\) and length is 4"):
-        vae.init(jax.random.key(0), jnp.zeros(6, jnp.int32))
+def test_tokens_of_another_length_or_dtype_are_refused(decoder):
+    vae, tokens = make_vae(decoder), jnp.zeros(4, jnp.int32)
+    likelihood = vae.decode(vae.init(jax.random.key(0), tokens), jnp.zeros(2))
     with pytest.raises(ValueError, match=r"shape \(6,\).*\(4,\)"):
-        params = vae.init(jax.random.key(0), jnp.zeros(4, jnp.int32))
-        vae.decode(params, jnp.zeros(2)).log_prob(jnp.zeros(6, jnp.int32))
-    wrong = make_vae(
-        (lambda key, z, inputs: (), lambda params, z, inputs: jnp.zeros(4))
-    )
-    with pytest.raises(
-        ValueError, match=r"outputs \(4,\); give logits \(4, vocabulary\)"
-    ):
-        wrong.init(jax.random.key(0), jnp.zeros(4, jnp.int32))
-    with pytest.raises(ValueError, match="length is 0"):
-        make_vae(decoder, length=0)
-    tokens = jnp.zeros(4, jnp.int32)
-    likelihood = make_vae(decoder).decode(
-        vae.init(jax.random.key(0), tokens), jnp.zeros(2)
-    )
+        likelihood.log_prob(jnp.zeros(6, jnp.int32))
     with pytest.raises(TypeError, match="tokens are float32"):
         likelihood.log_prob(jnp.zeros(4))
     with pytest.raises(TypeError, match="uint8, which cannot hold 256"):
         vaejax.distributions.make_word_dropout(0.5, 256)(
             jax.random.key(0), tokens.astype(jnp.uint8)
         )
-    with pytest.raises(TypeError, match="autoregressive"):
-        narrow = vaejax.models.with_compute_dtype(vae, jnp.bfloat16)
-        narrow.decode(vae.init(jax.random.key(0), tokens), jnp.zeros(2))

@@ -1,6 +1,4 @@
-"""Likelihoods of counts where their numbers are hard to get; `test_likelihoods` has
-what all share.
-"""
+"""Distributions of counts at any concentration, and where the counts are large."""
 
 import math
 

@@ -1,6 +1,4 @@
-"""Likelihoods of 8-bit pixels where their numbers are hard to get; `test_likelihoods`
-has what all share.
-"""
+"""Distributions of 8-bit pixels where their digits are hard to keep."""
 
 import math
 

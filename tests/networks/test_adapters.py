@@ -1,6 +1,7 @@
-"""Networks of other libraries as `(init, apply)` pairs: a line each."""
+"""Networks of other libraries train like Linen modules, or say why they cannot."""
 
 import equinox as eqx
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,27 +11,9 @@ from flax import nnx
 from support.cases import standard_promotion
 
 import vaejax
+from vaejax.networks import as_network, from_equinox, from_nnx
 
 X = jnp.linspace(-1, 1, 12).reshape(3, 4)
-
-
-def of_nnx(make):
-    """A Flax NNX module, which `make(rngs)` builds; its state is the parameters."""
-    graph = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
-    return (lambda key, x: nnx.state(make(nnx.Rngs(key)))), (
-        lambda params, x: nnx.merge(graph, params)(x)
-    )
-
-
-def of_equinox(make):
-    """An Equinox module, which `make(key)` builds; its arrays are the parameters."""
-    static = eqx.filter_eval_shape(make, jax.random.key(0))
-    static = eqx.partition(static, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))[
-        1
-    ]
-    return (lambda key, x: eqx.filter(make(key), eqx.is_array)), (
-        lambda params, x: eqx.combine(params, static)(x)
-    )
 
 
 class NnxEncoder(nnx.Module):
@@ -41,9 +24,17 @@ class NnxEncoder(nnx.Module):
         return nnx.relu(self.linear(x))
 
 
+class NnxNormalized(nnx.Module):
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(x)
+
+
 ENCODERS = {
-    "nnx": lambda: of_nnx(NnxEncoder),
-    "equinox": lambda: of_equinox(lambda key: eqx.nn.MLP(4, 6, 6, 1, key=key)),
+    "nnx": lambda: from_nnx(NnxEncoder),
+    "equinox": lambda: from_equinox(lambda key: eqx.nn.MLP(4, 6, 6, 1, key=key)),
 }
 
 
@@ -77,3 +68,47 @@ def test_a_foreign_network_trains(library):
         state.params["encoder"],
     )
     assert all(jax.tree.leaves(changed))
+
+
+@pytest.mark.parametrize("library", ENCODERS)
+def test_each_key_gives_a_foreign_network_its_own_parameters(library):
+    network = ENCODERS[library]()
+
+    @jax.jit
+    @jax.vmap
+    def use(key):
+        params = network.init(key, X[0])
+        return network.apply(params, X[0]), params
+
+    outputs, params = use(jax.random.split(jax.random.key(0), 2))
+    assert outputs.shape == (2, 6) and not np.allclose(outputs[0], outputs[1])
+    assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(params))
+
+
+def test_modules_that_are_no_network_are_refused_in_a_sentence():
+    linear = eqx.nn.Linear(4, 6, key=jax.random.key(0))
+    for wrong, name in [
+        (NnxEncoder(nnx.Rngs(0)), "of type NnxEncoder"),
+        (linear, "of type Linear"),
+        (vaejax.MLP, "the class MLP"),
+        (3, "of type int"),
+    ]:
+        with pytest.raises(TypeError, match=rf"network is {name}; .*from_nnx") as error:
+            as_network(wrong)
+        assert len(str(error.value)) < 300
+    with pytest.raises(TypeError, match=r"type NnxEncoder .*function of nnx.Rngs"):
+        from_nnx(NnxEncoder(nnx.Rngs(0)))
+    with pytest.raises(TypeError, match=r"type Linear .*function of a key"):
+        from_equinox(linear)
+    with pytest.raises(TypeError, match="returns a tuple"):
+        from_equinox(lambda key: (linear, None))
+
+
+def test_networks_with_state_are_refused():
+    with pytest.raises(
+        TypeError, match=r"NnxNormalized keeps .*'BatchStat'.*GroupNorm"
+    ):
+        from_nnx(NnxNormalized)
+    network = as_network(nn.BatchNorm(use_running_average=False))
+    with pytest.raises(TypeError, match=r"BatchNorm keeps .*'batch_stats'.*GroupNorm"):
+        network.init(jax.random.key(0), X)

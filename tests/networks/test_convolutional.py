@@ -1,6 +1,4 @@
-"""Convolutional networks: the same functions as XLA's convolutions, for images of any
-size.
-"""
+"""Networks of images: the same functions as convolutions of XLA, for any size."""
 
 import flax.linen as nn
 import jax

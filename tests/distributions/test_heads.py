@@ -1,0 +1,147 @@
+"""Heads: what they read, what they check, and the soft bounds of their outputs."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+import vaejax
+from experiments.harness.model_options import LIKELIHOODS
+from vaejax import Bernoulli, Categorical, Normal, normal_head
+from vaejax.base import VAE
+from vaejax.distributions import (
+    as_head,
+    categorical_head,
+    discretized_logistic_mixture_head,
+    fixed_variance_normal_head,
+    laplace_head,
+    parameter_free_head,
+    poisson_head,
+    shared_variance_normal_head,
+    soft_clip,
+    student_t_head,
+)
+
+
+@pytest.mark.parametrize("bounds", [(-20.0, 20.0), (-1.0, 0.5)])
+def test_soft_clip_stays_inside_and_increases(bounds):
+    y = np.asarray(soft_clip(np.linspace(-100, 100, 4001, dtype=np.float32), *bounds))
+    assert np.all((y >= bounds[0] - 1e-6) & (y <= bounds[1] + 1e-6))
+    assert np.all(np.diff(y) >= 0)
+    np.testing.assert_allclose(
+        soft_clip(np.float32([-1e30, 1e30]), *bounds), bounds, rtol=1e-6
+    )
+
+
+def test_soft_clip_is_the_identity_inside():
+    x = np.linspace(-10, 10, 101, dtype=np.float32)
+    np.testing.assert_allclose(soft_clip(x, -20.0, 20.0), x, atol=1.1 * math.exp(-10))
+
+
+def test_soft_clip_lets_a_network_return():
+    gradient = jax.vmap(jax.grad(lambda x: soft_clip(x, -20.0, 20.0)))(
+        np.float32([-30, 30])
+    )
+    assert np.all(np.asarray(gradient) > 1e-5)
+
+
+def test_soft_clip_may_be_one_sided():
+    x = np.float32([-50, 0, 50])
+    np.testing.assert_array_equal(soft_clip(x, -math.inf, math.inf), x)
+    np.testing.assert_allclose(soft_clip(x, -20.0, math.inf), [-20, 0, 50], atol=1e-5)
+    np.testing.assert_allclose(soft_clip(x, -math.inf, 20.0), [-50, 0, 20], atol=1e-5)
+
+
+def test_num_parameters_is_the_width_that_a_head_takes():
+    for head, num_parameters in [
+        (normal_head(), 2),
+        (fixed_variance_normal_head(), 1),
+        (shared_variance_normal_head(), 1),
+        (parameter_free_head(Bernoulli), 1),
+        (categorical_head(7), 7),
+    ]:
+        assert head.num_parameters == num_parameters
+        outputs = np.zeros(
+            (4,) if num_parameters == 1 else (4, num_parameters), np.float32
+        )
+        assert jax.eval_shape(
+            head.apply(head.init(jax.random.key(0)), outputs).sample, jax.random.key(1)
+        ).shape == (4,)
+
+
+def test_as_head():
+    assert as_head(Bernoulli) is Bernoulli.head and as_head(Normal).num_parameters == 2
+    head = categorical_head(3)
+    assert as_head(head) is head
+    for wrong in (Categorical, "bernoulli", lambda outputs: outputs):
+        with pytest.raises(TypeError, match="give a vaejax.Head"):
+            as_head(wrong)
+
+
+def test_heads_check_their_arguments():
+    for make in (
+        lambda: categorical_head(1),
+        lambda: fixed_variance_normal_head(0.0),
+        lambda: fixed_variance_normal_head(math.inf),
+        lambda: normal_head(3.0, 3.0),
+        lambda: shared_variance_normal_head(0.0, 1.0, -1.0),
+        lambda: discretized_logistic_mixture_head(0),
+        lambda: laplace_head(1.0, 1.0),
+        lambda: student_t_head(1.0, 0.0),
+        lambda: poisson_head(5.0, -5.0),
+    ):
+        with pytest.raises(ValueError, match="give|must"):
+            make()
+
+
+def test_with_initial_outputs_starts_at_the_data_and_learns():
+    target = np.float32([[0.9, 0.1], [0.5, 0.2]])
+    head = vaejax.distributions.with_initial_outputs(
+        vaejax.Bernoulli, scipy.special.logit(target)
+    )
+    params = head.init(jax.random.key(0))
+    np.testing.assert_allclose(
+        head.apply(params, jnp.zeros((2, 2))).mean, target, rtol=1e-6
+    )
+    gradient = jax.grad(
+        lambda params: head.apply(params, jnp.zeros((2, 2))).log_prob(jnp.ones((2, 2)))
+    )(params)
+    np.testing.assert_allclose(gradient["bias"], 1 - target, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"\(3,\).*\(2, 2\)"):
+        head.apply(params, jnp.zeros(3))
+    vae = vaejax.gaussian_vae(
+        latent_size=2,
+        encoder=vaejax.MLP((4,)),
+        decoder=vaejax.MLP((4,), (2, 2)),
+        likelihood=head,
+    )
+    assert isinstance(vae, VAE) and vae.init(jax.random.key(0), jnp.zeros((2, 2)))[
+        "likelihood"
+    ]["bias"].shape == (2, 2)
+
+
+def test_support_of_heads():
+    assert vaejax.distributions.support_of(vaejax.Bernoulli).contains(
+        np.array([0, 1, 0.5])
+    ).tolist() == [True, True, False]
+    pixels = vaejax.distributions.support_of(
+        LIKELIHOODS["discretized_logistic_mixture"]
+    )
+    assert pixels.contains(np.float32([0, 7 / 255, 0.5, 1, 1.2, -0.1])).tolist() == [
+        True,
+        True,
+        False,
+        True,
+    ] + 2 * [False]
+    assert vaejax.distributions.support_of(vaejax.distributions.Poisson).contains(
+        np.array([0, 3, 2.5, -1])
+    ).tolist() == [True, True] + 2 * [False]
+    assert vaejax.distributions.support_of(
+        LIKELIHOODS["shared_variance_normal"]
+    ).contains(np.array([1e9, -np.inf])).tolist() == [
+        True,
+        False,
+    ]
