@@ -1,11 +1,13 @@
-"""Samples at a temperature."""
+"""Samples at a temperature, tools that draw, and distributions that lack a mean."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.case_setup import example, row, setup
 
 import vaejax
+from vaejax import latent
 from vaejax.distributions import Normal
 
 
@@ -39,3 +41,61 @@ def test_mistakes_name_the_fix(model):
     for mistake, fix in mistakes:
         with pytest.raises(ValueError, match=fix):
             mistake()
+
+
+def test_tools_that_draw_follow_their_key():
+    case = row("flow_posterior")
+    params, batch = setup(case)
+    choices = {"latent_point": latent.draw, "example_point": latent.draw}
+
+    @jax.jit
+    def use(key):
+        path_key, moved_key = jax.random.split(key)
+        path = vaejax.interpolate(
+            case.vae,
+            params,
+            example(batch, 0),
+            example(batch, 1),
+            5,
+            key=path_key,
+            **choices,
+        )
+        return path, vaejax.traverse(
+            case.vae, params, example(batch, 0), num=4, key=moved_key, **choices
+        )
+
+    path, moved = use(jax.random.key(14))
+    assert path.shape == (5, *batch.shape[1:]) and moved.shape == (
+        3,
+        4,
+        *batch.shape[1:],
+    )
+    for again, other, first in zip(
+        use(jax.random.key(14)), use(jax.random.key(15)), (path, moved), strict=True
+    ):
+        assert np.array_equal(again, first) and not np.array_equal(other, first)
+
+
+def test_a_missing_mean_is_an_error_that_says_what_to_choose():
+    case = row("flow_posterior")
+    params, batch = setup(case)
+    x = case.x_of(example(batch, 0))
+    with pytest.raises(TypeError, match=r"PlanarFlow has no mean.*draw"):
+        vaejax.interpolate(case.vae, params, x, x, 3)
+    with pytest.raises(TypeError, match="key"):
+        vaejax.interpolate(case.vae, params, x, x, 3, latent_point=latent.draw)
+    case = row("sequence")
+    with pytest.raises(TypeError, match=r"Autoregressive has no mean.*mode"):
+        vaejax.sample(case.vae, setup(case)[0], jax.random.key(0), 2)
+
+
+def test_embedding_by_draws_gives_each_example_its_own():
+    case = row("mlp_bernoulli")
+    params, batch = setup(case)
+    xs = jnp.stack([case.x_of(example(batch, 0))] * 3)
+    points = vaejax.embed(
+        case.vae, params, xs, key=jax.random.key(0), latent_point=latent.draw
+    )
+    assert np.all(np.std(points, axis=0) > 0)
+    with pytest.raises(TypeError, match="key"):
+        vaejax.embed(case.vae, params, xs, latent_point=latent.draw)

@@ -17,7 +17,18 @@ import optax
 
 import vaejax
 from vaejax import latent
-from vaejax.base import VAE, Array, Example, Key, KlFn, Latents, Params, PyTree
+from vaejax.base import (
+    END_TOKEN,
+    VAE,
+    Array,
+    Example,
+    Key,
+    KlFn,
+    Latents,
+    Objective,
+    Params,
+    PyTree,
+)
 from vaejax.distributions import Normal
 
 PIXELS = (3, 4)
@@ -36,20 +47,19 @@ def standard_promotion(
 
 
 class Case(NamedTuple):
-    """A model and what the common tests need to know of it.
+    """A model, and the choices that the common tests need for it.
 
     Attributes:
-      name: of the row.
+      name: the name of the row.
       vae: the model.
       batch: `(key, num) -> examples`.
-      kl_fn: how its KL is computed.
+      kl_fn: the estimate of its KL.
       latent_point: the latent that stands for its posterior.
       example_point: the example that stands for its likelihood.
-      objective: `(params, key, example) -> (loss, terms)`; by default the negative
-        ELBO.
+      objective: `(params, key, example) -> (loss, terms)`; None for the negative ELBO.
       x_of: the x of an example of the batch.
       stochastic: whether its posterior draws at all.
-      optimizer: of its training.
+      optimizer: the optimizer of its training.
     """
 
     name: str
@@ -58,13 +68,13 @@ class Case(NamedTuple):
     kl_fn: KlFn = vaejax.kl_closed_form
     latent_point: latent.PointEstimator = latent.mean
     example_point: latent.PointEstimator = latent.mean
-    objective: Callable | None = None
+    objective: Objective | None = None
     x_of: Callable[[Example], Example] = lambda example: example
     stochastic: bool = True
     optimizer: optax.GradientTransformation = standard_promotion(optax.adam(1e-2))
 
     @property
-    def loss(self) -> Callable:
+    def loss(self) -> Objective:
         return self.objective or partial(
             vaejax.negative_elbo, self.vae, kl_fn=self.kl_fn
         )
@@ -328,7 +338,7 @@ def hierarchical() -> VAE:
 
 
 # A sentence is `length` tokens, the last of them END, padded to MAX_LENGTH.
-MAX_LENGTH, VOCABULARY, END_TOKEN = 6, 5, 0
+MAX_LENGTH, VOCABULARY = 6, 5
 
 
 class Sentence(NamedTuple):
