@@ -187,12 +187,7 @@ def code_statistics(
     """
     check_count("batch_size", batch_size)
     _check_samples("code_statistics", num_samples)
-    num = batch_size_of(xs)
-    if num < 2:
-        raise ValueError(
-            f"code_statistics: there is {num} example; a variance over data needs at "
-            "least two."
-        )
+    num = _check_examples(batch_size_of(xs))
     prior_key, xs_key = jax.random.split(key)
     # The moments of the prior are estimated once, so they may cost more.
     prior_moments = _moments(vae.prior(params), prior_key, 10_000)
@@ -292,6 +287,15 @@ def _kl_of_moments(posterior: PosteriorMoments, prior: PosteriorMoments) -> Arra
         - 1
         - jnp.log(ratio)
     )
+
+
+def _check_examples(num: int) -> int:
+    if num < 2:
+        raise ValueError(
+            f"code_statistics: there is {num} example; a variance over data needs at "
+            "least two."
+        )
+    return num
 
 
 def _check_samples(name: str, num_samples: int) -> None:

@@ -37,14 +37,16 @@ from vaejax.objectives.factor_vae import (
     with_discriminator,
 )
 from vaejax.objectives.importance_weighted import (
-    IwaeTerms,
-    log_weight,
-    log_weight_given_posterior,
-    log_weights,
     negative_iwae,
     negative_miwae,
     negative_piwae,
     negative_renyi,
+)
+from vaejax.objectives.importance_weights import (
+    IwaeTerms,
+    log_weight,
+    log_weight_given_posterior,
+    log_weights,
 )
 from vaejax.objectives.info_vae import (
     DiscrepancyTerms,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
 from vaejax.base import VAE, Array, Distribution, Example, Key, Latent, Params, PyTree
-from vaejax.objectives.importance_weighted import (
+from vaejax.objectives.importance_weights import (
     IwaeTerms,
     _iwae_terms,
     _log_mean_exp,

@@ -1,191 +1,25 @@
-"""Importance weights of one example and the bounds on log p(x) made of them.
+"""Bounds on log p(x) made of importance weights, for one example.
 
-The log-weights are log w = log p(x, z) - log q(z|x) with z ~ q(z|x), in nats. Every
-objective is `(vae, params, key, x, *, num_samples, ...) -> (loss, IwaeTerms)`, and
-`mean_over_batch` takes it as it takes `negative_elbo`.
+Every objective is `(vae, params, key, x, *, num_samples, ...) -> (loss, IwaeTerms)` in
+nats, and `mean_over_batch` takes it as it takes `negative_elbo`. The log-weights are
+those of `log_weights`.
 """
 
-import math
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
+from vaejax.objectives.importance_weights import (
+    IwaeTerms,
+    _iwae_terms,
+    _log_mean_exp,
+    _log_weight_at,
+    log_weights,
+)
 from vaejax.objectives.kl_estimators import kl_monte_carlo
-
-
-class IwaeTerms(NamedTuple):
-    """Statistics of the importance weights behind a bound.
-
-    Attributes:
-      elbo: scalar, the mean log-weight, an estimate of the ELBO in nats.
-      effective_sample_size: scalar, (sum w)^2 / sum w^2, between 1 and the number of
-        samples.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from vaejax.objectives import IwaeTerms
-      >>> terms = IwaeTerms(jnp.float32(-105), effective_sample_size=jnp.float32(3.5))
-      >>> float(terms.elbo)
-      -105.0
-    """
-
-    elbo: Array
-    effective_sample_size: Array
-
-
-def log_weight(vae: VAE, params: Params, key: Key, x: Example) -> Array:
-    """Draw one importance log-weight of one example, in nats.
-
-    log w = log p(x|z) + log p(z) - log q(z|x) with z ~ q(z|x). E[w] = p(x), and
-    E[log w] is the ELBO.
-
-    Args:
-      vae: the model.
-      params: its parameters.
-      key: decides the sample of z.
-      x: one example, without a batch axis.
-
-    Returns:
-      The scalar log w.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> import vaejax
-      >>> vae = vaejax.gaussian_vae(
-      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
-      ... )
-      >>> x = jnp.ones(3)
-      >>> params = vae.init(jax.random.key(0), x)
-      >>> vaejax.log_weight(vae, params, jax.random.key(1), x).shape
-      ()
-
-    Source: Burda et al. 2016, section 3.
-    """
-    return log_weight_given_posterior(
-        vae, params, key, x, vae.encode(params, x), vae.prior(params)
-    )
-
-
-def log_weight_given_posterior(
-    vae: VAE,
-    params: Params,
-    key: Key,
-    x: Example,
-    posterior: Distribution,
-    prior: Distribution,
-    *,
-    kl_fn: KlFn = kl_monte_carlo,
-) -> Array:
-    """Draw one importance log-weight from a posterior and a prior already computed.
-
-    log w = log p(x|z) - KL term with z ~ q(z|x), in nats; with `kl_monte_carlo` it is
-    the `log_weight`. Under `vmap` over keys, many samples share one encoding.
-
-    Args:
-      vae: the model.
-      params: its parameters.
-      key: decides the sample of z.
-      x: one example, without a batch axis.
-      posterior: q(z|x), as `vae.encode(params, x)` returns it.
-      prior: p(z), as `vae.prior(params)` returns it.
-      kl_fn: estimator of the KL from the sample: `kl_monte_carlo`, or another with the
-        same value.
-
-    Returns:
-      The scalar log w.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> import vaejax
-      >>> vae = vaejax.gaussian_vae(
-      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
-      ... )
-      >>> x = jnp.ones(3)
-      >>> params = vae.init(jax.random.key(0), x)
-      >>> posterior, prior = vae.encode(params, x), vae.prior(params)
-      >>> log_w = vaejax.objectives.log_weight_given_posterior(
-      ...     vae, params, jax.random.key(1), x, posterior, prior
-      ... )
-      >>> bool(log_w == vaejax.log_weight(vae, params, jax.random.key(1), x))
-      True
-
-    Source: Burda et al. 2016, section 3.
-    """
-    z, log_posterior = require(posterior, "sample_and_log_prob")(key)
-    return _log_weight_at(vae, params, posterior, prior, z, log_posterior, x, kl_fn)
-
-
-def _log_weight_at(
-    vae: VAE,
-    params: Params,
-    posterior: Distribution,
-    prior: Distribution,
-    z: Latent,
-    log_posterior: Array,
-    x: Example,
-    kl_fn: KlFn = kl_monte_carlo,
-) -> Array:
-    """Return the log-weight of a given z with its log q(z|x)."""
-    log_likelihood = require(vae.decode(params, z), "log_prob")(x)
-    return log_likelihood - jnp.sum(kl_fn(posterior, prior, z, log_posterior))
-
-
-def log_weights(
-    vae: VAE,
-    params: Params,
-    key: Key,
-    x: Example,
-    *,
-    num_samples: int,
-    kl_fn: KlFn = kl_monte_carlo,
-) -> Array:
-    """Draw independent importance log-weights of one example, in nats.
-
-    log w_i = log p(x, z_i) - log q(z_i|x) with z_i ~ q(z|x). The example is encoded
-    once.
-
-    Args:
-      vae: the model.
-      params: its parameters.
-      key: decides the samples of z.
-      x: one example, without a batch axis.
-      num_samples: number of samples, a positive integer; all are held at once.
-      kl_fn: estimator of the KL from the sample: `kl_monte_carlo`, or another with the
-        same value.
-
-    Returns:
-      `[num_samples]`, the log-weights.
-
-    Raises:
-      ValueError: `num_samples` is not a positive integer.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> import vaejax
-      >>> vae = vaejax.gaussian_vae(
-      ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
-      ... )
-      >>> x = jnp.ones(3)
-      >>> params = vae.init(jax.random.key(0), x)
-      >>> vaejax.objectives.log_weights(
-      ...     vae, params, jax.random.key(1), x, num_samples=4
-      ... ).shape
-      (4,)
-
-    Source: Burda et al. 2016, section 3.
-    """
-    check_count("num_samples", num_samples)
-    posterior, prior = vae.encode(params, x), vae.prior(params)
-    keys = jax.random.split(key, num_samples)
-    return jax.vmap(
-        lambda key: log_weight_given_posterior(
-            vae, params, key, x, posterior, prior, kl_fn=kl_fn
-        )
-    )(keys)
 
 
 def negative_iwae(
@@ -237,17 +71,6 @@ def negative_iwae(
     """
     weights = log_weights(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
     return -_log_mean_exp(weights), _iwae_terms(weights)
-
-
-def _log_mean_exp(log_weights: Array) -> Array:
-    """Return log 1/k sum_i exp(log_weights_i) over the last axis."""
-    return jax.nn.logsumexp(log_weights, axis=-1) - math.log(log_weights.shape[-1])
-
-
-def _iwae_terms(log_weights: Array) -> IwaeTerms:
-    """Return the terms of log-weights `[k]`; of `[groups, k]`, the mean over groups."""
-    sizes = 1 / jnp.sum(jnp.square(jax.nn.softmax(log_weights)), axis=-1)
-    return IwaeTerms(jnp.mean(log_weights), jnp.mean(sizes))
 
 
 def negative_miwae(
