@@ -1,24 +1,6 @@
-"""`python -m experiments`: the catalogue."""
+"""`python -m experiments`: the catalogue of programs."""
 
-import importlib
-import pkgutil
-
-import experiments
-
-
-def catalogue() -> dict:
-    """Every experiment's `ABOUT`, by the name of its module."""
-    names = [
-        module.name
-        for module in pkgutil.iter_modules(experiments.__path__)
-        if module.name != "__main__"
-    ]
-    modules = {name: importlib.import_module(f"experiments.{name}") for name in names}
-    return {
-        name: module.ABOUT
-        for name, module in modules.items()
-        if hasattr(module, "ABOUT")
-    }
+from experiments.harness.programs import catalogue
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
 """Why the KL term is there: a deterministic autoencoder beside the VAE of the same
 networks.
 
-Both have the main job's networks, optimizer, epochs and binarization; the autoencoder's
-code is a point and its loss the reconstruction alone. What they decode from the prior
-(completeness: does every latent mean something?) and half-way between two test images
-of different classes (continuity: does the way from one meaning to another stay
-meaningful?) is judged by a classifier trained here, by its confidence and entropy, and
-by the distance to the nearest training image. The autoencoder has no prior of its own.
+Both have the networks, optimizer, epochs and binarization of experiments.mnist; the
+autoencoder's code is a point and its loss the reconstruction alone. Two kinds of images
+are judged: those decoded from the prior (completeness: does every latent mean
+something?) and those decoded half-way between two test images of different classes
+(continuity: does the path from one meaning to another stay meaningful?). The judges are
+the confidence and entropy of a classifier trained here, and the distance to the nearest
+training image. The autoencoder has no prior of its own.
 It is drawn from N(0, I) like the VAE, and, more kindly, from a Gaussian fitted to its
 codes of the training images (gray, not binarized); so is the VAE.
 
@@ -14,26 +15,28 @@ Command: python -m experiments.autoencoder
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import vaejax
-from experiments import mnist
-from experiments.harness import evaluation, run
+from experiments import harness
+from experiments.data import image_data
+from experiments.harness import binary_images, cli, evaluation, keys
 from experiments.harness.figures import over_epochs
-from experiments.harness.members import Members
 from experiments.judges import classifier
 from vaejax import datasets, plots
 from vaejax.base import Array, Distribution, Key, Latent
 from vaejax.training import TrainState
 
-ABOUT = run.About(
-    what="a deterministic autoencoder beside the VAE: decoded prior draws and midpoints",
+ABOUT = harness.About(
+    what=(
+        "a deterministic autoencoder beside the VAE: decoded prior draws and midpoints"
+    ),
     paper="Kingma & Welling 2014",
     cost="8 minutes on 2 cores",
     expected="confidence in prior draws 0.86 against 0.65",
@@ -45,16 +48,31 @@ SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(mnist.Config):
+class Config(binary_images.Config):
     num_seeds: int = 3
-    """Train that many seeds of both models; numbers are mean and std over them."""
+    """Number of seeds of both models; numbers are mean and std over them."""
+
+
+class Context(NamedTuple):
+    """Data for the analysis, beside the models.
+
+    Attributes:
+      train: training images with their classes.
+      test: test images with their classes.
+      pairs: test images of two classes, `[draws, 2, height, width]`.
+    """
+
+    train: datasets.Dataset
+    test: datasets.Dataset
+    pairs: Array
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """All mass on one latent: the posterior of a deterministic autoencoder. It has no
-    density, hence no KL.
+    """Point mass on one latent, the posterior of a deterministic autoencoder.
+
+    It has no density, hence no KL.
     """
 
     mean: Array
@@ -65,28 +83,26 @@ class Point:
 
 
 def with_point_posterior(vae: vaejax.VAE) -> vaejax.VAE:
-    """The autoencoder of the same networks: z is the posterior mean, without noise."""
+    """Return the autoencoder of the same networks: z is the posterior mean."""
     return vae._replace(encode=lambda params, x: Point(vae.encode(params, x).mean))
 
 
 def no_kl(
     posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array
 ) -> Array:
-    """The regularizer of an autoencoder: none."""
+    """Return zero, the regularizer of an autoencoder."""
     del posterior, prior, z, log_posterior
     return jnp.zeros((1,))
 
 
-def make_autoencoder(vae_experiment: run.Experiment) -> run.Experiment:
-    """The VAE's experiment with the noise and the KL taken away, and nothing else
-    changed.
-    """
+def make_autoencoder(vae_experiment: harness.Experiment) -> harness.Experiment:
+    """Return the VAE's experiment without noise and KL, and otherwise unchanged."""
     vae = with_point_posterior(vae_experiment.vae)
     objective = vaejax.with_transform(
         partial(vaejax.negative_elbo, vae, kl_fn=no_kl), vaejax.binarize
     )
 
-    def recipe(hyperparameters: Mapping[str, Any]) -> run.Recipe:
+    def recipe(hyperparameters: Mapping[str, Any]) -> harness.Recipe:
         return vae_experiment.recipe(hyperparameters)._replace(
             loss_fn=vaejax.mean_over_batch(objective)
         )
@@ -94,19 +110,39 @@ def make_autoencoder(vae_experiment: run.Experiment) -> run.Experiment:
     return vae_experiment._replace(vae=vae, kl_fn=no_kl, recipe=recipe)
 
 
+def make_experiment(config: Config) -> harness.Comparison:
+    train, test = harness.load_images(config)
+    if train.labels is None or train.labels.ndim != 1:
+        raise harness.UsageError(
+            f"--data {config.data} has no classes, which the judging classifier needs."
+        )
+    vae = binary_images.dense_experiment(config)
+    experiments = {"VAE": vae, "autoencoder": make_autoencoder(vae)}
+    pairs = pairs_of_classes(vae.test, test.labels, DRAWS)
+    if not len(pairs):
+        raise harness.UsageError(
+            f"--data {config.data}: no two successive test images differ in class; "
+            "shuffle them."
+        )
+    return harness.Comparison(experiments, context=Context(train, test, pairs))
+
+
 def decode_places(
     vae: vaejax.VAE, state: TrainState, pairs: Array, training_xs: Array
 ) -> dict[str, Array]:
-    """What a model decodes at each of the `PLACES`, `[draws, height, width]`.
+    """Return the images that a model decodes at each of the `PLACES`.
 
     Args:
       vae: the model.
       state: its trained state.
       pairs: test images of two classes, `[draws, 2, height, width]`.
-      training_xs: to whose codes a Gaussian is fitted, `[m, height, width]`.
+      training_xs: images whose codes a Gaussian is fitted to, `[m, height, width]`.
+
+    Returns:
+      `[draws, height, width]` by place.
     """
     prior_key, fitted_key = jax.random.split(
-        jax.random.fold_in(state.key, evaluation.FIGURES)
+        jax.random.fold_in(state.key, keys.FIGURES)
     )
     codes = vaejax.embed(vae, state.params, training_xs)
     # By singular values: a collapsed latent leaves the covariance without full rank.
@@ -131,9 +167,7 @@ def decode_places(
 
 @jax.jit
 def nearest_distance(images: Array, training_images: Array) -> Array:
-    """Euclidean distance of each image to the nearest of the others, all in [0, 1]:
-    `[n]`.
-    """
+    """Return the Euclidean distance of each image to the nearest other one, `[n]`."""
     flat, others = (
         images.reshape(len(images), -1),
         training_images.reshape(len(training_images), -1),
@@ -147,8 +181,10 @@ def nearest_distance(images: Array, training_images: Array) -> Array:
 def judge(
     images: Array, log_probabilities: Array, training_images: Array
 ) -> dict[str, float]:
-    """Means over images: of the classifier's confidence and entropy (nats), and of the
-    distance to the training set.
+    """Return means over images of confidence, entropy and distance.
+
+    Confidence and entropy (nats) are the classifier's; the distance is that to the
+    nearest training image.
     """
     probabilities = jnp.exp(log_probabilities)
     return {
@@ -161,36 +197,28 @@ def judge(
 
 
 def pairs_of_classes(xs: Array, labels: np.ndarray, num: int) -> Array:
-    """The first `num` pairs of successive test images whose classes differ, `[num, 2,
-    height, width]`.
+    """Return the first `num` pairs of successive images whose classes differ.
+
+    The result has shape `[num, 2, height, width]`.
     """
     first = np.flatnonzero(labels[:-1] != labels[1:])[:num]
     return jnp.stack([xs[first], xs[first + 1]], axis=1)
 
 
-def conclude(
-    experiments: dict[str, run.Experiment],
-    train: datasets.Dataset,
-    test: datasets.Dataset,
-    pairs: Array,
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    """Both models at every place, seed by seed, beside as many real test images; for
-    `pairs` see `decode_places`.
-    """
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Judge both models at every place, seed by seed, beside real test images."""
+    train, test, pairs = trained.context
+    experiments, members = trained.experiments, trained.members
     judging = classifier.train(train)
-    check_interrupts()
+    trained.check_interrupts()
     accuracy, score = judging.accuracy(test), judging.log_probabilities
-    training_images = classifier.intensities(train.images)
-    real = classifier.intensities(test.images[: len(pairs)])
+    training_images = image_data.intensities(train.images)
+    real = image_data.intensities(test.images[: len(pairs)])
     judged, pictures = {}, {}
     for arm, experiment in experiments.items():
         decode = jax.jit(partial(decode_places, experiment.vae))
         seeds = [
-            decode(members.member(states[arm], i), pairs, training_images)
+            decode(trained.state(arm, i), pairs, training_images)
             for i in range(members.num)
         ]
         pictures[arm] = seeds[0]
@@ -203,7 +231,7 @@ def conclude(
                 name: evaluation.over_seeds([n[name] for n in numbers])
                 for name in numbers[0]
             }
-        check_interrupts()
+        trained.check_interrupts()
     of_real = judge(real, score(real), training_images)
     rows = [("real test images", *_values(of_real))]
     for (arm, place), numbers in judged.items():
@@ -215,7 +243,7 @@ def conclude(
                 *_differences(judged["VAE", place], judged["autoencoder", place]),
             )
         )
-    return run.Result(
+    return harness.Result(
         summary={
             "classifier_accuracy": accuracy,
             "draws": len(pairs),
@@ -231,16 +259,18 @@ def conclude(
             },
         },
         headline="what the KL term is for",
-        about=f"{len(pairs)} images a row, judged by a classifier of {accuracy:.2%} test accuracy; "
+        about=f"{len(pairs)} images per row, judged by a classifier of {accuracy:.2%} "
+        "test accuracy; "
         f"{members.describe()}; confidence, then entropy in nats and distance to the "
         "nearest training image",
         rows=rows,
         figures=lambda: (
-            {"contrast": contrast_figure(pictures)} | learning_curves(history)
+            {"contrast": contrast_figure(pictures)} | learning_curves(trained.history)
         ),
         captions={
             "contrast": "What each model decodes at each place, without choosing.",
-            "learning_curves": "Test loss over training: the VAE's negative ELBO, and the reconstruction alone of the "
+            "learning_curves": "Test loss over training: the VAE's negative ELBO, and "
+            "the reconstruction alone of the "
             "autoencoder. They are not comparable. The band is one standard deviation "
             "over seeds.",
         },
@@ -262,7 +292,7 @@ def _text(number: Any) -> str:
 
 
 def _differences(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
-    """Paired by seed."""
+    """Differences, paired by seed, as text."""
     pairs = {
         name: np.subtract(one[name]["values"], other[name]["values"]) for name in one
     }
@@ -272,7 +302,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
 
 
 def contrast_figure(pictures: dict[str, dict[str, Array]]) -> Any:
-    """One row for each model and place, of the first seed."""
+    """Draw a row of images for each model and place, of the first seed."""
     rows = {
         f"{place}, {arm}": pictures[arm][place][:SHOWN]
         for place in PLACES
@@ -284,7 +314,8 @@ def contrast_figure(pictures: dict[str, dict[str, Array]]) -> Any:
     )
 
 
-def learning_curves(history: dict[str, list[dict]]) -> dict[str, Any]:
+def learning_curves(history: Mapping[str, list[dict]]) -> dict[str, Any]:
+    """Draw the test loss of both models over training."""
     start = max(map(len, history.values())) // 10
     curves = over_epochs(
         history,
@@ -295,24 +326,5 @@ def learning_curves(history: dict[str, list[dict]]) -> dict[str, Any]:
     return {"learning_curves": curves}
 
 
-def make_experiment(config: Config) -> run.Comparison:
-    train, test = run.load(config)
-    if train.labels is None or train.labels.ndim != 1:
-        raise run.UsageError(
-            f"--data {config.data} has no classes, which the judging classifier needs."
-        )
-    vae = mnist.make_experiment(config)
-    experiments = {"VAE": vae, "autoencoder": make_autoencoder(vae)}
-    pairs = pairs_of_classes(vae.test, test.labels, DRAWS)
-    if not len(pairs):
-        raise run.UsageError(
-            f"--data {config.data}: no two successive test images differ in class; "
-            "shuffle them."
-        )
-    return run.Comparison(
-        experiments, partial(conclude, experiments, train, test, pairs)
-    )
-
-
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

@@ -3,7 +3,7 @@ where its time goes.
 
 Everything compared runs in one process, in turn, round after round, since a shared
 machine's speed drifts; the ratios of each round are what counts. The model is that of
-experiments.mnist (784-400-20, Bernoulli), batch 128, Adam, a fresh binarization at each
+experiments.mnist (784-400-20, Bernoulli), batch 128, Adam, binarization at each
 access. The floor is the floating-point operations of a step's matrix products over the
 best rate of matrix products measured in the same round. NumPyro and PyTorch are
 measured where they are installed (the extra `bench`). Command: python -m
@@ -15,7 +15,6 @@ import datetime
 import os
 import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import tyro
 
 import vaejax
-from experiments import mnist
+from experiments import harness
 from experiments.benchmarks import fresh, parts, peers
 from experiments.benchmarks.report import (
     FLOOR,
@@ -49,12 +47,13 @@ from experiments.benchmarks.timing import (
     spread,
     step_products,
 )
-from experiments.harness import evaluation, run, run_dir
-from experiments.harness.errors import UsageError
+from experiments.harness import UsageError, binary_images, cli, evaluation, run_dir
+from experiments.harness.config import check_positive
 from experiments.harness.members import Members
+from experiments.harness.programs import load_program
 from vaejax.base import Key, PyTree
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="an epoch beside its floor and its peers, and where its time goes",
     paper="none",
     cost="10 minutes on 2 cores",
@@ -74,7 +73,7 @@ NEEDS_CPU = (
 @dataclasses.dataclass(frozen=True)
 class Config:
     rounds: int = 7
-    """Rounds of one epoch of each, after one that is not counted."""
+    """Rounds of one epoch of each program, after one that is not counted."""
     sections: tuple[Section, ...] = (
         "epoch",
         "parts",
@@ -83,33 +82,33 @@ class Config:
         "startup",
         "scaling",
     )
-    """What to measure."""
+    """Sections to measure."""
     json: Path | None = None
-    """Also write every measured time to this file."""
+    """File for every measured time."""
     plot: Path | None = None
-    """Also draw the sections `epoch` and `parts` to this file, a PNG."""
+    """PNG file for a figure of the sections `epoch` and `parts`."""
     num_samples: int = 5000
-    """Importance samples an image of the section `marginal`."""
+    """Importance samples per image in the section `marginal`."""
     num_images: int = 16
-    """Test images of the section `marginal`."""
+    """Test images in the section `marginal`."""
     data: str = "mnist"
     """Data set, as in experiments.mnist."""
 
 
 class Bench(NamedTuple):
-    """What the sections share.
+    """The main job, as every section measures it.
 
     Attributes:
-      config: the benchmark's.
-      model: that of the main job.
+      config: options of the benchmark.
+      model: options of the main job.
       experiment: the main job.
       products: the matrix products of its step.
       probe: measures the rates of matrix products.
     """
 
     config: Config
-    model: mnist.Config
-    experiment: run.Experiment
+    model: binary_images.Config
+    experiment: harness.Experiment
     products: list[Product]
     probe: Callable[[], dict[str, float]]
 
@@ -119,9 +118,11 @@ class Bench(NamedTuple):
 
 
 def make_bench(config: Config) -> Bench:
+    """Return the main job as every section measures it."""
     # The rate decays over all the epochs that a row trains for, the first round's
     # included.
-    model = mnist.Config(epochs=config.rounds + 1, data=config.data)
+    mnist = load_program("mnist")
+    model = mnist.config_type(epochs=config.rounds + 1, data=config.data)
     experiment = mnist.make_experiment(model)
     products = step_products(peers.layers(model, experiment), experiment.batch_size)
     return Bench(config, model, experiment, products, make_probe(products))
@@ -130,7 +131,7 @@ def make_bench(config: Config) -> Bench:
 def record(
     seconds: Sequence[float], reference: Sequence[float], num_steps: int
 ) -> dict[str, Any]:
-    """What the JSON has of one row."""
+    """Return the content of one row of the JSON file."""
     relative = ratios(seconds, reference)
     return {
         "seconds": list(seconds),
@@ -142,12 +143,12 @@ def record(
 
 
 def floor_seconds(flops: float, times: Times) -> list[float]:
-    """What that many operations take at the best rate of each round."""
+    """Return the time of that many operations at the best rate of each round."""
     return [flops / rate for rate in times.best_rates]
 
 
 def epoch_section(bench: Bench) -> dict[str, Any]:
-    """An epoch, its floor, and the same epoch in other hands."""
+    """Measure an epoch, its floor, and the same epoch in other libraries."""
     steps = bench.experiment.steps_per_epoch
     rows = peers.programs(bench.model, bench.experiment)
     missing = {name: row for name, row in rows.items() if isinstance(row, str)}
@@ -166,14 +167,16 @@ def epoch_section(bench: Bench) -> dict[str, Any]:
 
     print_products(bench.products, times)
     lines = [
-        [name, *cells(results[name]), f"{losses[name]:.2f}" if name in losses else ""] if name in results
+        [name, *cells(results[name]), f"{losses[name]:.2f}" if name in losses else ""]
+        if name in results
         else [name, missing[name], "", "", ""]
         for name in [FLOOR, *rows]
-    ]  # fmt: skip
+    ]
     print(
         f"\nEpoch: {steps * bench.experiment.batch_size:,} images in {steps} steps of "
         f"{bench.experiment.batch_size}; "
-        f"rounds: {bench.config.rounds}; the loss is the last epoch's mean, in nats an "
+        f"rounds: {bench.config.rounds}; the loss is the last epoch's mean, in nats "
+        "per "
         "image"
     )
     print(table(["", "seconds", "us a step", "relative, by round", "loss"], lines))
@@ -191,8 +194,9 @@ def epoch_section(bench: Bench) -> dict[str, Any]:
 
 
 def parts_section(bench: Bench) -> dict[str, Any]:
-    """Where the time of an epoch goes: differences between programs of which each does
-    one thing more.
+    """Measure the parts of an epoch.
+
+    They are differences between programs of which each does one thing more.
     """
     steps = bench.experiment.steps_per_epoch
     times = measure(
@@ -224,7 +228,10 @@ def parts_section(bench: Bench) -> dict[str, Any]:
 
 
 def members_section(bench: Bench) -> dict[str, Any]:
-    """What a seed costs when several train in one program, over a tenth of an epoch."""
+    """Measure the cost of a seed when several train in one program.
+
+    A row trains over a tenth of an epoch.
+    """
     images = bench.experiment.train[
         : max(len(bench.experiment.train) // 10, bench.experiment.batch_size)
     ]
@@ -254,9 +261,7 @@ def members_section(bench: Bench) -> dict[str, Any]:
 
 
 def marginal_section(bench: Bench) -> dict[str, Any]:
-    """`log_marginal` of a few test images, as the evaluation maps it, beside its matrix
-    products.
-    """
+    """Measure `log_marginal` of a few test images, as the evaluation maps it."""
     vae, num_samples = bench.experiment.vae, bench.config.num_samples
     images = jax.device_put(bench.experiment.test[: bench.config.num_images])
     params, keys = (
@@ -313,8 +318,9 @@ def marginal_section(bench: Bench) -> dict[str, Any]:
 
 
 def startup_section(bench: Bench) -> dict[str, Any]:
-    """Seconds to the first finished training step in a fresh process, without and with
-    JAX's compilation cache.
+    """Measure the start of a fresh process, up to its first finished training step.
+
+    It starts without and with JAX's compilation cache.
     """
     if jax.default_backend() != "cpu":
         print(f"\nStart: {NEEDS_CPU}")
@@ -353,7 +359,7 @@ def startup_section(bench: Bench) -> dict[str, Any]:
 
 
 def scaling_section(bench: Bench) -> dict[str, Any]:
-    """Batch sizes, and devices that share the host."""
+    """Measure batch sizes, and devices that share the host."""
     num_images, missing = len(bench.experiment.train), {}
     too_few = f"not measured: there are {num_images:,} training images"
     missing |= {
@@ -419,8 +425,9 @@ def throughput(
     sizes: Mapping[str, tuple[int, int]],
     reference: str,
 ) -> dict[str, dict[str, Any]]:
-    """Rows relative to the time that an image takes in the reference; sizes are
-    `(steps, batch size)`.
+    """Return rows relative to the time that an image takes in the reference.
+
+    `sizes` are `(steps, batch size)`.
     """
     images = {name: steps * batch_size for name, (steps, batch_size) in sizes.items()}
     results = {}
@@ -444,7 +451,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers were measured with."""
+    """Return the versions and the machine of the measurement."""
     versions = {"python": platform.python_version(), "vaejax": vaejax.__version__}
     for package in (*run_dir.PACKAGES, "numpyro", "torch"):
         try:
@@ -456,7 +463,10 @@ def environment() -> dict[str, Any]:
         "machine": {
             "platform": f"{platform.system()} {platform.machine()}",
             "cores": os.cpu_count(),
-            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
+            "device": (
+                f"{jax.device_count()} x {jax.devices()[0].device_kind} "
+                f"({jax.default_backend()})"
+            ),
             "load_average": os.getloadavg(),
         },
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -464,13 +474,12 @@ def environment() -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """UsageError where the options ask for what cannot be, before anything is measured."""
-    for name in ("rounds", "num_samples", "num_images"):
-        if getattr(config, name) < 1:
-            flag = name.replace("_", "-")
-            raise UsageError(
-                f"--{flag} is {getattr(config, name)}; give a positive integer."
-            )
+    """Check the options before anything is measured.
+
+    Raises:
+      UsageError: an option has a value that it cannot have.
+    """
+    check_positive(config, "rounds", "num_samples", "num_images")
     if not config.sections:
         raise UsageError(f"--sections names none; give some of {', '.join(SECTIONS)}.")
     if config.plot and not {"epoch", "parts"} & set(config.sections):
@@ -485,8 +494,8 @@ def check(config: Config) -> None:
             )
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Measures, prints and writes; returns what is in the JSON."""
+def run_benchmark(config: Config) -> dict[str, Any]:
+    """Measure, print and write; return the content of the JSON file."""
     check(config)
     bench, before = make_bench(config), environment()
     sizes = "-".join(str(size) for size in peers.sizes(bench.model, bench.experiment))
@@ -514,17 +523,5 @@ def main(config: Config) -> dict[str, Any]:
     return result
 
 
-def cli() -> None:
-    """The command line; a user's mistake is answered in one line, with exit status 2."""
-    config = tyro.cli(
-        Config, prog="python -m experiments.benchmark", description=__doc__
-    )
-    try:
-        main(config)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    cli()
+    cli.look(Config, run_benchmark)

@@ -1,11 +1,10 @@
-"""How far each bound is from log p(x): the main job's model judged by ever tighter
-ones, from below and from above.
+"""Bounds of log p(x), from below and from above, on the model of experiments.mnist.
 
 On some test digits: the ELBO; the importance-weighted bound with more and more samples,
 from q(z|x); the jackknife of one of them; annealed importance sampling. On digits drawn
 from the model itself, where the z that each was drawn with is known: annealing from
-below and, backwards, from above, which enclose log p(x) in expectation. What the ELBO
-lacks is parted into what the family of q cannot fit and what the encoder does not find;
+below and, backwards, from above, which enclose log p(x) in expectation. The gap of the
+ELBO is split into what the family of q cannot fit and what the encoder does not find,
 and the KL into mutual information, total correlation and dimension-wise KL. While the
 model trains, KL(q(z|x) || p(z|x)) is followed, which is log p(x) - ELBO: fitting the
 model and fitting q to its posterior are one maximization.
@@ -25,22 +24,26 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments import mnist
-from experiments.harness import distributed, evaluation, run
+from experiments import harness
+from experiments.harness import binary_images, cli, distributed, evaluation, keys
 from experiments.harness.members import Members
 from vaejax import plots
 from vaejax.base import VAE, Array, Key, Params, PyTree
 from vaejax.estimators import AnnealingPath
 from vaejax.training import TrainState
 
-ABOUT = run.About(
-    what="ELBO, importance-weighted bounds, annealing from below and above, on one model",
+ABOUT = harness.About(
+    what=(
+        "ELBO, importance-weighted bounds, annealing from below and above, on one model"
+    ),
     paper="Wu et al. 2017, Cremer et al. 2018",
     cost="20 minutes on 2 cores",
-    expected="annealing 0.6 nats above IWAE of 5,000 samples; 0.1 nats between the bounds of simulated digits",
+    expected=(
+        "annealing 0.6 nats above IWAE of 5,000 samples; 0.1 nats between the bounds "
+        "of simulated digits"
+    ),
 )
 
-BOUNDS = 400  # a stream of the run's key, apart from those of the evaluation
 COUNTS = (10, 100, 1000, 5000)
 JACKKNIFE_COUNT = 100
 ELBO_SAMPLES = 1000
@@ -64,35 +67,37 @@ FOLLOWED_PATH = AnnealingPath(
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(mnist.Config):
+class Config(binary_images.Config):
     num_examples: int = 24
-    """Test digits, and as many simulated ones."""
+    """Number of test digits, and of simulated ones."""
     num_chains: int = 16
     """Chains of annealed importance sampling."""
     num_temperatures: int = 1000
     """Temperatures of annealed importance sampling."""
 
 
-def make_experiment(config: Config) -> run.Comparison:
-    experiment = mnist.make_experiment(config)
+def make_experiment(config: Config) -> harness.Experiment:
+    experiment = binary_images.dense_experiment(config)
     if not 2 <= config.num_examples <= len(experiment.test):
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--num-examples is {config.num_examples}; give at least 2, and no more "
             f"than the {len(experiment.test)} "
             "test ones."
         )
     follow = partial(kl_to_posterior, experiment.vae, experiment.test[:FOLLOWED])
-    arms = {"": experiment._replace(diagnostics=follow)}
-    return run.Comparison(arms, partial(conclude, config, arms[""]))
+    return experiment._replace(diagnostics=follow)
 
 
 def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
-    """Mean over examples of log p(x), by annealing, less the ELBO: KL(q(z|x) || p(z|x))
-    in nats.
+    """Return the mean of KL(q(z|x) || p(z|x)) over examples, in nats.
+
+    It is log p(x), by annealing, less the ELBO.
     """
     options = {"num_chains": FOLLOWED_CHAINS}
     # Adapted to one example and shared: the posteriors of digits are of one scale.
-    adapt_key, keys_key = jax.random.split(jax.random.fold_in(state.key, BOUNDS))
+    adapt_key, keys_key = jax.random.split(
+        jax.random.fold_in(state.key, keys.KL_TO_POSTERIOR)
+    )
     step_sizes = vaejax.estimators.adapt_step_sizes(
         vae,
         state.params,
@@ -112,12 +117,12 @@ def kl_to_posterior(vae: VAE, xs: Array, state: TrainState) -> dict[str, Array]:
         )
         return annealed.log_marginal - mean_elbo(vae, state.params, elbo_key, x)
 
-    keys = jax.random.split(keys_key, len(xs))
-    return {"kl_to_posterior": jnp.mean(jax.vmap(one)((keys, xs)))}
+    each = jax.random.split(keys_key, len(xs))
+    return {"kl_to_posterior": jnp.mean(jax.vmap(one)((each, xs)))}
 
 
 def mean_elbo(vae: VAE, params: Params, key: Key, x: Array) -> Array:
-    """The ELBO of one example from many samples, a hundred at a time."""
+    """Return the ELBO of one example from many samples, a hundred at a time."""
     terms = jax.lax.map(
         lambda key: vaejax.elbo_terms(vae, params, key, x),
         jax.random.split(key, ELBO_SAMPLES),
@@ -129,8 +134,8 @@ def mean_elbo(vae: VAE, params: Params, key: Key, x: Array) -> Array:
 def test_bounds(
     config: Config, vae: VAE, params: Params, path: AnnealingPath, key: Key, x: Array
 ) -> dict[str, Array]:
-    """Of one test example, in nats."""
-    elbo_key, jackknife_key, annealing_key, gap_key, *keys = jax.random.split(
+    """Return every bound of one test example, in nats."""
+    elbo_key, jackknife_key, annealing_key, gap_key, *iwae_keys = jax.random.split(
         key, 4 + len(COUNTS)
     )
     weights = vaejax.objectives.log_weights(
@@ -141,7 +146,7 @@ def test_bounds(
     )
     estimates = [
         vaejax.log_marginal(vae, params, key, x, num_samples=count)
-        for count, key in zip(COUNTS, keys, strict=True)
+        for count, key in zip(COUNTS, iwae_keys, strict=True)
     ]
     gap = vaejax.estimators.inference_gap(
         vae, params, gap_key, x, annealed.log_marginal, num_samples=ELBO_SAMPLES
@@ -163,26 +168,23 @@ def test_bounds(
 def simulated_bounds(
     config: Config, vae: VAE, params: Params, path: AnnealingPath, key: Key
 ) -> dict[str, Array]:
-    """Of one example drawn from the model, in nats."""
+    """Return the bounds of one example drawn from the model, in nats."""
     estimate = vaejax.estimators.bidirectional_monte_carlo(
         vae, params, key, path=path, num_chains=config.num_chains
     )
     return {"below": estimate.lower, "above": estimate.upper, "gap": estimate.gap}
 
 
-def conclude(
-    config: Config,
-    experiment: run.Experiment,
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return every bound on test and on simulated examples, over seeds."""
+    config, members = trained.config, trained.members
+    experiment = trained.experiments[harness.ONLY]
+    check_interrupts = trained.check_interrupts
     vae, xs = experiment.vae, experiment.test[: config.num_examples]
     on_test, on_simulated, parts = [], [], []
     for index in range(members.num):
-        state = members.member(states[""], index)
-        bounds_key = jax.random.fold_in(state.key, BOUNDS + 1)
+        state = trained.state(member=index)
+        bounds_key = jax.random.fold_in(state.key, keys.BOUNDS)
         test_key, simulated_key, parts_key, adapt_key = jax.random.split(bounds_key, 4)
         path = AnnealingPath(num_temperatures=config.num_temperatures)
         adapt = jax.jit(
@@ -194,19 +196,21 @@ def conclude(
             )
         )
         path = path._replace(step_sizes=adapt(state.params, adapt_key, xs[0]))
-        keys = jax.random.split(test_key, len(xs))
+        test_keys = jax.random.split(test_key, len(xs))
         one = partial(test_bounds, config, vae, state.params, path)
         on_test.append(
             over_examples(
                 lambda example, one=one: one(*example),
-                (keys, xs),
+                (test_keys, xs),
                 "test",
                 check_interrupts,
             )
         )
-        keys = jax.random.split(simulated_key, len(xs))
+        simulated_keys = jax.random.split(simulated_key, len(xs))
         one = partial(simulated_bounds, config, vae, state.params, path)
-        on_simulated.append(over_examples(one, keys, "simulated", check_interrupts))
+        on_simulated.append(
+            over_examples(one, simulated_keys, "simulated", check_interrupts)
+        )
         decompose = partial(
             vaejax.estimators.aggregate_decomposition, vae, num_samples=1000
         )
@@ -214,7 +218,8 @@ def conclude(
             jax.device_get(jax.jit(decompose)(state.params, parts_key, experiment.test))
         )
         check_interrupts()
-    return _result(config, members, history[""], on_test, on_simulated, parts)
+    history = trained.history[harness.ONLY]
+    return _result(config, members, history, on_test, on_simulated, parts)
 
 
 def over_examples(
@@ -223,7 +228,11 @@ def over_examples(
     name: str,
     check_interrupts: Callable[[], None],
 ) -> dict[str, np.ndarray]:
-    """`{name: [examples]}`, a few examples at a time with a progress bar."""
+    """Apply a function a few examples at a time, with a progress bar.
+
+    Returns:
+      `{name: [examples]}`.
+    """
     compiled, found = jax.jit(jax.vmap(function)), []
     num = len(jax.tree.leaves(examples)[0])
     with tqdm(
@@ -250,8 +259,8 @@ def _result(
     on_test: list,
     on_simulated: list,
     parts: list,
-) -> run.Result:
-    """Numbers over seeds, and the standard error over examples of the first seed."""
+) -> harness.Result:
+    """The numbers over seeds, with standard errors over examples of the first seed."""
 
     def numbers(found: list[dict[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
         return {
@@ -287,7 +296,7 @@ def _result(
         for name, number in aggregate.items()
     ]
     best = test[ANNEALED]
-    return run.Result(
+    return harness.Result(
         summary={
             "units": "nats per example",
             "test": test,
@@ -301,7 +310,8 @@ def _result(
         },
         headline=f"log p(x) {evaluation.text(best, 2)} nats by annealing, "
         f"{evaluation.text(test['ELBO'], 2)} by the ELBO",
-        about=f"{config.num_examples} test digits and as many simulated; {members.describe()}; nats per example; "
+        about=f"{config.num_examples} test digits and as many simulated; "
+        f"{members.describe()}; nats per example; "
         f"annealing with {config.num_chains} chains of {config.num_temperatures:,} "
         "temperatures; ELBO of "
         f"{ELBO_SAMPLES:,} samples; the last column is the standard error over "
@@ -310,7 +320,8 @@ def _result(
         rows=rows,
         figures=partial(_figures, history, test),
         captions={
-            "kl_to_posterior": f"log p(x) by annealing less the ELBO, {FOLLOWED} test digits: KL(q(z|x) || p(z|x)) "
+            "kl_to_posterior": f"log p(x) by annealing less the ELBO, {FOLLOWED} test "
+            "digits: KL(q(z|x) || p(z|x)) "
             "after every epoch.",
             "bounds": "Every bound on the same test digits, less the ELBO.",
         },
@@ -358,4 +369,4 @@ def _figures(history: list[dict], test: Mapping[str, dict[str, Any]]) -> dict[st
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

@@ -1,13 +1,13 @@
 """Decoders with a calibrated variance: where the blur of a Gaussian VAE comes from, and
 its cure.
 
-A Gaussian decoder of unit variance takes errors of a tenth of the gray scale for
-nothing: the KL outweighs them, the latents forget details, and decoded images are
-blurred. Six decoders of the same networks differ in their likelihood: unit variance;
-one learned variance; the best variance of each batch in closed form; a variance for
-each pixel; the discretized logistic; and Bernoulli, whose cross-entropy on gray values
-is no density. Gray images in [0, 1], not dequantized. Bits a dimension are those of
-8-bit pixels: of a Gaussian, the mass within half a level of each value.
+With unit variance the KL term outweighs reconstruction errors of 0.1, so that fine
+detail is lost and decoded images are blurred. Six decoders of the same networks differ
+in their likelihood: unit variance; one learned variance; the best variance of each
+batch in closed form; a variance for each pixel; the discretized logistic; and
+Bernoulli, whose cross-entropy on gray values is no density. Gray images in [0, 1], not
+dequantized. Bits per dimension are those of 8-bit pixels: of a Gaussian, the mass
+within half a level of each value.
 
 Paper: Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders".
 Command: python -m experiments.calibrated_decoders
@@ -25,16 +25,21 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments.harness import evaluation, model_options, run
+from experiments import harness
+from experiments.data import image_data
+from experiments.harness import cli, evaluation, keys, model_options
 from experiments.harness.figures import over_epochs
-from experiments.harness.members import Members, in_pieces
+from experiments.harness.members import in_pieces
 from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array, Distribution, Head, Key, Latent, Params, PyTree
 from vaejax.distributions import as_head
 from vaejax.training import TrainState
 
-ABOUT = run.About(
-    what="six decoders side by side: unit, shared, optimal and per-pixel variance, discretized logistic, Bernoulli",
+ABOUT = harness.About(
+    what=(
+        "six decoders side by side: unit, shared, optimal and per-pixel variance, "
+        "discretized logistic, Bernoulli"
+    ),
     paper="Rybkin et al. 2021",
     cost="10 minutes on 2 cores",
     expected="negative ELBO 740.3 with unit variance, -684.6 with a learned one",
@@ -50,12 +55,11 @@ DIGITS = {
     "rmse": 4,
     "detail": 3,
 }
-IMAGE_MEASURES = 200  # a stream of the run's key, apart from those of the evaluation
 MIN_LOG_VARIANCE = -12.0  # The paper's bound of the log standard deviation is -6.
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(run.Config):
+class Config(harness.Config):
     epochs: int = 20
     """Passes over the training data; the learning rate decays to zero over them."""
     network: Literal["mlp", "convolutional"] = "mlp"
@@ -67,15 +71,15 @@ class Config(run.Config):
     latent_size: int = 20
     """Dimensions of z."""
     batch_size: int = 128
-    """Examples a step."""
+    """Examples per step."""
     learning_rate: float = 1e-3
-    """Adam's, at the start of the cosine decay."""
+    """Initial learning rate of Adam; decays to 0 by a cosine."""
     num_samples: int = 50
-    """Importance samples an example of the test NLL."""
+    """Importance samples per example of the test NLL."""
 
 
 def with_sigmoid_mean(likelihood: Head | type) -> Head:
-    """The head whose first array is squashed into (0, 1), as the intensities are."""
+    """Return the head whose first array is squashed into (0, 1) by a sigmoid."""
     head = as_head(likelihood)
 
     def apply(params: Params, outputs: Array) -> Distribution:
@@ -94,13 +98,16 @@ BERNOULLI = "Bernoulli"
 
 
 def decoders(images: np.ndarray) -> dict[str, Head]:
-    """Every likelihood by its name; each mean is sigmoid(first array).
+    """Return every likelihood by name; each mean is sigmoid(first array).
 
     The one learned variance starts at that of the training images about their mean
     image.
     """
     log_variance = math.log(
-        max(float(np.mean(np.var(intensities(images[:10_000]), axis=0))), 1e-4)
+        max(
+            float(np.mean(np.var(image_data.intensities(images[:10_000]), axis=0))),
+            1e-4,
+        )
     )
     return {
         "unit variance": with_sigmoid_mean(
@@ -125,31 +132,27 @@ def decoders(images: np.ndarray) -> dict[str, Head]:
 
 
 def make_vae(config: Config, image_shape: tuple[int, ...], head: Head) -> VAE:
+    """Return the model with a given likelihood."""
     return model_options.make_vae(
         config, image_shape, head, convolutional=config.network == "convolutional"
     )
 
 
-def intensities(images: Array) -> Array:
-    """As float32 in [0, 1]."""
-    images = jnp.asarray(images)
-    return images.astype(jnp.float32) / (255 if images.dtype == jnp.uint8 else 1)
-
-
-def make_experiment(config: Config) -> run.Comparison:
-    train, test = run.load(config)
-    train, validation = run.hold_out(train, config.num_validation)
+def make_experiment(config: Config) -> harness.Comparison:
+    train, test = harness.load_images(config)
+    train, validation = harness.hold_out(train, config.num_validation)
     if train.images.dtype != np.uint8:
-        raise run.UsageError(
-            f"--data {config.data} holds {train.images.dtype} images; bits a dimension "
+        raise harness.UsageError(
+            f"--data {config.data} holds {train.images.dtype} images; bits per "
+            "dimension "
             "are those of 8-bit pixels: give "
             "uint8, 0 to 255."
         )
-    num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
+    num_steps = config.epochs * harness.steps_per_epoch(train.images, config.batch_size)
     adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
-    xs = intensities(test.images)
+    xs = image_data.intensities(test.images)
 
-    def arm(name: str, head: Head) -> run.Experiment:
+    def arm(name: str, head: Head) -> harness.Experiment:
         vae = make_vae(config, train.images.shape[1:], head)
         if name == OPTIMAL:
             loss_fn = on_intensities(vaejax.objectives.optimal_variance_loss(vae))
@@ -167,35 +170,34 @@ def make_experiment(config: Config) -> run.Comparison:
                 vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
             )
             optimizer = adam
-        return run.Experiment(
+        return harness.Experiment(
             vae=vae,
-            recipe=lambda hyperparameters: run.Recipe(loss_fn, optimizer),
+            recipe=lambda hyperparameters: harness.Recipe(loss_fn, optimizer),
             hyperparameters={},
             batch_size=config.batch_size,
             train=train.images,
             test=xs,
             data_checksum=datasets.checksum(train, test),
             binarization="none",
-            figures=lambda params, key, history: {},
             num_samples=config.num_samples,
-            validation=None if validation is None else intensities(validation.images),
+            validation=None
+            if validation is None
+            else image_data.intensities(validation.images),
         )
 
     arms = {name: arm(name, head) for name, head in decoders(train.images).items()}
-    return run.Comparison(arms, partial(conclude, arms))
+    return harness.Comparison(arms)
 
 
 def on_intensities(loss_fn: Callable) -> Callable:
-    """The loss of uint8 images, scaled in the step."""
+    """Return the loss of uint8 images, which are scaled in the step."""
     return lambda params, key, batch, **schedules: loss_fn(
-        params, key, intensities(batch), **schedules
+        params, key, image_data.intensities(batch), **schedules
     )
 
 
-def discretized(vae: VAE) -> VAE | None:
-    """The VAE over 8-bit levels: a Normal's mass within half a level of each; None
-    where that means nothing.
-    """
+def discretized(vae: VAE) -> VAE:
+    """Return the VAE over 8-bit levels: a Normal's mass within half a level of each."""
 
     def decode(params: Params, z: Latent) -> Distribution:
         likelihood = vae.decode(params, z)
@@ -209,8 +211,9 @@ def discretized(vae: VAE) -> VAE | None:
 
 
 def measure(vae: VAE, in_bits: bool, state: TrainState, xs: Array) -> dict[str, Array]:
-    """Over test images: bits a dimension, root mean squared error, and the share of
-    fine detail in reconstructions.
+    """Return bits per dimension, root mean squared error, and share of fine detail.
+
+    All are of reconstructions of test images; the bits are NaN unless `in_bits`.
     """
 
     def one(example: tuple[Key, Array]) -> tuple[Array, ...]:
@@ -233,9 +236,9 @@ def measure(vae: VAE, in_bits: bool, state: TrainState, xs: Array) -> dict[str, 
             jnp.mean(jnp.square(laplacian(x))),
         )
 
-    keys = jax.random.split(jax.random.fold_in(state.key, IMAGE_MEASURES), len(xs))
+    key = jax.random.fold_in(state.key, keys.IMAGE_MEASURES)
     nats, errors, missed, detail = jax.tree.map(
-        jnp.mean, jax.lax.map(one, (keys, xs), batch_size=100)
+        jnp.mean, jax.lax.map(one, (jax.random.split(key, len(xs)), xs), batch_size=100)
     )
     return {
         "bits_per_dimension": vaejax.distributions.bits_per_dimension(nats, xs[0].size),
@@ -245,8 +248,9 @@ def measure(vae: VAE, in_bits: bool, state: TrainState, xs: Array) -> dict[str, 
 
 
 def laplacian(image: Array) -> Array:
-    """Each inner pixel's four neighbors less four times itself: what is fine in an
-    image, edges first of all.
+    """Return each inner pixel's four neighbors less four times itself.
+
+    It responds to fine detail, and to edges most.
     """
     center = image[1:-1, 1:-1]
     return (
@@ -259,8 +263,9 @@ def laplacian(image: Array) -> Array:
 
 
 def point_of(likelihood: Distribution) -> Array:
-    """The image that stands for a likelihood: its mean, or its location where the mean
-    is a sum over levels.
+    """Return the image that stands for a likelihood.
+
+    It is the mean, or the location where the mean is a sum over levels.
     """
     return (
         jnp.clip(likelihood.location, 0, 1)
@@ -269,31 +274,26 @@ def point_of(likelihood: Distribution) -> Array:
     )
 
 
-def readout(key: Key | None, likelihood: Distribution) -> Array:
+def example_point(key: Key | None, likelihood: Distribution) -> Array:
+    """Return `point_of` as a `PointEstimator`."""
     del key
     return point_of(likelihood)
 
 
-def conclude(
-    arms: dict[str, run.Experiment],
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    """Every decoder's numbers over seeds, and its images."""
-    xs = next(iter(arms.values())).test
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return every decoder's numbers over seeds, and its images."""
+    arms, members = trained.experiments, trained.members
+    xs = trained.first_experiment.test
     summaries, rows = {}, []
     for name, experiment in arms.items():
-        numbers = evaluation.evaluate(
-            experiment, members, states[name], check_interrupts
-        )
+        numbers = evaluation.evaluate(trained, name)
         of_images = partial(measure, experiment.vae, name != BERNOULLI)
         compiled = in_pieces(
             jax.jit(members.lift(of_images)), members.num, evaluation.MEMBERS_AT_ONCE
         )
         extra = jax.tree.map(
-            np.asarray, members.stack(jax.device_get(compiled(states[name], xs)))
+            np.asarray,
+            members.stack(jax.device_get(compiled(trained.states[name], xs))),
         )
         summaries[name] = evaluation.summarize(numbers, experiment)
         summaries[name] |= {
@@ -302,59 +302,69 @@ def conclude(
         if name == BERNOULLI:
             del summaries[name]["bits_per_dimension"]
         rows.append((name, *evaluation.cells(summaries[name], DIGITS)))
-        check_interrupts()
+        trained.check_interrupts()
     pictures = {
-        name: jax.device_get(draw(e.vae, members.first(states[name]), xs))
-        for name, e in arms.items()
+        name: jax.device_get(draw(arm.vae, trained.state(name), xs))
+        for name, arm in arms.items()
     }
     bits = summaries[SHARED]["bits_per_dimension"]
-    return run.Result(
+    return harness.Result(
         summary={
             "binarization": "none",
-            "units": "nats per example, of a density over intensities in [0, 1]; of the logistic, of a probability",
+            "units": (
+                "nats per example, of a density over intensities in [0, 1]; of the "
+                "logistic, of a probability"
+            ),
             "num_test_examples": len(xs),
             "test": summaries,
         },
-        headline=f"{evaluation.text(bits, 2)} bits a dimension with one learned variance, "
+        headline=f"{evaluation.text(bits, 2)} bits per dimension with one learned "
+        "variance, "
         f"{evaluation.text(summaries['unit variance']['bits_per_dimension'], 2)} with "
         "unit variance",
-        about=f"{len(xs):,} test images; {members.describe()}; negative ELBO and NLL in nats per image, of a density "
+        about=f"{len(xs):,} test images; {members.describe()}; negative ELBO and NLL "
+        "in nats per image, of a density "
         "over intensities in [0, 1] (of the logistic: of a probability; of Bernoulli: "
         "of a cross-entropy, which is "
         "neither); the NLL is importance-weighted with "
-        f"{next(iter(arms.values())).num_samples} samples; bits are an "
+        f"{trained.first_experiment.num_samples} samples; bits are an "
         "upper bound, by the ELBO of one sample; black and white pixels take the "
         "tails; RMSE is of reconstructions, "
         "intensities in [0, 1]; detail is the share of the test images' squared "
         "Laplacian that reconstructions explain",
         header=("decoder", "negative ELBO", "NLL", "KL", "bits/dim", "RMSE", "detail"),
         rows=rows,
-        figures=partial(figures, np.asarray(xs[:SHOWN]), pictures, history),
+        figures=partial(figures, np.asarray(xs[:SHOWN]), pictures, trained.history),
         captions={
-            "reconstructions": "The same test images through every decoder: its mean (of the logistic, its location).",
-            "samples": "Prior samples of every decoder: its mean at z ~ p(z), with the same noise for all.",
-            "draws": "The same samples with the decoder's own noise: x ~ p(x|z). What looks sharp in the mean may be "
+            "reconstructions": (
+                "The same test images through every decoder: its mean (of the "
+                "logistic, its location)."
+            ),
+            "samples": (
+                "Prior samples of every decoder: its mean at z ~ p(z), with the same "
+                "noise for all."
+            ),
+            "draws": "The same samples with the decoder's own noise: x ~ p(x|z). What "
+            "looks sharp in the mean may be "
             "noisy here.",
         },
     )
 
 
 def draw(vae: VAE, state: TrainState, xs: Array) -> dict[str, PyTree]:
-    """Rows of images: reconstructions of the first test images, prior samples, and the
-    same with noise.
-    """
+    """Return reconstructions, prior samples, and prior samples with noise."""
     reconstruct_key, sample_key = jax.random.split(
-        jax.random.fold_in(state.key, evaluation.FIGURES)
+        jax.random.fold_in(state.key, keys.FIGURES)
     )
 
     @jax.jit
     def images(params: Params) -> dict[str, Array]:
         return {
             "reconstructions": vaejax.reconstruct(
-                vae, params, reconstruct_key, xs[:SHOWN], example_point=readout
+                vae, params, reconstruct_key, xs[:SHOWN], example_point=example_point
             ),
             "samples": vaejax.sample(
-                vae, params, sample_key, SHOWN, example_point=readout
+                vae, params, sample_key, SHOWN, example_point=example_point
             ),
             "draws": vaejax.sample(
                 vae, params, sample_key, SHOWN, example_point=latent.draw
@@ -365,8 +375,11 @@ def draw(vae: VAE, state: TrainState, xs: Array) -> dict[str, PyTree]:
 
 
 def figures(
-    originals: np.ndarray, pictures: dict[str, PyTree], history: dict[str, list[dict]]
+    originals: np.ndarray,
+    pictures: dict[str, PyTree],
+    history: Mapping[str, list[dict]],
 ) -> Mapping[str, Any]:
+    """Draw the images of every decoder, and the KL over training."""
     titles = {
         "reconstructions": "Reconstructions: the mean of p(x|z) with z ~ q(z|x)",
         "samples": "Prior samples: the mean of p(x|z) with z ~ p(z)",
@@ -385,4 +398,4 @@ def figures(
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

@@ -12,9 +12,9 @@ program and equal numbers of steps.) Learning rate and epochs are the same for a
 tuned for none.
 
 A latent is active if its posterior mean varies over the test set by more than 0.01. A
-floor makes every latent active by decree: read the number of those above 0.2 nats
-beside it. The mutual information of x and z cannot be told above the logarithm of the
-number of examples, and says something of few latents only.
+floor alone can make every latent active: read the number of latents above 0.2 nats
+beside it. The estimate of the mutual information of x and z cannot exceed the logarithm
+of the number of examples, so it is informative for few latents only.
 
 Papers: Bowman et al. 2016 (rising beta), Fu et al. 2019 (cycles), Kingma et al. 2016
 (free bits), Burgess et al. 2018 (capacity), He et al. 2019 (aggressive encoder), Burda
@@ -22,7 +22,7 @@ et al. 2016 (active units). Command: python -m experiments.collapse
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,14 +32,21 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments import mnist
-from experiments.harness import evaluation, model_options, run
+from experiments import harness
+from experiments.harness import (
+    analysis,
+    binary_images,
+    cli,
+    evaluation,
+    keys,
+    model_options,
+)
 from experiments.harness.members import Members, in_pieces
 from vaejax import datasets, plots
 from vaejax.base import Array
 from vaejax.training import TrainState
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="posterior collapse: six ways of training at six latent sizes",
     paper="Kingma et al. 2016, He et al. 2019 and others",
     cost="an hour on 2 cores",
@@ -51,12 +58,13 @@ class Cure(NamedTuple):
     """One way of training; the defaults are the plain bound.
 
     Attributes:
-      shape: of beta over training: an index of `SHAPES`.
+      shape: course of beta over training: `CONSTANT`, `RISING` or `CYCLICAL`.
       beta: weight of the KL, at the end of its rise.
       minimum: nats that each dimension may carry at no cost.
       gamma: weight of the distance between KL and target.
       target: KL in nats, from the middle of training on; it rises from 0 until there.
-      period: steps of the encoder to one of the decoder, in the first half of training.
+      period: steps of the encoder per step of the decoder, in the first half of
+        training.
     """
 
     shape: int = 0
@@ -68,11 +76,10 @@ class Cure(NamedTuple):
 
 
 CONSTANT, RISING, CYCLICAL = range(3)
-MUTUAL_INFORMATION = (
-    300  # a stream of the run's key, apart from those of the evaluation
-)
 MUTUAL_INFORMATION_SAMPLES = 1000
-CARRIES = 0.2  # nats, above which a dimension is said to carry some: well above what a floor leaves in an idle one
+# Nats above which a dimension counts as carrying some: well above what a floor leaves
+# in an idle one.
+CARRIES = 0.2
 CURES = {
     "plain": Cure(),
     "warm-up": Cure(shape=RISING),
@@ -84,39 +91,39 @@ CURES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(run.Config):
+class Config(harness.Config):
     num_seeds: int = 3
-    """Train that many seeds of every cure and latent size; numbers are mean and std
-    over them.
+    """Number of seeds of every cure and latent size; numbers are mean and std over
+    them.
     """
     epochs: int = 10
     """Passes over the training data; the learning rate decays to zero over them."""
     latent_sizes: tuple[int, ...] = (2, 5, 10, 20, 40, 100)
-    """Dimensions of z, one model each."""
+    """Dimensions of z, one model for each."""
     hidden_size: int = 200
     """Width of the hidden layers."""
     batch_size: int = 128
-    """Examples a step."""
+    """Examples per step."""
     learning_rate: float = 3e-3
-    """Adam's, at the start of the cosine decay."""
+    """Initial learning rate of Adam; decays to 0 by a cosine."""
     num_samples: int = 100
-    """Importance samples an example of the test NLL."""
+    """Importance samples per example of the test NLL."""
 
 
-def make_experiment(config: Config) -> run.Comparison:
+def make_experiment(config: Config) -> harness.Comparison:
     if (
         len(set(config.latent_sizes)) < len(config.latent_sizes)
         or min(config.latent_sizes, default=0) < 1
     ):
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--latent-sizes are {list(config.latent_sizes)}; give different positive "
             "integers."
         )
-    train, test = run.load(config)
-    train, validation = run.hold_out(train, config.num_validation)
-    num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
+    train, test = harness.load_images(config)
+    train, validation = harness.hold_out(train, config.num_validation)
+    num_steps = config.epochs * harness.steps_per_epoch(train.images, config.batch_size)
 
-    def arm(latent_size: int) -> run.Experiment:
+    def arm(latent_size: int) -> harness.Experiment:
         vae = vaejax.gaussian_vae(
             latent_size=latent_size,
             encoder=vaejax.MLP((config.hidden_size,)),
@@ -124,7 +131,7 @@ def make_experiment(config: Config) -> run.Comparison:
             likelihood=vaejax.Bernoulli,
         )
         vae = model_options.in_compute_dtype(config, vae)
-        return run.Experiment(
+        return harness.Experiment(
             vae=vae,
             recipe=partial(recipe, vae, config.learning_rate, num_steps),
             hyperparameters=CURES["plain"]._asdict(),
@@ -132,27 +139,24 @@ def make_experiment(config: Config) -> run.Comparison:
             train=train.images,
             test=xs,
             data_checksum=datasets.checksum(train, test),
-            binarization="dynamic" if mnist.is_gray(train.images) else "static",
-            figures=lambda params, key, history: {},
+            binarization="dynamic" if binary_images.is_gray(train.images) else "static",
             num_samples=config.num_samples,
             validation=None
             if validation is None
-            else mnist.binarize_once(mnist.VALIDATION_KEY, validation.images),
+            else binary_images.binarize_once(keys.VALIDATION_SET, validation.images),
         )
 
-    xs = mnist.binarize_once(mnist.TEST_KEY, test.images)
+    xs = binary_images.binarize_once(keys.TEST_SET, test.images)
     arms = {f"{size} latents": arm(size) for size in config.latent_sizes}
-    return run.Comparison(
-        arms,
-        partial(conclude, arms),
-        {name: cure._asdict() for name, cure in CURES.items()},
+    return harness.Comparison(
+        arms, {name: cure._asdict() for name, cure in CURES.items()}
     )
 
 
 def recipe(
     vae: vaejax.VAE, learning_rate: float, num_steps: int, cure: Mapping[str, Any]
-) -> run.Recipe:
-    """How a model is trained; the numbers of the cure may be traced."""
+) -> harness.Recipe:
+    """Return how a model is trained; the numbers of the cure may be traced."""
     half = num_steps // 2
     terms_fn = partial(vaejax.elbo_terms, vae, kl_fn=vaejax.kl_per_dimension)
 
@@ -191,37 +195,29 @@ def recipe(
     loss_fn = vaejax.loss_of_means(
         vaejax.with_transform(terms_fn, vaejax.binarize), combine
     )
-    return run.Recipe(
+    return harness.Recipe(
         loss_fn,
         optimizer,
         {"beta": beta, "target": vaejax.training.warm_up(cure["target"], half)},
     )
 
 
-def conclude(
-    arms: dict[str, run.Experiment],
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    """Every cure's numbers at every latent size, over seeds, and their distance to the
-    plain bound, paired by seed.
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return every cure's numbers at every latent size, over seeds.
+
+    Their distances to the plain bound are paired by seed.
     """
+    members = trained.members
     summaries: dict[str, dict[str, Any]] = {}
-    for arm, experiment in arms.items():
-        numbers = evaluation.evaluate(
-            experiment, members, states[arm], check_interrupts
-        )
-        numbers["mutual_information"] = mutual_information(
-            experiment, members, states[arm]
-        )
-        numbers["carrying"] = carrying(members, history[arm])
+    for arm, experiment in trained.experiments.items():
+        numbers = evaluation.evaluate(trained, arm)
+        numbers["mutual_information"] = mutual_information(trained, arm)
+        numbers["carrying"] = carrying(members, trained.history[arm])
         summaries[arm] = summarize(experiment, members, numbers)
-        check_interrupts()
-    experiment = next(iter(arms.values()))
-    num_test_examples = len(experiment.test)
-    return run.Result(
+        trained.check_interrupts()
+    experiment = trained.first_experiment
+    num_test_examples = experiment.num_test_examples
+    return harness.Result(
         summary={
             "binarization": experiment.binarization,
             "units": "nats per example",
@@ -230,9 +226,8 @@ def conclude(
             "test": summaries,
         },
         headline=_headline(summaries),
-        about=f"{num_test_examples:,} test examples, training binarization: {experiment.binarization}; of the test "
-        f"set: drawn once; {members.describe()}; nats per example; "
-        f"{evaluation.ELBO_SAMPLES} samples an example, "
+        about=f"{analysis.protocol(trained)}; {members.describe()}; nats per example; "
+        f"{evaluation.ELBO_SAMPLES} samples per example, "
         f"{experiment.num_samples} of the NLL; mutual information between x and z from "
         f"{MUTUAL_INFORMATION_SAMPLES:,} "
         f"samples, at most log {num_test_examples:,} = "
@@ -254,26 +249,31 @@ def conclude(
             for arm, cures in summaries.items()
             for cure, numbers in cures.items()
         ],
-        figures=partial(figures, summaries, members, history),
+        figures=partial(figures, summaries, members, trained.history),
         captions={
-            "active_units": "Latents whose posterior mean varies by more than 0.01 over the test set, against "
+            "active_units": "Latents whose posterior mean varies by more than 0.01 "
+            "over the test set, against "
             "the number of latents. The bands are one standard deviation over seeds.",
-            "nll": "Test NLL against latent size. The bands are one standard deviation over seeds.",
-            "kl_per_dimension": "KL of each dimension in nats, mean over an epoch's training batches, sorted by "
+            "nll": (
+                "Test NLL against latent size. The bands are one standard deviation "
+                "over seeds."
+            ),
+            "kl_per_dimension": "KL of each dimension in nats, mean over an epoch's "
+            "training batches, sorted by "
             "its last value. A row that turns dark has collapsed.",
         },
     )
 
 
-def mutual_information(
-    experiment: run.Experiment, members: Members, states: TrainState
-) -> np.ndarray:
-    """Between x and z, of every member, `[members]`; see
-    `vaejax.aggregate_decomposition`.
+def mutual_information(trained: harness.Trained, arm: str) -> np.ndarray:
+    """Return the mutual information of x and z of every member, `[members]`, in nats.
+
+    See `vaejax.estimators.aggregate_decomposition`.
     """
+    experiment, members = trained.experiments[arm], trained.members
 
     def one(state: TrainState, xs: Array) -> Array:
-        key = jax.random.fold_in(state.key, MUTUAL_INFORMATION)
+        key = jax.random.fold_in(state.key, keys.MUTUAL_INFORMATION)
         parts = vaejax.estimators.aggregate_decomposition(
             experiment.vae,
             state.params,
@@ -286,12 +286,13 @@ def mutual_information(
     compiled = in_pieces(
         jax.jit(members.lift(one)), members.num, evaluation.MEMBERS_AT_ONCE
     )
-    return np.asarray(members.stack(compiled(states, experiment.test)))
+    return np.asarray(members.stack(compiled(trained.states[arm], experiment.test)))
 
 
 def carrying(members: Members, history: list[dict]) -> np.ndarray:
-    """Dimensions whose KL exceeded `CARRIES` nats over the last epoch's training
-    batches, of every member.
+    """Return how many dimensions carried more than `CARRIES` nats, `[members]`.
+
+    The KL is the mean over the last epoch's training batches.
     """
     kl_terms = np.asarray(history[-1]["train"]["kl_terms"], float).reshape(
         members.num, -1
@@ -302,9 +303,9 @@ def carrying(members: Members, history: list[dict]) -> np.ndarray:
 
 
 def summarize(
-    experiment: run.Experiment, members: Members, numbers: dict[str, np.ndarray]
+    experiment: harness.Experiment, members: Members, numbers: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Of every cure by its name; `minus_plain` is the difference in NLL."""
+    """Return the summary of every cure; `minus_plain` is a difference in NLL."""
     parts = {
         name: {
             key: members.of_setting(values, index) for key, values in numbers.items()
@@ -340,14 +341,18 @@ def _headline(summaries: dict[str, dict[str, Any]]) -> str:
         name: evaluation.text(numbers["active_units"], 1)
         for name, numbers in summaries[largest].items()
     }
-    return f"of {largest}, the plain bound uses {units['plain']}, warm-up {units['warm-up']}"
+    return (
+        f"of {largest}, the plain bound uses {units['plain']}, warm-up "
+        f"{units['warm-up']}"
+    )
 
 
 def figures(
     summaries: dict[str, dict[str, Any]],
     members: Members,
-    history: dict[str, list[dict]],
+    history: Mapping[str, list[dict]],
 ) -> Mapping[str, Any]:
+    """Draw active units and NLL against latent size, and each dimension's KL."""
     sizes = [int(arm.split()[0]) for arm in summaries]
     order = np.argsort(sizes)
 
@@ -369,9 +374,10 @@ def figures(
     }
 
 
-def kl_per_dimension(members: Members, history: dict[str, list[dict]]) -> Any:
-    """Of the first seed, at the latent size nearest to 40: where there is room to
-    collapse.
+def kl_per_dimension(members: Members, history: Mapping[str, list[dict]]) -> Any:
+    """Draw the KL of each dimension over training, for the first seed.
+
+    The latent size is that nearest to 40, where there is room to collapse.
     """
     arm = min(history, key=lambda name: abs(int(name.split()[0]) - 40))
     terms = np.asarray([row["train"]["kl_terms"] for row in history[arm]], float)
@@ -389,4 +395,4 @@ def kl_per_dimension(members: Members, history: dict[str, list[dict]]) -> Any:
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

@@ -1,7 +1,7 @@
 """Convolutions beside a perceptron: what knowing that pixels have neighbors is worth.
 
-Two VAEs that differ in their networks alone, trained alike on images binarized afresh
-at each access: one hidden layer on either side, and convolutions of stride 2 with
+Two VAEs that differ in their networks alone, trained alike on images binarized at
+each access: one hidden layer on either side, and convolutions of stride 2 with
 transposed ones as their mirror. Digits, Fashion-MNIST (--data fashion_mnist), any other
 images, or --data shapes: colored shapes of 64 by 64 pixels, rendered here, each color
 of a pixel taken as a probability.
@@ -11,7 +11,6 @@ Command: python -m experiments.convolutional
 """
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,15 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaejax
-from experiments import mnist
+from experiments import harness
 from experiments.data import shapes
-from experiments.harness import evaluation, figures, run
-from experiments.harness.members import Members
+from experiments.harness import analysis, binary_images, cli, evaluation, figures, keys
 from vaejax import datasets, plots
-from vaejax.training import TrainState
 
-ABOUT = run.About(
-    what="a convolutional VAE beside one of perceptrons, on digits, Fashion-MNIST or colored shapes",
+ABOUT = harness.About(
+    what=(
+        "a convolutional VAE beside one of perceptrons, on digits, Fashion-MNIST or "
+        "colored shapes"
+    ),
     paper="Kingma & Welling 2014",
     cost="6 minutes on 2 cores",
     expected="6.0 ± 0.5 nats below the perceptrons",
@@ -40,7 +40,7 @@ SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(mnist.Config):
+class Config(binary_images.Config):
     data: str = "mnist"
     """mnist (bundled), shapes (rendered, in color), another of the catalogue, or a
     path: see experiments.mnist.
@@ -54,12 +54,13 @@ class Config(mnist.Config):
     dense_size: int = 256
     """Width of the dense layer between convolutions and latents."""
     num_samples: int = 100
-    """Importance samples an example of the test NLL."""
+    """Importance samples per example of the test NLL."""
 
 
 def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Load the training and the test part, or render them."""
     if config.data != "shapes":
-        return run.load(config)
+        return harness.load_images(config)
     made = shapes.render(NUM_SHAPES + NUM_TEST_SHAPES)
     return (
         datasets.Dataset(made.images[:NUM_SHAPES], made.kinds[:NUM_SHAPES]),
@@ -70,7 +71,7 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset]:
 def networks(
     config: Config, image_shape: tuple[int, ...]
 ) -> dict[str, tuple[Any, Any]]:
-    """Encoder and decoder of either model."""
+    """Return encoder and decoder of either model."""
     num = 2 if max(image_shape[:2]) <= 40 else 3
     channels = [config.first_channels * 2**index for index in range(num)]
     return {
@@ -87,34 +88,27 @@ def networks(
     }
 
 
-def make_experiment(config: Config) -> run.Comparison:
+def make_experiment(config: Config) -> harness.Comparison:
     train, test = load(config)
     arms = {}
     for name, (encoder, decoder) in networks(config, train.images.shape[1:]).items():
         vae = vaejax.gaussian_vae(
             latent_size=config.latent_size, encoder=encoder, decoder=decoder
         )
-        arms[name] = mnist.binary_experiment(config, vae, train, test)
-    return run.Comparison(arms, partial(conclude, arms))
+        arms[name] = binary_images.binary_experiment(config, vae, train, test)
+    return harness.Comparison(arms)
 
 
-def num_parameters(experiment: run.Experiment) -> int:
+def num_parameters(experiment: harness.Experiment) -> int:
+    """Return the number of parameters of a model."""
     params = jax.eval_shape(experiment.vae.init, jax.random.key(0), experiment.example)
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def conclude(
-    arms: dict[str, run.Experiment],
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    """Both models' numbers, and their difference seed by seed."""
-    numbers = {
-        name: evaluation.evaluate(arms[name], members, states[name], check_interrupts)
-        for name in arms
-    }
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return both models' numbers, and their difference seed by seed."""
+    arms = trained.experiments
+    numbers = {name: evaluation.evaluate(trained, name) for name in arms}
     summaries, rows = {}, []
     for name, experiment in arms.items():
         summaries[name] = evaluation.summarize(numbers[name], experiment)
@@ -133,20 +127,20 @@ def conclude(
     rows.append(
         (f"{CONVOLUTIONAL} minus {MLP}", "", *evaluation.cells(differences, sign="+"))
     )
-    xs, first = arms[MLP].test, {name: members.first(states[name]) for name in arms}
-    num_test = len(xs)
-    return run.Result(
+    return harness.Result(
         summary={
             "binarization": arms[MLP].binarization,
             "units": "nats per example",
-            "num_test_examples": num_test,
+            "num_test_examples": arms[MLP].num_test_examples,
             "test": summaries,
             "difference": differences,
         },
-        headline=f"negative ELBO {evaluation.text(differences['negative_elbo'], 2, '+')} nats by convolutions",
-        about=f"{num_test:,} test examples, training binarization: {arms[MLP].binarization}; of the test set: drawn "
-        f"once; {members.describe()}; nats per example; {evaluation.ELBO_SAMPLES} "
-        "samples an example, "
+        headline=(
+            f"negative ELBO {evaluation.text(differences['negative_elbo'], 2, '+')} "
+            "nats by convolutions"
+        ),
+        about=f"{analysis.protocol(trained)}; {trained.members.describe()}; nats per "
+        f"example; {evaluation.ELBO_SAMPLES} samples per example, "
         f"{arms[MLP].num_samples} of the NLL; differences are paired by seed",
         header=(
             "networks",
@@ -154,32 +148,34 @@ def conclude(
             *(label for label, _ in evaluation.MEANINGS.values()),
         ),
         rows=rows,
-        figures=partial(
-            _figures, {name: e.vae for name, e in arms.items()}, first, xs, history
-        ),
+        figures=partial(_figures, trained),
         captions={
-            "reconstructions": "Test images as the models see them, and the mean of p(x|z) with z ~ q(z|x).",
+            "reconstructions": (
+                "Test images as the models see them, and the mean of p(x|z) with z ~ "
+                "q(z|x)."
+            ),
             "samples": "Prior samples: the mean of p(x|z) with z ~ p(z).",
-            "interpolations": "Between two test images, by convolutions: the mean of p(x|z) at z = (1 - t) z0 + t z1.",
-            "learning_curves": "Test negative ELBO over training. The band, if any, is one standard deviation over "
+            "interpolations": (
+                "Between two test images, by convolutions: the mean of p(x|z) at z = "
+                "(1 - t) z0 + t z1."
+            ),
+            "learning_curves": "Test negative ELBO over training. The band, if any, "
+            "is one standard deviation over "
             "seeds.",
         },
     )
 
 
-def _figures(
-    vaes: dict[str, vaejax.VAE],
-    states: dict[str, TrainState],
-    xs: Any,
-    history: dict[str, list[dict]],
-) -> dict[str, Any]:
-    originals = np.asarray(xs[:SHOWN])
+def _figures(trained: harness.Trained) -> dict[str, Any]:
+    originals = np.asarray(trained.first_experiment.test[:SHOWN])
+    vaes = {name: arm.vae for name, arm in trained.experiments.items()}
     reconstructions, samples = {"x": originals}, {}
     for name, vae in vaes.items():
+        state = trained.state(name)
         reconstruct_key, sample_key = jax.random.split(
-            jax.random.fold_in(states[name].key, evaluation.FIGURES)
+            jax.random.fold_in(state.key, keys.FIGURES)
         )
-        params = states[name].params
+        params = state.params
         reconstructions[name] = jax.jit(partial(vaejax.reconstruct, vae))(
             params, reconstruct_key, jnp.asarray(originals)
         )
@@ -191,11 +187,15 @@ def _figures(
     ]
     labels = [label for name in samples for label in (name, "")]
     between = figures.interpolations(
-        vaes[CONVOLUTIONAL], states[CONVOLUTIONAL].params, jnp.asarray(originals)
+        vaes[CONVOLUTIONAL],
+        trained.state(CONVOLUTIONAL).params,
+        jnp.asarray(originals),
     )
     return {
         "learning_curves": figures.over_epochs(
-            history, "negative_elbo", ylabel="test negative ELBO (nats per example)"
+            trained.history,
+            "negative_elbo",
+            ylabel="test negative ELBO (nats per example)",
         ),
         "reconstructions": plots.image_grid(
             np.stack([np.asarray(row) for row in reconstructions.values()]),
@@ -214,4 +214,4 @@ def _figures(
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

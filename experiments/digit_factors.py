@@ -1,12 +1,11 @@
-"""Which latent is the stroke's thickness, and which its slant: measured on the digits,
-and on what latents decode to.
+"""Stroke thickness and slant of the digits, and the latents that carry them.
 
 Both factors are measured on the pixels of the gray test digits. Each latent is
 correlated with them over the test set (Spearman, of posterior means), and the whole
 code by linear regression. Then the other way: the latent that knows a factor best is
 moved through the quantiles of the aggregate posterior, and so is the code along the
-regression's direction, and the factor is measured on the decoded images. A VAE was
-never told of either.
+regression's direction, and the factor is measured on the decoded images. The VAE
+is trained on neither.
 
 Papers: Kingma & Welling 2014; the measures in the manner of Castro et al. 2019
 (Morpho-MNIST). Command: python -m experiments.digit_factors --num-seeds 3
@@ -23,15 +22,14 @@ import numpy as np
 import scipy.stats
 
 import vaejax
-from experiments import mnist
-from experiments.harness import evaluation, run
-from experiments.harness.members import Members
+from experiments import harness
+from experiments.harness import binary_images, cli, evaluation, keys
 from experiments.judges import strokes
 from vaejax import plots
 from vaejax.base import VAE, Array, Params
 from vaejax.training import TrainState
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="stroke thickness and slant of the digits, found among the latents",
     paper="in the manner of Castro et al. 2019",
     cost="6 minutes on 2 cores",
@@ -43,31 +41,30 @@ FACTORS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "slant": strokes.slant,
 }
 UNITS = {"thickness": "pixels", "slant": "degrees"}
-STATISTICS = 500  # a stream of the run's key
 # Quantiles of the aggregate posterior, within which a traversal stays.
 MASSES = np.linspace(0.02, 0.98, 11)
 SHOWN = 8  # test digits whose traversals are measured and drawn
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(mnist.Config):
+class Config(binary_images.Config):
     latent_size: int = 10
     """Dimensions of z."""
 
 
-def make_experiment(config: Config) -> run.Comparison:
+def make_experiment(config: Config) -> harness.Comparison:
     if config.num_samples != Config.num_samples:
-        raise run.UsageError(
+        raise harness.UsageError(
             "--num-samples: this experiment estimates no NLL; leave it out."
         )
     if config.sweep:
-        raise run.UsageError(
+        raise harness.UsageError(
             "--sweep: this experiment looks at one setting; leave it out."
         )
-    experiment = mnist.make_experiment(config)
-    _, test = run.load(config)
+    experiment = binary_images.dense_experiment(config)
+    _, test = harness.load_images(config)
     if test.images.ndim != 3:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--data {config.data} has images of {test.images.shape[1:]}; strokes need "
             "gray ones."
         )
@@ -77,33 +74,22 @@ def make_experiment(config: Config) -> run.Comparison:
     factors = {name: measure(images) for name, measure in FACTORS.items()}
     for name, values in factors.items():
         if np.isnan(values).mean() > 0.5 or np.nanstd(values) == 0:
-            raise run.UsageError(
+            raise harness.UsageError(
                 f"--data {config.data} has no strokes whose {name} varies; give images "
                 "of writing."
             )
-    return run.Comparison({"": experiment}, partial(conclude, experiment, factors))
+    return harness.Comparison({harness.ONLY: experiment}, context=factors)
 
 
-def conclude(
-    experiment: run.Experiment,
-    factors: Mapping[str, np.ndarray],
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    del history
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return how well latents tell the factors, and what they decode to, over seeds."""
+    experiment, members = trained.experiments[harness.ONLY], trained.members
+    factors: Mapping[str, np.ndarray] = trained.context
     found = []
     for index in range(members.num):
-        found.append(
-            look(
-                experiment.vae,
-                members.member(states[""], index),
-                experiment.test,
-                factors,
-            )
-        )
-        check_interrupts()
+        state = trained.state(member=index)
+        found.append(look(experiment.vae, state, experiment.test, factors))
+        trained.check_interrupts()
     numbers = {
         f"{name}, {what}": evaluation.over_seeds(
             np.array([one["numbers"][name][what] for one in found])
@@ -112,7 +98,7 @@ def conclude(
         for what in found[0]["numbers"][name]
     }
     num_latents = len(found[0]["correlations"])
-    return run.Result(
+    return harness.Result(
         summary={
             "test": numbers,
             "latent_size": num_latents,
@@ -123,7 +109,8 @@ def conclude(
             f"{evaluation.text(numbers[f'{name}, largest |correlation|'], 2)}"
             for name in factors
         ),
-        about=f"{len(experiment.test):,} test digits, {num_latents} latents; Spearman correlations of posterior means "
+        about=f"{len(experiment.test):,} test digits, {num_latents} latents; Spearman "
+        "correlations of posterior means "
         "with what is measured on the gray digits; ranges measured on decoded digits, "
         f"mean over {SHOWN} of them, from "
         f"the {MASSES[0]:.0%} to the {MASSES[-1]:.0%} quantile; {members.describe()}",
@@ -133,9 +120,11 @@ def conclude(
         ],
         figures=partial(_figures, found[0]),
         captions={
-            "correlations": "Spearman correlation of each latent with each factor, seed by seed the first; latents "
+            "correlations": "Spearman correlation of each latent with each factor, "
+            "seed by seed the first; latents "
             "from the largest KL to the smallest.",
-            "measured": "The factor measured on decoded digits, as one latent, or the code along one direction, is "
+            "measured": "The factor measured on decoded digits, as one latent, or the "
+            "code along one direction, is "
             "moved; mean and std over the digits shown.",
         }
         | {
@@ -143,7 +132,9 @@ def conclude(
             for name in factors
         }
         | {
-            f"{name}_direction": f"The code moved along the regression's direction of {name}."
+            f"{name}_direction": (
+                f"The code moved along the regression's direction of {name}."
+            )
             for name in factors
         },
         files=partial(_animations, found[0]),
@@ -153,13 +144,14 @@ def conclude(
 def look(
     vae: VAE, state: TrainState, xs: Array, factors: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """What one model knows of the factors: correlations, numbers, and moved digits with
-    what is measured on them.
+    """Return what one model knows of the factors.
+
+    These are correlations, numbers, and moved digits with the factors measured on them.
     """
     params = state.params
     statistics = jax.jit(
         partial(vaejax.latent.code_statistics, vae, quantiles=jnp.asarray(MASSES))
-    )(params, jax.random.fold_in(state.key, STATISTICS), xs)
+    )(params, jax.random.fold_in(state.key, keys.STATISTICS), xs)
     codes = np.asarray(jax.jit(partial(vaejax.embed, vae))(params, xs)).reshape(
         len(xs), -1
     )
@@ -217,11 +209,12 @@ class Regression(NamedTuple):
     """A linear fit of a factor to codes.
 
     Attributes:
-      mean: of the codes, `[dimensions]`.
-      direction: the shortest along which a code gains one unit of the fitted factor,
-        `[dimensions]`.
+      mean: mean of the codes, `[dimensions]`.
+      direction: the shortest direction along which a code gains one unit of the fitted
+        factor, `[dimensions]`.
       explained: R².
-      quantiles: of the fitted factor over the data at `MASSES`, about its mean.
+      quantiles: quantiles of the fitted factor over the data at `MASSES`, about its
+        mean.
     """
 
     mean: np.ndarray
@@ -231,8 +224,9 @@ class Regression(NamedTuple):
 
 
 def regress(codes: np.ndarray, values: np.ndarray) -> Regression:
-    """Least squares of `values`, `[num]`, on codes, `[num, dimensions]`; values that
-    are not numbers are left out.
+    """Fit `values`, `[num]`, to codes, `[num, dimensions]`, by least squares.
+
+    Values that are NaN are left out.
     """
     known = np.isfinite(values)
     mean = codes[known].mean(axis=0)
@@ -285,9 +279,7 @@ def _measure(
 
 
 def _span(measured: np.ndarray) -> float:
-    """How far the factor goes from the first to the last step, up or down, in the mean
-    over examples.
-    """
+    """The mean change of a factor over examples, from the first to the last step."""
     return float(np.abs(np.nanmean(measured[:, -1] - measured[:, 0])))
 
 
@@ -318,9 +310,13 @@ def _figures(found: dict[str, Any]) -> dict[str, Any]:
     for index, name in enumerate(names):
         best = int(np.argmax(np.abs(found["correlations"][:, index])))
         titles = {
-            "traversal": f"Latent z{best + 1} (correlation with {name} {found['correlations'][best, index]:+.2f}) "
+            "traversal": f"Latent z{best + 1} (correlation with {name} "
+            f"{found['correlations'][best, index]:+.2f}) "
             "through the quantiles of the aggregate posterior",
-            "direction": f"The code along the regression's direction of {name}, through its quantiles over the data",
+            "direction": (
+                f"The code along the regression's direction of {name}, through its "
+                "quantiles over the data"
+            ),
         }
         for what, images in found["images"][name].items():
             figures[f"{name}_{what}"] = plots.image_grid(
@@ -348,4 +344,4 @@ def _animations(found: dict[str, Any]) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

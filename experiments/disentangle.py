@@ -1,23 +1,22 @@
-"""Disentangling: do objectives made for it find the factors of rendered shapes, and
-does a plain VAE?
+"""Disentangling: six objectives scored on shapes whose factors are known.
 
-White shapes on black whose factors are known (see experiments/sprites.py): shape,
-scale, orientation, two coordinates. The same networks, optimizer, seeds and order of
+White shapes on black (see experiments/data/sprites.py) have the factors shape, scale,
+orientation and two coordinates. The same networks, optimizer, seeds and order of
 the data for every method and strength: the plain bound; beta-VAE; a capacity, the KL
 pulled to a target that rises over the first half of training; beta-TCVAE with
 minibatch-weighted sampling; DIP-VAE-II; and FactorVAE. Posterior means are scored
 against the factors. The scores disagree with each other and vary more over seeds than
 over methods (Locatello et al. 2019): read the error bars. Nothing is held out, as is
-usual with these sets: the grid is the whole population. Other sets with known factors
-are taken by --data.
+usual with these sets: the grid is the whole population. --data takes other sets
+with known factors.
 
 By default a coarse grid at 32 x 32 pixels and dense networks. --protocol paper is
 nearer to Locatello et al. 2019: the full grid of dSprites at 64 x 64, convolutions,
 batches of 64, Adam at 1e-4 and 300,000 steps; strengths, the capacity's weight and ramp
-and FactorVAE's discriminator stay those of the short one. It wants an accelerator.
+and FactorVAE's discriminator stay those of the short one. It needs an accelerator.
 
 Papers: Higgins et al. 2017, Burgess et al. 2018, Chen et al. 2018, Kumar et al. 2018,
-Kim & Mnih 2018; of the scores, see vaejax/disentanglement.py and its neighbors.
+Kim & Mnih 2018; of the scores, see vaejax/metrics.
 Command: python -m experiments.disentangle --num-seeds 8
 """
 
@@ -35,15 +34,15 @@ import optax
 from tqdm import tqdm
 
 import vaejax
+from experiments import harness
 from experiments.data import factor_data, sprites
-from experiments.harness import evaluation, run
-from experiments.harness.members import Members
+from experiments.harness import cli, evaluation, keys
 from experiments.judges import factor_scores
 from vaejax import plots
 from vaejax.base import VAE, Array, Params, PyTree
 from vaejax.training import TrainState
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="six objectives and nine scores of disentanglement, on rendered shapes",
     paper="Chen et al. 2018, Locatello et al. 2019",
     cost="an hour on 2 cores",
@@ -64,12 +63,7 @@ STRENGTHS: Mapping[str, tuple[float, ...]] = {
 Method = Literal[
     "plain", "beta-VAE", "capacity", "beta-TCVAE", "DIP-VAE-II", "FactorVAE"
 ]
-SCORES_SEED = 778
-ELBO_SAMPLES, STATISTICS, EVALUATION = (
-    4,
-    500,
-    501,
-)  # the latter are streams of a run's key
+ELBO_SAMPLES = 4
 DIGITS = {"negative_elbo": 2, "kl": 2, "active_units": 1} | {
     name: 2 for name in factor_scores.NAMES
 }
@@ -77,7 +71,7 @@ MASSES = np.linspace(0.02, 0.98, 9)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(run.Config):
+class Config(harness.Config):
     data: str = "sprites"
     """sprites (rendered here), or a set whose labels are several factors: dsprites of
     the catalogue, or an .npz with train_images and train_labels [images, factors].
@@ -85,22 +79,23 @@ class Config(run.Config):
     epochs: int = 8
     """Passes over the grid."""
     methods: tuple[Method, ...] = tuple(STRENGTHS)
-    """Which objectives; the plain one is always among them."""
+    """Objectives to compare; the plain one is always among them."""
     hidden_size: int = 128
     """Width of the two hidden layers of encoder and decoder."""
     latent_size: int = 10
     """Dimensions of z."""
     batch_size: int = 64
-    """Examples a step."""
+    """Examples per step."""
     learning_rate: float = 1e-3
-    """Adam's."""
+    """Learning rate of Adam."""
     protocol: Literal["short", "paper"] = "short"
-    """paper: grid, networks, learning rate, batch size and steps of Locatello et al.
-    2019.
+    """short, or paper: grid, networks, learning rate, batch size and steps of Locatello
+    et al. 2019.
     """
 
 
 def population_of(config: Config) -> factor_data.Population:
+    """Return the images that --data and --protocol name."""
     if config.data != "sprites":
         return factor_data.loaded(config)
     return factor_data.rendered(
@@ -109,7 +104,7 @@ def population_of(config: Config) -> factor_data.Population:
 
 
 def networks_of(config: Config, image_shape: tuple[int, ...]) -> tuple[Any, Any, float]:
-    """Encoder, decoder and learning rate."""
+    """Return encoder, decoder and learning rate."""
     if config.protocol == "paper":
         channels = (32, 32, 64, 64)
         encoder = vaejax.ConvolutionalEncoder(channels, (256,))
@@ -124,30 +119,30 @@ def networks_of(config: Config, image_shape: tuple[int, ...]) -> tuple[Any, Any,
     return vaejax.MLP(hidden), vaejax.MLP(hidden, image_shape), config.learning_rate
 
 
-def make_experiment(config: Config) -> run.Comparison:
+def make_experiment(config: Config) -> harness.Comparison:
     if importlib.util.find_spec("sklearn") is None:
-        raise run.UsageError(
+        raise harness.UsageError(
             "the DCI scores need scikit-learn; install the extra: pip install "
             "'vaejax[analysis]'."
         )
     if config.num_validation or config.compute_dtype != "float32":
-        raise run.UsageError(
+        raise harness.UsageError(
             "--num-validation and --compute-dtype are not for this experiment; leave "
             "them out."
         )
     if config.protocol == "paper":
         given = (config.hidden_size, config.learning_rate)
         if given != (Config.hidden_size, Config.learning_rate):
-            raise run.UsageError(
+            raise harness.UsageError(
                 "--protocol paper has its own networks and rate; leave out what says "
                 "otherwise."
             )
     population = population_of(config)
-    steps_per_epoch = run.steps_per_epoch(population.train, config.batch_size)
+    steps_per_epoch = harness.steps_per_epoch(population.train, config.batch_size)
     if config.protocol == "paper":
         wanted = -(-300_000 // max(len(population.train) // 64, 1))
         if (config.batch_size, config.epochs) != (64, wanted):
-            raise run.UsageError(
+            raise harness.UsageError(
                 f"--protocol paper: give --batch-size 64 --epochs {wanted}, which are "
                 "300,000 steps."
             )
@@ -168,7 +163,7 @@ def make_experiment(config: Config) -> run.Comparison:
             )
             if method == "FactorVAE":
                 vae = vaejax.objectives.with_discriminator(vae, DISCRIMINATOR)
-            arms[name] = run.Experiment(
+            arms[name] = harness.Experiment(
                 vae=vae,
                 recipe=lambda _, method=method, strength=strength, vae=vae: recipe(
                     method,
@@ -185,9 +180,8 @@ def make_experiment(config: Config) -> run.Comparison:
                 test=population.test,
                 data_checksum=digest,
                 binarization="none",
-                figures=lambda params, key, history: {},
             )
-    return run.Comparison(arms, partial(conclude, population, arms))
+    return harness.Comparison(arms, context=population)
 
 
 DISCRIMINATOR = vaejax.MLP((256, 256, 256), (1,))
@@ -201,8 +195,8 @@ def recipe(
     num_examples: int,
     num_steps: int,
     learning_rate: float,
-) -> run.Recipe:
-    """How a method trains a model of batches that `as_images` makes images of."""
+) -> harness.Recipe:
+    """Return how a method trains; `as_images` turns batches into images."""
     optimizer, named = optax.adam(learning_rate), {}
     if method in (PLAIN, "beta-VAE"):
         loss_fn = vaejax.mean_over_batch(
@@ -238,40 +232,36 @@ def recipe(
     ) -> tuple[Array, Any]:
         return loss_fn(params, key, as_images(batch), **values)
 
-    return run.Recipe(of_batch, optimizer, named)
+    return harness.Recipe(of_batch, optimizer, named)
 
 
-def conclude(
-    population: factor_data.Population,
-    arms: Mapping[str, run.Experiment],
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    """Every score of every arm over seeds, and beta-TCVAE's MIG beside the plain one's,
-    paired by seed.
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return every score of every arm over seeds.
+
+    The MIG of beta-TCVAE is compared with that of the plain VAE, paired by seed.
     """
+    population: factor_data.Population = trained.context
+    arms, members = trained.experiments, trained.members
     factors, images = population.factors, population.scored
     numbers: dict[str, dict[str, Any]] = {}
     with tqdm(
         total=len(arms) * members.num, unit="model", desc="scores", dynamic_ncols=True
     ) as progress:
         for arm, experiment in arms.items():
-            each = elbo_numbers(experiment, members, states[arm])
+            each = elbo_numbers(trained, arm)
             for index in range(members.num):
-                params = members.member(states[arm], index).params
+                params = trained.state(arm, index).params
                 codes = np.asarray(
                     jax.jit(partial(vaejax.embed, experiment.vae))(params, images)
                 )
                 if np.isfinite(codes).all():
                     each[index] |= factor_scores.score(
-                        jax.random.key(SCORES_SEED), codes, factors
+                        jax.random.key(keys.FACTOR_SCORES), codes, factors
                     )
                 else:
                     each[index] |= dict.fromkeys(factor_scores.NAMES, np.nan)
                 progress.update()
-                check_interrupts()
+                trained.check_interrupts()
             numbers[arm] = {
                 name: evaluation.over_seeds(np.array([one[name] for one in each]))
                 for name in DIGITS
@@ -284,8 +274,7 @@ def conclude(
     test = factor_scores.compare(
         rivals, np.array(numbers[PLAIN]["mig"]["values"], float)
     )
-    first = {arm: members.first(states[arm]) for arm in arms}
-    return run.Result(
+    return harness.Result(
         summary={
             "data": population.description,
             "units": "negative ELBO and KL in nats per example, scores in [0, 1]",
@@ -294,7 +283,8 @@ def conclude(
             "test": numbers,
         },
         headline=statement(test),
-        about=f"{len(population.train):,} images of {' x '.join(map(str, population.image_shape))}, scores of the "
+        about=f"{len(population.train):,} images of "
+        f"{' x '.join(map(str, population.image_shape))}, scores of the "
         f"posterior means of {len(factors):,} of them, negative ELBO at beta 1 of "
         f"{len(population.test):,}; "
         f"binarization: none; {members.describe()}. {statement(test)}",
@@ -306,19 +296,26 @@ def conclude(
             *factor_scores.NAMES.values(),
         ),
         rows=[(arm, *evaluation.cells(row, DIGITS)) for arm, row in numbers.items()],
-        figures=partial(figures, arms, numbers, first, population.shown, images),
+        figures=partial(figures, trained, numbers),
         captions={
             "scores": "Every score, mean over seeds. The colors run from 0 to 1.",
-            "mig": "MIG of every method and strength; the bars are one standard deviation over seeds.",
-            "traversals_plain": "The plain VAE: latents from the most nats to the fewest, moved through the quantiles "
+            "mig": (
+                "MIG of every method and strength; the bars are one standard "
+                "deviation over seeds."
+            ),
+            "traversals_plain": "The plain VAE: latents from the most nats to the "
+            "fewest, moved through the quantiles "
             "of the aggregate posterior.",
-            "traversals_beta_tcvae": "Likewise of beta-TCVAE, at the strength of largest mean MIG.",
+            "traversals_beta_tcvae": (
+                "Latents of beta-TCVAE, at the strength of largest mean MIG, moved in "
+                "the same way."
+            ),
         },
     )
 
 
 def statement(test: Mapping[str, Mapping[str, Any]]) -> str:
-    """In words, what the comparison of beta-TCVAE with the plain VAE found."""
+    """Return the comparison of beta-TCVAE with the plain VAE, in words."""
     if not test:
         return "beta-TCVAE was not among the methods"
     parts = []
@@ -340,23 +337,24 @@ def statement(test: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def elbo_numbers(
-    experiment: run.Experiment, members: Members, states: TrainState
-) -> list[dict[str, float]]:
-    """Negative ELBO and KL at beta 1, and active units, of every member."""
+def elbo_numbers(trained: harness.Trained, arm: str) -> list[dict[str, float]]:
+    """Return negative ELBO and KL at beta 1, and active units, of every member."""
+    experiment, members = trained.experiments[arm], trained.members
 
     def measure(state: TrainState, xs: Array) -> vaejax.ElboTerms:
-        keys = jax.random.split(jax.random.fold_in(state.key, EVALUATION), len(xs))
+        key = jax.random.fold_in(state.key, keys.FACTOR_ELBO)
+        each = jax.random.split(key, len(xs))
 
         def one(arguments: tuple[Array, Array]) -> vaejax.ElboTerms:
             return vaejax.elbo_terms(
                 experiment.vae, state.params, *arguments, num_samples=ELBO_SAMPLES
             )
 
-        return jax.tree.map(jnp.mean, jax.lax.map(one, (keys, xs), batch_size=500))
+        return jax.tree.map(jnp.mean, jax.lax.map(one, (each, xs), batch_size=500))
 
-    terms = members.stack(jax.jit(members.lift(measure))(states, experiment.test))
-    active = evaluation.active_units(experiment, members, states, experiment.test)
+    compiled = jax.jit(members.lift(measure))
+    terms = members.stack(compiled(trained.states[arm], experiment.test))
+    active = evaluation.active_units(trained, arm)
     return [
         {
             "negative_elbo": float(kl - log_likelihood),
@@ -370,12 +368,10 @@ def elbo_numbers(
 
 
 def figures(
-    arms: Mapping[str, run.Experiment],
-    numbers: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, TrainState],
-    x: Array,
-    xs: Array,
+    trained: harness.Trained, numbers: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
+    """Draw all scores, the MIG of every arm, and traversals of two of them."""
+    arms, population = trained.experiments, trained.context
     means = np.array(
         [
             [row[name]["mean"] for name in factor_scores.NAMES]
@@ -407,13 +403,19 @@ def figures(
         {"traversals_beta_tcvae": best} if best else {}
     )
     for name, arm in shown.items():
-        drawn[name] = traversals(arms[arm].vae, states[arm], x, xs, arm)
+        drawn[name] = traversals(
+            arms[arm].vae,
+            trained.state(arm),
+            population.shown,
+            population.scored,
+            arm,
+        )
     return drawn
 
 
 def traversals(vae: VAE, state: TrainState, x: Array, xs: Array, arm: str) -> Any:
-    """Each latent of one example moved, from the most nats to the fewest."""
-    key = jax.random.fold_in(state.key, STATISTICS)
+    """Draw each latent of one example moved, from the most nats to the fewest."""
+    key = jax.random.fold_in(state.key, keys.STATISTICS)
     statistics = jax.jit(
         partial(vaejax.latent.code_statistics, vae, quantiles=jnp.asarray(MASSES))
     )(state.params, key, xs)
@@ -430,4 +432,4 @@ def traversals(vae: VAE, state: TrainState, x: Array, xs: Array, arm: str) -> An
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

@@ -1,5 +1,5 @@
 """An interactive page of a trained model of images: a slider for each latent, a map of
-the test set, ways between them.
+the test set, and paths between its images.
 
 The page is one file that needs no network and no server: it holds the decoder as a list
 of array operations, which its own script evaluates. A model with an operation that the
@@ -12,7 +12,6 @@ Command: python -m experiments.explore runs/mnist-0001
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,9 +26,7 @@ from jax.flatten_util import ravel_pytree
 
 import vaejax
 from experiments.explorer import in_page
-from experiments.harness import load_run
-from experiments.harness.errors import RunError, UsageError
-from experiments.harness.experiment import About
+from experiments.harness import About, UsageError, cli, keys, load_run
 from vaejax import latent
 from vaejax.base import VAE, Array, Key, Params
 from vaejax.checkpoints import write_atomically
@@ -43,7 +40,6 @@ ABOUT = About(
 
 USED = 0.01  # nats; a latent that carries less has no slider
 PRIOR_DRAWS, STATISTICS_EXAMPLES = 200, 5000
-PAGE = 701  # a stream of the run's key
 MOST_BYTES = 30 * 2**20  # of constants in a page
 MASSES = jnp.array([0.005, 0.995])
 
@@ -53,9 +49,9 @@ class Config:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a run."""
     arm: str | None = None
-    """Which of the models that the run compares; by default the first."""
+    """Name of one of the models that the run compares; by default the first."""
     member: int = 0
-    """Which of its seeds (and settings, setting after setting), from 0."""
+    """Number of one of its seeds (and settings, setting after setting), from 0."""
     out: Path | None = None
     """File of the page; by default RUN/explore.html."""
     num_examples: int = 1000
@@ -63,12 +59,13 @@ class Config:
     serve: bool = False
     """Serve the page and decode here, instead of writing a page that decodes itself."""
     port: int = 0
-    """Of the server, on 127.0.0.1; 0 takes a free one."""
+    """Port of the server, on 127.0.0.1; 0 takes a free one."""
 
 
 def flat_decoder(vae: VAE, params: Params, like: Any) -> Callable[[Array], Array]:
-    """z as a vector -> the mean of p(x|z) as a vector; `like` is any latent of the
-    model.
+    """Return a function from z as a vector to the mean of p(x|z) as a vector.
+
+    `like` is any latent of the model.
     """
     _, unravel = ravel_pytree(latent.values(like))
 
@@ -90,21 +87,21 @@ def page_data(
     *,
     labels: np.ndarray | None = None,
     num_examples: int = 1000,
-    point: latent.PointEstimator = latent.mean,
+    latent_point: latent.PointEstimator = latent.mean,
     title: str = "A VAE",
 ) -> tuple[dict[str, Any], Callable[[Array], Array]]:
-    """What the page shows, without the decoder, and the decoder `[dimensions] ->
-    [pixels]`.
+    """Return the content of the page, and the decoder `[dimensions] -> [pixels]`.
 
     Args:
-      vae, params: a model of images.
-      key: of the prior's draws and of posteriors that are no Normal.
+      vae: a model of images.
+      params: its parameters.
+      key: key of the prior's draws, and of posteriors that are no Normal.
       xs: test images as the model sees them, `[num, height, width]`, or with one or
         three channels.
       labels: classes, `[num]`.
-      num_examples: of `xs`, evenly, on the map.
-      point: which latent stands for a posterior.
-      title: of the page.
+      num_examples: how many of `xs` are on the map, evenly spaced.
+      latent_point: the latent that stands for a posterior.
+      title: title of the page.
     """
     statistics_key, prior_key, code_key = jax.random.split(key, 3)
     some = np.linspace(0, len(xs) - 1, min(num_examples, len(xs))).astype(int)
@@ -118,7 +115,7 @@ def page_data(
     latents = jax.jit(jax.vmap(lambda key: latent.draw(key, vae.prior(params))))(keys)
     prior = _flat(jax.vmap(latent.values)(latents))
     codes = _flat(
-        jax.jit(partial(vaejax.embed, vae, latent_point=point))(
+        jax.jit(partial(vaejax.embed, vae, latent_point=latent_point))(
             params, xs[some], key=code_key
         )
     )
@@ -162,7 +159,7 @@ def page_data(
 
 
 def page(data: dict[str, Any], program: dict[str, Any] | None) -> str:
-    """The HTML; without a program it asks its server to decode."""
+    """Return the HTML; without a program the page asks its server to decode."""
     here = Path(__file__).parent / "explorer"
     text = (here / "explore.html").read_text()
     # No text in the data ends the element that holds them.
@@ -181,7 +178,11 @@ def page(data: dict[str, Any], program: dict[str, Any] | None) -> str:
 
 
 def program_of(decode: Callable[[Array], Array], dimensions: int) -> dict[str, Any]:
-    """The decoder for the page; `NotInPage` where it does not fit."""
+    """Return the decoder for the page.
+
+    Raises:
+      NotInPage: the page cannot hold it.
+    """
     program = in_page.program_of(decode, jnp.zeros(dimensions))
     size = sum(len(constant["data"]) for constant in program["constants"])
     if size > MOST_BYTES:
@@ -195,7 +196,7 @@ def program_of(decode: Callable[[Array], Array], dimensions: int) -> dict[str, A
 def server(
     text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: int, port: int
 ) -> ThreadingHTTPServer:
-    """Serves the page at / and decodes at /decode, on the loopback interface alone."""
+    """Return a server of the page at / that decodes at /decode, on loopback alone."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -231,7 +232,7 @@ def server(
             self._answer(200, "application/json", content)
 
         def _is_local(self) -> bool:
-            """A page elsewhere whose name is made to point here is not answered."""
+            """True where the request names this machine; guards against rebinding."""
             address = self.server.server_address[1]
             return self.headers.get("Host", "") in (
                 f"127.0.0.1:{address}",
@@ -248,15 +249,13 @@ def server(
             self.wfile.write(content)
 
         def log_message(self, *arguments: Any) -> None:
-            """Every slider move is a request: none is told."""
+            """Log nothing, since every move of a slider is a request."""
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)
 
 
-def run(config: Config) -> Path | None:
-    """Writes the page of a run, and returns its path, or serves it until it is
-    interrupted.
-    """
+def explore(config: Config) -> Path | None:
+    """Write the page of a run and return its path, or serve it until interrupted."""
     if config.serve and config.out is not None:
         raise UsageError(
             "--out is of a page in a file, and --serve writes none; leave one of them "
@@ -264,7 +263,7 @@ def run(config: Config) -> Path | None:
         )
     if config.port and not config.serve:
         raise UsageError("--port is of the server; give --serve too.")
-    model = load_run.restore(config.run, arm=config.arm, member=config.member)
+    model = load_run.load_run(config.run, arm=config.arm, member=config.member)
     xs = jnp.asarray(model.experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] not in (1, 3)):
         raise UsageError(
@@ -279,7 +278,7 @@ def run(config: Config) -> Path | None:
     data, decode = page_data(
         model.experiment.vae,
         model.state.params,
-        jax.random.fold_in(model.state.key, PAGE),
+        jax.random.fold_in(model.state.key, keys.PAGE),
         xs,
         labels=model.labels,
         num_examples=config.num_examples,
@@ -328,20 +327,5 @@ def _flat(tree: Any) -> np.ndarray:
     return np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(tree))
 
 
-def main() -> None:
-    config = tyro.cli(Config, prog="python -m experiments.explore", description=__doc__)
-    try:
-        run(config)
-    except (UsageError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
-    except OSError as error:
-        print(
-            f"error: {error.filename or 'the server'}: {error.strerror or error}",
-            file=sys.stderr,
-        )
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    cli.look(Config, explore)

@@ -1,18 +1,16 @@
-"""Pictures and numbers of the latent space of a trained model of images, from its run's
-folder.
+"""Pictures and numbers of the latent space of a trained model of images.
 
-Of each latent, the nats it carries, and what it does when it is moved through the
-quantiles of the aggregate posterior, as a grid and as an animation. Prior samples at
-three temperatures, with the nearest training images. The ways between two test images,
-straight and along a great circle. The plane of the two latents that carry most. Where
-there are classes: a test image pushed along the direction from one class to another.
-What is written lies in RUN/gallery.
+They show the nats that each latent carries; each latent moved through the quantiles of
+the aggregate posterior, as a grid and as an animation; prior samples at three
+temperatures, with the nearest training images; paths between two test images, straight
+and along a great circle; the plane of the two latents that carry most; and, where there
+are classes, a test image pushed along the direction from one class to another. All of
+it is written to RUN/gallery.
 
 Command: python -m experiments.gallery runs/mnist-0001
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,9 +22,15 @@ import numpy as np
 import tyro
 
 import vaejax
-from experiments.harness import evaluation, load_run, run_dir
-from experiments.harness.errors import RunError, UsageError
-from experiments.harness.experiment import About
+from experiments.harness import (
+    About,
+    UsageError,
+    cli,
+    evaluation,
+    keys,
+    load_run,
+    run_dir,
+)
 from vaejax import latent, plots
 from vaejax.base import VAE, Array, Key, Params
 
@@ -43,7 +47,6 @@ COLUMNS, CELLS = 10, 12
 MOST_LATENTS = 20  # drawn, of those that carry most
 FRAMES = 24
 NEIGHBOR_SAMPLES = 1000
-PICTURES = 700  # a stream of the run's key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +54,21 @@ class Config:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a run."""
     arm: str | None = None
-    """Which of the models that the run compares; by default the first."""
+    """Name of one of the models that the run compares; by default the first."""
     member: int = 0
-    """Which of its seeds (and settings, setting after setting), from 0."""
+    """Number of one of its seeds (and settings, setting after setting), from 0."""
     out: Path | None = None
     """Folder to write to; by default RUN/gallery."""
 
 
 class Gallery(NamedTuple):
-    """What was found: `{name: number}`, `{name: Figure}` and `{name.gif: bytes}`."""
+    """Numbers and pictures of a model.
+
+    Attributes:
+      numbers: numbers by name.
+      figures: figures by name.
+      animations: contents of GIF files by their names.
+    """
 
     numbers: dict[str, Any]
     figures: dict[str, Any]
@@ -73,22 +82,23 @@ def gallery(
     xs: Array,
     training: Array,
     labels: np.ndarray | None = None,
-    point: latent.PointEstimator = latent.mean,
+    latent_point: latent.PointEstimator = latent.mean,
 ) -> Gallery:
-    """Every picture of a model of images.
+    """Return every number and picture of a model of images.
 
     Args:
-      vae, params: the model.
-      key: of the samples.
+      vae: the model.
+      params: its parameters.
+      key: key of the samples.
       xs: test images as the model sees them, `[num, height, width]`, or with channels.
       training: training images in [0, 1] to find neighbors among, `[more, *image]`.
       labels: classes of the test images, `[num]`, or None.
-      point: which latent stands for a posterior.
+      latent_point: the latent that stands for a posterior.
     """
-    keys = jax.random.split(key, 4)
+    each = jax.random.split(key, 4)
     statistics = jax.jit(
         partial(vaejax.latent.code_statistics, vae, quantiles=jnp.asarray(MASSES))
-    )(params, keys[0], xs)
+    )(params, each[0], xs)
     order = np.asarray(statistics.order)[:MOST_LATENTS]
     names = [f"z{j + 1}" for j in order]
     figures = {"kl": _kl(statistics)}
@@ -100,15 +110,18 @@ def gallery(
     grid, animation = _traversals(vae, params, xs[0], statistics.quantiles, order)
     figures["traversals"] = plots.image_grid(
         grid,
-        title="Each latent moved through the quantiles of the aggregate posterior, from the most nats to the fewest",
+        title=(
+            "Each latent moved through the quantiles of the aggregate posterior, from "
+            "the most nats to the fewest"
+        ),
         row_labels=names,
         column_labels=[f"{mass:.0%}" for mass in MASSES],
     )
-    samples, distances, grid = _samples(vae, params, keys[1], training)
+    samples, distances, grid = _samples(vae, params, each[1], training)
     figures |= {"temperatures": samples, "neighbors": grid}
     # Decoded means too: smooth images are nearer to all others than sharp ones are.
     decoded = jax.jit(partial(vaejax.reconstruct, vae))(
-        params, keys[3], xs[:NEIGHBOR_SAMPLES]
+        params, each[3], xs[:NEIGHBOR_SAMPLES]
     )
     held_out = vaejax.latent.nearest_neighbors(decoded, training).distances[:, 0]
     numbers["distance_to_nearest_training_image"] = {
@@ -119,13 +132,16 @@ def gallery(
     if len(order) > 1:
         pair = tuple(int(j) for j in order[:2])
         plane = jax.jit(partial(vaejax.manifold, vae, num=CELLS, dimensions=pair))(
-            params, key=keys[2]
+            params, key=each[2]
         )
-        title = f"The plane of {names[0]} (across) and {names[1]} (up), through equally spaced quantiles of p(z)"
+        title = (
+            f"The plane of {names[0]} (across) and {names[1]} (up), through equally "
+            "spaced quantiles of p(z)"
+        )
         figures["plane"] = plots.image_grid(plane, title=title, cell_inches=0.35)
     if labels is not None and len(np.unique(labels)) > 1:
-        codes = jax.jit(partial(vaejax.embed, vae, latent_point=point))(
-            params, xs, key=keys[2]
+        codes = jax.jit(partial(vaejax.embed, vae, latent_point=latent_point))(
+            params, xs, key=each[2]
         )
         # Of a hierarchy there is no one vector to push.
         if isinstance(codes, jax.Array) and codes.ndim == 2:
@@ -148,9 +164,7 @@ def _kl(statistics: Any) -> Any:
 def _traversals(
     vae: VAE, params: Params, x: Array, quantiles: Array, order: np.ndarray
 ) -> tuple[np.ndarray, bytes]:
-    """A grid `[latents, quantiles, *image]`, and the same as an animation whose frames
-    move all latents at once.
-    """
+    """A grid `[latents, quantiles, *image]`, and an animation of all latents."""
     traverse = jax.jit(
         lambda steps: vaejax.traverse(vae, params, x, steps=steps)[order]
     )
@@ -174,12 +188,13 @@ def _traversals(
 def _samples(
     vae: VAE, params: Params, key: Key, training: Array
 ) -> tuple[Any, np.ndarray, Any]:
-    """Samples by temperature; how far those at temperature 1 are from the nearest
-    training images; side by side.
+    """Samples by temperature, and the nearest training images of those at 1.
+
+    Returns the figure of samples, the distances, and the figure of neighbors.
     """
-    keys = jax.random.split(key, len(TEMPERATURES))
+    each = jax.random.split(key, len(TEMPERATURES))
     rows = []
-    for one, temperature in zip(keys, TEMPERATURES, strict=True):
+    for one, temperature in zip(each, TEMPERATURES, strict=True):
         generate = partial(
             vaejax.sample, vae, num=NEIGHBOR_SAMPLES, temperature=temperature
         )
@@ -222,9 +237,7 @@ def _ways(vae: VAE, params: Params, xs: Array) -> Any:
 def _attributes(
     vae: VAE, params: Params, xs: Array, codes: Array, labels: np.ndarray
 ) -> Any:
-    """The first example of each class, pushed along the direction that tells its class
-    from the next one.
-    """
+    """The first example of each class, pushed towards the next class."""
     classes, first = np.unique(labels, return_index=True)
     classes, first = classes[:COLUMNS], first[:COLUMNS]
     steps = jnp.linspace(0.0, 1.5, 7)
@@ -251,13 +264,16 @@ def _attributes(
             for here, there in zip(classes, np.roll(classes, -1), strict=True)
         ],
         column_labels=[f"{step:.2f}" for step in np.asarray(steps)],
-        title="A test image, and its code plus so many times the difference of two classes' mean codes",
+        title=(
+            "A test image, and its code plus so many times the difference of two "
+            "classes' mean codes"
+        ),
     )
 
 
-def run(config: Config) -> Mapping[str, Any]:
-    """Writes the gallery of a run; returns its numbers."""
-    model = load_run.restore(config.run, arm=config.arm, member=config.member)
+def write_gallery(config: Config) -> Mapping[str, Any]:
+    """Write the gallery of a run and return its numbers."""
+    model = load_run.load_run(config.run, arm=config.arm, member=config.member)
     xs = jnp.asarray(model.experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] > 4):
         raise UsageError(
@@ -275,7 +291,7 @@ def run(config: Config) -> Mapping[str, Any]:
             "find neighbors."
         )
     training = jnp.asarray(train, jnp.float32) / (255 if train.dtype == np.uint8 else 1)
-    key = jax.random.fold_in(model.state.key, PICTURES)
+    key = jax.random.fold_in(model.state.key, keys.GALLERY)
     found = gallery(
         model.experiment.vae,
         model.state.params,
@@ -303,20 +319,5 @@ def run(config: Config) -> Mapping[str, Any]:
     return numbers
 
 
-def main() -> None:
-    config = tyro.cli(Config, prog="python -m experiments.gallery", description=__doc__)
-    try:
-        run(config)
-    except (UsageError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
-    except OSError as error:
-        print(
-            f"error: {error.filename or 'a file'}: {error.strerror or error}",
-            file=sys.stderr,
-        )
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    cli.look(Config, write_gallery)

@@ -28,11 +28,12 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments.harness import evaluation, measurement, run
+from experiments import harness
+from experiments.harness import cli, evaluation
 from vaejax import plots
 from vaejax.base import Array, Key
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="signal-to-noise ratio of gradients against the number of importance samples",
     paper="Rainforth et al. 2018, Tucker et al. 2019",
     cost="5 minutes on 2 cores",
@@ -47,35 +48,35 @@ DRAWS_AT_ONCE = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(measurement.Config):
+class Config(harness.MeasurementConfig):
     num_seeds: int = 3
-    """Repetitions, each with its own offsets, examples and noise; slopes are mean and
-    std over them.
+    """Number of repetitions, each with its own offsets, examples and noise; slopes are
+    mean and std over them.
     """
     num_draws: int = 500
-    """Gradients drawn of each objective, example and number of samples."""
+    """Gradients drawn per objective, example and number of samples."""
     num_examples: int = 32
-    """Examples, whose ratios are averaged."""
+    """Examples over which ratios are averaged."""
     num_groups: int = 4
-    """Groups of MIWAE and PIWAE."""
+    """Groups of samples in MIWAE and PIWAE."""
     max_samples: int = 1024
-    """The largest number of samples K; the others are the powers of two below."""
+    """Largest number of samples K; the others are the powers of two below."""
 
     def check(self) -> None:
         if self.max_samples < 16 * FITTED_FROM or self.max_samples.bit_count() > 1:
-            raise run.UsageError(
+            raise harness.UsageError(
                 f"--max-samples is {self.max_samples}; give a power of two, at least "
                 f"{16 * FITTED_FROM}: exponents are "
                 f"fitted from {FITTED_FROM} on."
             )
         if self.num_draws % DRAWS_AT_ONCE:
-            raise run.UsageError(
+            raise harness.UsageError(
                 f"--num-draws is {self.num_draws}; give a multiple of {DRAWS_AT_ONCE}."
             )
 
 
 class Params(NamedTuple):
-    """mu `[z]`, A `[z, x]` and b `[z]`."""
+    """Parameters: mu `[z]`, A `[z, x]` and b `[z]`."""
 
     mean: Array
     gain: Array
@@ -83,12 +84,11 @@ class Params(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What is differentiated, and the exponents of K that theory gives for encoder and
-    decoder.
+    """An objective, and the exponents of K that theory gives for its ratios.
 
     Attributes:
       make: `(num_samples, num_groups) -> objective`.
-      slopes: of the encoder's and of the decoder's ratio.
+      slopes: exponents of the encoder's and of the decoder's ratio.
       encoder_mean_from: the objective whose encoder gradient has the same mean, and
         less noise; None for itself.
     """
@@ -138,7 +138,7 @@ PARTS = ("encoder", "decoder")
 
 
 def make_params(key: Key) -> Params:
-    """The optimum for mu = 0 and the family's variance, with every number moved."""
+    """Return the optimum for mu = 0 and this variance, with every number moved."""
     keys = jax.random.split(key, 3)
     best = Params(jnp.zeros(DIMENSIONS), jnp.eye(DIMENSIONS) / 2, jnp.zeros(DIMENSIONS))
     moved = [
@@ -158,12 +158,12 @@ VAE = vaejax.VAE(
 )
 
 
-class PosteriorMoments(NamedTuple):
-    """Of the gradients of encoder and decoder, `[examples, 2, dimensions]`.
+class GradientMoments(NamedTuple):
+    """Moments of the gradients of encoder and decoder, `[examples, 2, dimensions]`.
 
     Attributes:
       squared_mean: without bias, so that it may be negative.
-      variance: over draws.
+      variance: the variance over draws.
     """
 
     squared_mean: Array
@@ -172,7 +172,8 @@ class PosteriorMoments(NamedTuple):
 
 def moments(
     objective: Callable, num_draws: int, params: Params, key: Key, xs: Array
-) -> PosteriorMoments:
+) -> GradientMoments:
+    """Return the moments of an objective's gradients over draws."""
 
     def gradient(key: Key, x: Array) -> Array:
         whole = jax.grad(lambda params: objective(VAE, params, key, x)[0])(params)
@@ -196,11 +197,14 @@ def moments(
     )
     mean = total / num_draws
     variance = (squares - num_draws * jnp.square(mean)) / (num_draws - 1)
-    return PosteriorMoments(jnp.square(mean) - variance / num_draws, variance)
+    return GradientMoments(jnp.square(mean) - variance / num_draws, variance)
 
 
-def squared_ratios(found: Mapping[str, PosteriorMoments], name: str) -> np.ndarray:
-    """Of encoder and decoder, averaged over examples and dimensions."""
+def squared_ratios(found: Mapping[str, GradientMoments], name: str) -> np.ndarray:
+    """Return squared ratios of encoder and decoder.
+
+    They are averaged over examples and dimensions.
+    """
     squared_mean, variance = (np.asarray(part) for part in found[name])
     source = OBJECTIVES[name].encoder_mean_from
     if source is not None:
@@ -211,8 +215,8 @@ def squared_ratios(found: Mapping[str, PosteriorMoments], name: str) -> np.ndarr
         return np.mean(squared_mean / variance, axis=(0, 2))
 
 
-def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
-    """Every objective's ratios, and the slopes fitted to them."""
+def measure(config: Config, check_interrupts: Callable[[], None]) -> harness.Result:
+    """Measure every objective's ratios, and fit slopes to them."""
     counts = [2**power for power in range(config.max_samples.bit_length())]
     ratios = {name: np.zeros((2, config.num_seeds, len(counts))) for name in OBJECTIVES}
     cost = sum(counts) * config.num_seeds
@@ -248,12 +252,12 @@ def measure(config: Config, check_interrupts: Callable[[], None]) -> run.Result:
                     check_interrupts()
                 for name in OBJECTIVES:
                     ratios[name][:, row, column] = squared_ratios(found, name)
-    return _conclude(config, np.asarray(counts), ratios)
+    return _result(config, np.asarray(counts), ratios)
 
 
-def _conclude(
+def _result(
     config: Config, counts: np.ndarray, squares: Mapping[str, np.ndarray]
-) -> run.Result:
+) -> harness.Result:
     with np.errstate(invalid="ignore"):
         ratios = {name: np.sqrt(values) for name, values in squares.items()}
     slopes = {
@@ -271,7 +275,7 @@ def _conclude(
             cells += [evaluation.text(number, 3, "+"), f"{expected:+.1f}"]
         rows.append((name, *cells))
     encoder = summary["encoder"]
-    return run.Result(
+    return harness.Result(
         summary={
             "num_samples": counts.tolist(),
             "ratios": {
@@ -279,9 +283,11 @@ def _conclude(
             },
             "slopes": summary,
         },
-        headline=f"the encoder's ratio goes as K^({encoder['IWAE']['mean']:+.2f}) for the IWAE, "
+        headline=f"the encoder's ratio goes as K^({encoder['IWAE']['mean']:+.2f}) for "
+        "the IWAE, "
         f"K^({encoder['IWAE-DReG']['mean']:+.2f}) for DReG",
-        about=f"Exponent of the signal-to-noise ratio in K, fitted from {FITTED_FROM} to {counts[-1]} samples; "
+        about=f"Exponent of the signal-to-noise ratio in K, fitted from {FITTED_FROM} "
+        f"to {counts[-1]} samples; "
         f"{config.num_draws:,} draws of {config.num_examples} examples; "
         f"{config.num_groups} groups of MIWAE and PIWAE; "
         f"mean ± std over {config.num_seeds} repetitions",
@@ -289,17 +295,21 @@ def _conclude(
         rows=rows,
         figures=partial(_figures, counts, ratios),
         captions={
-            part: f"Signal-to-noise ratio of the {part}'s gradient; MIWAE lies under PIWAE."
+            part: (
+                f"Signal-to-noise ratio of the {part}'s gradient; MIWAE lies under "
+                "PIWAE."
+            )
             for part in PARTS
         },
     )
 
 
 def slope(counts: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """s in log ratio = a + s log K + c / K by least squares, and its standard error by
-    the residuals, `[seeds]` each.
+    """Fit s in log ratio = a + s log K + c / K by least squares.
 
-    NaN where a ratio was lost in noise.
+    Returns:
+      s and its standard error by the residuals, `[seeds]` each; NaN where a ratio was
+      lost in noise.
     """
     fitted = counts >= FITTED_FROM
     design = np.stack(
@@ -328,4 +338,4 @@ def _figures(counts: np.ndarray, ratios: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 if __name__ == "__main__":
-    measurement.main(Config, measure)
+    cli.measure(Config, measure)

@@ -15,7 +15,7 @@ PCA). Command: python -m experiments.linear_vae
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,15 +25,20 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments.calibrated_decoders import intensities
-from experiments.harness import evaluation, run
-from experiments.harness.members import Members, in_pieces
+from experiments import harness
+from experiments.data import image_data
+from experiments.harness import cli, evaluation
+from experiments.harness.members import in_pieces
+from experiments.judges import probabilistic_pca
 from vaejax import datasets, plots
 from vaejax.base import Array, Head, Params
 from vaejax.training import TrainState
 
-ABOUT = run.About(
-    what="a linear VAE reaches exact probabilistic PCA, and collapses where its eigenvalues say",
+ABOUT = harness.About(
+    what=(
+        "a linear VAE reaches exact probabilistic PCA, and collapses where its "
+        "eigenvalues say"
+    ),
     paper="Lucas et al. 2019",
     cost="8 minutes on 2 cores",
     expected="within 0.05 nats of the exact value at 7x7",
@@ -41,95 +46,26 @@ ABOUT = run.About(
 
 BLOCK = 4
 DIAGNOSED = 1000  # test examples whose KL(q(z|x) || p(z|x)) is followed
-LOG_2_PI = math.log(2 * math.pi)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(run.Config):
+class Config(harness.Config):
     num_seeds: int = 3
-    """Train that many seeds of every model; numbers are mean and std over them."""
+    """Number of seeds of every model; numbers are mean and std over them."""
     epochs: int = 120
     """Passes over the training data; the learning rate decays to zero over them."""
     latent_size: int = 10
     """Dimensions of z."""
     batch_size: int = 500
-    """Examples a step."""
+    """Examples per step."""
     learning_rate: float = 1e-2
-    """Adam's, at the start of the cosine decay."""
-
-
-class Spectrum(NamedTuple):
-    """A data set as probabilistic PCA sees it, in double precision.
-
-    Attributes:
-      mean: `[x]`.
-      covariance: `[x, x]`, over the number of examples.
-      eigenvalues: of it, `[x]`, the largest first.
-      eigenvectors: `[x, x]`, in columns of the same order.
-    """
-
-    mean: np.ndarray
-    covariance: np.ndarray
-    eigenvalues: np.ndarray
-    eigenvectors: np.ndarray
-
-
-class Model(NamedTuple):
-    """p(x) = N(offset, loadings loadings' + variance I)."""
-
-    loadings: np.ndarray
-    offset: np.ndarray
-    variance: float
-
-
-def spectrum(xs: np.ndarray) -> Spectrum:
-    xs = np.asarray(xs, np.float64)
-    mean = xs.mean(axis=0)
-    covariance = (xs - mean).T @ (xs - mean) / len(xs)
-    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    return Spectrum(
-        mean, covariance, np.maximum(eigenvalues[::-1], 0), eigenvectors[:, ::-1]
-    )
-
-
-def best_model(
-    data: Spectrum, latent_size: int, variance: float | None = None
-) -> Model:
-    """The one of largest likelihood: with `variance` given, latents whose eigenvalue is
-    below it are left out.
-
-    W = U_k (diag(lambda_k) - s^2 I)^(1/2) and s^2 the mean of the other eigenvalues.
-
-    Source: Tipping & Bishop 1999, equations 7 and 8.
-    """
-    variance = (
-        float(data.eigenvalues[latent_size:].mean()) if variance is None else variance
-    )
-    scales = np.sqrt(np.maximum(data.eigenvalues[:latent_size] - variance, 0))
-    return Model(data.eigenvectors[:, :latent_size] * scales, data.mean, variance)
-
-
-def mean_log_likelihood(model: Model, data: Spectrum) -> float:
-    """Mean of log p(x) over the data, in nats per example: -1/2 [D log 2 pi + log|C| +
-    tr(C^-1 S)].
-    """
-    covariance = model.loadings @ model.loadings.T + model.variance * np.eye(
-        len(data.mean)
-    )
-    moments = data.covariance + np.outer(
-        data.mean - model.offset, data.mean - model.offset
-    )
-    log_determinant = np.linalg.slogdet(covariance)[1]
-    return -0.5 * float(
-        len(data.mean) * LOG_2_PI
-        + log_determinant
-        + np.trace(np.linalg.solve(covariance, moments))
-    )
+    """Initial learning rate of Adam; decays to 0 by a cosine."""
 
 
 def linear_vae(num_pixels: int, latent_size: int, likelihood: Head) -> vaejax.VAE:
-    """Encoder and decoder without hidden layers; the posterior's log-variance is a
-    parameter for each latent.
+    """Return a VAE without hidden layers.
+
+    The posterior's log-variance is one parameter for each latent.
     """
     own_variance = Head(
         1,
@@ -146,9 +82,7 @@ def linear_vae(num_pixels: int, latent_size: int, likelihood: Head) -> vaejax.VA
 
 
 def affine_decoder(vae: vaejax.VAE, params: Params) -> tuple[Array, vaejax.Normal]:
-    """W, `[x, z]`, and p(x|z = 0); they depend on no x, so that they are computed once
-    for many.
-    """
+    """Return W, `[x, z]`, and p(x|z = 0), which depend on no x."""
     zero = jnp.zeros_like(vae.prior(params).mean)
     return jax.jacfwd(lambda z: vae.decode(params, z).mean)(zero), vae.decode(
         params, zero
@@ -156,7 +90,7 @@ def affine_decoder(vae: vaejax.VAE, params: Params) -> tuple[Array, vaejax.Norma
 
 
 def expected_elbo(vae: vaejax.VAE, params: Params, x: Array) -> Array:
-    """E_q[log p(x|z)] - KL(q(z|x) || p(z)) of a linear model in closed form, in nats.
+    """Return the ELBO of a linear model in closed form, in nats.
 
     E_q |x - W z - b|^2 = |x - W mean - b|^2 + sum_j d_j |W_j|^2.
     """
@@ -172,19 +106,20 @@ def expected_elbo(vae: vaejax.VAE, params: Params, x: Array) -> Array:
     return log_likelihood - vaejax.kl_divergence(posterior, vae.prior(params))
 
 
-def model_of(vae: vaejax.VAE, params: Params) -> Model:
-    """What a trained VAE says p(x) is."""
+def model_of(vae: vaejax.VAE, params: Params) -> probabilistic_pca.Model:
+    """Return p(x) of a trained VAE."""
     loadings, likelihood = affine_decoder(vae, params)
     parts = jax.tree.map(
         lambda leaf: np.asarray(leaf, np.float64),
         (loadings, likelihood.mean, likelihood.log_variance),
     )
-    return Model(parts[0], parts[1], float(np.exp(parts[2])))
+    return probabilistic_pca.Model(parts[0], parts[1], float(np.exp(parts[2])))
 
 
 def kl_to_posterior(vae: vaejax.VAE, xs: Array, state: TrainState) -> dict[str, Array]:
-    """Mean KL(q(z|x) || p(z|x)) = log p(x) - ELBO over examples, in nats, both in
-    closed form.
+    """Return the mean KL(q(z|x) || p(z|x)) over examples, in nats.
+
+    It is log p(x) - ELBO, both in closed form.
     """
     loadings, likelihood = affine_decoder(vae, state.params)
     variance = jnp.exp(likelihood.log_variance)
@@ -202,12 +137,14 @@ def kl_to_posterior(vae: vaejax.VAE, xs: Array, state: TrainState) -> dict[str, 
 
 
 def averaged(images: np.ndarray) -> np.ndarray:
-    """Blocks of 4 x 4 pixels averaged; UsageError where the sides are no multiples of
-    4.
+    """Average blocks of 4 x 4 pixels.
+
+    Raises:
+      UsageError: the sides are no multiples of 4.
     """
     num, height, width = images.shape[:3]
     if images.ndim != 3 or height % BLOCK or width % BLOCK:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--data has images of {images.shape[1:]}; give gray ones whose sides "
             f"divide by {BLOCK}."
         )
@@ -217,10 +154,11 @@ def averaged(images: np.ndarray) -> np.ndarray:
 
 
 class Arm(NamedTuple):
-    """One model.
+    """The data of one model.
 
     Attributes:
-      train, test: `[examples, pixels]` in [0, 1].
+      train: training images, `[examples, pixels]` in [0, 1].
+      test: test images.
       variance: s^2 where it is held fixed.
     """
 
@@ -229,10 +167,10 @@ class Arm(NamedTuple):
     variance: float | None = None
 
 
-def make_experiment(config: Config) -> run.Comparison:
-    train, test = run.load(config)
-    train, _ = run.hold_out(train, config.num_validation)
-    whole = [np.asarray(intensities(part.images)) for part in (train, test)]
+def make_experiment(config: Config) -> harness.Comparison:
+    train, test = harness.load_images(config)
+    train, _ = harness.hold_out(train, config.num_validation)
+    whole = [np.asarray(image_data.intensities(part.images)) for part in (train, test)]
     small = [averaged(images) for images in whole]
     height, width = whole[0].shape[1:]
     small, whole = (
@@ -240,7 +178,7 @@ def make_experiment(config: Config) -> run.Comparison:
         for images_of in (small, whole)
     )
     if config.latent_size + 2 > small[0].shape[1]:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--latent-size is {config.latent_size}; give less than "
             f"{small[0].shape[1] - 1}."
         )
@@ -250,10 +188,10 @@ def make_experiment(config: Config) -> run.Comparison:
         f"{sizes[0]}, variance {v:.4f}": Arm(*small, v)
         for v in fixed_variances(small[0], config.latent_size)
     }
-    num_steps = config.epochs * run.steps_per_epoch(train.images, config.batch_size)
+    num_steps = config.epochs * harness.steps_per_epoch(train.images, config.batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
 
-    def experiment(arm: Arm) -> run.Experiment:
+    def experiment(arm: Arm) -> harness.Experiment:
         if arm.variance is None:
             start = math.log(float(np.var(arm.train, axis=0).mean()))
             likelihood = vaejax.distributions.shared_variance_normal_head(
@@ -263,61 +201,56 @@ def make_experiment(config: Config) -> run.Comparison:
             likelihood = vaejax.distributions.fixed_variance_normal_head(arm.variance)
         vae = linear_vae(arm.train.shape[1], config.latent_size, likelihood)
         loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
-        return run.Experiment(
+        return harness.Experiment(
             vae=vae,
-            recipe=lambda hyperparameters: run.Recipe(loss_fn, optimizer),
+            recipe=lambda hyperparameters: harness.Recipe(loss_fn, optimizer),
             hyperparameters={},
             batch_size=config.batch_size,
             train=arm.train,
             test=jnp.asarray(arm.test),
             data_checksum=datasets.checksum(train, test),
             binarization="none",
-            figures=lambda params, key, history: {},
             diagnostics=partial(
                 kl_to_posterior, vae, jnp.asarray(arm.test[:DIAGNOSED])
             ),
         )
 
     experiments = {name: experiment(arm) for name, arm in arms.items()}
-    return run.Comparison(experiments, partial(conclude, config, arms, experiments))
+    return harness.Comparison(experiments, context=arms)
 
 
 def fixed_variances(xs: np.ndarray, latent_size: int) -> list[float]:
-    """Between the eigenvalues 2 and 3, 4 and 5, ...: at the first, two latents are
-    worth their KL.
+    """Return variances between the eigenvalues 2 and 3, 4 and 5, and so on.
+
+    At the first, two latents are worth their KL.
     """
-    eigenvalues = spectrum(xs).eigenvalues
+    eigenvalues = probabilistic_pca.spectrum(xs).eigenvalues
     return [
         float(np.sqrt(eigenvalues[kept - 1] * eigenvalues[kept]))
         for kept in range(2, latent_size, 2)
     ]
 
 
-def conclude(
-    config: Config,
-    arms: dict[str, Arm],
-    experiments: dict[str, run.Experiment],
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    """Every model beside what eigenvalues say of it."""
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Compare every model with exact probabilistic PCA."""
+    arms: dict[str, Arm] = trained.context
     summaries = {}
     for name, arm in arms.items():
-        summaries[name] = compare(
-            config, arm, experiments[name].vae, members, states[name]
-        )
-        check_interrupts()
+        summaries[name] = compare(trained, name, arm)
+        trained.check_interrupts()
     small, whole, *fixed = summaries
-    return run.Result(
+    return harness.Result(
         summary={
             "binarization": "none",
             "units": "nats per example, of a density over intensities in [0, 1]",
         }
         | {"models": summaries},
-        headline=f"ELBO {evaluation.text(summaries[small]['gap'], 3)} nats below exact probabilistic PCA at {small}",
-        about=f"{len(arms[small].train):,} training examples; {members.describe()}; mean log-likelihoods in nats per "
+        headline=(
+            f"ELBO {evaluation.text(summaries[small]['gap'], 3)} nats below exact "
+            f"probabilistic PCA at {small}"
+        ),
+        about=f"{len(arms[small].train):,} training examples; "
+        f"{trained.members.describe()}; mean log-likelihoods in nats per "
         "example, of a density over intensities in [0, 1], not dequantized; exact: the "
         "largest log-likelihood of "
         "probabilistic PCA (with the same s^2 where that is fixed); a latent is used "
@@ -335,27 +268,38 @@ def conclude(
             "predicted",
         ),
         rows=[(name, *_cells(numbers)) for name, numbers in summaries.items()],
-        figures=partial(figures, summaries, history, (small, whole), fixed, arms),
+        figures=partial(
+            figures, summaries, trained.history, (small, whole), fixed, arms
+        ),
         captions={
-            "kl_to_posterior": f"KL(q(z|x) || p(z|x)) of {DIAGNOSED:,} test examples after every epoch, in closed "
+            "kl_to_posterior": f"KL(q(z|x) || p(z|x)) of {DIAGNOSED:,} test examples "
+            "after every epoch, in closed "
             "form: maximizing the ELBO fits the model and, at the same time, brings q "
             "to the posterior.",
-            "gap": "Exact log-likelihood less ELBO on the training data, the latter from the epoch's batches, with "
+            "gap": "Exact log-likelihood less ELBO on the training data, the latter "
+            "from the epoch's batches, with "
             "their noise.",
-            "used_latents": "Latents in use against the fixed variance s^2: found, and the number of eigenvalues above "
+            "used_latents": "Latents in use against the fixed variance s^2: found, "
+            "and the number of eigenvalues above "
             "it.",
-            "kl_of_latents": "KL of each latent, averaged over the training data, against log(lambda / s^2) / 2.",
+            "kl_of_latents": (
+                "KL of each latent, averaged over the training data, against "
+                "log(lambda / s^2) / 2."
+            ),
         },
     )
 
 
-def compare(
-    config: Config, arm: Arm, vae: vaejax.VAE, members: Members, states: TrainState
-) -> dict[str, Any]:
-    """One model's numbers over seeds."""
-    train, test = spectrum(arm.train), spectrum(arm.test)
-    best = best_model(train, config.latent_size, arm.variance)
-    exact = mean_log_likelihood(best, train)
+def compare(trained: harness.Trained, name: str, arm: Arm) -> dict[str, Any]:
+    """Return one model's numbers over seeds, beside those of probabilistic PCA."""
+    config, members = trained.config, trained.members
+    vae, states = trained.experiments[name].vae, trained.states[name]
+    train, test = (
+        probabilistic_pca.spectrum(arm.train),
+        probabilistic_pca.spectrum(arm.test),
+    )
+    best = probabilistic_pca.best_model(train, config.latent_size, arm.variance)
+    exact = probabilistic_pca.mean_log_likelihood(best, train)
     predicted = np.maximum(
         0.5 * np.log(train.eigenvalues[: config.latent_size] / best.variance), 0
     )
@@ -398,9 +342,14 @@ def compare(
         "elbo": over(found["elbo"]),
         "gap": over(exact - found["elbo"].astype(np.float64)),
         "log_marginal": over(
-            np.array([mean_log_likelihood(model, train) for model in models])
+            np.array(
+                [
+                    probabilistic_pca.mean_log_likelihood(model, train)
+                    for model in models
+                ]
+            )
         ),
-        "exact_test": mean_log_likelihood(best, test),
+        "exact_test": probabilistic_pca.mean_log_likelihood(best, test),
         "test_elbo": over(found["test_elbo"]),
         "used": over(found["used"]),
         "predicted_used": int(np.sum(predicted > 0)),
@@ -426,11 +375,12 @@ def _cells(numbers: dict[str, Any]) -> list[str]:
 
 def figures(
     summaries: dict[str, dict[str, Any]],
-    history: dict[str, list[dict]],
+    history: Mapping[str, list[dict]],
     learned: tuple[str, str],
     fixed: list[str],
     arms: dict[str, Arm],
 ) -> Mapping[str, Any]:
+    """Draw KL and gap over training, and the latents in use against fixed variances."""
     epochs = [row["epoch"] for row in history[learned[0]]]
     gaps = {
         name: np.asarray([row["train"]["loss"] for row in history[name]], float)
@@ -483,4 +433,4 @@ def figures(
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

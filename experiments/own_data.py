@@ -21,12 +21,12 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments.harness import figures, model_options, run
-from experiments.mnist import TEST_KEY, VALIDATION_KEY, binarize_once
+from experiments import harness
+from experiments.harness import binary_images, cli, figures, keys, model_options
 from vaejax import datasets, latent, plots
 from vaejax.base import Array, Head, Key, Params
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="a VAE of your own images or tables, with the likelihood that suits them",
     paper="Kingma & Welling 2014",
     cost="depends on the data",
@@ -59,16 +59,16 @@ SHOWN_COLUMNS = 9
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(run.Config):
+class Config(harness.Config):
     data: str = "mnist"
     """A .csv, .npy or .npz with one array, of which one example in ten is held out for
     test; or whatever the other experiments take: a folder of images, an .npz with
     train_images and test_images, a name of the catalogue.
     """
     likelihood: Likelihood = "auto"
-    """Of the decoder; auto takes the one that suits the values."""
+    """Likelihood of the decoder; auto takes the one that suits the values."""
     network: Literal["auto", "mlp", "convolutional"] = "auto"
-    """auto takes convolutions for images of at least 16 by 16."""
+    """Networks; auto takes convolutions for images of at least 16 by 16."""
     epochs: int = 20
     """Passes over the training data; the learning rate decays to zero over them."""
     hidden_size: int = 256
@@ -76,19 +76,20 @@ class Config(run.Config):
     latent_size: int = 8
     """Dimensions of z."""
     batch_size: int = 64
-    """Examples a step."""
+    """Examples per step."""
     learning_rate: float = 1e-3
-    """Adam's, at the start of the cosine decay."""
+    """Initial learning rate of Adam; decays to 0 by a cosine."""
     num_samples: int = 100
-    """Importance samples an example of the test NLL."""
+    """Importance samples per example of the test NLL."""
 
 
 class Data(NamedTuple):
-    """Arrays as the model's transform takes them.
+    """Arrays as the step takes them, and how they become examples.
 
     Attributes:
-      train, test: `[examples, ...]`.
-      labels: of the test examples, or None.
+      train: training examples, `[examples, ...]`.
+      test: test examples.
+      labels: labels of the test examples, or None.
       transform: `(key, example) -> x` in the step.
       once: `(seed, examples) -> xs`, drawn once.
       notes: what was done to the values, in words.
@@ -103,13 +104,16 @@ class Data(NamedTuple):
 
 
 def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]:
-    """Training and test part, and how they came to be."""
+    """Load the training and the test part, with notes on how they were split."""
     path = Path(config.data).expanduser()
     try:
         if path.suffix.lower() in (".csv", ".npy", ".npz"):
             array = datasets.load_array(path)
             train, test = datasets.split_indices(len(array))
-            note = f"{len(test):,} examples, drawn with a fixed seed, are held out for test"
+            note = (
+                f"{len(test):,} examples, drawn with a fixed seed, are held out for "
+                "test"
+            )
             return (
                 datasets.Dataset(array[train], None),
                 datasets.Dataset(array[test], None),
@@ -118,26 +122,26 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     except datasets.NotOneArrayError:
         pass
     except ValueError as error:
-        raise run.UsageError(f"--data: {error}") from error
+        raise harness.UsageError(f"--data: {error}") from error
     if path.suffix.lower() == ".txt":
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--data: {config.data} is text; run python -m experiments.text --data "
             f"{config.data}."
         )
-    return *run.load(config), []
+    return *harness.load_images(config), []
 
 
 def prepare(
     train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, likelihood: str
 ) -> Data:
-    """The values as the likelihood takes them: scaled, standardized, binarized or as
-    they are.
-    """
+    """Scale, standardize or binarize the values as the likelihood takes them."""
     is_8_bit = train.dtype == np.uint8 and max(train.max(), test.max()) > 1
     scale = 255.0 if is_8_bit and likelihood not in model_options.COUNTS else 1.0
     if likelihood == "bernoulli" and scale > 1:
-        note = "8-bit pixels are binarized afresh at each access, the test set once"
-        return Data(train, test, labels, vaejax.binarize, binarize_once, [note])
+        note = "8-bit pixels are binarized at each access, the test set once"
+        return Data(
+            train, test, labels, vaejax.binarize, binary_images.binarize_once, [note]
+        )
     mean, stddev, notes = 0.0, scale, ["divided by 255"] if scale > 1 else []
     if likelihood in STANDARDIZED:
         axis = 0 if train.ndim == 2 else None
@@ -174,8 +178,9 @@ def prepare(
 
 
 def initial_outputs(likelihood: str, head: Head, xs: np.ndarray) -> Array:
-    """What the decoder puts out at first: the data's log-odds, or the logarithm of
-    their mean, else nothing.
+    """Return the first outputs of the decoder.
+
+    They are the data's log-odds, the logarithm of their mean, or zero.
     """
     mean = xs[:10_000].mean(axis=0, dtype=np.float64)
     first = np.zeros(mean.shape)
@@ -197,10 +202,11 @@ def initial_outputs(likelihood: str, head: Head, xs: np.ndarray) -> Array:
 
 
 def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
+    """Return the model that --network names."""
     is_image = len(shape) in (2, 3) and min(shape[:2]) >= 16
     if config.network == "convolutional" and len(shape) not in (2, 3):
-        raise run.UsageError(
-            f"--network convolutional: an example has shape {list(shape)}, which is no "
+        raise harness.UsageError(
+            f"--network convolutional: examples have shape {list(shape)}, which is no "
             "image; take mlp."
         )
     convolutional = config.network == "convolutional" or (
@@ -209,7 +215,7 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
     return model_options.make_vae(config, shape, head, convolutional=convolutional)
 
 
-def make_experiment(config: Config) -> run.Experiment:
+def make_experiment(config: Config) -> harness.Experiment:
     train, test, notes = load(config)
     try:
         description = model_options.describe_array(train.images, config.data)
@@ -223,7 +229,7 @@ def make_experiment(config: Config) -> run.Experiment:
             model_options.check_suits(data.train, likelihood, config.data)
             model_options.check_suits(data.test, likelihood, config.data)
     except ValueError as error:
-        raise run.UsageError(f"--data: {error}") from error
+        raise harness.UsageError(f"--data: {error}") from error
     for line in [
         *description.text().splitlines(),
         *notes,
@@ -231,7 +237,7 @@ def make_experiment(config: Config) -> run.Experiment:
         *data.notes,
     ]:
         print(f"{config.data}: {line}")
-    kept, validation = run.hold_out(
+    kept, validation = harness.hold_out(
         datasets.Dataset(data.train, None), config.num_validation
     )
     head = model_options.LIKELIHOODS[likelihood]
@@ -242,15 +248,17 @@ def make_experiment(config: Config) -> run.Experiment:
     objective = vaejax.with_transform(
         partial(vaejax.negative_elbo, vae), data.transform
     )
-    num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
+    num_steps = config.epochs * harness.steps_per_epoch(kept.images, config.batch_size)
 
-    def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
+    def recipe(hyperparameters: Mapping[str, float | Array]) -> harness.Recipe:
         learning_rate = optax.cosine_decay_schedule(
             hyperparameters["learning_rate"], num_steps
         )
-        return run.Recipe(vaejax.mean_over_batch(objective), optax.adam(learning_rate))
+        return harness.Recipe(
+            vaejax.mean_over_batch(objective), optax.adam(learning_rate)
+        )
 
-    xs = data.once(TEST_KEY, data.test)
+    xs = data.once(keys.TEST_SET, data.test)
     # Standardized pixels lie outside what an image shows.
     is_shown = (
         xs.ndim in (3, 4)
@@ -262,7 +270,7 @@ def make_experiment(config: Config) -> run.Experiment:
         if is_shown
         else partial(array_figures, vae, xs)
     )
-    return run.Experiment(
+    return harness.Experiment(
         vae=vae,
         recipe=recipe,
         hyperparameters={"learning_rate": config.learning_rate},
@@ -275,15 +283,19 @@ def make_experiment(config: Config) -> run.Experiment:
         num_samples=config.num_samples,
         validation=None
         if validation is None
-        else data.once(VALIDATION_KEY, validation.images),
+        else data.once(keys.VALIDATION_SET, validation.images),
     )
+
+
+analyze = harness.analyze_model
 
 
 def array_figures(
     vae: vaejax.VAE, xs: Array, params: Params, key: Key, history: list[dict]
 ) -> Mapping[str, Any]:
-    """Learning curves, and how the values of the first columns are distributed in the
-    data and in what is generated.
+    """Draw learning curves, and histograms of the first columns.
+
+    The histograms compare the data with what is generated.
     """
     num = min(len(xs), 2000)
     samples = jax.jit(
@@ -307,4 +319,4 @@ def array_figures(
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

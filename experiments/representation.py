@@ -1,35 +1,32 @@
-"""What a VAE's codes are worth: classes told from few and many labels, and found
-without any.
+"""Probes and clusters of a VAE's codes: classes told from labels and without any.
 
-The main job's VAE at several latent sizes, and at one size with other weights of the
-KL. Its posterior means are probed with 100, 1,000 and all training labels, by logistic
-regression and by nearest neighbors, and clustered without labels by k-means and by a
-Gaussian mixture. Beside each latent size stand as many principal components of the same
-images, and the pixels themselves. Every method sees the same binarized images and the
-same labels.
+The VAE of experiments.mnist at several latent sizes, and at one size with other weights
+of the KL. Its posterior means are probed with 100, 1,000 and all training labels, by
+logistic regression and by nearest neighbors, and clustered without labels by k-means
+and by a Gaussian mixture. Beside each latent size stand as many principal components of
+the same images, and the pixels themselves. Every method sees the same binarized images
+and the same labels.
 
 Papers: Kingma & Welling 2014; probes of codes as in Kingma et al. 2014 (M1).
 Command: python -m experiments.representation --num-seeds 3
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments import mnist
-from experiments.harness import evaluation, run
-from experiments.harness.members import Members
+from experiments import harness
+from experiments.harness import binary_images, cli, evaluation, keys
 from experiments.judges import probes
 from vaejax import datasets, plots
-from vaejax.training import TrainState
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="probes and clusters of codes, beside principal components and pixels",
     paper="Kingma et al. 2014",
     cost="25 minutes on 2 cores",
@@ -37,7 +34,6 @@ ABOUT = run.About(
 )
 
 BETA_SIZE = 20  # latents of the arms with another weight of the KL, and of the maps
-TRAINING_KEY = 779
 FEW = (100, 1000)
 DRAWS = 5  # of the few labels
 CLUSTERED = 10_000  # training codes that clusters are fitted to
@@ -46,36 +42,39 @@ PIXELS = "pixels"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(mnist.Config):
+class Config(binary_images.Config):
     epochs: int = 10
     """Passes over the training data; the learning rate decays to zero over them."""
     latent_sizes: tuple[int, ...] = (2, 5, 10, 20, 50)
-    """Dimensions of z, each with the weight --beta of the KL; 20 is always among them.
+    """Dimensions of z, each with the weight --beta of the KL; 20 is always among
+    them.
     """
     betas: tuple[float, ...] = (0.5, 4.0)
     """Further weights of the KL, with 20 latents."""
 
 
-def make_experiment(config: Config) -> run.Comparison:
+def make_experiment(config: Config) -> harness.Comparison:
     probes.check_installed()
-    train, test = run.load(config)
+    train, test = harness.load_images(config)
     if (
         train.labels is None
         or train.labels.ndim != 1
         or len(np.unique(test.labels)) < 2
     ):
-        raise run.UsageError(f"--data {config.data} has no classes, which probes need.")
+        raise harness.UsageError(
+            f"--data {config.data} has no classes, which probes need."
+        )
     if len(train.images) <= FEW[0]:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--data {config.data} has {len(train.images)} training images; give more "
             f"than {FEW[0]}."
         )
     if config.num_samples != Config.num_samples:
-        raise run.UsageError(
+        raise harness.UsageError(
             "--num-samples: this experiment estimates no NLL; leave it out."
         )
     if config.latent_size != Config.latent_size:
-        raise run.UsageError(
+        raise harness.UsageError(
             "--latent-size: this experiment compares several; give --latent-sizes."
         )
     sizes = sorted({*config.latent_sizes, BETA_SIZE})
@@ -85,7 +84,7 @@ def make_experiment(config: Config) -> run.Comparison:
         if size > min(np.prod(train.images.shape[1:]), len(train.images))
     ]
     if too_many or sizes[0] < 1:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--latent-sizes has {(too_many or sizes)[0]}; give 1 to the number of "
             "pixels."
         )
@@ -95,29 +94,33 @@ def make_experiment(config: Config) -> run.Comparison:
         for beta in config.betas
     }
     arms = {
-        name: mnist.make_experiment(dataclasses.replace(config, **option))
+        name: binary_images.dense_experiment(dataclasses.replace(config, **option))
         for name, option in options.items()
     }
-    return run.Comparison(
-        arms, partial(conclude, sizes, config.beta, arms, train, test)
-    )
+    return harness.Comparison(arms, context=Context(sizes, train, test))
 
 
-def conclude(
-    sizes: list[int],
-    beta: float,
-    arms: Mapping[str, run.Experiment],
-    train: datasets.Dataset,
-    test: datasets.Dataset,
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    del history
+class Context(NamedTuple):
+    """Data for the analysis, beside the models.
+
+    Attributes:
+      sizes: the latent sizes, ascending.
+      train: training images with their classes.
+      test: test images with their classes.
+    """
+
+    sizes: list[int]
+    train: datasets.Dataset
+    test: datasets.Dataset
+
+
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return every probe and cluster of every code, over seeds."""
+    sizes, train, test = trained.context
+    arms, members = trained.experiments, trained.members
     images = [
-        np.asarray(mnist.binarize_once(TRAINING_KEY, train.images)),
-        np.asarray(next(iter(arms.values())).test),
+        np.asarray(binary_images.binarize_once(keys.TRAINING_SET, train.images)),
+        np.asarray(trained.first_experiment.test),
     ]
     labels = [train.labels, test.labels]
     flat = [part.reshape(len(part), -1) for part in images]
@@ -128,7 +131,7 @@ def conclude(
     with tqdm(total=total, unit="code", desc="probes", dynamic_ncols=True) as progress:
 
         def probed(codes: list[np.ndarray], mixture: bool = True) -> dict[str, float]:
-            check_interrupts()
+            trained.check_interrupts()
             numbers = measure(codes, labels, mixture=mixture)
             progress.update()
             return numbers
@@ -137,7 +140,7 @@ def conclude(
             embed = jax.jit(partial(vaejax.embed, experiment.vae))
             each = []
             for index in range(members.num):
-                params = members.member(states[arm], index).params
+                params = trained.state(arm, index).params
                 codes = [np.asarray(embed(params, part)) for part in images]
                 each.append(probed(codes))
                 if index == 0 and arm == f"{BETA_SIZE} latents":
@@ -155,7 +158,7 @@ def conclude(
         found[PIXELS] = _alone(probed(flat, mixture=False))
     names = columns(len(train.labels))
     best = f"{BETA_SIZE} latents"
-    return run.Result(
+    return harness.Result(
         summary={
             "classes": len(np.unique(test.labels)),
             "neighbors": probes.NEIGHBORS,
@@ -165,8 +168,10 @@ def conclude(
         headline=f"with 100 labels {BETA_SIZE} latents tell "
         f"{evaluation.text(found[best]['linear, 100 labels'], 3)}, as many components "
         f"{evaluation.text(found[f'{BETA_SIZE} components']['linear, 100 labels'], 3)}",
-        about=f"test accuracy of {len(test.labels):,} images, all methods of images binarized once (in training the "
-        "VAE sees them binarized afresh); linear: logistic regression; neighbors: "
+        about=f"test accuracy of {len(test.labels):,} images, all methods of images "
+        "binarized once (in training the "
+        "VAE sees them binarized at each access); linear: logistic regression; "
+        "neighbors: "
         f"{probes.NEIGHBORS}; of 100 and "
         f"1,000 labels the mean over {DRAWS} draws of them; clusters fitted to "
         f"{min(CLUSTERED, len(train.labels)):,} "
@@ -177,11 +182,17 @@ def conclude(
             for name, numbers in found.items()
         ],
         figures=lambda: figures(
-            sizes, beta, arms, found, shown, test.labels[mapped], len(train.labels)
+            trained, found, shown, test.labels[mapped], len(train.labels)
         ),
         captions={
-            "labels": "Test accuracy of the linear probe against the number of labels. Bands are one std over seeds.",
-            "latent_size": "Against the size of the code: what 100 labels tell, and what clusters find without any.",
+            "labels": (
+                "Test accuracy of the linear probe against the number of labels. "
+                "Bands are one std over seeds."
+            ),
+            "latent_size": (
+                "Against the size of the code: what 100 labels tell, and what "
+                "clusters find without any."
+            ),
             "beta": "Against the weight of the KL, at 20 latents.",
             "maps": "Test images by their codes, in two dimensions, colored by class.",
         },
@@ -189,7 +200,7 @@ def conclude(
 
 
 def columns(num_labels: int) -> list[str]:
-    """The names of the numbers, in the order of the table."""
+    """Return the names of the numbers, in the order of the table."""
     counts = [*[f"{num:,} labels" for num in FEW if num < num_labels], "all labels"]
     kinds = [f"{kind}, {count}" for kind in ("linear", "neighbors") for count in counts]
     return kinds + [
@@ -202,7 +213,10 @@ def columns(num_labels: int) -> list[str]:
 def measure(
     codes: list[np.ndarray], labels: list[np.ndarray], *, mixture: bool = True
 ) -> dict[str, float]:
-    """Every number of training and test codes; NaN of the mixture where it is left out."""
+    """Return every number of training and test codes.
+
+    Those of the mixture are NaN where it is left out.
+    """
     (train, test), (train_labels, test_labels) = codes, labels
     numbers = {}
     for kind, probe in {
@@ -230,13 +244,13 @@ def measure(
         if kind == "mixture" and not mixture:
             agreed = probes.Clustering(np.nan, np.nan, np.nan)
         else:
-            agreed = cluster(0, some, test, test_labels)
+            agreed = cluster(keys.PROBES, some, test, test_labels)
         numbers |= {f"{kind} {name}": value for name, value in agreed._asdict().items()}
     return numbers
 
 
 def _alone(numbers: dict[str, float]) -> dict[str, Any]:
-    """Of what has no seeds."""
+    """The numbers of a code without seeds."""
     return {
         name: evaluation.over_seeds(np.array([value]))
         for name, value in numbers.items()
@@ -248,14 +262,14 @@ def _cell(numbers: Mapping[str, Any], name: str) -> str:
 
 
 def figures(
-    sizes: list[int],
-    beta: float,
-    arms: Mapping[str, run.Experiment],
+    trained: harness.Trained,
     found: Mapping[str, Mapping[str, Any]],
     shown: Mapping[str, np.ndarray],
     labels: np.ndarray,
     num_labels: int,
 ) -> dict[str, Any]:
+    """Draw accuracies against labels, latent size and beta, and maps of the codes."""
+    sizes, beta = trained.context.sizes, trained.config.beta
     counts = [*[num for num in FEW if num < num_labels], num_labels]
     probe_names = [name for name in columns(num_labels) if name.startswith("linear")]
 
@@ -299,7 +313,9 @@ def figures(
         ),
     }
     by_beta = {beta: f"{BETA_SIZE} latents"} | {
-        float(arm.split()[1]): arm for arm in arms if arm.startswith("beta")
+        float(arm.split()[1]): arm
+        for arm in trained.experiments
+        if arm.startswith("beta")
     }
     if len(by_beta) > 1:
         rows = [by_beta[beta] for beta in sorted(by_beta)]
@@ -315,14 +331,14 @@ def figures(
             ylabel="test accuracy",
             log_x=True,
         )
-    maps = probes.planar(0, shown["VAE"])
+    maps = probes.planar(keys.PROBES, shown["VAE"])
     panels = {f"{name} of {BETA_SIZE} latents": points for name, points in maps.items()}
-    panels[f"t-SNE of {BETA_SIZE} components"] = probes.planar(0, shown["components"])[
-        "t-SNE"
-    ]
+    panels[f"t-SNE of {BETA_SIZE} components"] = probes.planar(
+        keys.PROBES, shown["components"]
+    )["t-SNE"]
     drawn["maps"] = plots.scatter(panels, labels)
     return drawn
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

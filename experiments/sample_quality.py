@@ -1,13 +1,12 @@
-"""How good samples are, beside how likely the data: fidelity and diversity of prior
-draws, in a classifier's features.
+"""Fidelity and diversity of prior draws in a classifier's features, beside likelihood.
 
-The main job's VAE at two latent sizes and three weights of the KL. Of each: the test
-NLL; and of images decoded from the prior, at the prior's own temperature and a lower
-one, and of reconstructions, how far their set is from the set of real test images. The
-space is the last hidden layer of a classifier trained here on gray training images.
-Decoded means are held against gray test images, draws of binary pixels against the test
-images binarized once. A row of real training images, treated likewise, says what a
-perfect model would have.
+The VAE of experiments.mnist at two latent sizes and three weights of the KL. Of each:
+the test NLL; and of images decoded from the prior, at the prior's own temperature and a
+lower one, and of reconstructions, how far their set is from the set of real test
+images. The space is the last hidden layer of a classifier trained here on gray training
+images. Decoded means are held against gray test images, draws of binary pixels against
+the test images binarized once. A row of real training images, treated likewise, says
+what a perfect model would have.
 
 A likelihood and these numbers answer different questions: a blurred decode costs little
 likelihood.
@@ -19,7 +18,7 @@ experiments.sample_quality --num-seeds 3
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -27,15 +26,15 @@ import jax
 import numpy as np
 
 import vaejax
-from experiments import mnist
-from experiments.harness import evaluation, run
-from experiments.harness.members import Members
+from experiments import harness
+from experiments.data import image_data
+from experiments.harness import binary_images, cli, evaluation, keys
 from experiments.judges import classifier
 from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array
 from vaejax.training import TrainState
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="fidelity and diversity of samples, beside likelihood",
     paper="Naeem et al. 2020, Kynkaanniemi et al. 2019",
     cost="25 minutes on 2 cores",
@@ -50,10 +49,6 @@ ARMS = {
     "beta 4": (20, 4.0),
 }
 TEMPERATURE = 0.7
-SAMPLES, TRAINING_KEY = (
-    600,
-    779,
-)  # a stream of the run's key; of the binarized training images
 SHOWN = 12
 DIGITS = {"precision": 3, "recall": 3, "density": 3, "coverage": 3, "frechet": 2}
 HEADER = ("images", "precision", "recall", "density", "coverage", "Fréchet distance")
@@ -66,56 +61,50 @@ MEANS, COOL, RECONSTRUCTED, DRAWN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(mnist.Config):
+class Config(binary_images.Config):
     num_samples: int = 100
-    """Importance samples an example of the test NLL."""
+    """Importance samples per example of the test NLL."""
     num_images: int = 5000
-    """Images of each set; the fewer, the larger the Frechet distance is by chance."""
+    """Images per set; with fewer images the Frechet distance is larger by chance."""
 
 
-def make_experiment(config: Config) -> run.Comparison:
-    train, test = run.load(config)
+def make_experiment(config: Config) -> harness.Comparison:
+    train, test = harness.load_images(config)
     if train.labels is None or train.labels.ndim != 1:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--data {config.data} has no classes, which the judging classifier needs."
         )
     if not 10 <= config.num_images <= len(test.images):
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--num-images is {config.num_images}; give 10 to {len(test.images)}, the "
             "test images."
         )
     if (config.latent_size, config.beta) != (Config.latent_size, Config.beta):
-        raise run.UsageError(
+        raise harness.UsageError(
             "--latent-size and --beta are those of the arms here; leave them out."
         )
     arms = {
-        name: mnist.make_experiment(
+        name: binary_images.dense_experiment(
             dataclasses.replace(config, latent_size=latent_size, beta=beta)
         )
         for name, (latent_size, beta) in ARMS.items()
     }
-    return run.Comparison(arms, partial(conclude, config.num_images, arms, train, test))
+    return harness.Comparison(arms, context=(train, test))
 
 
-def conclude(
-    num_images: int,
-    arms: Mapping[str, run.Experiment],
-    train: datasets.Dataset,
-    test: datasets.Dataset,
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    del history
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return the NLL of every model, and the scores of its images, over seeds."""
+    train, test = trained.context
+    arms, members = trained.experiments, trained.members
+    num_images = trained.config.num_images
     judging = classifier.train(train)
-    check_interrupts()
+    trained.check_interrupts()
     # Evenly from the whole set: the halves of the digits' test set are of different
     # writers.
     real, others = (_evenly(part, num_images) for part in (test, train))
-    binary = mnist.binarize_once(mnist.TEST_KEY, real.images)
+    binary = binary_images.binarize_once(keys.TEST_SET, real.images)
     targets = {
-        False: np.asarray(classifier.intensities(real.images)),
+        False: np.asarray(image_data.intensities(real.images)),
         True: np.asarray(binary),
     }
     features = {
@@ -123,10 +112,10 @@ def conclude(
         for is_drawn, images in targets.items()
     }
     held_out = {
-        "training images, gray": (False, classifier.intensities(others.images)),
+        "training images, gray": (False, image_data.intensities(others.images)),
         "training images, binarized": (
             True,
-            mnist.binarize_once(TRAINING_KEY, others.images),
+            binary_images.binarize_once(keys.TRAINING_SET, others.images),
         ),
     }
     numbers = {
@@ -138,14 +127,10 @@ def conclude(
     }
     nll, shown = {}, {}
     for arm, experiment in arms.items():
-        nll[arm] = evaluation.over_seeds(
-            evaluation.evaluate(experiment, members, states[arm], check_interrupts)[
-                "nll"
-            ]
-        )
+        nll[arm] = evaluation.over_seeds(evaluation.evaluate(trained, arm)["nll"])
         found: dict[str, list[dict[str, float]]] = {}
         for index in range(members.num):
-            sets = decoded(experiment.vae, members.member(states[arm], index), binary)
+            sets = decoded(experiment.vae, trained.state(arm, index), binary)
             for what, images in sets.items():
                 found.setdefault(what, []).append(
                     scores(features[what == DRAWN], judging, images)
@@ -154,7 +139,7 @@ def conclude(
                 shown[arm] = {
                     what: np.asarray(images[:SHOWN]) for what, images in sets.items()
                 }
-            check_interrupts()
+            trained.check_interrupts()
         for what, each in found.items():
             numbers[f"{arm}: {what}"] = {
                 name: evaluation.over_seeds([one[name] for one in each])
@@ -165,7 +150,7 @@ def conclude(
         "binarized": judging.accuracy(real._replace(images=np.asarray(binary))),
     }
     expected = vaejax.metrics.expected_coverage(num_images, num_images)
-    return run.Result(
+    return harness.Result(
         summary={
             "classifier_accuracy": accuracies,
             "num_images": num_images,
@@ -179,13 +164,14 @@ def conclude(
             f"{evaluation.text(numbers[f'{arm}: {MEANS}']['coverage'], 2)}"
             for arm in arms
         ),
-        about=f"{num_images:,} images a set; {classifier.WIDTH} features of a classifier with a test accuracy of "
+        about=f"{num_images:,} images per set; {classifier.WIDTH} features of a "
+        "classifier with a test accuracy of "
         f"{accuracies['gray']:.2%} ({accuracies['binarized']:.2%} of binarized "
         "images); means against gray test "
         "images, draws against binarized ones; a perfect model has a coverage of "
         f"{expected:.3f}; "
         f"{members.describe()}. NLL in nats per example, dynamic binarization, "
-        f"{next(iter(arms.values())).num_samples} samples: "
+        f"{trained.first_experiment.num_samples} samples: "
         + "; ".join(f"{arm} {evaluation.text(value, 2)}" for arm, value in nll.items()),
         header=HEADER,
         rows=[(name, *evaluation.cells(row, DIGITS)) for name, row in numbers.items()],
@@ -195,27 +181,29 @@ def conclude(
         },
         captions={
             "samples": "The first images of every set, without choosing.",
-            "neighbors": "Prior draws of 20 latents, and under each the nearest training image by pixels, with the "
+            "neighbors": "Prior draws of 20 latents, and under each the nearest "
+            "training image by pixels, with the "
             "distance: a sample that is memorized would be the image below it.",
         },
     )
 
 
 def decoded(vae: VAE, state: TrainState, xs: Array) -> dict[str, Array]:
-    """The sets of images of one model, as many as there are `xs`, `[num, height,
-    width]` each.
+    """Return the sets of images of one model, `[num, height, width]` each.
+
+    Each set has as many images as `xs`.
     """
-    key = jax.random.fold_in(state.key, SAMPLES)
+    key = jax.random.fold_in(state.key, keys.SAMPLE_SETS)
 
     @jax.jit
     def all_of_them(params: Any, key: Array, xs: Array) -> dict[str, Array]:
-        keys = jax.random.split(key, 4)
+        each = jax.random.split(key, 4)
         generate = partial(vaejax.sample, vae, params, num=len(xs))
         return {
-            MEANS: generate(keys[0]),
-            COOL: generate(keys[1], temperature=TEMPERATURE),
-            RECONSTRUCTED: vaejax.reconstruct(vae, params, keys[2], xs),
-            DRAWN: generate(keys[3], example_point=latent.draw),
+            MEANS: generate(each[0]),
+            COOL: generate(each[1], temperature=TEMPERATURE),
+            RECONSTRUCTED: vaejax.reconstruct(vae, params, each[2], xs),
+            DRAWN: generate(each[3], example_point=latent.draw),
         }
 
     sets = all_of_them(state.params, key, xs)
@@ -225,7 +213,7 @@ def decoded(vae: VAE, state: TrainState, xs: Array) -> dict[str, Array]:
 def scores(
     real_features: np.ndarray, judging: classifier.Classifier, images: Array
 ) -> dict[str, float]:
-    """Every number of a set of images against the features of real ones."""
+    """Return every number of a set of images against the features of real ones."""
     features = np.asarray(judging.features(images))
     return {
         **vaejax.metrics.precision_recall(real_features, features)._asdict(),
@@ -242,7 +230,7 @@ def _evenly(data: datasets.Dataset, num: int) -> datasets.Dataset:
 def samples_figure(
     shown: Mapping[str, Mapping[str, np.ndarray]], real: Mapping[bool, np.ndarray]
 ) -> Any:
-    """Rows of real images, then those of every model."""
+    """Draw rows of real images, then those of every model."""
     rows = {"real, gray": real[False][:SHOWN], "real, binarized": real[True][:SHOWN]}
     rows |= {
         f"{arm}: {what}": images
@@ -253,8 +241,8 @@ def samples_figure(
 
 
 def neighbors_figure(images: np.ndarray, train: datasets.Dataset) -> Any:
-    """Samples over their nearest training images, by the Euclidean distance of pixels."""
-    training = classifier.intensities(train.images)
+    """Draw samples over their nearest training images, by the distance of pixels."""
+    training = image_data.intensities(train.images)
     found = vaejax.latent.nearest_neighbors(images, training)
     pairs = np.stack([images, np.asarray(training[found.indices[:, 0]])])
     labels = [f"{distance:.1f}" for distance in np.asarray(found.distances[:, 0])]
@@ -264,4 +252,4 @@ def neighbors_figure(images: np.ndarray, train: datasets.Dataset) -> Any:
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

@@ -1,5 +1,4 @@
-"""A variational autoencoder of sound: log-mel patches of short clips, and the way back
-to what one can hear.
+"""A VAE of log-mel patches of short clips, and the way back to sound.
 
 A clip becomes the logarithm of its spectrum's magnitudes in mel bands, over time, each
 band standardized by its mean and standard deviation over the training clips. The
@@ -27,34 +26,45 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.figure import Figure
-from scipy import signal
 
 import vaejax
+from experiments import harness
 from experiments.data import audio
-from experiments.harness import figures, model_options, run
+from experiments.data.synthetic_clips import Clips, synthesize
+from experiments.harness import cli, figures, model_options
 from vaejax import datasets
 from vaejax.base import Array, Key, Params
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="a VAE of log-mel spectrograms, and back to sound",
     paper="Kingma & Welling 2014; Griffin & Lim 1984",
     cost="4 minutes on 2 cores",
-    expected="negative ELBO -404 ± 23 nats, of a density of standardized log-mel values",
+    expected=(
+        "negative ELBO -404 ± 23 nats, of a density of standardized log-mel values"
+    ),
 )
 
 SHOWN, STEPS = 6, 6
 SYNTHESIZED = "synthesized"
-# Relative to the peak: -60 dB, so that no two frames of silence are alike.
-BACKGROUND = 1e-3
-# Of the decoder, in standardized units: a standard deviation of 0.05.
+# Bound of the decoder, in standardized units: a standard deviation of 0.05.
 MIN_LOG_VARIANCE = -6.0
 CHANNELS = (16, 32)
 CAPTIONS = {
-    "reconstructions": "Log-mel spectrograms: test clips, and the mean of p(x|z), with one z ~ q(z|x) each.",
-    "samples": "New clips: latents drawn from the prior, decoded to the mean of p(x|z).",
-    "interpolations": "Between the reconstructions of two test clips, along a straight line in latent space.",
+    "reconstructions": (
+        "Log-mel spectrograms: test clips, and the mean of p(x|z), with one z ~ "
+        "q(z|x) each."
+    ),
+    "samples": (
+        "New clips: latents drawn from the prior, decoded to the mean of p(x|z)."
+    ),
+    "interpolations": (
+        "Between the reconstructions of two test clips, along a straight line in "
+        "latent space."
+    ),
     "sounds/real.wav": "Test clips, as they are.",
-    "sounds/real_resynthesized.wav": "The same from their own log-mel patches: what features and phases alone lose.",
+    "sounds/real_resynthesized.wav": (
+        "The same from their own log-mel patches: what features and phases alone lose."
+    ),
     "sounds/reconstructions.wav": "The same, reconstructed by the model.",
     "sounds/samples.wav": "From the prior, in the order of the figure.",
     "sounds/interpolations.wav": "Interpolations, row by row of the figure.",
@@ -62,14 +72,14 @@ CAPTIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(run.Config):
+class Config(harness.Config):
     data: str = SYNTHESIZED
     """synthesized, or a folder of .wav files, which are mixed down to mono and
     resampled to 8 kHz. A tenth is the test set: every tenth file by name, of fewer than
     ten the last one; of a single file, its last clips.
     """
     num_clips: int = 4000
-    """Clips that are synthesized, the last tenth of them for the test."""
+    """Synthesized clips; the last tenth of them is the test set."""
     seconds: float = 0.64
     """Length of a clip; files are cut into clips, one after another."""
     num_bands: int = 40
@@ -79,125 +89,28 @@ class Config(run.Config):
     latent_size: int = 32
     """Dimensions of z."""
     hidden_size: int = 256
-    """Width of the dense layers of encoder and decoder; each has two convolutions
-    besides.
+    """Width of the dense layers of encoder and decoder, which have two convolutions
+    each.
     """
     batch_size: int = 64
-    """Clips a step."""
+    """Clips per step."""
     learning_rate: float = 2e-3
-    """Adam's, at the start of the cosine decay; may be swept."""
-    beta: float = 1.0
+    """Initial learning rate of Adam; decays to 0 by a cosine; may be swept."""
+    beta: harness.NonNegativeFloat = 1.0
     """Weight of the KL in the loss: 1 is the bound; may be swept."""
     num_samples: int = 100
-    """Importance samples a clip of the test NLL."""
-
-
-class Clips(NamedTuple):
-    """Sounds of one length, and what they are.
-
-    Attributes:
-      sounds: float32 `[clips, samples]` in [-1, 1].
-      kinds: integers `[clips]`: the figures show the first clip of each.
-      names: of each clip.
-    """
-
-    sounds: np.ndarray
-    kinds: np.ndarray
-    names: list[str]
-
-
-def _tone(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """Harmonics that fall off as a power of their number, all or the odd ones; a
-    vibrato of up to 2%, an attack.
-    """
-    phase = pitch * time + random.uniform(0, 0.02) * pitch * np.sin(
-        12 * np.pi * time
-    ) / (12 * np.pi)
-    slope, odd_only = random.uniform(0.7, 2.5), random.integers(2)
-    numbers = np.arange(1, int(audio.RATE / 2 / pitch), 1 + odd_only)[:, None]
-    harmonics = numbers**-slope * np.sin(
-        2 * np.pi * numbers * phase + random.uniform(0, 2 * np.pi, numbers.shape)
-    )
-    attack, release = np.exp(random.uniform(np.log([0.01, 0.1]), np.log([0.1, 1.0])))
-    return (
-        harmonics.sum(axis=0) * (1 - np.exp(-time / attack)) * np.exp(-time / release)
-    )
-
-
-def _pluck(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """A burst of noise that goes round a string, neighbors averaged at each turn with
-    the weights that tune it.
-
-    Source: Karplus & Strong 1983; unequal weights: Jaffe & Smith 1983.
-    """
-    whole, fraction = divmod(audio.RATE / pitch, 1)
-    whole = int(whole)
-    # The lowest harmonics fall by 60 dB in that many seconds; the others faster, by the
-    # average.
-    seconds = np.exp(random.uniform(np.log(0.3), np.log(3.0)))
-    feedback = 10 ** (-3 / (pitch * seconds)) * np.array([1 - fraction, fraction])
-    burst = np.zeros(len(time))
-    burst[:whole] = random.uniform(-1, 1, whole)
-    burst[:whole] -= np.mean(burst[:whole])
-    brightness = random.uniform(0, 0.8)
-    burst = signal.lfilter([1 - brightness], [1, -brightness], burst)
-    return signal.lfilter(
-        [1.0], np.concatenate([[1], np.zeros(whole - 1), -feedback]), burst
-    )
-
-
-def _chirp(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """A sine whose frequency moves to another one, by a constant factor each second;
-    the pitch is the first.
-    """
-    end = np.exp(random.uniform(np.log(150), np.log(3500)))
-    sweep = signal.chirp(time, pitch, time[-1], end, method="logarithmic")
-    return sweep * (1 - np.exp(-time / 0.01)) * np.exp(-time / random.uniform(0.2, 2.0))
-
-
-def _noise(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """White noise through a resonance at the pitch, dying away."""
-    resonance = signal.iirpeak(pitch, random.uniform(1, 6), fs=audio.RATE)
-    noise = signal.lfilter(*resonance, random.normal(size=len(time)))
-    return noise * np.exp(-time / np.exp(random.uniform(np.log(0.03), np.log(0.5))))
-
-
-KINDS = {"tone": _tone, "pluck": _pluck, "chirp": _chirp, "noise": _noise}
-
-
-def synthesize(num_clips: int, num_samples: int) -> tuple[Clips, np.ndarray]:
-    """The same clips at every call, kind after kind, and their pitches in hertz
-    `[clips]`, log-uniform in 110 to 880.
-
-    Clip i depends on its index and `num_samples` alone. Rounded to 16 bits, as a file
-    would have it.
-    """
-    kinds, sounds, pitches = list(KINDS.items()), [], []
-    for index in range(num_clips):
-        random = np.random.default_rng([2, index])
-        pitch, onset = (
-            np.exp(random.uniform(np.log(110), np.log(880))),
-            random.integers(0, num_samples // 6),
-        )
-        time = np.arange(num_samples - onset) / audio.RATE
-        sound = kinds[index % len(kinds)][1](random, time, pitch)
-        sound = np.pad(sound / np.max(np.abs(sound)), (onset, 0))
-        sound = audio.fade(sound) + BACKGROUND * random.normal(size=num_samples)
-        sounds.append(np.round(sound / np.max(np.abs(sound)) * 32767) / 32767)
-        pitches.append(pitch)
-    numbers = np.arange(num_clips) % len(kinds)
-    names = [
-        f"{kinds[number][0]}, {pitch:.0f} Hz"
-        for number, pitch in zip(numbers, pitches, strict=True)
-    ]
-    return Clips(np.asarray(sounds, np.float32), numbers, names), np.asarray(pitches)
+    """Importance samples per clip of the test NLL."""
 
 
 def load(config: Config) -> tuple[Clips, Clips]:
-    """Training and test clips; UsageError where there are too few."""
+    """Return training and test clips.
+
+    Raises:
+      UsageError: there are too few.
+    """
     num_samples = round(config.seconds * audio.RATE / audio.HOP) * audio.HOP
     if num_samples < audio.WINDOW:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--seconds is {config.seconds}; give at least {audio.WINDOW / audio.RATE}."
         )
     if config.data == SYNTHESIZED:
@@ -208,25 +121,25 @@ def load(config: Config) -> tuple[Clips, Clips]:
     else:
         clips, is_test = _load_folder(Path(config.data), num_samples)
     if np.sum(is_test) < 2 or np.all(is_test):
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--data {config.data}: {np.sum(~is_test)} training and {np.sum(is_test)} "
             "test clips of "
             f"{config.seconds} s, and 1 and 2 are the least; give more sound "
             f"(--num-clips of {SYNTHESIZED}), or a "
             "smaller --seconds."
         )
-    return _part(clips, ~is_test), _part(clips, is_test)
+    return clips.where(~is_test), clips.where(is_test)
 
 
 def _load_folder(folder: Path, num_samples: int) -> tuple[Clips, np.ndarray]:
     if not folder.is_dir():
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--data is {folder}; give {SYNTHESIZED}, or a folder of .wav files."
         )
     try:
         files = audio.load_folder(folder, num_samples)
     except ValueError as error:
-        raise run.UsageError(f"--data: {error}") from error
+        raise harness.UsageError(f"--data: {error}") from error
     kinds = np.repeat(np.arange(len(files)), [len(clips) for _, clips in files])
     names = [
         f"{name} ({index + 1})" for name, clips in files for index in range(len(clips))
@@ -236,13 +149,6 @@ def _load_folder(folder: Path, num_samples: int) -> tuple[Clips, np.ndarray]:
     else:
         is_test = kinds % 10 == 9 if len(files) >= 10 else kinds == len(files) - 1
     return Clips(np.concatenate([clips for _, clips in files]), kinds, names), is_test
-
-
-def _part(clips: Clips, chosen: np.ndarray) -> Clips:
-    names = [
-        name for name, is_chosen in zip(clips.names, chosen, strict=True) if is_chosen
-    ]
-    return Clips(clips.sounds[chosen], clips.kinds[chosen], names)
 
 
 class Scale(NamedTuple):
@@ -259,8 +165,9 @@ class Scale(NamedTuple):
 
 
 def make_vae(config: Config, shape: tuple[int, int]) -> vaejax.VAE:
-    """Convolutions over time and frequency; the decoder's mean and log-variance of each
-    value are learned.
+    """Return a VAE with convolutions over time and frequency.
+
+    The decoder's mean and log-variance of each value are learned.
     """
     vae = vaejax.gaussian_vae(
         latent_size=config.latent_size,
@@ -275,7 +182,7 @@ def make_vae(config: Config, shape: tuple[int, int]) -> vaejax.VAE:
     return model_options.in_compute_dtype(config, vae)
 
 
-def make_experiment(config: Config) -> run.Experiment:
+def make_experiment(config: Config) -> harness.Experiment:
     train_clips, test_clips = load(config)
     try:
         train, test = (
@@ -283,22 +190,22 @@ def make_experiment(config: Config) -> run.Experiment:
             for clips in (train_clips, test_clips)
         )
     except ValueError as error:
-        raise run.UsageError(f"--num-bands: {error}") from error
+        raise harness.UsageError(f"--num-bands: {error}") from error
     # A band that never changes, as above a low-pass, has no scale of its own.
     scale = Scale(train.mean(axis=(0, 1)), np.maximum(train.std(axis=(0, 1)), 1e-3))
     train, test = scale.standardize(train), scale.standardize(test)
-    kept, validation = run.hold_out(
+    kept, validation = harness.hold_out(
         datasets.Dataset(train, None), config.num_validation
     )
     vae = make_vae(config, test.shape[1:])
-    num_steps = config.epochs * run.steps_per_epoch(kept.images, config.batch_size)
+    num_steps = config.epochs * harness.steps_per_epoch(kept.images, config.batch_size)
 
-    def recipe(hyperparameters: Mapping[str, float | Array]) -> run.Recipe:
+    def recipe(hyperparameters: Mapping[str, float | Array]) -> harness.Recipe:
         learning_rate = optax.cosine_decay_schedule(
             hyperparameters["learning_rate"], num_steps
         )
         loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
-        return run.Recipe(
+        return harness.Recipe(
             loss_fn,
             optax.adam(learning_rate),
             {"beta": optax.constant_schedule(hyperparameters["beta"])},
@@ -306,7 +213,7 @@ def make_experiment(config: Config) -> run.Experiment:
 
     shown = _first_of_each(test_clips.kinds)
     patches = remembered(partial(make_patches, vae, scale, test[shown]))
-    return run.Experiment(
+    return harness.Experiment(
         vae=vae,
         recipe=recipe,
         hyperparameters={"learning_rate": config.learning_rate, "beta": config.beta},
@@ -330,6 +237,9 @@ def make_experiment(config: Config) -> run.Experiment:
     )
 
 
+analyze = harness.analyze_model
+
+
 def _first_of_each(kinds: np.ndarray) -> np.ndarray:
     """Indices of the first clip of each kind, then of the others, up to `SHOWN`."""
     first = np.unique(kinds, return_index=True)[1]
@@ -340,8 +250,9 @@ Patches = Callable[[Params, Key], dict[str, np.ndarray]]
 
 
 def remembered(patches: Patches) -> Patches:
-    """The same, computed once for figures and sounds, which ask with the same
-    parameters and key.
+    """Return a function that keeps its last value, for figures and sounds alike.
+
+    Both ask with the same parameters and key.
     """
     last: list[Any] = []
 
@@ -356,8 +267,9 @@ def remembered(patches: Patches) -> Patches:
 def make_patches(
     vae: vaejax.VAE, scale: Scale, originals: np.ndarray, params: Params, key: Key
 ) -> dict[str, np.ndarray]:
-    """What figures show and sounds are made of, log-mel: `[num, frames, bands]`,
-    interpolations `[pairs, ...]`.
+    """Return log-mel patches for figures and sounds, `[num, frames, bands]`.
+
+    Interpolations are `[pairs, steps, frames, bands]`.
     """
     pairs = min(2, len(originals) // 2)
     reconstruct_key, sample_key = jax.random.split(key)
@@ -382,7 +294,7 @@ def make_patches(
 def make_sounds(
     patches: Patches, real: np.ndarray, params: Params, key: Key
 ) -> dict[str, bytes]:
-    """A file of each kind of patch, and of the real clips as they are."""
+    """Return a WAV file of each kind of patch, and of the real clips."""
     made = patches(params, key)
     again = partial(audio.resynthesize, num_samples=real.shape[1])
     sounds = {
@@ -398,6 +310,7 @@ def make_sounds(
 def make_figures(
     patches: Patches, names: list[str], params: Params, key: Key, history: list[dict]
 ) -> Mapping[str, Any]:
+    """Draw learning curves and spectrograms."""
     made = patches(params, key)
     steps = [f"t = {step:.1f}" for step in np.linspace(0, 1, STEPS)]
     ends = [
@@ -426,9 +339,7 @@ def spectrograms(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> Figure:
-    """Log-mel patches `[rows, columns, frames, bands]` in decibels of one scale, over
-    time and frequency.
-    """
+    """Draw log-mel patches `[rows, columns, frames, bands]` in decibels."""
     decibels = 20 / np.log(10) * patches
     num_rows, num_columns, frames, bands = decibels.shape
     figure = Figure(
@@ -468,4 +379,4 @@ def spectrograms(
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

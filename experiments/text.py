@@ -1,10 +1,9 @@
-"""A variational autoencoder of sentences, its collapse, and the cure; beside the same
-decoder without a latent.
+"""A VAE of sentences, its collapse, and the cure, beside the same decoder without z.
 
 Three models with one decoder, trained and stopped alike: the VAE with the cure (free
 bits and, if asked for, warm-up and word dropout); the plain VAE, whose decoder learns
-to do without z (posterior collapse: its KL falls to nothing); and the language model,
-which never had one. Beside them an interpolated trigram. Sentences are the verses of
+to do without z (posterior collapse: its KL falls to zero); and the language model,
+which has no z. Beside them an interpolated trigram. Sentences are the verses of
 the King James Bible in subwords, those of fewer than --length tokens; likelihoods are
 of whole sentences, their end included.
 
@@ -13,10 +12,9 @@ Kingma et al. 2016. Command: python -m experiments.text
 """
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +22,20 @@ import numpy as np
 import optax
 
 import vaejax
-from experiments.harness import evaluation, run
+from experiments import harness
+from experiments.harness import binary_images, cli, evaluation, keys
 from experiments.harness.figures import over_epochs
-from experiments.harness.members import Members
 from experiments.judges import trigram
 from vaejax import datasets, latent
 from vaejax.base import Array, Key, Latent, Params
-from vaejax.networks import recurrent
+from vaejax.distributions import token_mask
 from vaejax.training import TrainState
 
-ABOUT = run.About(
-    what="a VAE of sentences beside a language model of the same decoder, with collapse and its cure",
+ABOUT = harness.About(
+    what=(
+        "a VAE of sentences beside a language model of the same decoder, with "
+        "collapse and its cure"
+    ),
     paper="Bowman et al. 2016",
     cost="25 minutes on 2 cores with 3 seeds",
     expected="KL 7.9 nats; NLL 0.2 ± 0.2 nats above the language model's",
@@ -47,24 +48,24 @@ DIGITS = {"nll": 2, "perplexity": 2, "kl": 2, "active_units": 1, "negative_elbo"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(run.Config):
+class Config(harness.Config):
     data: str = "king_james"
     """king_james (bundled), or a text file of one sentence a line."""
     epochs: int = 8
     """Passes over the training sentences; the learning rate decays to zero over them.
     """
-    num_validation: int = 1000
-    """Sentences, of those held out for it, on which training is stopped early."""
+    num_validation: harness.NonNegativeInt = 1000
+    """Held-out sentences on which training is stopped early."""
     patience: int | None = 3
-    """Stop after that many epochs without a smaller validation loss, and take the best
-    parameters.
+    """Epochs without a smaller validation loss after which training stops; the best
+    parameters are evaluated.
     """
     vocabulary: Literal["subwords", "bytes"] = "subwords"
     """Subwords are learned from the training sentences; bytes need nothing and make
     long sentences.
     """
     vocabulary_size: int = 1000
-    """Of subwords."""
+    """Number of subwords."""
     length: int = 48
     """Tokens of the longest sentence, its end included; longer ones are left out."""
     decoder: Literal["recurrent", "convolutional"] = "recurrent"
@@ -72,30 +73,43 @@ class Config(run.Config):
     latent_size: int = 32
     """Dimensions of z."""
     hidden_size: int = 128
-    """Width of encoder and decoder; that of a token's embedding is half of it."""
+    """Width of encoder and decoder; a token's embedding has half of it."""
     batch_size: int = 64
-    """Sentences a step."""
+    """Sentences per step."""
     learning_rate: float = 8e-3
-    """Adam's, at the start of the cosine decay."""
+    """Initial learning rate of Adam; decays to 0 by a cosine."""
     clip_norm: float | None = 5.0
-    """Scale gradients down to this global norm where they are larger."""
-    beta: float = 1.0
+    """Global norm to which larger gradients are scaled down."""
+    beta: harness.NonNegativeFloat = 1.0
     """Weight of the KL in the loss of the cured VAE."""
-    free_bits: float = 8.0
+    free_bits: harness.NonNegativeFloat = 8.0
     """Nats that z may carry at no cost in the cured VAE; 0 for none."""
-    warm_up_epochs: int = 0
-    """Epochs over which beta rises from 0 in a straight line, in the cured VAE."""
-    word_dropout: float = 0.0
+    warm_up_epochs: harness.NonNegativeInt = 0
+    """Epochs over which beta rises linearly from 0, in the cured VAE."""
+    word_dropout: harness.NonNegativeFloat = 0.0
     """Probability that a token is hidden from the decoder of the cured VAE while it
     trains; below 1.
     """
     num_samples: int = 100
-    """Importance samples a sentence of the test NLL."""
+    """Importance samples per sentence of the test NLL."""
+
+
+class Context(NamedTuple):
+    """Data for the analysis, beside the models.
+
+    Attributes:
+      vocabulary: the subwords.
+      trigram_nll: mean NLL of the trigram, in nats per sentence.
+    """
+
+    vocabulary: datasets.Vocabulary
+    trigram_nll: float
 
 
 def language_model(*, latent_size: int, length: int, decoder: Any) -> vaejax.VAE:
-    """The decoder of a `sequence_vae` with z held at zero: its ELBO is log p(x), its KL
-    nothing.
+    """Return the decoder of a `sequence_vae` with z held at zero.
+
+    Its ELBO is log p(x) and its KL is zero.
     """
     network = vaejax.networks.as_network(decoder)
     zero = jnp.zeros(latent_size)
@@ -118,6 +132,7 @@ def language_model(*, latent_size: int, length: int, decoder: Any) -> vaejax.VAE
 
 
 def make_decoder(config: Config, vocabulary_size: int) -> Any:
+    """Return the decoder that --decoder names."""
     if config.decoder == "recurrent":
         return vaejax.networks.RecurrentDecoder(
             vocabulary_size, config.hidden_size // 2, config.hidden_size
@@ -126,7 +141,7 @@ def make_decoder(config: Config, vocabulary_size: int) -> Any:
 
 
 def cured_loss(config: Config, vae: vaejax.VAE, vocabulary_size: int) -> Callable:
-    """Free bits on the whole of z, and word dropout."""
+    """Return the loss with free bits on the whole of z, and word dropout."""
     terms = partial(vaejax.elbo_terms, vae)
     if config.word_dropout:
         terms = vaejax.with_transform(
@@ -143,7 +158,7 @@ def cured_loss(config: Config, vae: vaejax.VAE, vocabulary_size: int) -> Callabl
 def load_tokens(
     config: Config,
 ) -> tuple[vaejax.datasets.Vocabulary, dict[str, vaejax.datasets.TokenizedSentences]]:
-    """The vocabulary, learned from the training sentences, and every split in it."""
+    """Return the vocabulary, learned from the training sentences, and every split."""
     try:
         sentences = {
             split: vaejax.datasets.load_text(config.data, split=split)
@@ -160,17 +175,17 @@ def load_tokens(
             for split, lines in sentences.items()
         }
     except ValueError as error:
-        raise run.UsageError(f"--data {config.data}: {error}") from error
+        raise harness.UsageError(f"--data {config.data}: {error}") from error
 
 
-def make_experiment(config: Config) -> run.Comparison:
+def make_experiment(config: Config) -> harness.Comparison:
     _check(config)
     vocabulary, splits = load_tokens(config)
     train, validation, test = (
         splits[split].tokens for split in ("train", "validation", "test")
     )
     if not config.num_validation or len(test) < 2:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--data {config.data}: {len(test)} test sentences and --num-validation "
             f"{config.num_validation}; the "
             "former must be at least 2, the latter at least 1."
@@ -181,7 +196,7 @@ def make_experiment(config: Config) -> run.Comparison:
             f"{split}: {len(tokens.tokens):,} sentences; {tokens.num_left_out:,} "
             "longer ones are left out"
         )
-    num_steps = config.epochs * run.steps_per_epoch(train, config.batch_size)
+    num_steps = config.epochs * harness.steps_per_epoch(train, config.batch_size)
     decoder = make_decoder(config, vocabulary.size)
     encoder = vaejax.networks.RecurrentEncoder(
         vocabulary.size, config.hidden_size // 2, config.hidden_size
@@ -198,9 +213,9 @@ def make_experiment(config: Config) -> run.Comparison:
     )
 
     def experiment(
-        vae: vaejax.VAE, recipe: run.Recipe, num_samples: int
-    ) -> run.Experiment:
-        return run.Experiment(
+        vae: vaejax.VAE, recipe: harness.Recipe, num_samples: int
+    ) -> harness.Experiment:
+        return harness.Experiment(
             vae=vae,
             recipe=lambda hyperparameters: recipe,
             hyperparameters={},
@@ -209,13 +224,12 @@ def make_experiment(config: Config) -> run.Comparison:
             test=test,
             data_checksum=checksum,
             binarization="none",
-            figures=lambda params, key, history: {},
             num_samples=num_samples,
             validation=validation,
         )
 
     plain, without = vae, language_model(**sizes, decoder=decoder)
-    recipe = run.Recipe(
+    recipe = harness.Recipe(
         cured_loss(config, vae, vocabulary.size), optimizer, {"beta": beta}
     )
     arms = {CURED: experiment(vae, recipe, config.num_samples)}
@@ -224,33 +238,22 @@ def make_experiment(config: Config) -> run.Comparison:
         (LANGUAGE_MODEL, without, 1),
     ):
         loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, model))
-        arms[name] = experiment(model, run.Recipe(loss_fn, optimizer), num_samples)
+        arms[name] = experiment(model, harness.Recipe(loss_fn, optimizer), num_samples)
     baseline = trigram.fit(train, validation, vocabulary.size).negative_log_probs(test)
-    return run.Comparison(
-        arms, partial(conclude, arms, vocabulary, float(baseline.mean()))
-    )
+    return harness.Comparison(arms, context=Context(vocabulary, float(baseline.mean())))
 
 
-def conclude(
-    arms: dict[str, run.Experiment],
-    vocabulary: vaejax.datasets.Vocabulary,
-    trigram_nll: float,
-    members: Members,
-    states: dict[str, TrainState],
-    history: dict[str, list[dict]],
-    check_interrupts: Callable[[], None],
-) -> run.Result:
-    """Every model's numbers, the differences to the language model seed by seed, and
-    what the VAE writes.
+def analyze(trained: harness.Trained) -> harness.Result:
+    """Return every model's numbers, and what the VAE writes.
+
+    Differences to the language model are taken seed by seed.
     """
-    test = arms[CURED].test
+    arms, test = trained.experiments, trained.experiments[CURED].test
+    vocabulary, trigram_nll = trained.context
     tokens_a_sentence = float(
-        np.mean([np.sum(recurrent.inside(jnp.asarray(row))) for row in test])
+        np.mean([np.sum(token_mask(jnp.asarray(row))) for row in test])
     )
-    numbers = {
-        arm: evaluation.evaluate(experiment, members, states[arm], check_interrupts)
-        for arm, experiment in arms.items()
-    }
+    numbers = {arm: evaluation.evaluate(trained, arm) for arm in arms}
     summaries, rows = {}, []
     for arm, experiment in arms.items():
         numbers[arm]["perplexity"] = np.exp(numbers[arm]["nll"] / tokens_a_sentence)
@@ -279,9 +282,8 @@ def conclude(
             )
         )
     kl = {arm: evaluation.text(summary["kl"], 1) for arm, summary in summaries.items()}
-    state = members.first(states[CURED])
-    listings = write(arms[CURED].vae, state, test, vocabulary)
-    return run.Result(
+    listings = write(arms[CURED].vae, trained.state(CURED), test, vocabulary)
+    return harness.Result(
         summary={
             "binarization": "none",
             "units": "nats per sentence",
@@ -294,16 +296,21 @@ def conclude(
             "texts": listings,
         },
         headline=f"KL {kl[CURED]} nats, and {kl[PLAIN]} without the cure",
-        about=f"{len(test):,} test sentences of {tokens_a_sentence:.1f} tokens; {members.describe()}; nats per "
+        about=f"{len(test):,} test sentences of {tokens_a_sentence:.1f} tokens; "
+        f"{trained.members.describe()}; nats per "
         "sentence; the NLL of the VAEs is importance-weighted with "
         f"{arms[CURED].num_samples} samples, an upper bound; "
         "perplexity is per token; differences are paired by seed",
         header=("model", "NLL", "perplexity", "KL", "active units", "negative ELBO"),
         rows=rows,
-        figures=partial(figures, history),
+        figures=partial(figures, trained.history),
         captions={
-            "kl": "What z carries, over training: without the cure the decoder learns to do without it.",
-            "learning_curves": "Test negative ELBO over training; of the language model it is the NLL. The band, if "
+            "kl": (
+                "What z carries, over training: without the cure the decoder learns "
+                "to do without it."
+            ),
+            "learning_curves": "Test negative ELBO over training; of the language "
+            "model it is the NLL. The band, if "
             "any, is one standard deviation over seeds.",
         },
         listings=listings,
@@ -316,17 +323,18 @@ def write(
     test: np.ndarray,
     vocabulary: vaejax.datasets.Vocabulary,
 ) -> dict[str, list[str]]:
-    """Sentences by the first seed: drawn from the prior, reconstructed, and between two
-    test sentences.
+    """Return sentences that the model writes, by title.
+
+    They are drawn from the prior, reconstructed, and between two test sentences.
     """
     sample_key, first_key, second_key = jax.random.split(
-        jax.random.fold_in(state.key, evaluation.FIGURES), 3
+        jax.random.fold_in(state.key, keys.FIGURES), 3
     )
     shown = jnp.asarray(test[:SHOWN])
 
     @jax.jit
     def tokens(params: Params) -> dict[str, Array]:
-        greedy = {"point": latent.mean, "readout": latent.mode}
+        greedy = {"latent_point": latent.mean, "example_point": latent.mode}
         samples = vaejax.sample(
             vae, params, sample_key, SHOWN, example_point=latent.draw
         )
@@ -367,13 +375,17 @@ def write(
         ],
     }
     for index, path in enumerate(written["between"]):
-        name = f"From one test sentence (first line) to another (last line), pair {index + 1}"
+        name = (
+            "From one test sentence (first line) to another (last line), pair "
+            f"{index + 1}"
+        )
         steps = [vaejax.datasets.detokenize(row, vocabulary) for row in path]
         listings[name] = [originals[2 * index], *steps, originals[2 * index + 1]]
     return listings
 
 
-def figures(history: dict[str, list[dict]]) -> Mapping[str, Any]:
+def figures(history: Mapping[str, list[dict]]) -> Mapping[str, Any]:
+    """Draw the learning curves, and the KL of the VAEs over training."""
     with_latents = {arm: history[arm] for arm in (CURED, PLAIN)}
     label = "test negative ELBO (nats per sentence)"
     return {
@@ -386,21 +398,16 @@ def figures(history: dict[str, list[dict]]) -> Mapping[str, Any]:
 
 def _check(config: Config) -> None:
     if config.compute_dtype != "float32":
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--compute-dtype {config.compute_dtype}: a decoder of sentences computes "
             "in float32."
         )
     if config.word_dropout >= 1:
-        raise run.UsageError(
+        raise harness.UsageError(
             f"--word-dropout is {config.word_dropout}; give a probability below 1."
         )
-    if config.warm_up_epochs >= config.epochs:
-        warnings.warn(
-            f"beta rises over {config.warm_up_epochs} epochs and training ends after "
-            f"{config.epochs}",
-            stacklevel=2,
-        )
+    binary_images.warn_of_late_warm_up(config.warm_up_epochs, config.epochs)
 
 
 if __name__ == "__main__":
-    run.main(Config, make_experiment)
+    cli.train(Config, make_experiment, analyze)

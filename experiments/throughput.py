@@ -3,7 +3,7 @@ epoch of arrays on the device.
 
 Both run in one process, in turn, round after round, since a shared machine's speed
 drifts; the ratio of each round is what counts. Same model (784-400-20, ReLU,
-Bernoulli), Adam, a fresh binarization at each access. The memory map holds the bundled
+Bernoulli), Adam, binarization at each access. The memory map holds the bundled
 digits again and again, shifted and darkened at random; it is written once. A streamed
 round is the end of an epoch, and the drawing of its order is in its time. What was
 written lately is in the system's page cache, where there is room. A set prepared by
@@ -15,7 +15,6 @@ import dataclasses
 import importlib.util
 import json
 import statistics
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,23 +26,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from tqdm import tqdm
 
 import vaejax
+from experiments import harness
 from experiments.benchmarks.timing import Program, measure
-from experiments.harness import run
+from experiments.harness import UsageError, cli
+from experiments.harness.config import check_positive
 from vaejax import datasets
-from vaejax._checks import check_count
 from vaejax.base import Array, PyTree
 from vaejax.checkpoints import write_atomically
 from vaejax.training import make_streamed_epoch
 
-ABOUT = run.About(
+ABOUT = harness.About(
     what="images per second streamed from disk beside an epoch on the device",
     paper="none",
     cost="4 minutes on 2 cores, 1.6 GB of disk",
-    expected="0.9 of the speed on the device (0.7 to 1.5, shared machine), 0.6 GiB of anonymous memory",
+    expected=(
+        "0.9 of the speed on the device (0.7 to 1.5, shared machine), 0.6 GiB of "
+        "anonymous memory"
+    ),
 )
 
 CHUNK = 50_000  # images written at a time
@@ -52,25 +54,25 @@ CHUNK = 50_000  # images written at a time
 @dataclasses.dataclass(frozen=True)
 class Config:
     directory: Path
-    """Folder of the data; train.npy is written there unless it is there."""
+    """Folder of the data, where train.npy is written if it is missing."""
     examples: int = 2_000_000
     """Images in train.npy, 784 bytes each."""
     rounds: int = 5
     """Rounds, after one that is not counted."""
     steps: int = 2_000
-    """Steps of a streamed round: the last ones of an epoch."""
+    """Steps of a streamed round, the last ones of an epoch."""
     batch_size: int = 128
-    """Examples a step."""
+    """Examples per step."""
     steps_per_dispatch: int = 16
-    """Steps a program takes in a streamed epoch."""
+    """Steps per compiled program in a streamed epoch."""
     prepared_examples: int = 60_000
     """Images of the set that tensorflow-datasets prepares; 0 leaves it out."""
     json: Path | None = None
-    """Also write every measured time to this file."""
+    """File for every measured time."""
 
 
 def write_images(path: Path, num_examples: int) -> None:
-    """Writes `uint8 [num_examples, 28, 28]`, the same each time, atomically."""
+    """Write `uint8 [num_examples, 28, 28]`, the same each time, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digits = datasets.load("mnist").images
     shape = (num_examples, 28, 28)
@@ -88,9 +90,7 @@ def write_images(path: Path, num_examples: int) -> None:
 
 
 def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each image shifted by up to two pixels, its pixels darkened by up to an eighth;
-    black stays black.
-    """
+    """Shift each image by up to two pixels, and darken pixels by up to an eighth."""
     shifts = rng.integers(-2, 3, (len(images), 2))
     shifted = np.empty_like(images)
     for shift in np.unique(shifts, axis=0):
@@ -100,15 +100,17 @@ def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def memory_mapped(config: Config) -> np.memmap:
-    """The images in the folder, written if there are none; ValueError where there are
-    others.
+    """Return the images in the folder, which are written if there are none.
+
+    Raises:
+      UsageError: there are others.
     """
     path = config.directory / "train.npy"
     if not path.exists():
         write_images(path, config.examples)
     images = np.load(path, mmap_mode="r")
     if images.shape != (config.examples, 28, 28) or images.dtype != np.uint8:
-        raise ValueError(
+        raise UsageError(
             f"{path} is {images.dtype} {list(images.shape)}; give --examples "
             f"{len(images)} or remove it."
         )
@@ -116,8 +118,9 @@ def memory_mapped(config: Config) -> np.memmap:
 
 
 def prepared_source(config: Config) -> Any:
-    """A data source of tensorflow-datasets over the bundled digits; prepared in the
-    folder if it is not.
+    """Return a data source of tensorflow-datasets over the bundled digits.
+
+    It is prepared in the folder if it is not there.
     """
     import tensorflow_datasets as tfds
 
@@ -151,8 +154,9 @@ def prepared_source(config: Config) -> Any:
 def make_step(
     pixels_of: Callable[[PyTree], Array] = lambda x: x,
 ) -> tuple[PyTree, Callable]:
-    """A state and the step of the main job's model, on examples that hold the pixels
-    somewhere.
+    """Return a state and the step of the main job's model.
+
+    `pixels_of` takes the pixels out of an example.
     """
     vae = vaejax.gaussian_vae(
         latent_size=20, encoder=vaejax.MLP((400,)), decoder=vaejax.MLP((400,), (28, 28))
@@ -169,7 +173,7 @@ def make_step(
 
 
 def make_rows(config: Config) -> tuple[dict[str, Program], dict[str, int]]:
-    """The program of each row, and the images of a round."""
+    """Return the program of each row, and the images of a round."""
     state, step = make_step()
     size = config.batch_size
     resident, images = (
@@ -210,9 +214,7 @@ def make_rows(config: Config) -> tuple[dict[str, Program], dict[str, int]]:
 
 @contextmanager
 def peak_anonymous_memory() -> Iterator[Callable[[], int | None]]:
-    """Yields `peak()`, the most bytes of RssAnon seen so far; None where the system
-    does not tell.
-    """
+    """Yield `peak()`, the most bytes of RssAnon seen so far, or None if unknown."""
     status, done, seen = Path("/proc/self/status"), threading.Event(), [0]
 
     def watch() -> None:
@@ -233,9 +235,11 @@ def peak_anonymous_memory() -> Iterator[Callable[[], int | None]]:
         done.set()
 
 
-def main(config: Config) -> dict[str, Any]:
-    for name in ("examples", "rounds", "steps", "batch_size", "steps_per_dispatch"):
-        check_count(f"--{name.replace('_', '-')}", getattr(config, name))
+def measure_throughput(config: Config) -> dict[str, Any]:
+    """Measure, print and write; return the content of the JSON file."""
+    check_positive(
+        config, "examples", "rounds", "steps", "batch_size", "steps_per_dispatch"
+    )
     with peak_anonymous_memory() as peak:
         rows, counts = make_rows(config)
         seconds = measure(rows, config.rounds).seconds
@@ -271,16 +275,10 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def spread(values: list[float], form: str) -> str:
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+    """Return median and range, as text."""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 if __name__ == "__main__":
-    try:
-        main(
-            tyro.cli(
-                Config, prog="python -m experiments.throughput", description=__doc__
-            )
-        )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    cli.look(Config, measure_throughput)

@@ -1,10 +1,11 @@
-"""What the benchmark measures in processes of their own: the start of a program, and
-devices that share the host.
+"""Measurements in processes of their own: the start of a program, and devices that
+share the host.
 
-`python -m experiments.fresh first-step DATA STARTED` prints seconds by stage as JSON,
-and ends. `python -m experiments.fresh epochs DATA DEVICES BATCH_SIZE` says "ready",
-then runs an epoch for every line of its input and says "done". Nothing heavy is
-imported above the functions: importing is part of what is measured.
+`python -m experiments.benchmarks.fresh first-step DATA STARTED` prints seconds by stage
+as JSON, and ends. `python -m experiments.benchmarks.fresh epochs DATA DEVICES
+BATCH_SIZE` prints "ready", then runs an epoch for every line of its input and prints
+"done". Nothing heavy is imported above the functions: importing is part of what is
+measured.
 """
 
 import json
@@ -30,18 +31,20 @@ STAGES = (
 
 
 def first_step(data: str, started: float) -> dict[str, float]:
-    """Seconds of each of `STAGES`, from `started` (as `time.time` gives it) to the
-    first finished training step.
+    """Return the seconds of each of `STAGES`, up to the first finished training step.
+
+    `started` is the moment of the start, as `time.time` gives it.
     """
     times = [started, time.time()]
 
     import jax
 
     import vaejax
-    from experiments import mnist
+    from experiments.harness.programs import load_program
 
+    mnist = load_program("mnist")
     times.append(time.time())
-    experiment = mnist.make_experiment(mnist.Config(data=data))
+    experiment = mnist.make_experiment(mnist.config_type(data=data))
     images = jax.device_put(experiment.train[: experiment.batch_size])
     times.append(time.time())
     init = jax.jit(
@@ -62,20 +65,24 @@ def first_step(data: str, started: float) -> dict[str, float]:
 
 
 def make_epoch(data: str, num_devices: int, batch_size: int) -> Callable[[], None]:
-    """Runs an epoch at each call, compiled already, its batches laid out over devices
-    that share the host's cores.
+    """Return a function that runs one epoch, compiled already.
+
+    Batches are laid out over devices that share the host's cores.
     """
     import jax
 
-    from experiments import mnist
     from experiments.benchmarks import peers
+    from experiments.harness.programs import load_program
 
+    mnist = load_program("mnist")
     jax.config.update("jax_num_cpu_devices", num_devices)
     mesh = jax.make_mesh(
         (num_devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
     )
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    experiment = mnist.make_experiment(mnist.Config(data=data, batch_size=batch_size))
+    experiment = mnist.make_experiment(
+        mnist.config_type(data=data, batch_size=batch_size)
+    )
     state, run_epoch = peers.vaejax_epoch(experiment, batch_sharding=sharding)
     state, losses = jax.block_until_ready(run_epoch(state))
     if len(losses.sharding.device_set) != num_devices:
@@ -92,11 +99,15 @@ def make_epoch(data: str, num_devices: int, batch_size: int) -> Callable[[], Non
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "experiments.fresh", *map(str, arguments)]
+    """Return the command of a process of this file."""
+    return [sys.executable, "-m", "experiments.benchmarks.fresh", *map(str, arguments)]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's, without a compilation cache unless one is given."""
+    """Return this process's environment, without a compilation cache.
+
+    `variables` are added to it.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -107,8 +118,9 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run_first_step(data: str, cache: Path | None) -> dict[str, float]:
-    """`first_step` in a fresh process, with JAX's persistent compilation cache where a
-    folder for it is given.
+    """Run `first_step` in a fresh process.
+
+    JAX's persistent compilation cache is used where a folder for it is given.
 
     Raises:
       RuntimeError: the process failed.
@@ -137,7 +149,7 @@ def run_first_step(data: str, cache: Path | None) -> dict[str, float]:
 def workers(
     data: str, device_counts: Sequence[int], batch_size: int
 ) -> Iterator[Mapping[int, subprocess.Popen]]:
-    """A process for each count of devices, each compiled and waiting for `run_epoch`."""
+    """Yield a process for each count of devices, compiled and ready for `run_epoch`."""
     processes: dict[int, subprocess.Popen] = {}
     try:
         for count in device_counts:
@@ -158,7 +170,7 @@ def workers(
 
 
 def run_epoch(process: subprocess.Popen) -> None:
-    """Has a worker run one epoch, and waits for it."""
+    """Let a worker run one epoch, and wait for it."""
     process.stdin.write("\n")
     process.stdin.flush()
     _answer(process)

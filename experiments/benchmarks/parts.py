@@ -9,16 +9,19 @@ import jax
 import jax.numpy as jnp
 
 import vaejax
-from experiments import mnist
+from experiments import harness
 from experiments.benchmarks import peers
 from experiments.benchmarks.timing import Program
-from experiments.harness import run
+from experiments.harness import binary_images
 from vaejax.base import Array, Example, Key, Params, PyTree
 
 
-def programs(config: mnist.Config, experiment: run.Experiment) -> dict[str, Program]:
-    """One epoch each, named after what it adds to the one before; the first is the
-    matrix products alone.
+def programs(
+    config: binary_images.Config, experiment: harness.Experiment
+) -> dict[str, Program]:
+    """Return one program of an epoch for each part, named after what it adds.
+
+    The first is the matrix products alone.
     """
     vae, images = experiment.vae, peers.in_batches(experiment)
     binary = jax.jit(
@@ -61,8 +64,9 @@ def over_batches(step: Callable, state: vaejax.TrainState, batches: Array) -> Pr
 
 
 def products_alone(layers: Sequence[tuple[int, int]], batches: Array) -> Program:
-    """Exactly the matrix products of a step, as the gradient of a network without
-    anything between its layers.
+    """Return the matrix products of a step and nothing else.
+
+    They are the gradient of a network without anything between its layers.
     """
     keys = jax.random.split(jax.random.key(0), len(layers))
     params = [
@@ -89,8 +93,9 @@ def linear_loss(params: Params, key: Key, images: Array) -> tuple[Array, tuple]:
 
 
 def gradient_step(loss_fn: Callable) -> Callable:
-    """A step that keeps its gradient in `extra` and changes no parameter: kept, so that
-    it is computed.
+    """Return a step that changes no parameter.
+
+    It keeps its gradient in `extra`, so that it is computed.
     """
 
     def step(

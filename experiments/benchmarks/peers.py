@@ -1,8 +1,8 @@
-"""The same epoch in other hands: JAX without this library, JAX from a Python loop,
-NumPyro, PyTorch.
+"""The same epoch in other libraries: plain JAX, JAX from a Python loop, NumPyro and
+PyTorch.
 
 Same model (one hidden layer of ReLU on either side, a Gaussian z, Bernoulli pixels),
-batch size, images, initial scale, Adam with a cosine schedule, and a fresh binarization
+batch size, images, initial scale, Adam with a cosine schedule, and binarization
 at each access, each in its own library's usual way; the loss is the negative ELBO in
 nats, averaged over the batch. NumPyro and PyTorch are the extra `bench`, and are
 imported where they are used.
@@ -21,9 +21,9 @@ import optax
 from jax.example_libraries import stax
 
 import vaejax
-from experiments import mnist
+from experiments import harness
 from experiments.benchmarks.timing import Program
-from experiments.harness import run
+from experiments.harness import binary_images
 from experiments.harness.members import Members
 from vaejax.base import Array, Key, PyTree
 
@@ -33,9 +33,9 @@ NO_ACCELERATOR = "not measured: PyTorch is compared on the CPU only"
 
 
 def programs(
-    config: mnist.Config, experiment: run.Experiment
+    config: binary_images.Config, experiment: harness.Experiment
 ) -> dict[str, Program | str]:
-    """This library's epoch first, then its peers; in place of one that cannot run, why."""
+    """Return this library's epoch, then its peers, or why one of them cannot run."""
     rows: dict[str, Program | str] = {
         "vaejax, one program an epoch": vaejax_epoch(experiment),
         "vaejax, jitted step in a Python loop": jitted_steps(experiment),
@@ -60,26 +60,32 @@ def programs(
     return rows
 
 
-def sizes(config: mnist.Config, experiment: run.Experiment) -> tuple[int, int, int]:
-    """Pixels, hidden units, latents."""
+def sizes(
+    config: binary_images.Config, experiment: harness.Experiment
+) -> tuple[int, int, int]:
+    """Return the numbers of pixels, hidden units and latents."""
     return math.prod(experiment.train.shape[1:]), config.hidden_size, config.latent_size
 
 
-def layers(config: mnist.Config, experiment: run.Experiment) -> list[tuple[int, int]]:
-    """`(fan_in, fan_out)` of the four dense layers: two of the encoder, two of the
-    decoder.
+def layers(
+    config: binary_images.Config, experiment: harness.Experiment
+) -> list[tuple[int, int]]:
+    """Return `(fan_in, fan_out)` of the four dense layers.
+
+    Two are of the encoder, two of the decoder.
     """
     pixels, hidden, latent = sizes(config, experiment)
     return [(pixels, hidden), (hidden, 2 * latent), (latent, hidden), (hidden, pixels)]
 
 
 def intensities(images: Any) -> Any:
-    """Images `[batch, ...]` as probabilities `[batch, pixels]`, float32."""
+    """Return images `[batch, ...]` as probabilities `[batch, pixels]`, float32."""
     scale = 255 if images.dtype == np.uint8 else 1
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(scale)
 
 
-def init_state(experiment: run.Experiment) -> vaejax.TrainState:
+def init_state(experiment: harness.Experiment) -> vaejax.TrainState:
+    """Return the state before the first step."""
     return vaejax.init_train_state(
         experiment.vae,
         experiment.own_recipe.optimizer,
@@ -89,16 +95,19 @@ def init_state(experiment: run.Experiment) -> vaejax.TrainState:
 
 
 def vaejax_epoch(
-    experiment: run.Experiment,
+    experiment: harness.Experiment,
     *,
     members: Members = ONE,
     images: PyTree = None,
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> Program:
-    """What the main job runs: a whole epoch, shuffling included, as one program; over
-    all images unless some are given.
+    """Return the epoch of the main job: shuffling included, as one program.
 
-    Members train together, as in the main job; batches may be laid out over devices.
+    Args:
+      experiment: the main job.
+      members: the members that train together.
+      images: training images; by default those of the experiment.
+      batch_sharding: layout of the batches over devices.
     """
     step = vaejax.make_train_step(*experiment.own_recipe)
     epoch = vaejax.make_train_epoch(
@@ -119,9 +128,10 @@ def vaejax_epoch(
     return Program(jax.jit(init)(members.keys, experiment.example), run_epoch)
 
 
-def jitted_steps(experiment: run.Experiment) -> Program:
-    """The usual JAX loop: batches shuffled on the host and put on the device, one
-    jitted step each.
+def jitted_steps(experiment: harness.Experiment) -> Program:
+    """Return the usual JAX loop, with one jitted step per batch.
+
+    Batches are shuffled on the host and put on the device.
     """
     step = jax.jit(vaejax.make_train_step(*experiment.own_recipe), donate_argnums=0)
     used = experiment.steps_per_epoch * experiment.batch_size
@@ -140,9 +150,10 @@ def jitted_steps(experiment: run.Experiment) -> Program:
     return Program((init_state(experiment), 0), run_epoch)
 
 
-def plain_scan(config: mnist.Config, experiment: run.Experiment) -> Program:
-    """What one would write without a library: batched products, JAX's own Bernoulli
-    draws, batches in a fixed order.
+def plain_scan(config: binary_images.Config, experiment: harness.Experiment) -> Program:
+    """Return an epoch written without a library.
+
+    It has batched products, JAX's own Bernoulli draws, and batches in a fixed order.
     """
 
     def dense(key: Key, fan_in: int, fan_out: int) -> tuple[Array, Array]:
@@ -187,7 +198,7 @@ def plain_scan(config: mnist.Config, experiment: run.Experiment) -> Program:
     return Program(state, lambda state: epoch(state, batches))
 
 
-def in_batches(experiment: run.Experiment) -> Array:
+def in_batches(experiment: harness.Experiment) -> Array:
     """The training images in a fixed order, `[steps, batch, ...]`."""
     used = experiment.steps_per_epoch * experiment.batch_size
     images = jax.device_put(experiment.train)[:used]
@@ -197,10 +208,11 @@ def in_batches(experiment: run.Experiment) -> Array:
 
 
 def numpyro_model(
-    config: mnist.Config, experiment: run.Experiment
+    config: binary_images.Config, experiment: harness.Experiment
 ) -> tuple[Callable, Callable]:
-    """Model and guide of a batch x, `[batch, pixels]`, after NumPyro's own example of a
-    VAE.
+    """Return model and guide of a batch x, `[batch, pixels]`.
+
+    They follow NumPyro's own example of a VAE.
     """
     import numpyro
     from numpyro import distributions as dist
@@ -234,10 +246,13 @@ def numpyro_model(
 
 
 def numpyro_svi(
-    config: mnist.Config, experiment: run.Experiment, elbo: str = "TraceMeanField_ELBO"
+    config: binary_images.Config,
+    experiment: harness.Experiment,
+    elbo: str = "TraceMeanField_ELBO",
 ) -> Program:
-    """SVI's update in a `lax.scan` over an epoch, the data on the device, batches
-    shuffled there.
+    """Return an epoch of SVI's update in a `lax.scan`.
+
+    The data are on the device, and batches are shuffled there.
     """
     from numpyro import infer
 
@@ -275,7 +290,7 @@ def numpyro_svi(
     return Program(state, lambda state: compiled(state, images))
 
 
-def torch_networks(config: mnist.Config, experiment: run.Experiment) -> Any:
+def torch_networks(config: binary_images.Config, experiment: harness.Experiment) -> Any:
     """Encoder and decoder, as a list of modules."""
     from torch import nn
 
@@ -293,7 +308,7 @@ def torch_networks(config: mnist.Config, experiment: run.Experiment) -> Any:
 
 
 def torch_negative_elbo(networks: Any, x: Any) -> Any:
-    """Of a batch x, `[batch, pixels]`: the mean in nats."""
+    """Return the mean negative ELBO of a batch x, `[batch, pixels]`, in nats."""
     import torch
     from torch.nn import functional
 
@@ -308,10 +323,11 @@ def torch_negative_elbo(networks: Any, x: Any) -> Any:
 
 
 def torch_eager(
-    config: mnist.Config, experiment: run.Experiment, *, loader: bool
+    config: binary_images.Config, experiment: harness.Experiment, *, loader: bool
 ) -> Program:
-    """The usual eager loop with as many threads as PyTorch takes; its state is updated
-    in place.
+    """Return the usual eager loop, with as many threads as PyTorch takes.
+
+    Its state is updated in place.
     """
     import torch
 

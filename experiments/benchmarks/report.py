@@ -1,4 +1,4 @@
-"""How the benchmark shows what it measured: tables on the screen, and a figure."""
+"""The report of the benchmark: tables on the screen, and a figure."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ FLOOR = "floor: matrix products alone"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned, the first to the left."""
+    """Return aligned columns, the first to the left."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [
         [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
@@ -27,12 +27,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def interval(values: Sequence[float], digits: int = 2) -> str:
-    """Median and range over rounds."""
+    """Return median and range over rounds, as text."""
     middle, low, high = spread(values)
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
+    """Return seconds, microseconds per step and ratios of a row, as text."""
     return [
         f"{row['seconds_median']:.3f}",
         f"{row['microseconds_a_step']:.0f}",
@@ -41,7 +42,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def print_products(products: Sequence[Product], times: Times) -> None:
-    """The floor's two ingredients."""
+    """Print the floor's matrix products and their rates."""
     lines = [
         [
             p.name,
@@ -78,6 +79,7 @@ def print_products(products: Sequence[Product], times: Times) -> None:
 
 
 def print_parts(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the parts of a step."""
     total = list(rows.values())[-1]["fastest_microseconds"]
     lines = [[FLOOR, "", "", "", f"{rows[FLOOR]['fastest_microseconds']:.0f}", ""]]
     for name, row in rows.items():
@@ -115,6 +117,7 @@ def print_parts(rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def print_throughput(what: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print rows with their images per second."""
     lines = [
         [name, *cells(row), f"{row['images_a_second']:,.0f}"]
         for name, row in rows.items()
@@ -125,9 +128,7 @@ def print_throughput(what: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def figure(sections: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """The epoch's rows as bars relative to ours, and the parts of a step, whichever
-    were measured.
-    """
+    """Draw the epoch's rows as bars, and the parts of a step, where measured."""
     draws = {
         name: draw
         for name, draw in (("epoch", draw_epoch), ("parts", draw_parts))
@@ -144,6 +145,7 @@ def figure(sections: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def draw_epoch(axes: Any, section: Mapping[str, Any]) -> None:
+    """Draw the time of each row relative to ours."""
     rows = section["rows"]
     medians, lows, highs = (
         np.array([row["ratio"][key] for row in rows.values()])
@@ -188,8 +190,9 @@ def draw_epoch(axes: Any, section: Mapping[str, Any]) -> None:
 
 
 def draw_parts(axes: Any, section: Mapping[str, Any]) -> None:
-    """One stacked bar; a part that noise made negative has no width, and its label says
-    what it was.
+    """Draw the parts of a step as one stacked bar.
+
+    A part that noise made negative has no width; its label has the number.
     """
     rows = {name: row for name, row in section["rows"].items() if name != FLOOR}
     left = 0.0

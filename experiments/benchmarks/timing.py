@@ -1,8 +1,7 @@
-"""Times of programs that run in turn, round after round, and what rate of matrix
-products the machine had meanwhile.
+"""Times of programs that run in turn, round after round, and rates of matrix products.
 
-A shared machine's speed drifts several-fold within minutes. What is compared therefore
-runs in the same round, and the ratios of each round are what counts.
+A shared machine's speed drifts several-fold within minutes. Programs that are compared
+therefore run in the same round, and the ratios of each round are what counts.
 """
 
 import statistics
@@ -19,12 +18,12 @@ from vaejax.base import PyTree
 
 
 class Program(NamedTuple):
-    """Something to be timed over and over.
+    """A program to be timed repeatedly.
 
     Attributes:
-      state: what the first call takes.
-      run: `state -> (state, output)`; of a program that trains, the output is the loss
-        of every step, in nats.
+      state: argument of the first call.
+      run: `state -> (state, output)`; a program that trains puts out the loss of every
+        step, in nats.
     """
 
     state: PyTree
@@ -32,12 +31,12 @@ class Program(NamedTuple):
 
 
 class Times(NamedTuple):
-    """What `measure` found; the first round, with its compilation, is in none of it.
+    """The result of `measure`, without the first round and its compilation.
 
     Attributes:
-      seconds: of each program, one number a round.
-      outputs: of each program, that of its last run.
-      rates: FLOP/s of each shape of matrix product, one number a round.
+      seconds: seconds of each program, one number per round.
+      outputs: the last output of each program.
+      rates: FLOP/s of each shape of matrix product, one number per round.
     """
 
     seconds: dict[str, list[float]]
@@ -68,7 +67,7 @@ class Product(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """A multiplication and an addition an element of the sum."""
+        """Two operations, a multiplication and an addition, per element of the sum."""
         return 2 * self.rows * self.inner * self.columns
 
     @property
@@ -81,8 +80,9 @@ def measure(
     rounds: int,
     probe: Callable[[], dict[str, float]] = dict,
 ) -> Times:
-    """Every program once a round, in turn, after one round that is not counted; and the
-    probe's rates beside them.
+    """Run every program once per round, in turn, and the probe beside them.
+
+    One round before the others is not counted.
     """
     states = {name: program.state for name, program in programs.items()}
     times = Times({name: [] for name in programs}, {}, {})
@@ -103,11 +103,10 @@ def measure(
 
 
 def step_products(layers: Sequence[tuple[int, int]], batch_size: int) -> list[Product]:
-    """The matrix products of a training step, for dense layers `(fan_in, fan_out)` of
-    which the first takes the data.
+    """Return the matrix products of a training step of dense layers.
 
-    y = x W forward; dW = x^T dy and dx = dy W^T backward, the latter not where x is
-    data.
+    Layers are `(fan_in, fan_out)`, and the first takes the data. y = x W forward; dW =
+    x^T dy and dx = dy W^T backward, the latter not where x is data.
     """
     products = [Product(f"forward {i} -> {o}", batch_size, i, o) for i, o in layers]
     products += [
@@ -123,8 +122,9 @@ def step_products(layers: Sequence[tuple[int, int]], batch_size: int) -> list[Pr
 def make_probe(
     products: Sequence[Product], calls: int = 3
 ) -> Callable[[], dict[str, float]]:
-    """`probe() -> {shape: FLOP/s}`: the best of a few calls, for large products and for
-    those given.
+    """Return `probe() -> {shape: FLOP/s}`, each the best of a few calls.
+
+    It measures large products and those given.
     """
     large = [(1024, 1024, 1024), (2048, 2048, 2048), (512, 1024, 1024)]
     if jax.default_backend() != "cpu":
@@ -153,7 +153,7 @@ def make_probe(
 
 
 def seconds_of(function: Callable, *args: Any) -> float:
-    """Seconds of one call, to its finished result."""
+    """Return the seconds of one call, to its finished result."""
     started = time.perf_counter()
     jax.block_until_ready(function(*args))
     return time.perf_counter() - started
@@ -168,9 +168,10 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
+    """Return median and range."""
     return Spread(statistics.median(values), min(values), max(values))
 
 
 def ratios(values: Sequence[float], reference: Sequence[float]) -> list[float]:
-    """Round by round."""
+    """Return the ratios of each round."""
     return [value / other for value, other in zip(values, reference, strict=True)]

@@ -17,6 +17,8 @@ import numpy as np
 from scipy import signal
 from scipy.io import wavfile
 
+from experiments.harness import keys
+
 RATE = 8000  # samples a second
 WINDOW, HOP = 512, 128  # samples: 64 ms, every 16 ms
 # Of a mel magnitude: 94 dB below the peak of a sine of full scale, and above the
@@ -28,30 +30,32 @@ _PAUSE = RATE // 5
 
 
 def hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray:
-    """m = 2595 log10(1 + f / 700). Source: O'Shaughnessy 1987, as the HTK book has it
-    (equation 5.13).
+    """Return m = 2595 log10(1 + f / 700).
+
+    Source: O'Shaughnessy 1987, as in the HTK book, equation 5.13.
     """
     return 2595 * np.log10(1 + np.asarray(hertz) / 700)
 
 
 def mel_to_hertz(mel: np.ndarray | float) -> np.ndarray:
+    """Return the inverse of `hertz_to_mel`."""
     return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
 
 
 def centers(num_bands: int) -> np.ndarray:
-    """The frequencies at which the bands peak, in hertz, `[num_bands]`: equally far
-    apart in mel.
+    """Return the peak frequencies of the bands in hertz, `[num_bands]`.
+
+    They are equally spaced in mel.
     """
     return mel_to_hertz(np.linspace(0, hertz_to_mel(RATE / 2), num_bands + 2)[1:-1])
 
 
 @cache
 def mel_filterbank(num_bands: int) -> np.ndarray:
-    """Triangles in mel, each of height one and zero at its neighbors' peaks,
-    `[num_bands, frequencies]`.
+    """Return triangles in mel, `[num_bands, frequencies]`.
 
-    From 0 Hz to half of `RATE`. Between the first peak and the last, the weights of a
-    frequency sum to one.
+    Each has height one and is zero at its neighbors' peaks. They cover 0 Hz to half of
+    `RATE`. Between the first peak and the last, the weights of a frequency sum to one.
 
     Raises:
       ValueError: there are so many bands that one of them holds no frequency of the
@@ -71,14 +75,18 @@ def mel_filterbank(num_bands: int) -> np.ndarray:
 
 
 def frame_times(num_frames: int) -> np.ndarray:
-    """The middles of a patch's frames in seconds, `[num_frames]`; the first lies before
-    the clip.
+    """Return the middles of a patch's frames in seconds, `[num_frames]`.
+
+    The first lies before the clip.
     """
     return (_transform().p_min + np.arange(num_frames)) * HOP / RATE
 
 
 def log_mel(sounds: np.ndarray, num_bands: int) -> np.ndarray:
-    """log max(mel magnitude, FLOOR) of `[..., samples]`: `[..., frames, num_bands]`."""
+    """Return log max(mel magnitude, FLOOR) of `[..., samples]`.
+
+    The result has shape `[..., frames, num_bands]`.
+    """
     magnitudes = np.abs(_transform().stft(sounds))
     return np.log(np.maximum(mel_filterbank(num_bands) @ magnitudes, FLOOR)).swapaxes(
         -1, -2
@@ -86,11 +94,13 @@ def log_mel(sounds: np.ndarray, num_bands: int) -> np.ndarray:
 
 
 def magnitudes_from_log_mel(patches: np.ndarray, iterations: int = 100) -> np.ndarray:
-    """Non-negative magnitudes m whose mel bands B m are nearest in squares: `[...,
-    frequencies, frames]`.
+    """Return non-negative magnitudes m whose mel bands B m are nearest in squares.
 
-    By m <- m * (B^T y) / (B^T B m), which starts smooth and stays so, where an
-    active-set method leaves a few spikes a band. Source: Lee & Seung 2001, theorem 1.
+    The result has shape `[..., frequencies, frames]`. The update m <- m * (B^T y) /
+    (B^T B m) starts smooth and stays so, where an active-set method leaves a few spikes
+    per band.
+
+    Source: Lee & Seung 2001, theorem 1.
     """
     mel = np.exp(patches).swapaxes(-1, -2)
     filters = mel_filterbank(mel.shape[-2])
@@ -110,15 +120,16 @@ def magnitudes_from_log_mel(patches: np.ndarray, iterations: int = 100) -> np.nd
 def griffin_lim(
     magnitudes: np.ndarray, num_samples: int, iterations: int = 60
 ) -> np.ndarray:
-    """Sounds `[..., num_samples]` whose spectra have about these magnitudes `[...,
-    frequencies, frames]`.
+    """Return sounds `[..., num_samples]` of given magnitudes.
 
-    In turn, the sound nearest to a spectrum, and that sound's phases with the
-    magnitudes asked for; from random phases. Source: Griffin & Lim 1984, "Signal
-    estimation from modified short-time Fourier transform", equation 6.
+    Magnitudes are `[..., frequencies, frames]` and are met approximately. The sound
+    nearest to a spectrum and that sound's phases with the given magnitudes are taken in
+    turn, from random phases.
+
+    Source: Griffin & Lim 1984, equation 6.
     """
     transform = _transform()
-    phases = np.random.default_rng(0).uniform(-np.pi, np.pi, magnitudes.shape)
+    phases = np.random.default_rng(keys.PHASES).uniform(-np.pi, np.pi, magnitudes.shape)
     spectrum = magnitudes * np.exp(1j * phases)
     for _ in range(iterations):
         rebuilt = transform.stft(transform.istft(spectrum, k1=num_samples))
@@ -127,13 +138,14 @@ def griffin_lim(
 
 
 def resynthesize(patches: np.ndarray, num_samples: int) -> np.ndarray:
-    """A sound `[..., num_samples]` for each log-mel patch `[..., frames, bands]`."""
+    """Return a sound `[..., num_samples]` for each patch `[..., frames, bands]`."""
     return griffin_lim(magnitudes_from_log_mel(patches), num_samples)
 
 
 def wav(sounds: np.ndarray) -> bytes:
-    """Sounds `[num, samples]`, one after another with pauses, as a 16-bit file, all
-    with the same peak.
+    """Return a 16-bit WAV file of sounds `[num, samples]`, one after another.
+
+    There are pauses between them, and all have the same peak.
     """
     peaks = np.max(np.abs(sounds), axis=1, keepdims=True)
     scaled = np.pad(0.9 * sounds / np.maximum(peaks, FLOOR), ((0, 0), (0, _PAUSE)))
@@ -143,12 +155,10 @@ def wav(sounds: np.ndarray) -> bytes:
 
 
 def read_wav(path: Path) -> np.ndarray:
-    """The sound in a file, mixed down to mono, resampled to `RATE`, scaled to a peak of
-    one: float32 `[samples]`.
+    """Read a WAV file as mono float32 `[samples]` at `RATE`, with a peak of one.
 
     Raises:
-      ValueError: the file is no WAV file that SciPy reads, or empty, not finite, or
-        silent; it is named.
+      ValueError: SciPy cannot read the file, or it is empty, not finite, or silent.
     """
     try:
         with warnings.catch_warnings():
@@ -165,7 +175,7 @@ def read_wav(path: Path) -> np.ndarray:
     samples = samples.astype(np.float64).reshape(len(samples), -1).mean(axis=1)
     if not np.all(np.isfinite(samples)):
         raise ValueError(
-            f"{path} holds a sample that is not finite; mend it, or remove it."
+            f"{path} holds a sample that is not finite; repair the file, or remove it."
         )
     peak = np.max(np.abs(samples), initial=0)
     if peak == 0:
@@ -176,25 +186,26 @@ def read_wav(path: Path) -> np.ndarray:
 
 
 def cut(sound: np.ndarray, num_samples: int) -> np.ndarray:
-    """Whole clips of a sound, one after another and faded, `[clips, num_samples]`,
-    without those that are silent.
+    """Cut a sound into whole clips, faded, `[clips, num_samples]`.
+
+    Silent ones are left out.
     """
     clips = sound[: len(sound) // num_samples * num_samples].reshape(-1, num_samples)
     return fade(clips[np.max(np.abs(clips), axis=1) > SILENCE])
 
 
 def fade(sounds: np.ndarray) -> np.ndarray:
-    """`[..., samples]` that begin and end in silence, within 16 ms: an end that is cut
-    off is heard as a click.
-    """
+    """Fade sounds `[..., samples]` in and out within 16 ms, so that no end clicks."""
     rise = np.sin(np.pi / 2 * np.arange(1, HOP + 1) / (HOP + 1)) ** 2
     window = np.concatenate([rise, np.ones(sounds.shape[-1] - 2 * HOP), rise[::-1]])
     return sounds * window.astype(sounds.dtype)
 
 
 def load_folder(folder: Path, num_samples: int) -> list[tuple[str, np.ndarray]]:
-    """Every `.wav` in a folder and those within it, by name, as (name, clips `[clips,
-    num_samples]`).
+    """Load every `.wav` in a folder and below it, by name.
+
+    Returns:
+      Pairs of a name and its clips, `[clips, num_samples]`.
 
     Raises:
       ValueError: there is none; or one of them cannot be read, is silent, or is shorter

@@ -1,6 +1,4 @@
-"""Images whose factors of variation are known, all that there are: rendered here, or
-loaded.
-"""
+"""Sets of images whose factors of variation are known, rendered or loaded."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,25 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import sprites
-from experiments.harness import run
+from experiments.harness import Config, UsageError, keys
 from vaejax import datasets
 from vaejax.base import Array, PyTree
 
-NUM_TEST, TEST_SEED = 5_000, 777
-NUM_SCORED, SCORED_SEED = 5_000, 778
+NUM_TEST = NUM_SCORED = 5_000
 
 
 class Population(NamedTuple):
     """A set of images with factors.
 
     Attributes:
-      train: all of them as a training step takes them, `[num, ...]`.
-      as_images: a batch of `train` -> float32 images in [0, 1].
-      test: images that the ELBO is of.
+      train: all images as a training step takes them, `[num, ...]`.
+      as_images: turns a batch of `train` into float32 images in [0, 1].
+      test: images that the ELBO is measured on.
       scored: images whose codes are scored.
-      factors: theirs, integers `[scored, num_factors]`, none of them constant.
+      factors: factors of `scored`, integers `[scored, num_factors]`, none constant.
       shown: one image, whose latents are moved.
-      description: what it is, for the summary.
+      description: words and numbers about the set, for the summary.
     """
 
     train: PyTree
@@ -46,7 +43,7 @@ class Population(NamedTuple):
 
 
 def rendered(grid: sprites.Grid) -> Population:
-    """Every combination of a grid's factors."""
+    """Render every combination of a grid's factors."""
     render = jax.jit(jax.vmap(partial(sprites.render, grid)))
     train: np.ndarray = grid.factors()
     as_images: Callable[[Array], Array] = jax.vmap(partial(sprites.render, grid))
@@ -60,11 +57,11 @@ def rendered(grid: sprites.Grid) -> Population:
             ]
         )
         as_images = partial(jnp.asarray, dtype=jnp.float32)
-    factors = grid.draw(min(NUM_SCORED, grid.num), seed=SCORED_SEED)
+    factors = grid.draw(min(NUM_SCORED, grid.num), seed=keys.FACTOR_SCORED)
     return Population(
         train,
         as_images,
-        render(grid.draw(min(NUM_TEST, grid.num), seed=TEST_SEED)),
+        render(grid.draw(min(NUM_TEST, grid.num), seed=keys.FACTOR_TEST)),
         render(factors),
         factors.astype(int),
         sprites.middle(grid),
@@ -78,22 +75,24 @@ def rendered(grid: sprites.Grid) -> Population:
     )
 
 
-def loaded(config: run.Config) -> Population:
-    """The training part of --data, whose labels are several factors; UsageError where
-    it is not such a set.
+def loaded(config: Config) -> Population:
+    """Load the training part of --data, whose labels are several factors.
+
+    Raises:
+      UsageError: it is not such a set.
     """
     try:
         data = datasets.load(config.data, split="train", directory=config.data_dir)
     except ValueError as error:
-        raise run.UsageError(f"--data: {error}") from error
+        raise UsageError(f"--data: {error}") from error
     if data.labels is None or data.labels.ndim != 2:
-        raise run.UsageError(
-            f"--data {config.data} has no factors: give a set with several labels an "
+        raise UsageError(
+            f"--data {config.data} has no factors: give a set with several labels per "
             "image."
         )
     varied = np.ptp(data.labels, axis=0) > 0
     if np.sum(varied) < 2:
-        raise run.UsageError(
+        raise UsageError(
             f"--data {config.data} has {np.sum(varied)} factors that vary; give two or "
             "more."
         )
@@ -107,11 +106,11 @@ def loaded(config: run.Config) -> Population:
             len(data.images), min(num, len(data.images)), replace=False
         )
 
-    scored = draw(NUM_SCORED, SCORED_SEED)
+    scored = draw(NUM_SCORED, keys.FACTOR_SCORED)
     return Population(
         data.images,
         as_images,
-        as_images(data.images[draw(NUM_TEST, TEST_SEED)]),
+        as_images(data.images[draw(NUM_TEST, keys.FACTOR_TEST)]),
         as_images(data.images[scored]),
         data.labels[scored][:, varied].astype(int),
         as_images(data.images[len(data.images) // 2]),

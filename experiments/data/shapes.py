@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.harness import keys
+
 KINDS = ("square", "disc", "triangle", "ring")
 
 
 class Shapes(NamedTuple):
-    """Images and what they were made of.
+    """Images and their factors.
 
     Attributes:
       images: `uint8 [num, size, size, 3]`.
@@ -27,8 +29,8 @@ class Shapes(NamedTuple):
     factors: np.ndarray
 
 
-def render(num: int, *, size: int = 64, seed: int = 0) -> Shapes:
-    """`num` images of `size` by `size` pixels."""
+def render(num: int, *, size: int = 64, seed: int = keys.RENDERED_SHAPES) -> Shapes:
+    """Render `num` images of `size` by `size` pixels."""
     rng = np.random.default_rng(seed)
     kinds = rng.integers(0, len(KINDS), num).astype(np.uint8)
     low, high = (
@@ -56,7 +58,7 @@ def render(num: int, *, size: int = 64, seed: int = 0) -> Shapes:
 
 
 def _distance(kind: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
-    """How far outside the shape a place is, about; negative inside."""
+    """Approximate distance of a place from the shape; negative inside."""
     if kind == "square":
         return np.maximum(np.abs(x), np.abs(y)) - 0.8 * radius
     if kind == "disc":

@@ -26,8 +26,11 @@ FARTHEST = 0.5  # of a center from the middle, along each axis: nothing is cut o
 
 
 class Grid(NamedTuple):
-    """How many values each factor takes, in the order of `FACTORS`, and the pixels a
-    side.
+    """The number of values of each factor, in the order of `FACTORS`, and of pixels.
+
+    Attributes:
+      sizes: number of values of each factor.
+      pixels: pixels per side.
     """
 
     sizes: tuple[int, ...] = (3, 6, 20, 12, 12)
@@ -38,13 +41,13 @@ class Grid(NamedTuple):
         return math.prod(self.sizes)
 
     def factors(self) -> np.ndarray:
-        """Every combination once, the last factor fastest, `uint8 [num, 5]`."""
+        """Return every combination once, the last factor fastest, `uint8 [num, 5]`."""
         return np.stack(
             np.unravel_index(np.arange(self.num), self.sizes), axis=1
         ).astype(np.uint8)
 
     def draw(self, num: int, *, seed: int) -> np.ndarray:
-        """Combinations drawn without replacement, `uint8 [num, 5]`."""
+        """Return combinations drawn without replacement, `uint8 [num, 5]`."""
         return self.factors()[
             np.random.default_rng(seed).choice(self.num, num, replace=False)
         ]
@@ -55,10 +58,10 @@ FULL = Grid((3, 6, 40, 32, 32), 64)
 
 
 def render(grid: Grid, factors: Array) -> Array:
-    """One image of zeros and ones, float32 `[pixels, pixels]`, of the indices `[5]` of
-    its factors' values.
+    """Render one image of zeros and ones, float32 `[pixels, pixels]`.
 
-    Shapes turn counter-clockwise; places run from left to right and from top to bottom.
+    `factors` are the indices `[5]` of the values of its factors. Shapes turn
+    counter-clockwise; places run from left to right and from top to bottom.
     """
     # The last orientation is one step short of the first, which is a whole turn on.
     steps = [1, _steps(grid, 1), grid.sizes[2], _steps(grid, 3), _steps(grid, 4)]
@@ -80,7 +83,7 @@ def render(grid: Grid, factors: Array) -> Array:
 
 
 def middle(grid: Grid) -> Array:
-    """The largest heart, upright, as near to the middle as the grid has it."""
+    """Render the largest heart, upright, as near to the middle as the grid has it."""
     _, scales, _, columns, rows = grid.sizes
     return render(grid, jnp.array([2, scales - 1, 0, columns // 2, rows // 2]))
 

@@ -18,8 +18,9 @@ import numpy as np
 
 # fmt: off
 ELEMENTWISE = {
-    "add", "sub", "mul", "div", "max", "min", "pow", "neg", "exp", "exp2", "log", "log1p", "expm1", "tanh", "logistic",
-    "abs", "sign", "sqrt", "rsqrt", "floor", "ceil", "sin", "cos", "square", "erf", "eq", "ne", "lt", "le", "gt", "ge",
+    "add", "sub", "mul", "div", "max", "min", "pow", "neg", "exp", "exp2", "log",
+    "log1p", "expm1", "tanh", "logistic", "abs", "sign", "sqrt", "rsqrt", "floor",
+    "ceil", "sin", "cos", "square", "erf", "eq", "ne", "lt", "le", "gt", "ge",
     "select_n",
 }
 # fmt: on

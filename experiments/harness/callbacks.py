@@ -1,20 +1,38 @@
-"""What hears of every epoch beside metrics.jsonl: TensorBoard, and any function of the
-user's.
-"""
+"""Callbacks that run after every epoch: TensorBoard, and any function of the user's."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.harness import distributed
+from experiments.harness.config import Config
 from experiments.harness.members import Members
 
 OnEpoch = Callable[[dict[str, Any]], None]
+"""A function of a line of metrics."""
+
+
+def each_epoch(
+    config: Config, path: Path, members: Members, on_epoch: OnEpoch | None
+) -> OnEpoch:
+    """Return one callback for all that --tensorboard and the caller ask for.
+
+    `on_epoch` is called by the first process alone.
+    """
+    listeners = [tensorboard(path, members)] if config.tensorboard else []
+    listeners += [distributed.by_first(on_epoch)] if on_epoch else []
+
+    def tell(row: dict[str, Any]) -> None:
+        for listener in listeners:
+            listener(row)
+
+    return tell
 
 
 def tensorboard(path: Path, members: Members) -> OnEpoch:
-    """Writes each line of metrics as scalars over steps, without TensorFlow; one
-    TensorBoard run for each member.
+    """Return a callback that writes each line of metrics as TensorBoard scalars.
+
+    It needs no TensorFlow. Each member is a TensorBoard run of its own.
     """
     from tensorboardX import SummaryWriter
 

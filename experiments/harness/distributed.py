@@ -1,4 +1,4 @@
-"""Several processes as one run: every one computes, the first alone writes and prints."""
+"""Several processes as one run: all compute, the first alone writes and prints."""
 
 import os
 import sys
@@ -11,13 +11,14 @@ import numpy as np
 
 from experiments.harness.errors import UsageError
 
-# A process that says nothing for so long is dead, and the run ends rather than waits.
+# A process that is silent for so long counts as dead, and the run ends.
 HEARTBEAT_SECONDS = 60
 
 
 def join(cluster: str | None) -> None:
-    """Joins the processes of the cluster, before JAX is used for anything else; None is
-    one process.
+    """Join the processes of the cluster, before JAX is used for anything else.
+
+    None stands for a single process.
 
     Raises:
       UsageError: `cluster` cannot be read, or its processes cannot be joined.
@@ -54,8 +55,9 @@ def join(cluster: str | None) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the program; in one of several processes at once, since the others would be
-    waited for in vain.
+    """End the program.
+
+    One of several processes ends at once, without waiting for the others.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -65,11 +67,10 @@ def leave(status: int) -> NoReturn:
 
 
 def leave_quietly(status: int, message: str) -> NoReturn:
-    """Ends the program with `message` as its last line: threads of a failed write would
-    complain through it and after.
+    """End the program with `message` as its last line.
 
-    They write in pieces, so whatever line they are in is closed first, and from there
-    on they are not heard.
+    Threads of a failed write print too, in pieces: their line is closed first, and what
+    they print later is dropped.
     """
     sys.stderr.flush()
     heard = os.dup(2)
@@ -79,13 +80,12 @@ def leave_quietly(status: int, message: str) -> NoReturn:
 
 
 def is_first() -> bool:
+    """Return whether this is the first process."""
     return jax.process_index() == 0
 
 
 def by_first(function: Callable) -> Callable:
-    """The function, which writes and returns nothing, in the first process; in the
-    others nothing.
-    """
+    """Return a function that does nothing, except in the first process."""
 
     @wraps(function)
     def guarded(*args: Any, **options: Any) -> None:
@@ -96,7 +96,7 @@ def by_first(function: Callable) -> Callable:
 
 
 def wait_for_all(where: str) -> None:
-    """Returns once every process is there."""
+    """Return once every process has come here."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -104,7 +104,7 @@ def wait_for_all(where: str) -> None:
 
 
 def largest(number: int) -> int:
-    """The largest of the numbers that the processes give."""
+    """Return the largest of the numbers that the processes give."""
     if jax.process_count() == 1:
         return number
     from jax.experimental import multihost_utils

@@ -1,9 +1,9 @@
-"""What ends a program with one line and an exit status."""
+"""Errors that end a program with one line and an exit status."""
 
 
 class UsageError(Exception):
-    """The user asked for something that cannot be: exit status 2."""
+    """A request of the user that cannot be met; the exit status is 2."""
 
 
 class RunError(Exception):
-    """The run could not go on: exit status 1."""
+    """A run that cannot go on; the exit status is 1."""

@@ -1,5 +1,5 @@
-"""The numbers at the end of a run: negative ELBO and its terms, importance-weighted
-NLL, active units; and their rows.
+"""The numbers of a test set: negative ELBO and its terms, importance-weighted NLL,
+active units; and their rows in a table.
 
 Every test example draws from its own key, folded from its index, so that the batch size
 of the evaluation changes nothing.
@@ -15,26 +15,24 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments.harness import distributed
-from experiments.harness.experiment import Experiment
+from experiments.harness import distributed, keys
+from experiments.harness.experiment import ONLY, Experiment, Trained
 from experiments.harness.members import Members, in_pieces
 from vaejax.base import Array, Example, Key, PyTree, batch_size_of
 from vaejax.training import TrainState
 
-# Streams of the run's key, apart from those of vaejax.training.
-EPOCH_EVALUATION, FINAL_EVALUATION, FIGURES = 100, 101, 102
-# Posterior samples a test example for the ELBO and its terms; those of the NLL are the
-# experiment's.
+# Posterior samples per test example for the ELBO and its terms; those of the NLL are
+# the experiment's.
 ELBO_SAMPLES = 10
-# Of importance weights: above it, neither the estimate nor its error has converged
+# Pareto k above which neither the estimate of the NLL nor its error has converged
 # (Vehtari et al. 2024).
 DOUBTFUL_K = 0.7
-# Examples mapped together: by the thousand where one sample is decoded; few where many
-# are, so that about a thousand decodes at a time stay in cache.
+# Examples mapped together: a thousand where one sample is decoded; few where many are,
+# so that about a thousand decodes at a time stay in cache.
 BATCH_SIZE, NLL_BATCH_SIZE, NLL_CHUNK_SIZE = 1000, 4, 250
 MEMBERS_AT_ONCE = 4
 
-# The numbers of a summary, in the order of its table, and what they are.
+# The numbers of a summary in the order of its table: label and meaning.
 MEANINGS = {
     "negative_elbo": ("negative ELBO", "upper bound of -log p(x)"),
     "log_likelihood": ("expected log-likelihood", "E_q[log p(x|z)]"),
@@ -45,7 +43,7 @@ MEANINGS = {
         "latents whose posterior mean has a variance above 0.01 over the test set",
     ),
 }
-# Decimals of each.
+# Decimals of each number.
 DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1}
 ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 
@@ -53,15 +51,16 @@ ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 def make_mean_elbo(
     experiment: Experiment, examples: PyTree, members: Members, at_once: int
 ) -> Callable[[TrainState], dict[str, list[float | None]]]:
-    """The mean ELBO over examples from one sample of each, one for each member; the
-    same noise at every call.
+    """Return a function of states: means of the ELBO and its terms over examples.
+
+    One sample per example, with the same noise at every call; one mean per member.
     """
 
     def mean_terms(state: TrainState, examples: PyTree) -> vaejax.ElboTerms:
         terms_fn = partial(
             vaejax.elbo_terms, experiment.vae, state.params, kl_fn=experiment.kl_fn
         )
-        key = jax.random.fold_in(state.key, EPOCH_EVALUATION)
+        key = jax.random.fold_in(state.key, keys.EPOCH_EVALUATION)
         return jax.tree.map(
             lambda leaf: jnp.mean(leaf, axis=0),
             _map_examples(terms_fn, key, 0, examples, BATCH_SIZE),
@@ -77,22 +76,18 @@ def make_mean_elbo(
     return mean_elbo
 
 
-def evaluate(
-    experiment: Experiment,
-    members: Members,
-    states: TrainState,
-    check_interrupts: Callable[[], None],
-) -> dict[str, np.ndarray]:
-    """The numbers of every member, `{name: [members]}`, in nats per example, and the
-    Monte-Carlo error of the NLL.
+def evaluate(trained: Trained, arm: str = ONLY) -> dict[str, np.ndarray]:
+    """Return the numbers of every member of a model, `{name: [members]}`.
 
-    `monte_carlo_error` is the standard error of the NLL that its importance samples
-    leave, from the differences between two halves of them: the delta method of one
-    example is far too small at the effective sample sizes of real models. NaN with one
-    sample. `effective_sample_size` is the median over examples; `doubtful`, the share
-    of examples whose Pareto k is above 0.7, NaN where there are too few samples to
-    tell.
+    They are in nats per example. `monte_carlo_error` is the standard error of the NLL
+    that its importance samples leave, from the differences between two halves of them;
+    the delta method of one example is far too small at the effective sample sizes of
+    real models. It is NaN with one sample. `effective_sample_size` is the median over
+    examples; `doubtful` is the share of examples whose Pareto k is above 0.7, or NaN
+    where the samples are too few to tell.
     """
+    experiment, members = trained.experiments[arm], trained.members
+    states = trained.states[arm]
 
     def measure(
         state: TrainState, first: Array, examples: PyTree
@@ -113,7 +108,7 @@ def evaluate(
 
         return _map_examples(
             one,
-            jax.random.fold_in(state.key, FINAL_EVALUATION),
+            jax.random.fold_in(state.key, keys.FINAL_EVALUATION),
             first,
             examples,
             NLL_BATCH_SIZE,
@@ -139,7 +134,7 @@ def evaluate(
                 jax.device_get(members.stack(compiled(states, first, examples)))
             )
             progress.update(batch_size_of(examples))
-            check_interrupts()
+            trained.check_interrupts()
     terms, (log_marginal, errors, sizes, ks) = jax.tree.map(
         lambda *leaves: np.concatenate(leaves, axis=1), *parts
     )
@@ -151,18 +146,18 @@ def evaluate(
         "doubtful": np.where(
             np.isposinf(ks).all(axis=1), np.nan, np.mean(ks > DOUBTFUL_K, axis=1)
         ),
-        "active_units": active_units(experiment, members, states, test),
+        "active_units": active_units(trained, arm, test),
     }
 
 
 def log_marginal_in_halves(
     vae: vaejax.VAE, params: PyTree, key: Key, x: Example, *, num_samples: int
 ) -> tuple[Array, Array, Array, Array]:
-    """The importance-weighted bound of one example, its error from two halves of its
-    samples, their size, and Pareto k.
+    """Return log p(x) of one example with its error from two halves of its samples.
 
-    The error is NaN with one sample; the size is the effective one, of all samples; k
-    is that of the first half.
+    Returns:
+      The importance-weighted bound; its error, NaN with one sample; the effective
+      sample size of all samples; and Pareto k of the first half.
     """
     counts = [
         count for count in (num_samples - num_samples // 2, num_samples // 2) if count
@@ -191,8 +186,9 @@ def log_marginal_in_halves(
 def summarize(
     numbers: dict[str, np.ndarray], experiment: Experiment
 ) -> dict[str, dict[str, Any]]:
-    """The summary's numbers of the seeds of one setting: `{"mean", "std", "num_seeds",
-    "values", ...}`.
+    """Return the summary of the seeds of one setting.
+
+    Each number is `{"mean", "std", "num_seeds", "values", ...}`.
     """
     about: dict[str, dict[str, Any]] = {
         name: {"num_samples": ELBO_SAMPLES} for name in ELBO_NUMBERS
@@ -218,14 +214,24 @@ def _mean_or_none(values: np.ndarray) -> float | None:
 
 
 def active_units(
-    experiment: Experiment, members: Members, states: TrainState, test: PyTree
+    trained: Trained, arm: str = ONLY, xs: PyTree | None = None
 ) -> np.ndarray:
-    """The number of active units of each member, `[members]`; NaN of one that has
-    diverged.
+    """Return the number of active units of each member, NaN where it has diverged.
+
+    Args:
+      trained: what was trained.
+      arm: the name of a model.
+      xs: the examples over which posterior means vary, `[examples, ...]`; by default
+        the test set.
+
+    Returns:
+      `[members]`.
     """
+    experiment, members = trained.experiments[arm], trained.members
+    xs = experiment.test if xs is None else xs
 
     def count(state: TrainState, test: PyTree) -> tuple[Array, Array]:
-        key = jax.random.fold_in(state.key, FINAL_EVALUATION)
+        key = jax.random.fold_in(state.key, keys.FINAL_EVALUATION)
         points = vaejax.embed(
             experiment.vae,
             state.params,
@@ -234,19 +240,19 @@ def active_units(
             latent_point=experiment.latent_point,
         )
         leaves = jax.tree.leaves(points)
-        # No variance that is not a number is above the threshold: unmarked, a diverged
-        # member would count as 0.
+        # NaN is not above the threshold: unmarked, a diverged member would count as 0.
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
         return sum(vaejax.active_units(leaf) for leaf in leaves), finite
 
     compiled = in_pieces(jax.jit(members.lift(count)), members.num, MEMBERS_AT_ONCE)
-    counts, finite = map(np.asarray, members.stack(compiled(states, test)))
+    counts, finite = map(np.asarray, members.stack(compiled(trained.states[arm], xs)))
     return np.where(finite, counts, np.nan)
 
 
 def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
-    """Mean and sample standard deviation over the seeds that have not diverged; one
-    alone has no std, so it is None.
+    """Return mean and std of a number over the seeds that have not diverged.
+
+    The std is the sample standard deviation, None for a single seed; `about` is added.
     """
     values = np.asarray(values, float)
     finite = values[np.isfinite(values)]
@@ -260,14 +266,12 @@ def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
 
 
 def plain(values: np.ndarray) -> list:
-    """As a list for JSON, nested like the array; JSON has no NaN: None is what
-    diverged.
-    """
+    """Return an array as nested lists for JSON, with None in place of NaN."""
     return np.where(np.isfinite(values), np.asarray(values, object), None).tolist()
 
 
 def text(number: dict[str, Any], digits: int, sign: str = "") -> str:
-    """A number with its error bar."""
+    """Return a number with its error bar, as text."""
     if number["mean"] is None:
         return "diverged"
     std = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
@@ -280,8 +284,9 @@ def cells(
     digits: Mapping[str, int] = DIGITS,
     sign: str = "",
 ) -> list[str]:
-    """A row of a table: the numbers that `digits` names, with its decimals; blank where
-    there is none.
+    """Return a row of a table: the numbers in `digits`, with as many decimals.
+
+    A number that is missing is blank.
     """
     return [
         text(numbers[name], decimals, sign) if name in numbers else ""
@@ -290,9 +295,7 @@ def cells(
 
 
 def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """Each number of a summary as (name, value with its error bar, what it is and was
-    measured with).
-    """
+    """Return the rows of a summary: name, value with its error bar, and a note."""
     lines = []
     for name, (label, meaning) in MEANINGS.items():
         number = test[name]
@@ -300,7 +303,7 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
         if number.get("closed_form"):
             notes.append("closed form")
         if "num_samples" in number:
-            notes.append(f"{number['num_samples']} samples an example")
+            notes.append(f"{number['num_samples']} samples per example")
         if number.get("monte_carlo_error") is not None:
             notes.append(f"Monte-Carlo error {number['monte_carlo_error']:.3f}")
             notes.append(

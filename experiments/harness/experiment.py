@@ -1,4 +1,8 @@
-"""What the harness is told and what it answers: an experiment, its recipe, a result."""
+"""The records that flow through the harness: an experiment, what was trained, a result.
+
+`make_experiment(config)` returns an `Experiment`, or a `Comparison` of several; the
+harness trains it; `analyze(trained)` turns what was trained into a `Result`.
+"""
 
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -9,13 +13,33 @@ import optax
 
 import vaejax
 from experiments.harness.errors import UsageError
+from experiments.harness.members import Members
 from vaejax import latent
-from vaejax.base import Array, Example, Key, KlFn, Params, PyTree, batch_size_of
+from vaejax.base import (
+    Array,
+    Example,
+    Key,
+    KlFn,
+    LossFn,
+    Params,
+    PyTree,
+    batch_size_of,
+)
 from vaejax.training import TrainState
+
+ONLY = ""
+"""The name of the model of a run that trains a single one."""
 
 
 class About(NamedTuple):
-    """An experiment's entry in the catalogue (`python -m experiments`)."""
+    """A program's entry in the catalogue (`python -m experiments`).
+
+    Attributes:
+      what: the program in half a sentence.
+      paper: the paper that it follows.
+      cost: how long it takes, and on what.
+      expected: the result in a few words.
+    """
 
     what: str
     paper: str
@@ -24,39 +48,46 @@ class About(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What a training step is made of: the arguments of `vaejax.make_train_step`."""
+    """The arguments of `vaejax.make_train_step`.
 
-    loss_fn: Callable
+    Attributes:
+      loss_fn: the loss of a batch.
+      optimizer: the optimizer.
+      schedules: arguments of the loss that depend on the step.
+    """
+
+    loss_fn: LossFn
     optimizer: optax.GradientTransformation
-    schedules: Mapping[str, Callable] = types.MappingProxyType({})
+    schedules: Mapping[str, Callable[[Array], Array]] = types.MappingProxyType({})
 
 
 class Experiment(NamedTuple):
-    """What `make_experiment` assembles and the harness runs.
+    """A model, its data, and how it is trained and evaluated.
 
     Attributes:
       vae: the model.
       recipe: `hyperparameters -> Recipe`; the values that a sweep varies are traced.
       hyperparameters: the options that may be swept, with the values of this
         configuration.
-      batch_size: examples a step.
+      batch_size: examples per step.
       train: training data as the step takes them, `[examples, ...]`.
       test: test data as the model sees them, drawn once where they are random,
         `[examples, ...]`.
-      data_checksum: of the training and test data as loaded.
-      binarization: "dynamic", "static" or "none": which of the published columns the
-        numbers belong in.
-      figures: `(params, key, history) -> {name: Figure}` of one member.
-      num_samples: importance samples of the test NLL.
-      kl_fn: how the KL of this posterior and prior is evaluated.
-      latent_point: which latent stands for a posterior when active units are counted.
-      validation: the training examples that were held out, as the model sees them; None
-        where there are none.
-      files: `(params, key) -> {path: bytes}` of one member, for its folder; the key is
-        that of `figures`.
-      captions: of figures and files that the report has no words for.
-      diagnostics: `state -> {name: number}` of one member, measured after every epoch;
-        None where there are none.
+      data_checksum: SHA-256 of the training and test data as loaded.
+      binarization: "dynamic", "static" or "none": the protocol of the published
+        numbers that these compare with.
+      figures: `(params, key, history) -> {name: Figure}` for one member.
+      num_samples: importance samples per example of the test NLL.
+      kl_fn: the KL of this posterior and prior.
+      latent_point: the latent that stands for a posterior when active units are
+        counted.
+      validation: the training examples that were held out, as the model sees them, or
+        None.
+      files: `(params, key) -> {path: bytes}` for one member, written into the run's
+        folder; the key is that of `figures`.
+      captions: captions of figures and files that the report does not know.
+      diagnostics: `state -> {name: number}` for one member, measured after every epoch,
+        or None.
     """
 
     vae: vaejax.VAE
@@ -67,7 +98,9 @@ class Experiment(NamedTuple):
     test: PyTree
     data_checksum: str
     binarization: str
-    figures: Callable[[Params, Key, list[dict]], Mapping[str, Any]]
+    figures: Callable[[Params, Key, list[dict]], Mapping[str, Any]] = (
+        lambda params, key, history: {}
+    )
     num_samples: int = 500
     kl_fn: KlFn = vaejax.kl_closed_form
     latent_point: latent.PointEstimator = latent.mean
@@ -78,31 +111,84 @@ class Experiment(NamedTuple):
 
     @property
     def own_recipe(self) -> Recipe:
-        """Of the configuration itself, with nothing swept."""
+        """The recipe of the configuration itself, with nothing swept."""
         return self.recipe(self.hyperparameters)
 
     @property
     def example(self) -> Example:
+        """The first test example."""
         return jax.tree.map(lambda leaf: leaf[0], self.test)
+
+    @property
+    def num_test_examples(self) -> int:
+        return batch_size_of(self.test)
 
     @property
     def steps_per_epoch(self) -> int:
         return steps_per_epoch(self.train, self.batch_size)
 
 
-class Result(NamedTuple):
-    """What a finished run has to say.
+class Comparison(NamedTuple):
+    """Several models that are trained in turn and analyzed together.
 
     Attributes:
-      summary: what it adds to summary.json.
+      arms: the models by name; each has its own folder within the run's.
+      settings: named settings of the hyperparameters, `{name: {option: value}}`; the
+        members of each arm are seeds times these.
+      context: anything else that `analyze` needs, such as the vocabulary of a text.
+    """
+
+    arms: Mapping[str, Experiment]
+    settings: Mapping[str, Mapping[str, float]] = types.MappingProxyType({})
+    context: Any = None
+
+
+class Trained(NamedTuple):
+    """Everything that `analyze` may look at once training has ended.
+
+    Attributes:
+      config: the options of the run.
+      experiments: the models by name; the name of a single one is `ONLY`.
+      members: the seeds and settings that were trained of each model.
+      states: the members' states by name of the model, with the parameters to
+        evaluate.
+      history: the lines of metrics.jsonl by name of the model.
+      check_interrupts: raises once the user has asked the run to stop; long analyses
+        call it between steps.
+      context: the `context` of the comparison.
+    """
+
+    config: Any
+    experiments: Mapping[str, Experiment]
+    members: Members
+    states: Mapping[str, TrainState]
+    history: Mapping[str, list[dict]]
+    check_interrupts: Callable[[], None] = lambda: None
+    context: Any = None
+
+    @property
+    def first_experiment(self) -> Experiment:
+        """The first model, for what is the same of all: test data, binarization."""
+        return next(iter(self.experiments.values()))
+
+    def state(self, arm: str = ONLY, member: int = 0) -> TrainState:
+        """The state of one member, by default the first."""
+        return self.members.member(self.states[arm], member)
+
+
+class Result(NamedTuple):
+    """The numbers, figures and words of a finished run.
+
+    Attributes:
+      summary: the program's part of summary.json.
       headline: the result in a few words.
       about: the sentence above the numbers: data, binarization, seeds, unit.
       rows: the numbers, as (name, value with its error bar, what it is and was measured
         with), or as `header` says.
-      figures: draws them, by name; called when the numbers are written.
-      captions: of the figures and files that the report has no words for.
-      header: of the rows, where their last column is a number too.
-      listings: texts, line by line, by what they are; the report shows them.
+      figures: draws the figures, by name; called after the numbers are written.
+      captions: captions of figures and files that the report does not know.
+      header: names of the columns, where the last one is a number too.
+      listings: texts by title, line by line, for the report.
       files: makes further files of the run's folder, by path; the report plays those
         that are sounds.
     """
@@ -110,14 +196,15 @@ class Result(NamedTuple):
     summary: dict[str, Any]
     headline: str
     about: str
-    rows: list[tuple[str, ...]]
-    figures: Callable[[], Mapping[str, Any]]
+    rows: Sequence[Sequence[str]]
+    figures: Callable[[], Mapping[str, Any]] = dict
     captions: Mapping[str, str] = types.MappingProxyType({})
     header: tuple[str, ...] = ()
     listings: Mapping[str, Sequence[str]] = types.MappingProxyType({})
     files: Callable[[], Mapping[str, bytes]] = dict
 
     def table(self) -> str:
+        """The numbers as aligned text, for the screen."""
         rows = [self.header, *self.rows] if self.header else self.rows
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         # Without a header the last column is a note.
@@ -134,24 +221,12 @@ class Result(NamedTuple):
         return "\n".join([self.about, *lines])
 
 
-class Comparison(NamedTuple):
-    """Several models, trained in turn and concluded on together.
-
-    Attributes:
-      arms: the models by name; each has its own folder in the run's.
-      conclude: `(members, states, histories, check_interrupts) -> Result`, the middle
-        two by name of the arm.
-      settings: of the hyper-parameters, by name, `{name: {option: value}}`: each arm's
-        members are seeds times these.
-    """
-
-    arms: dict[str, Experiment]
-    conclude: Callable[..., Result]
-    settings: Mapping[str, Mapping[str, float]] = types.MappingProxyType({})
-
-
 def steps_per_epoch(train: PyTree, batch_size: int) -> int:
-    """Whole batches in the training data; UsageError where there is none."""
+    """Return the number of whole batches in the training data.
+
+    Raises:
+      UsageError: there is none.
+    """
     num_examples = batch_size_of(train)
     if batch_size > num_examples:
         raise UsageError(

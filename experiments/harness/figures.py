@@ -1,4 +1,4 @@
-"""The figures that every experiment on images draws."""
+"""Figures that programs share: learning curves, and images of a model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,17 +23,18 @@ def image_figures(
     key: Key,
     history: list[dict],
 ) -> Mapping[str, Any]:
-    """Learning curves, reconstructions, prior samples, interpolations; a manifold where
-    z has two dimensions.
+    """Draw learning curves, reconstructions, prior samples and interpolations.
+
+    Where z has two dimensions, the latent plane is drawn too.
 
     Args:
       vae: a model of images.
       xs: test images as the model sees them, `[examples, height, width]`, or with
         channels.
-      labels: their classes, `[examples]`, and the figures show the first of each; or
-        None.
+      labels: their classes, `[examples]`, of each of which the figures show the first
+        image; or None.
       params: trained parameters.
-      key: decides the samples.
+      key: key of the samples.
       history: the lines of metrics.jsonl.
     """
     # Sets without classes, or with several factors, show their first images.
@@ -51,7 +52,10 @@ def image_figures(
         "learning_curves": learning_curves(history),
         "reconstructions": plots.image_grid(
             images["reconstructions"],
-            title="Test images as the model sees them, and the mean of p(x|z) with z ~ q(z|x)",
+            title=(
+                "Test images as the model sees them, and the mean of p(x|z) with z ~ "
+                "q(z|x)"
+            ),
             row_labels=("x", "mean of p(x|z)"),
             column_labels=names,
         ),
@@ -60,7 +64,9 @@ def image_figures(
         ),
         "interpolations": plots.image_grid(
             images["interpolations"],
-            title="Between two test images: the mean of p(x|z) at z = (1 - t) z0 + t z1",
+            title=(
+                "Between two test images: the mean of p(x|z) at z = (1 - t) z0 + t z1"
+            ),
             column_labels=["x0", *t, "x1"],
         ),
     }
@@ -93,8 +99,9 @@ def _images(
 
 
 def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
-    """Straight lines between the posterior means of neighboring examples, the examples
-    themselves at both ends.
+    """Return decoded straight lines between posterior means of neighboring examples.
+
+    The examples themselves are at both ends.
     """
     pairs = len(originals) // 2 * 2
     starts, ends = originals[0:pairs:2], originals[1:pairs:2]
@@ -105,8 +112,9 @@ def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
 
 
 def over_epochs(history: Mapping[str, list[dict]], number: str, **options: Any) -> Any:
-    """A number of the test set after each epoch, a line an arm; `options` are those of
-    `plots.curves`.
+    """Draw a number of the test set after each epoch, one line per model.
+
+    `options` are those of `plots.curves`.
     """
     series = {
         name: [row["test"][number] for row in rows] for name, rows in history.items()
@@ -115,9 +123,7 @@ def over_epochs(history: Mapping[str, list[dict]], number: str, **options: Any) 
 
 
 def learning_curves(history: list[dict]) -> Any:
-    """Negative ELBO over epochs, on training batches as they came and on the test set
-    after each epoch.
-    """
+    """Draw the negative ELBO over epochs, on training batches and on the test set."""
     series = {
         "train (mean over the epoch)": [row["train"]["loss"] for row in history],
         "test (after the epoch)": [row["test"]["negative_elbo"] for row in history],

@@ -1,5 +1,5 @@
-"""Ctrl-C and SIGTERM as requests: the epoch under way is finished and saved, then the
-run stops.
+"""Ctrl-C and SIGTERM as requests: the current epoch is finished and saved, then the run
+stops.
 """
 
 import signal
@@ -10,10 +10,15 @@ from contextlib import contextmanager
 
 from experiments.harness import distributed
 
+CheckInterrupts = Callable[[], None]
+"""A function that raises `Interrupted` once the user has asked the run to stop."""
+
 
 class Interrupted(BaseException):
-    """The run was asked to stop. Not an `Exception`, as KeyboardInterrupt is not: no
-    handler of errors may swallow it.
+    """A request that the run should stop.
+
+    It is not an `Exception`, as KeyboardInterrupt is not, so that no handler of errors
+    swallows it.
 
     Attributes:
       exit_status: 0 after SIGTERM, which schedulers send and count as a clean end; 130
@@ -26,11 +31,11 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def requests() -> Iterator[Callable[[], None]]:
-    """Yields `check()`, which raises `Interrupted` once a signal came. A second Ctrl-C
-    stops at once.
+def requests() -> Iterator[CheckInterrupts]:
+    """Turn signals into requests; yield a check that raises `Interrupted` after one.
 
-    Outside the main thread, where Python delivers no signals, nothing is caught.
+    A second signal stops the program at once. Outside the main thread, where Python
+    delivers no signals, nothing is caught.
     """
     received: list[int] = []
 

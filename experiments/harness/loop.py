@@ -1,57 +1,30 @@
-"""The training loop of one model: an epoch, a line of metrics, a checkpoint; from the
-last checkpoint, if any.
+"""The training loop of one model: an epoch, a line of metrics, a checkpoint.
+
+It goes on from the last checkpoint, if there is one.
 """
 
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm import tqdm
 
 import vaejax
 from experiments.harness import distributed, evaluation, run_dir
-from experiments.harness.errors import RunError, UsageError
-from experiments.harness.experiment import Experiment
-from experiments.harness.members import Members, fitting, in_pieces, pieces
+from experiments.harness.epochs import compiled_epoch, recipe_of, streamed_epoch
+from experiments.harness.errors import RunError
+from experiments.harness.job import Job, streams
+from experiments.harness.members import Members, in_pieces
 from vaejax import checkpoints
 from vaejax.base import PyTree
 from vaejax.training import TrainState
 
 # Steps in a row without a finite gradient after which a member counts as lost.
 PERSISTENT = 100
-# All the steps that optax may skip: when to give up is decided here, with words.
-ANY_NUMBER = 2**31 - 1
-
-
-class Job(NamedTuple):
-    """What is trained, and where.
-
-    Attributes:
-      path: the folder of its metrics and checkpoints.
-      config: the options that every experiment takes.
-      experiment: the model, its recipe and data.
-      members: seeds and settings.
-      mesh: the devices that share each batch.
-      description: what the progress bar says.
-    """
-
-    path: Path
-    config: Any
-    experiment: Experiment
-    members: Members
-    mesh: jax.sharding.Mesh
-    description: str
-
-    @property
-    def replicated(self) -> jax.sharding.Sharding:
-        return vaejax.training.replicated_sharding(self.mesh)
 
 
 def train(
@@ -59,10 +32,10 @@ def train(
     check_interrupts: Callable[[], None],
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> TrainState:
-    """Trains the members from where the folder's last checkpoint left them.
+    """Train the members from where the folder's last checkpoint left them.
 
     Args:
-      job: what.
+      job: what is trained.
       check_interrupts: called after every epoch is saved; it raises to end the run.
       on_epoch: called with the epoch's line of metrics.
 
@@ -77,10 +50,10 @@ def train(
     print(_describe(job, states, done), flush=True)
 
     if streams(job.experiment):
-        data, at_once, epoch = job.experiment.train, 1, _streamed_epoch(job)
+        data, at_once, epoch = job.experiment.train, 1, streamed_epoch(job)
     else:
         data = vaejax.training.place_on_devices(job.experiment.train, job.replicated)
-        epoch, at_once = _compiled_epoch(job, states, data, layout)
+        epoch, at_once = compiled_epoch(job, states, data, layout)
     if at_once == job.members.num and jax.process_count() == 1:
         states = vaejax.training.place_on_devices(states, layout)
     measure, stop = _make_measure(job, at_once), _make_stop(job, layout)
@@ -118,9 +91,11 @@ def train(
     )
 
 
-def restore(job: Job) -> TrainState:
-    """The states of the last checkpoint, with the parameters to evaluate, as `train`
-    returns them.
+def load_states(job: Job) -> TrainState:
+    """Return the states of the last checkpoint, as `train` returns them.
+
+    Raises:
+      RunError: there is no checkpoint, or it cannot be read.
     """
     if checkpoints.latest(job.path / "checkpoints") is None:
         raise RunError(
@@ -132,68 +107,9 @@ def restore(job: Job) -> TrainState:
     )
 
 
-def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
-    """The devices that share each batch; UsageError where there are not as many or they
-    cannot share it.
-    """
-    try:
-        mesh = vaejax.training.make_mesh(num_devices)
-    except ValueError as error:
-        raise UsageError(f"--num-devices: {error}") from error
-    if jax.process_count() > 1 and mesh.size < jax.device_count():
-        raise UsageError(
-            f"--num-devices is {num_devices} and the {jax.process_count()} processes "
-            f"have {jax.device_count()} "
-            "devices; several processes use all of theirs: leave it out."
-        )
-    if batch_size % mesh.size:
-        raise UsageError(
-            f"--batch-size is {batch_size} and cannot be shared by {mesh.size} "
-            "devices; give a multiple, or another "
-            "--num-devices."
-        )
-    return mesh
-
-
-def streams(experiment: Experiment) -> bool:
-    """Whether the training data stay where they are, in a file, and are read as they
-    are needed.
-    """
-    return any(
-        isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(experiment.train)
-    )
-
-
-def check_streams(experiment: Experiment, members: Members) -> None:
-    """UsageError where data that are streamed would be needed by several members or
-    processes.
-    """
-    if streams(experiment) and (members.num > 1 or jax.process_count() > 1):
-        raise UsageError(
-            "--data: images in .npy files are read by one member in one process; leave "
-            "out --num-seeds, --sweep and "
-            "--distributed, or give the images as an .npz."
-        )
-
-
-def _recipe(job: Job, hyperparameters: dict[str, Any]) -> Any:
-    """The experiment's recipe with care: gradients clipped if asked to, and steps
-    skipped where they are not finite.
-    """
-    recipe = job.experiment.recipe(hyperparameters)
-    optimizer = recipe.optimizer
-    if job.config.clip_norm is not None:
-        optimizer = optax.chain(
-            optax.clip_by_global_norm(job.config.clip_norm), optimizer
-        )
-    return recipe._replace(optimizer=optax.apply_if_finite(optimizer, ANY_NUMBER))
-
-
 def _start(job: Job) -> tuple[TrainState, PyTree]:
-    """The states before the first step, or those of the last checkpoint, and how they
-    are laid out over the devices.
-    """
-    optimizer = _recipe(job, dict(job.experiment.hyperparameters)).optimizer
+    """The states to start from, and how they are laid out over the devices."""
+    optimizer = recipe_of(job, dict(job.experiment.hyperparameters)).optimizer
 
     def init(key: jax.Array, x: PyTree) -> TrainState:
         state = vaejax.init_train_state(job.experiment.vae, optimizer, key, x)
@@ -221,117 +137,13 @@ def _start(job: Job) -> tuple[TrainState, PyTree]:
     try:
         return checkpoints.restore(job.path / "checkpoints", states), layout
     except ValueError as error:
-        raise RunError(f"{error} To start afresh, give another --out.") from error
-
-
-def _step(job: Job, swept: dict[str, Any]) -> Callable:
-    step = vaejax.make_train_step(
-        *_recipe(job, dict(job.experiment.hyperparameters) | swept)
-    )
-    return (
-        step
-        if job.config.average is None
-        else vaejax.training.with_average(step, job.config.average)
-    )
-
-
-def _batches(job: Job) -> jax.sharding.Sharding | None:
-    return vaejax.training.batch_sharding(job.mesh) if job.mesh.size > 1 else None
-
-
-def _streamed_epoch(
-    job: Job,
-) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
-    step = _step(job, job.members.hyperparameters)
-    return vaejax.training.make_streamed_epoch(
-        step, job.experiment.batch_size, batch_sharding=_batches(job)
-    )
-
-
-def _epoch_of_one(
-    job: Job, member: tuple[dict, TrainState], data: PyTree
-) -> tuple[TrainState, PyTree]:
-    swept, state = member
-    epoch = vaejax.make_train_epoch(
-        _step(job, swept), job.experiment.batch_size, batch_sharding=_batches(job)
-    )
-    return (
-        vaejax.training.with_early_stopping(epoch)
-        if job.config.patience is not None
-        else epoch
-    )(state, data)
-
-
-def _compiled_epoch(
-    job: Job, states: TrainState, data: PyTree, layout: PyTree
-) -> tuple[Callable[[TrainState, PyTree], tuple[TrainState, PyTree]], int]:
-    """`epoch(states, data)` over all members, and how many of them it trains at once:
-    by default all that fit.
-
-    Compiled beforehand, so that the seconds of the first epoch are an epoch's.
-    """
-    members, one = job.members, partial(_epoch_of_one, job)
-    # The swept values come again at every epoch, and must not be donated with the
-    # states.
-    program = jax.jit(
-        lambda states, swept, data: members.lift(one)((swept, states), data),
-        donate_argnums=0,
-        out_shardings=(layout, job.replicated),
-    )
-    swept = vaejax.training.place_on_devices(members.hyperparameters, job.replicated)
-
-    def compiled(num: int) -> jax.stages.Compiled:
-        if num == members.num:
-            placed = (
-                states
-                if jax.process_count() > 1
-                else vaejax.training.place_on_devices(states, layout)
-            )
-            return program.lower(placed, swept, data).compile()
-        part = jax.tree.map(
-            lambda leaf: leaf[pieces(members.num, num)[0]], (states, swept)
-        )
-        return program.lower(
-            *vaejax.training.place_on_devices(part, job.replicated), data
-        ).compile()
-
-    # Members spread over devices are all trained at once.
-    at_once = (
-        members.num
-        if job.mesh.size > 1
-        else min(job.config.members_at_once or members.num, members.num)
-    )
-    executable = compiled(at_once)
-    if job.config.members_at_once is None and job.mesh.size == 1:
-        at_once = fitting(members.num, _bytes(executable))
-        if at_once < members.num:
-            print(
-                f"{members.num} members do not fit into memory together: {at_once} at "
-                "a time",
-                file=sys.stderr,
-            )
-            executable = compiled(at_once)
-    apply = in_pieces(
-        lambda stacked, data: executable(*stacked, data),
-        members.num,
-        at_once,
-        job.replicated,
-    )
-    return lambda states, data: apply((states, swept), data), at_once
-
-
-def _bytes(executable: jax.stages.Compiled) -> int:
-    """What a program needs on each device, beside the data that are there already."""
-    analysis = executable.memory_analysis()
-    return (
-        analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis else 0
-    )
+        raise RunError(
+            f"{error} To start from the beginning, give another --out."
+        ) from error
 
 
 def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, Any]]:
-    """The test and validation numbers of a line of metrics, and the experiment's own
-    diagnostics.
-    """
+    """A function of states: test and validation numbers, and own diagnostics."""
     parts = {"test": job.experiment.test, "validation": job.experiment.validation}
     elbos = {
         name: evaluation.make_mean_elbo(job.experiment, part, job.members, at_once)
@@ -360,7 +172,7 @@ def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, An
 
 
 def _make_stop(job: Job, layout: PyTree) -> Callable[[TrainState, dict], TrainState]:
-    """What early stopping makes of the states and a line of metrics."""
+    """A function of states and a line of metrics that applies early stopping."""
     if job.config.patience is None:
         return lambda states, row: states
 
@@ -397,11 +209,10 @@ def _describe(job: Job, states: TrainState, done: int) -> str:
         if job.config.compute_dtype == "float32"
         else f", networks in {job.config.compute_dtype}"
     )
+    epochs = "1 epoch" if job.config.epochs == 1 else f"{job.config.epochs} epochs"
     return (
-        f"{num_parameters:,} parameters, {num_examples:,} examples an epoch, "
-        f"{job.members.describe()}, "
-        f"{job.config.epochs} "
-        f"epoch{'s' * (job.config.epochs > 1)}{f' ({done} done)' if done else ''}{half}, "
+        f"{num_parameters:,} parameters, {num_examples:,} examples per epoch, "
+        f"{job.members.describe()}, {epochs}{f' ({done} done)' if done else ''}{half}, "
         f"on {job.mesh.size} x {jax.devices()[0].device_kind}"
     )
 
@@ -429,8 +240,7 @@ def _postfix(job: Job, row: dict) -> str:
 
 
 def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list]:
-    """Means over an epoch's steps that were finite, one for each member; a term of
-    several numbers has a list of each.
+    """Means over an epoch's finite steps, one for each member, or a list of each.
 
     Terms of one number in an axis of their own are left out: they repeat another.
     """
@@ -456,14 +266,12 @@ def _mean_of_finite(steps: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: list[float | None]) -> float:
-    """Over the members that have not diverged."""
+    """The mean over the members that have not diverged."""
     return float(np.mean([value for value in values if value is not None]))
 
 
 def _check_finite(job: Job, row: dict, states: TrainState) -> None:
-    """Adds the skipped steps to the line; RunError once every member is lost. One that
-    is lost disturbs no other.
-    """
+    """Add the skipped steps to the line; raise RunError once every member is lost."""
     counts = jax.device_get(
         (states.opt_state.notfinite_count, states.opt_state.total_notfinite)
     )

@@ -16,8 +16,7 @@ import numpy as np
 from experiments.harness.errors import UsageError
 from vaejax.base import Array, Key, PyTree
 
-# What the members' program may take of an accelerator's memory, and of a host's, where
-# others run too.
+# Shares of an accelerator's memory, and of a host's, that the members may take.
 DEVICE_SHARE, HOST_SHARE = 0.8, 0.5
 
 
@@ -33,11 +32,11 @@ class Members:
     product.
 
     Attributes:
-      seed: the first.
-      num_seeds: how many.
+      seed: the first seed.
+      num_seeds: the number of seeds.
       swept: the values of every swept option, `{name: (value, ...)}`.
-      named: instead of that, settings by their names, `{name: {option: value}}`, all of
-        the same options.
+      named: settings by name, `{name: {option: value}}`, all of the same options; they
+        take the place of `swept`.
     """
 
     seed: int
@@ -51,8 +50,9 @@ class Members:
 
     @property
     def settings(self) -> list[dict[str, float]]:
-        """The named ones, or every combination of the swept values; a single empty one
-        where nothing varies.
+        """The named settings, or every combination of the swept values.
+
+        Where nothing varies it is a single empty setting.
         """
         if self.named:
             return [dict(setting) for setting in self.named.values()]
@@ -79,8 +79,9 @@ class Members:
 
     @property
     def hyperparameters(self) -> dict[str, Array]:
-        """The values of each member's setting, `{name: [members]}`, or scalars where
-        there is one member.
+        """The values of each member's setting, `{name: [members]}`.
+
+        They are scalars where there is one member.
         """
         options = list(self.settings[0])
         columns = {
@@ -93,8 +94,9 @@ class Members:
         }
 
     def lift(self, function: Callable) -> Callable:
-        """The function of one member's first argument, over all members; the other
-        arguments are shared.
+        """Return a function of one member as one of all members.
+
+        Its first argument has the axis of members; the others are shared.
         """
         if self.num == 1:
             return function
@@ -103,32 +105,36 @@ class Members:
         )(first, *shared)
 
     def stack(self, tree: PyTree) -> PyTree:
-        """With the leading axis `[members]`, whether there is one member or several."""
+        """Return a tree with a leading axis `[members]`, for one member too."""
         return jax.tree.map(lambda leaf: leaf[None], tree) if self.num == 1 else tree
 
     def member(self, tree: PyTree, index: int) -> PyTree:
-        """One member's part."""
+        """Return one member's part of a tree."""
         return tree if self.num == 1 else jax.tree.map(lambda leaf: leaf[index], tree)
 
     def first(self, tree: PyTree) -> PyTree:
-        """The first member's part."""
+        """Return the first member's part of a tree."""
         return self.member(tree, 0)
 
     def of_setting(self, values: Any, index: int) -> Any:
-        """The part of `values`, `[members]`, that belongs to one setting, `[seeds]`."""
+        """Return the part of `values`, `[members]`, of one setting, `[seeds]`."""
         return values[index * self.num_seeds : (index + 1) * self.num_seeds]
 
     def name(self, index: int) -> str:
-        """Of one member, such as "beta=0.5, seed 3"."""
+        """Return the name of one member, such as "beta=0.5, seed 3"."""
         setting, seed = divmod(index, self.num_seeds)
         return ", ".join(
             filter(None, [self.setting_names[setting], f"seed {self.seeds[seed]}"])
         )
 
     def describe(self) -> str:
+        """Return seeds and settings in words."""
         seeds = f"seed {self.seed}"
         if self.num_seeds > 1:
-            seeds = f"mean ± std over {self.num_seeds} training seeds ({self.seeds[0]} to {self.seeds[-1]})"
+            seeds = (
+                f"mean ± std over {self.num_seeds} training seeds ({self.seeds[0]} to "
+                f"{self.seeds[-1]})"
+            )
         return (
             seeds
             if len(self.settings) == 1
@@ -139,7 +145,7 @@ class Members:
 def parse_sweep(
     sweep: tuple[str, ...], hyperparameters: Mapping[str, float]
 ) -> dict[str, tuple[float, ...]]:
-    """`{name: values}` from items such as "beta=0.5,1,2".
+    """Parse items such as "beta=0.5,1,2" into `{name: values}`.
 
     Raises:
       UsageError: an item cannot be read, repeats a value or an option, or names none of
@@ -172,12 +178,14 @@ def parse_sweep(
 
 
 def describe_setting(setting: Mapping[str, float]) -> str:
+    """Return a setting in words, such as "beta=0.5"."""
     return ", ".join(f"{name}={value:g}" for name, value in setting.items())
 
 
 def pieces(num: int, at_once: int) -> list[slice]:
-    """`num` members in as few pieces as hold at most `at_once`, all of one size: the
-    last may overlap its neighbor.
+    """Split `num` members into as few pieces of at most `at_once` as possible.
+
+    All have one size, so that the last may overlap its neighbor.
     """
     size = math.ceil(num / math.ceil(num / at_once))
     starts = [min(first, num - size) for first in range(0, num, size)]
@@ -187,11 +195,10 @@ def pieces(num: int, at_once: int) -> list[slice]:
 def in_pieces(
     function: Callable, num: int, at_once: int, layout: Any = None
 ) -> Callable:
-    """The function of stacked members, applied to at most `at_once` of them at a time;
-    the others wait on the host.
+    """Return a function of stacked members that takes at most `at_once` at a time.
 
-    `layout` is where the function takes its members: a sharding or a device, by default
-    the first.
+    The others wait on the host. `layout` is the sharding or the device of the members
+    that the function takes, by default the first device.
     """
     if at_once >= num:
         return function
@@ -214,8 +221,9 @@ def in_pieces(
 
 
 def fitting(num: int, needed_bytes: int) -> int:
-    """How many of `num` members, whose program needs that many bytes for all, the
-    memory holds at once.
+    """Return how many of `num` members the memory holds at once.
+
+    `needed_bytes` is what the program of all of them needs.
     """
     statistics = jax.local_devices()[0].memory_stats() or {}
     available = DEVICE_SHARE * (

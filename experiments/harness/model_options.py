@@ -1,4 +1,4 @@
-"""Options of the models of programs: networks, likelihoods by name, compute dtype."""
+"""Models by options: networks for the shape of an example, likelihoods by name."""
 
 from typing import Any
 
@@ -27,18 +27,9 @@ from vaejax.distributions import (
 def make_vae(
     config: Any, shape: tuple[int, ...], head: Head, *, convolutional: bool
 ) -> VAE:
-    """Build a Gaussian VAE with one hidden layer on either side.
+    """Return a Gaussian VAE of one hidden layer on either side, or of convolutions.
 
-    Convolutions come before and after it where `convolutional` is true.
-
-    Args:
-      config: configuration with `hidden_size`, `latent_size` and `compute_dtype`.
-      shape: shape of one example.
-      head: head of the likelihood.
-      convolutional: true for images of at least two axes, false for MLPs.
-
-    Returns:
-      The `VAE`, whose networks compute in the dtype of the configuration.
+    `config` has the sizes.
     """
     hidden_sizes = (config.hidden_size,)
     if convolutional:
@@ -59,7 +50,7 @@ def make_vae(
 
 
 def in_compute_dtype(config: Any, vae: VAE) -> VAE:
-    """Return the VAE with networks that compute in the dtype of --compute-dtype."""
+    """Return the VAE whose networks compute in the type of --compute-dtype."""
     return (
         vae
         if config.compute_dtype == "float32"

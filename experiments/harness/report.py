@@ -1,69 +1,119 @@
-"""report.html: one self-contained page of a run, to look at and to send to a colleague."""
+"""The report of a run: figures, files, report.html, and the table on the screen."""
 
 import base64
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from experiments.harness import distributed
-from experiments.harness.experiment import Result
+from experiments.harness import distributed, run_dir
+from experiments.harness.experiment import About, Result
 from vaejax.checkpoints import write_atomically
 
 CAPTIONS = {
-    "learning_curves": "Negative ELBO over training. Bands, of several seeds, are one standard deviation.",
-    "reconstructions": "Top: test images as the model sees them. Bottom: the mean of p(x|z), with one z ~ q(z|x) each.",
+    "learning_curves": (
+        "Negative ELBO over training. Bands, of several seeds, are one standard "
+        "deviation."
+    ),
+    "reconstructions": (
+        "Top: test images as the model sees them. Bottom: the mean of p(x|z), with "
+        "one z ~ q(z|x) each."
+    ),
     "samples": "New images: latents drawn from the prior, decoded.",
-    "interpolations": "Between the images at the left and right ends, along a straight line in latent space.",
-    "manifold": "The latent plane at 20 x 20 quantiles of the prior, 2.5% to 97.5%: each cell holds equal prior mass.",
+    "interpolations": (
+        "Between the images at the left and right ends, along a straight line in "
+        "latent space."
+    ),
+    "manifold": (
+        "The latent plane at 20 x 20 quantiles of the prior, 2.5% to 97.5%: each cell "
+        "holds equal prior mass."
+    ),
 }
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff }
 body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem; line-height: 1.2 } h2 { font-size: 1.2rem; margin-top: 2.2rem } h3 { font-size: 1rem }
+h1 { font-size: 1.6rem; line-height: 1.2 }
+h2 { font-size: 1.2rem; margin-top: 2.2rem } h3 { font-size: 1rem }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
-td, th { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #ddd; vertical-align: top }
-td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+td, th { text-align: left; padding: .35rem .8rem .35rem 0; vertical-align: top }
+td, th { border-bottom: 1px solid #ddd }
+td.number, th.number { text-align: right; white-space: nowrap }
+td.number, th.number { font-variant-numeric: tabular-nums }
 figure { margin: 1.5rem 0 } figure img { max-width: 100%; height: auto; display: block }
 figcaption, .note { color: #555; font-size: .9rem }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre; overflow-wrap: normal }
+pre { background: #f5f5f5; padding: .8rem; overflow-x: auto }
+pre { white-space: pre; overflow-wrap: normal }
 @media (min-width: 600px) { td:first-child { white-space: nowrap } }
 @media (max-width: 600px) {
-  tr, td.note { display: block } td { border: 0 } tr { border-bottom: 1px solid #ddd } td.note { padding-top: 0 }
+  tr, td.note { display: block } td { border: 0 } tr { border-bottom: 1px solid #ddd }
+  td.note { padding-top: 0 }
 }
 """
+
+
+def show(
+    path: Path,
+    result: Result,
+    about: About,
+    description: str,
+    arms: Iterable[str] = (),
+) -> None:
+    """Write figures, files and report into the folder, and print the numbers.
+
+    Args:
+      path: the run folder, with its summary, manifest and configuration.
+      result: the result of the run.
+      about: the program's entry in the catalogue.
+      description: the program's docstring.
+      arms: names of the models that were trained, whose folders are named on the
+        screen.
+    """
+    figures, files = result.figures(), result.files()
+    run_dir.write_figures(path, figures)
+    run_dir.write_files(path, files)
+    write(path, result, about, description, list(figures), files)
+    print("\n" + result.table() + "\n")
+    print(f"in {path}: report.html, summary.json, manifest.json, and figures/")
+    for arm in arms:
+        print(f"in {path / arm}: metrics.jsonl, checkpoints/")
+    for figure in figures:
+        print(f"  figures/{figure}.png")
+    for file in files:
+        print(f"  {file}")
 
 
 @distributed.by_first
 def write(
     path: Path,
-    module: ModuleType,
     result: Result,
+    about: About,
+    description: str,
     figures: Sequence[str],
     files: Mapping[str, bytes],
 ) -> None:
-    """Writes report.html into the run folder, replacing it whole.
+    """Write report.html into the run folder, atomically.
 
     Args:
       path: the run folder, with its summary, manifest, configuration and figures.
-      module: the experiment's: its `ABOUT` becomes the title, its docstring the
-        introduction.
-      result: the `Result` of the run.
-      figures: the names of those in the folder, in the order of the page.
-      files: the others that the run has made, by path; the page plays the sounds among
-        them.
+      result: the result of the run.
+      about: the program's entry in the catalogue, which becomes the title.
+      description: the program's docstring, which becomes the introduction.
+      figures: names of the figures in the folder, in the order of the page.
+      files: further files of the run, by path; the page plays the sounds among them.
     """
     summary, manifest = (
         json.loads((path / f"{name}.json").read_text())
         for name in ("summary", "manifest")
     )
-    title = f"{module.ABOUT.what[0].upper()}{module.ABOUT.what[1:]} ({summary['data']}): {result.headline}"
+    what = about.what[0].upper() + about.what[1:]
+    title = f"{what} ({summary['data']}): {result.headline}"
+    # One option per line, since a browser would break lines inside them.
+    command = manifest["command"].replace(" --", " \\\n  --")
     paragraphs = [
         paragraph
-        for paragraph in module.__doc__.strip().split("\n\n")
+        for paragraph in description.strip().split("\n\n")
         if "Command:" not in paragraph
     ]
     sounds = {name: content for name, content in files.items() if name.endswith(".wav")}
@@ -87,8 +137,7 @@ def write(
         *(_listing(name, lines) for name, lines in result.listings.items()),
         "<h2>How to reproduce it</h2>",
         "<p>From the project's folder, in its environment:</p>",
-        # One option a line, since a browser would break lines inside them.
-        f"<pre>{html.escape(manifest['command'].replace(' --', chr(32) + chr(92) + chr(10) + '  --'))}</pre>",
+        f"<pre>{html.escape(command)}</pre>",
         "<p>The same versions on the same machine give the same parameters, bit for "
         "bit.</p>",
         _table(_provenance(summary, manifest)),
@@ -100,14 +149,13 @@ def _page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
     )
 
 
-def _numbers(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Without a header, the last column is a note; otherwise all but the first are
-    numbers.
-    """
+def _numbers(header: tuple[str, ...], rows: Sequence[Sequence[str]]) -> str:
+    """The table of a result; without a header, the last column is a note."""
     classes = ["", *["number"] * len(header[1:])] if header else ["", "number", "note"]
     lines = [_row("th", header, classes)] if header else []
     return (
@@ -117,7 +165,7 @@ def _numbers(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     )
 
 
-def _row(tag: str, cells: tuple[str, ...], classes: list[str]) -> str:
+def _row(tag: str, cells: Sequence[str], classes: list[str]) -> str:
     pairs = zip(cells, classes, strict=True)
     return (
         "<tr>"
@@ -146,7 +194,10 @@ def _caption(name: str, result: Result, manifest: dict) -> str:
 
 def _figure(file: Path, caption: str) -> str:
     caption, image = html.escape(caption), base64.b64encode(file.read_bytes()).decode()
-    return f'<figure><img alt="{caption}" src="data:image/png;base64,{image}"><figcaption>{caption}</figcaption></figure>'
+    return (
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{image}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
 
 
 def _sound(caption: str, wav: bytes) -> str:
@@ -168,7 +219,9 @@ def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
         "commit": manifest["commit"],
         "device": manifest["device"],
         "machine": manifest["machine"],
-        "random numbers": f"{manifest['key']['implementation']}, seeds {manifest['key']['seeds']}",
+        "random numbers": (
+            f"{manifest['key']['implementation']}, seeds {manifest['key']['seeds']}"
+        ),
     } | (
         {"training time": f"{summary['training_seconds']:.0f} s"}
         if "training_seconds" in summary
@@ -179,7 +232,8 @@ def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
 
 def _table(rows: dict[str, Any]) -> str:
     cells = (
-        f"<tr><td>{html.escape(name)}</td><td><code>{html.escape(str(value))}</code></td></tr>"
+        f"<tr><td>{html.escape(name)}</td>"
+        f"<td><code>{html.escape(str(value))}</code></td></tr>"
         for name, value in rows.items()
     )
     return '<div class="scroll"><table>' + "\n".join(cells) + "</table></div>"

@@ -1,7 +1,7 @@
-"""The run folder: what is in it, and that a kill at any moment leaves it readable.
+"""The run folder: its files, replaced atomically, so that a kill leaves it readable.
 
-config.json, manifest.json and summary.json are replaced atomically; metrics.jsonl has
-one line an epoch and is cut back to the last checkpoint when a run resumes.
+metrics.jsonl has one line per epoch and is cut back to the last checkpoint when a run
+resumes.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -37,27 +37,21 @@ CIRCUMSTANCES = (
 )
 
 
-def find(
-    name: str, config: Any, parse: Callable[[Any], Any] | None = None
-) -> tuple[Path, Any]:
-    """The folder of the run and the configuration to run, new or resumed; nothing is
-    written.
-
-    A resumed run takes its configuration from the folder; a flag that was given and
-    says otherwise is an error.
+def find(name: str, config: Any) -> Path:
+    """Return the folder of a run, new or resumed; nothing is written.
 
     Args:
-      name: of the experiment.
-      config: as given.
-      parse: the command line, read again over other defaults, which tells a flag that
-        was given from one that was not. None takes every option of `config` as given.
+      name: the name of the program.
+      config: its options. Where `resume` is set, each must be that of the run in the
+        folder, but for the `CIRCUMSTANCES`.
 
     Raises:
       UsageError: --out holds a run already, or --resume finds none or another one.
     """
     if config.resume:
         path = config.out or _newest(name)
-        return path, _resumed(name, path, config, parse or (lambda defaults: config))
+        _check_same(path, config, _read_saved(name, path, config))
+        return path
     if config.out is None and config.distributed:
         raise UsageError(
             "--distributed: the processes need one folder, which all of them reach; "
@@ -75,12 +69,33 @@ def find(
         )
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out {path} is a file; give a folder.")
-    return path, config
+    return path
+
+
+def saved_config(name: str, config: Any) -> Any:
+    """Return the options of the run in --out, or of the newest one of the program.
+
+    The `CIRCUMSTANCES` are those of `config`; `out` is the folder that was found.
+
+    Raises:
+      UsageError: there is no such run, or it is of another program or version.
+    """
+    path = config.out or _newest(name)
+    saved = _read_saved(name, path, config)
+    converted: dict[str, Any] = {
+        option: tuple(value)
+        for option, value in saved.items()
+        if isinstance(value, list)
+    }
+    converted["data_dir"] = saved["data_dir"] and Path(saved["data_dir"])
+    return dataclasses.replace(config, **saved | converted, out=path)
 
 
 def create(path: Path, name: str, config: Any) -> Path:
-    """Makes the folder and writes the configuration into it; the next free one where
-    another run took it meanwhile.
+    """Make the folder and write the configuration into it.
+
+    Where another run took a folder with a default name meanwhile, the next free one is
+    made.
 
     Raises:
       UsageError: it cannot be written.
@@ -102,7 +117,7 @@ def create(path: Path, name: str, config: Any) -> Path:
 
 
 def check_data(path: Path, data_checksum: str) -> None:
-    """UsageError where the folder's run was started with other data."""
+    """Raise UsageError where the folder's run was started with other data."""
     file = path / "manifest.json"
     if file.exists() and json.loads(file.read_text())["data_sha256"] != data_checksum:
         raise UsageError(
@@ -113,12 +128,13 @@ def check_data(path: Path, data_checksum: str) -> None:
 
 @distributed.by_first
 def write_json(path: Path, value: Any) -> None:
-    """Replaces the file whole: a reader sees the old one or the new one."""
+    """Write a value as JSON, atomically: a reader sees the old file or the new one."""
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 @distributed.by_first
 def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a line of metrics."""
     with open(path / "metrics.jsonl", "a") as file:
         file.write(json.dumps(row, allow_nan=False) + "\n")
         file.flush()
@@ -126,6 +142,7 @@ def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict]:
+    """Return the lines of metrics.jsonl."""
     file = path / "metrics.jsonl"
     # A last line without its end was cut off by a kill; it is written again.
     return (
@@ -141,7 +158,7 @@ def read_metrics(path: Path) -> list[dict]:
 
 @distributed.by_first
 def cut_metrics(path: Path, epochs: int) -> None:
-    """Drops the lines of epochs that the last checkpoint does not hold."""
+    """Drop the lines of epochs that the last checkpoint does not hold."""
     rows = [row for row in read_metrics(path) if row["epoch"] <= epochs]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_atomically(path / "metrics.jsonl", lines)
@@ -155,14 +172,18 @@ def write_manifest(
     data_checksum: str | None,
     params_digest: str | None,
 ) -> None:
-    """What the numbers were made with; `params_digest` is None until the run is
-    finished, or if nothing is trained.
+    """Write manifest.json: versions, device, data and keys that the numbers depend on.
+
+    `params_digest` is None until the run is finished, or if nothing is trained.
     """
     manifest = {
         "command": command(json.loads((path / "config.json").read_text())),
         "versions": {"python": platform.python_version(), "vaejax": vaejax.__version__}
         | {package: metadata.version(package) for package in PACKAGES},
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
+        "device": (
+            f"{jax.device_count()} x {jax.devices()[0].device_kind} "
+            f"({jax.default_backend()})"
+        ),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -177,9 +198,7 @@ def write_manifest(
 
 
 def command(config: Mapping[str, Any]) -> str:
-    """The command that makes the run again, every option named, from what config.json
-    holds.
-    """
+    """Return the command that repeats a run, from the content of its config.json."""
     options = {
         name: value
         for name, value in config.items()
@@ -204,6 +223,7 @@ def command(config: Mapping[str, Any]) -> str:
 
 @distributed.by_first
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
+    """Write figures as PNG files, by name."""
     directory = path / "figures"
     directory.mkdir(exist_ok=True)
     for name, figure in figures.items():
@@ -213,14 +233,15 @@ def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
 
 @distributed.by_first
 def write_files(path: Path, files: Mapping[str, bytes]) -> None:
-    """Each by its path within the folder, replaced whole."""
+    """Write files by their paths within the folder, each atomically."""
     for name, content in files.items():
         file = path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, content)
 
 
-def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) -> Any:
+def _read_saved(name: str, path: Path, config: Any) -> dict[str, Any]:
+    """The options in config.json; UsageError where they are not those of `config`."""
     file = path / "config.json"
     if not file.exists():
         raise UsageError(
@@ -231,7 +252,7 @@ def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) ->
         saved = json.loads(file.read_text())
     except ValueError as error:
         raise UsageError(
-            f"--resume: {file} is damaged ({error}); start the run afresh in another "
+            f"--resume: {file} is damaged ({error}); start the run again in another "
             "folder."
         ) from error
     if saved.pop("experiment", None) != name:
@@ -244,27 +265,23 @@ def _resumed(name: str, path: Path, config: Any, parse: Callable[[Any], Any]) ->
         different = sorted(saved.keys() ^ options)
         raise UsageError(
             f"--resume: {path} was made by another version (options {different} "
-            "differ); start afresh."
+            "differ); start the run again in another folder."
         )
-    restored: dict[str, Any] = {
-        name: tuple(value) for name, value in saved.items() if isinstance(value, list)
-    }
-    restored["data_dir"] = saved["data_dir"] and Path(saved["data_dir"])
-    resumed = dataclasses.replace(config, **saved | restored, out=path)
-    for option, value in _plain(parse(resumed)).items():
+    return saved
+
+
+def _check_same(path: Path, config: Any, saved: dict[str, Any]) -> None:
+    for option, value in _plain(config).items():
         if value != saved[option]:
             raise UsageError(
                 f"--resume: --{option.replace('_', '-')} is {value} and the run in "
                 f"{path} has {saved[option]}; "
                 "leave the flag out, or start another run."
             )
-    return resumed
 
 
 def _commit() -> str | None:
-    """Of the project's checkout, marked where files differ from it; None where there is
-    none.
-    """
+    """The commit of the checkout, marked where files differ; None without one."""
     command = [
         "git",
         "-C",

@@ -1,4 +1,4 @@
-"""What a sweep says: every setting over its seeds, the differences to a reference
+"""The analysis of a sweep: every setting over its seeds, the differences to a reference
 paired by seed, and a figure.
 """
 
@@ -8,27 +8,32 @@ from typing import Any
 import numpy as np
 
 from experiments.harness import evaluation
-from experiments.harness.experiment import Experiment, Result
+from experiments.harness.experiment import ONLY, Experiment, Result, Trained
 from experiments.harness.members import Members, describe_setting
 from vaejax import plots
 
 FIGURES = {"negative_elbo": "negative ELBO", "nll": "NLL"}
 
 
-def conclude(
-    experiment: Experiment,
-    members: Members,
-    history: list[dict],
+def analyze_sweep(
+    trained: Trained,
     numbers: dict[str, np.ndarray],
     summary: dict[str, Any],
     about: str,
 ) -> Result:
-    """The result of a sweep.
+    """Return the result of a sweep.
 
     Settings are compared with the one that the configuration itself names, where it is
-    among them, else with the first. Members of one seed share their first parameters,
+    among them, else with the first. Members of one seed share their initial parameters,
     noise and order of the data, so that differences are paired.
+
+    Args:
+      trained: a single model at several settings.
+      numbers: the numbers of every member, as `evaluation.evaluate` returns them.
+      summary: the summary so far: protocol and unit.
+      about: the sentence above the numbers.
     """
+    experiment, members = trained.experiments[ONLY], trained.members
     names, reference = (
         [describe_setting(setting) for setting in members.settings],
         _reference(experiment, members),
@@ -58,15 +63,20 @@ def conclude(
     return Result(
         summary=summary | {"reference": members.settings[reference], "sweep": settings},
         headline=f"smallest NLL at {describe_setting(best['setting'])}",
-        about=f"{about}; {evaluation.ELBO_SAMPLES} samples an example, {experiment.num_samples} of the NLL; "
+        about=f"{about}; {evaluation.ELBO_SAMPLES} samples per example, "
+        f"{experiment.num_samples} of the NLL; "
         "differences are paired by seed",
         header=("setting", *(label for label, _ in evaluation.MEANINGS.values())),
         rows=rows,
-        figures=partial(_figures, members, settings, history),
+        figures=partial(_figures, members, settings, trained.history[ONLY]),
         captions={
-            "learning_curves": "Test negative ELBO over training. The bands, if any, are one standard deviation over "
+            "learning_curves": "Test negative ELBO over training. The bands, if any, "
+            "are one standard deviation over "
             "seeds.",
-            "sweep": "The test numbers of every setting. The bands, if any, are one standard deviation over seeds.",
+            "sweep": (
+                "The test numbers of every setting. The bands, if any, are one "
+                "standard deviation over seeds."
+            ),
         },
     )
 
@@ -127,8 +137,9 @@ def _figure_of_one(members: Members, settings: list[dict]) -> Any:
 
 
 def _undiverged(values: np.ndarray) -> np.ndarray:
-    """`[points, seeds]` without the seeds that have diverged anywhere, but for one,
-    which then breaks the line.
+    """`[points, seeds]` without the seeds that have diverged anywhere.
+
+    Where all have, one is kept, which breaks the line.
     """
     kept = values[:, np.all(np.isfinite(values), axis=0)]
     return kept if kept.shape[1] else values[:, :1]

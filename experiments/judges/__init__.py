@@ -1,1 +1,1 @@
-"""Models that judge a VAE: a classifier, a trigram model, probes, stroke measurements."""
+"""Models that judge a VAE: a classifier, a trigram model, probes, measured strokes."""

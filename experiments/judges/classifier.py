@@ -1,6 +1,4 @@
-"""A classifier of the images that models are judged by: its confidence, and the
-features of its last hidden layer.
-"""
+"""A classifier that judges images, by its confidence and by its features."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,11 +6,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from tqdm import tqdm
 
 import vaejax
+from experiments.data.image_data import intensities
+from experiments.harness import keys
 from vaejax import datasets
 from vaejax.base import Array, Key, Params
 
@@ -20,23 +19,24 @@ NUM_EPOCHS, BATCH_SIZE, WIDTH = 10, 128, 400
 
 
 class Classifier(NamedTuple):
-    """Functions of images in [0, 1], `[num, *image]`.
+    """A trained classifier: functions of images in [0, 1], `[num, *image]`.
 
     Attributes:
       features: activations of the last hidden layer, `[num, 400]`.
-      log_probabilities: of the classes, `[num, classes]`.
+      log_probabilities: log-probabilities of the classes, `[num, classes]`.
     """
 
     features: Callable[[Array], Array]
     log_probabilities: Callable[[Array], Array]
 
     def accuracy(self, data: datasets.Dataset) -> float:
+        """Return the share of images whose class is found."""
         found = jnp.argmax(self.log_probabilities(intensities(data.images)), axis=-1)
         return float(jnp.mean(found == data.labels))
 
 
 def train(data: datasets.Dataset) -> Classifier:
-    """Two hidden layers, trained on gray images with a fixed key."""
+    """Train a classifier of two hidden layers on gray images, with a fixed key."""
     trunk = vaejax.networks.as_network(vaejax.MLP((WIDTH, WIDTH)))
     head = vaejax.networks.as_network(vaejax.MLP((), (int(data.labels.max()) + 1,)))
     batch_size = min(BATCH_SIZE, len(data.images))
@@ -73,7 +73,10 @@ def train(data: datasets.Dataset) -> Classifier:
     # Of a VAE, training knows only `init`, which a network has too.
     network = vaejax.networks.as_network((init, logits))
     state = vaejax.init_train_state(
-        network, optimizer, jax.random.key(0), jnp.zeros(data.images.shape[1:])
+        network,
+        optimizer,
+        jax.random.key(keys.CLASSIFIER),
+        jnp.zeros(data.images.shape[1:]),
     )
     data = jax.device_put(data)
     for _ in tqdm(
@@ -84,8 +87,3 @@ def train(data: datasets.Dataset) -> Classifier:
         jax.jit(partial(features, state.params)),
         jax.jit(lambda images: jax.nn.log_softmax(logits(state.params, images))),
     )
-
-
-def intensities(images: np.ndarray) -> Array:
-    """Images as float32 in [0, 1]."""
-    return jnp.asarray(images, jnp.float32) / (255 if images.dtype == np.uint8 else 1)

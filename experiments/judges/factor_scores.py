@@ -26,8 +26,9 @@ HELD_OUT = 0.2  # of the examples, on which the forest is scored
 
 
 def score(key: Key, codes: np.ndarray, factors: np.ndarray) -> dict[str, float]:
-    """Every score by its name in `NAMES`, of codes `[num, dimensions]` and integer
-    factors `[num, num_factors]`.
+    """Return every score by its name in `NAMES`.
+
+    Codes are `[num, dimensions]`, factors are integers `[num, num_factors]`.
     """
     dci_key, factor_key, beta_key = jax.random.split(key, 3)
     num = round((1 - HELD_OUT) * len(codes))
@@ -57,17 +58,18 @@ def score(key: Key, codes: np.ndarray, factors: np.ndarray) -> dict[str, float]:
 def compare(
     values: Mapping[str, np.ndarray], reference: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Whether each of several arms differs from a reference, paired by seed: Student's
-    t test, two-sided.
+    """Test whether each arm differs from a reference, paired by seed.
+
+    The test is Student's t test, two-sided.
 
     Args:
       values: `[seeds]` of every arm.
       reference: `[seeds]`, of the same seeds.
 
     Returns:
-      Of every arm the mean and standard deviation of the differences, p, and p times
-      the number of arms (Bonferroni).
-      p is None where fewer than two seeds, or no spread, leave nothing to test.
+      Mean and standard deviation of the differences of every arm, p, and p times the
+      number of arms (Bonferroni). p is None where fewer than two seeds, or no spread,
+      leave nothing to test.
     """
     found = {}
     for arm, each in values.items():

@@ -1,8 +1,8 @@
-"""What codes are worth for telling classes: with labels, a linear probe and nearest
-neighbors; without, clusters.
+"""Probes and clusters of codes, and maps of them onto the plane.
 
-Functions of arrays on the host, over scikit-learn; codes are `[num, dimensions]` and
-labels `[num]`, integers.
+Linear probes and nearest neighbors need labels; clusters need none. All are functions
+of arrays on the host, over scikit-learn; codes are `[num, dimensions]` and labels
+`[num]`, integers.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ RESTARTS = 3
 
 
 def check_installed() -> None:
-    """UsageError where scikit-learn is missing, before anything is trained."""
+    """Raise UsageError where scikit-learn is missing, before anything is trained."""
     if importlib.util.find_spec("sklearn") is None:
         raise UsageError(
             "probes and clusters need scikit-learn; install the extra: pip install "
@@ -32,11 +32,10 @@ def linear_accuracy(
     test_codes: np.ndarray,
     test_labels: np.ndarray,
 ) -> float:
-    """Test accuracy of multinomial logistic regression on codes brought to mean 0 and
-    variance 1.
+    """Return the test accuracy of multinomial logistic regression.
 
-    The penalty is scikit-learn's default, 1/2 |w|^2 beside the summed cross-entropy:
-    the same for every code.
+    Codes are brought to mean 0 and variance 1. The penalty is scikit-learn's default,
+    1/2 |w|^2 beside the summed cross-entropy, the same for every code.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -52,8 +51,9 @@ def neighbor_accuracy(
     test_codes: np.ndarray,
     test_labels: np.ndarray,
 ) -> float:
-    """Test accuracy of the majority among the five nearest labeled codes, by Euclidean
-    distance.
+    """Return the test accuracy of the majority among the five nearest labeled codes.
+
+    Distances are Euclidean.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -62,12 +62,12 @@ def neighbor_accuracy(
 
 
 class Clustering(NamedTuple):
-    """How clusters agree with classes.
+    """Agreement of clusters with classes.
 
     Attributes:
-      accuracy: of the best one-to-one naming of clusters by classes.
+      accuracy: accuracy of the best one-to-one naming of clusters by classes.
       nmi: normalized mutual information (arithmetic mean of the entropies).
-      ari: adjusted Rand index: 0 expected of chance, 1 of agreement.
+      ari: adjusted Rand index: 0 expected by chance, 1 for agreement.
     """
 
     accuracy: float
@@ -78,8 +78,9 @@ class Clustering(NamedTuple):
 def k_means(
     seed: int, codes: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray
 ) -> Clustering:
-    """As many clusters as classes, the best of three starts by their own loss;
-    agreement on test codes.
+    """Cluster codes by k-means, with as many clusters as classes.
+
+    The best of three starts by their own loss is scored on test codes.
     """
     from sklearn.cluster import KMeans
 
@@ -93,8 +94,10 @@ def k_means(
 def gaussian_mixture(
     seed: int, codes: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray
 ) -> Clustering:
-    """A mixture with a full covariance each, started at the clusters of k-means; the
-    best of three by likelihood.
+    """Cluster codes by a Gaussian mixture with full covariances.
+
+    It starts at the clusters of k-means; the best of three by likelihood is scored on
+    test codes.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -110,7 +113,7 @@ def gaussian_mixture(
 
 
 def agreement(clusters: np.ndarray, labels: np.ndarray) -> Clustering:
-    """Of a clustering with classes, whatever the clusters are called."""
+    """Return the agreement of clusters with classes, whatever their names."""
     from sklearn import metrics
 
     table = metrics.cluster.contingency_matrix(labels, clusters)
@@ -123,10 +126,9 @@ def agreement(clusters: np.ndarray, labels: np.ndarray) -> Clustering:
 
 
 def stratified(seed: int, labels: np.ndarray, num: int) -> np.ndarray:
-    """Indices of `num` examples, the same number of each class as nearly as there are,
-    `[num]`.
+    """Return indices of `num` examples, `[num]`, evenly over the classes.
 
-    Of one seed, the fewer are among the more.
+    For one seed, the smaller set is a subset of the larger one.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
@@ -141,7 +143,10 @@ def stratified(seed: int, labels: np.ndarray, num: int) -> np.ndarray:
 def principal_components(
     images: np.ndarray, test_images: np.ndarray, num: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `num` principal components of both, of the directions of the first."""
+    """Return the first `num` principal components of both sets.
+
+    The directions are those of the first set.
+    """
     from sklearn.decomposition import PCA
 
     components = PCA(num, svd_solver="covariance_eigh").fit(images)
@@ -149,8 +154,9 @@ def principal_components(
 
 
 def planar(seed: int, codes: np.ndarray) -> dict[str, np.ndarray]:
-    """Maps of codes onto the plane, `[num, 2]` by method: PCA, t-SNE, and UMAP where it
-    is installed.
+    """Return maps of codes onto the plane, `[num, 2]` by method.
+
+    The methods are PCA, t-SNE, and UMAP where it is installed.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -1,4 +1,4 @@
-"""How thick and how slanted the strokes of an image are, measured on its pixels."""
+"""Thickness and slant of the strokes of an image, measured on its pixels."""
 
 import numpy as np
 from scipy import ndimage
@@ -7,7 +7,7 @@ ZOOM = 4  # between pixels, where the edge of a gray stroke lies
 
 
 def thickness(images: np.ndarray) -> np.ndarray:
-    """Mean width of the strokes in pixels, `[num]`; not a number without ink.
+    """Return the mean width of the strokes in pixels, `[num]`; NaN without ink.
 
     Ink is what is above one half, between pixels too. Across a stroke of width w the
     distance to the edge rises from 0 to w / 2 and falls again, w / 4 in the mean, so
@@ -33,11 +33,11 @@ def thickness(images: np.ndarray) -> np.ndarray:
 
 
 def slant(images: np.ndarray) -> np.ndarray:
-    """Angle of the strokes from the vertical in degrees, positive to the right,
-    `[num]`; not a number without ink.
+    """Return the angle of the strokes from the vertical in degrees, `[num]`.
 
-    The shear that makes the ink's column and row uncorrelated, arctan(-cov(column, row)
-    / var(row)), with rows counted downwards: what deslanting takes out.
+    It is positive to the right, and NaN without ink: the shear that makes the ink's
+    column and row uncorrelated, arctan(-cov(column, row) / var(row)), with rows counted
+    downwards. Deslanting removes it.
 
     Args:
       images: `[num, height, width]`, in [0, 1], bright strokes on black.

@@ -16,14 +16,12 @@ _ITERATIONS = 50
 
 
 class Trigram(NamedTuple):
-    """Counts of training and the weights of interpolation.
+    """An interpolated trigram model.
 
     Attributes:
-      vocabulary_size: tokens.
-      counts: of each n-gram of 1, 2 and 3 tokens: sorted codes and how often each was
-        seen.
-      contexts: likewise of what comes before them: of 0 (how many tokens there are), 1
-        and 2 tokens.
+      vocabulary_size: number of tokens.
+      counts: n-grams of 1, 2 and 3 tokens: sorted codes, and how often each was seen.
+      contexts: contexts of 0 (the number of tokens), 1 and 2 tokens, in the same form.
       weights: `[octaves, 4]`, of the uniform, unigram, bigram and trigram frequencies.
     """
 
@@ -33,8 +31,9 @@ class Trigram(NamedTuple):
     weights: np.ndarray
 
     def negative_log_probs(self, tokens: np.ndarray) -> np.ndarray:
-        """-log p of each sentence of `[sentences, length]`, its `END` included, in
-        nats: `[sentences]`.
+        """Return -log p of each sentence, its end included, in nats, `[sentences]`.
+
+        Tokens are `[sentences, length]`.
         """
         codes, sentence = _ngrams(tokens, self.vocabulary_size)
         frequencies, octaves = _frequencies(codes, self)
@@ -43,8 +42,9 @@ class Trigram(NamedTuple):
 
 
 def fit(train: np.ndarray, held_out: np.ndarray, vocabulary_size: int) -> Trigram:
-    """The model of training sentences, `[sentences, length]`, with weights for the
-    held-out ones.
+    """Fit counts to training sentences, and weights to held-out ones.
+
+    Both are `[sentences, length]`.
     """
     codes, _ = _ngrams(train, vocabulary_size)
     counts = tuple(np.unique(code, return_counts=True) for code in codes)
@@ -68,9 +68,7 @@ def fit(train: np.ndarray, held_out: np.ndarray, vocabulary_size: int) -> Trigra
 
 
 def _ngrams(tokens: np.ndarray, size: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Codes of the uni-, bi- and trigrams that end at each token, `END` included, and
-    which sentence each is of.
-    """
+    """Codes of the uni-, bi- and trigrams ending at each token, and their sentences."""
     tokens = tokens.astype(np.int64)
     is_end = tokens == END_TOKEN
     inside = np.cumsum(is_end, axis=1) - is_end == 0
@@ -88,9 +86,7 @@ def _ngrams(tokens: np.ndarray, size: int) -> tuple[tuple[np.ndarray, ...], np.n
 def _frequencies(
     codes: tuple[np.ndarray, ...], model: Trigram
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each token the four frequencies, `[tokens, 4]`, and the octave of its
-    context's count.
-    """
+    """The four frequencies of each token, `[tokens, 4]`, and its context's octave."""
     total, *contexts = model.contexts
     seen = [np.full(len(codes[0]), total)]
     seen += [

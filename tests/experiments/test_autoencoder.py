@@ -12,7 +12,8 @@ from support.programs import npz, users_settings
 
 import vaejax
 from experiments import autoencoder
-from experiments.harness import run
+from experiments.harness import UsageError, run
+from experiments.harness.programs import load_program
 from experiments.judges import classifier
 
 
@@ -93,7 +94,7 @@ def test_the_program(tmp_path, monkeypatch):
         data=str(tmp_path / "data.npz"), out=tmp_path / "run", **sizes
     )
     with users_settings():
-        summary = run.run("autoencoder", config, autoencoder.make_experiment)
+        summary = run.run(load_program("autoencoder"), config)
     assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert len(summary["test"]) == 6
     for numbers in summary["test"].values():
@@ -110,12 +111,12 @@ def test_images_of_one_class_are_refused(tmp_path):
         tmp_path
     )
     config = autoencoder.Config(data=str(tmp_path / "data.npz"), batch_size=50)
-    with pytest.raises(run.UsageError, match="no two successive test images differ"):
+    with pytest.raises(UsageError, match="no two successive test images differ"):
         autoencoder.make_experiment(config)
 
 
 def test_images_without_classes_are_refused(tmp_path):
     npz()(tmp_path)
     config = autoencoder.Config(data=str(tmp_path / "data.npz"), batch_size=50)
-    with pytest.raises(run.UsageError, match="no classes"):
+    with pytest.raises(UsageError, match="no classes"):
         autoencoder.make_experiment(config)

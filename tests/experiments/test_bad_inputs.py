@@ -396,7 +396,7 @@ def test_other_data_than_the_run_was_started_with(tmp_path, capsys):
 def test_two_runs_started_together_take_two_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = mnist.Config()
-    path, _ = run_dir.find("mnist", config)
+    path = run_dir.find("mnist", config)
     assert [run_dir.create(path, "mnist", config).name for _ in range(2)] == [
         "mnist-0001",
         "mnist-0002",

@@ -174,7 +174,7 @@ def test_the_first_round_is_not_counted_and_every_program_runs_in_each():
 )
 def test_what_cannot_be_is_refused_before_anything_is_measured(options, message):
     with pytest.raises(benchmark.UsageError, match=message):
-        benchmark.main(benchmark.Config(**options))
+        benchmark.run_benchmark(benchmark.Config(**options))
 
 
 @pytest.mark.program
@@ -204,7 +204,7 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
         data=str(tmp_path / "data.npz"),
     )
     with users_settings(), jax.numpy_rank_promotion("allow"):
-        benchmark.main(config)
+        benchmark.run_benchmark(config)
     result = json.loads((tmp_path / "a.json").read_text())
     assert list(result["sections"]) == list(benchmark.SECTIONS)
     epoch, steps = result["sections"]["epoch"], result["sections"]["parts"]["rows"]

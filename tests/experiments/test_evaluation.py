@@ -5,8 +5,12 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from support.linear_gaussian import draw_examples, make_params, with_best_encoder
-from support.linear_gaussian import vae as linear
+from support.linear_gaussian import (
+    draw_examples,
+    make_params,
+    vae as linear,
+    with_best_encoder,
+)
 
 from experiments.harness import evaluation
 

@@ -26,9 +26,9 @@ from support.programs import (
 )
 
 from experiments import mnist
-from experiments.__main__ import catalogue
-from experiments.harness import distributed, run, run_dir
+from experiments.harness import callbacks, distributed, run, run_dir
 from experiments.harness.members import Members
+from experiments.harness.programs import catalogue, load_program
 
 
 def load_json(path: Path) -> dict:
@@ -316,7 +316,7 @@ def test_care_around_training_reaches_the_run_and_its_folder(
         **care,
     )
     with users_settings():
-        run.run("mnist", config, mnist.make_experiment, on_epoch=rows.append)
+        run.run(load_program("mnist"), config, on_epoch=rows.append)
     losses = [row["validation"]["negative_elbo"][0] for row in rows]
     # It stopped two epochs after its best one, and evaluated that one.
     assert len(rows) < 30 and np.argmin(losses) == len(rows) - 3
@@ -330,7 +330,7 @@ def test_care_around_training_reaches_the_run_and_its_folder(
     assert list((tmp_path / "run" / "tensorboard" / "seed 0").glob("events.*"))
     with users_settings():
         resumed = dataclasses.replace(config, resume=True)
-        again = run.run("mnist", resumed, mnist.make_experiment)
+        again = run.run(load_program("mnist"), resumed)
     assert again["test"] == summary["test"] and len(
         run_dir.read_metrics(tmp_path / "run")
     ) == len(rows)
@@ -356,5 +356,6 @@ def test_a_tracker_hears_of_an_epoch_once_however_many_processes_there_are(
 ):
     heard = []
     monkeypatch.setattr(distributed, "is_first", lambda: is_first)
-    run._on_epoch(mnist.Config(), tmp_path, Members(0, 1), heard.append)({"epoch": 1})
+    tell = callbacks.each_epoch(mnist.Config(), tmp_path, Members(0, 1), heard.append)
+    tell({"epoch": 1})
     assert heard == [{"epoch": 1}] * is_first

@@ -24,6 +24,7 @@ from support.programs import SMALL, images, status_of, users_settings
 import vaejax
 from experiments import explore
 from experiments.explorer import in_page
+from experiments.harness import cli
 from vaejax import latent
 
 NODE = shutil.which("node")
@@ -340,7 +341,7 @@ def test_the_program_writes_a_page_beside_the_run(tmp_path, capsys, monkeypatch)
         == 0
     )
     with users_settings():
-        path = explore.run(explore.Config(tmp_path / "run"))
+        path = explore.explore(explore.Config(tmp_path / "run"))
     assert (
         path == tmp_path / "run/explore.html"
         and path.as_uri() in capsys.readouterr().out
@@ -348,5 +349,5 @@ def test_the_program_writes_a_page_beside_the_run(tmp_path, capsys, monkeypatch)
     assert "mnist, seed 0" in path.read_text()
     monkeypatch.setattr("sys.argv", ["explore", str(tmp_path / "none")])
     with pytest.raises(SystemExit) as stop:
-        explore.main()
+        cli.look(explore.Config, explore.explore)
     assert stop.value.code == 2 and "holds no run" in capsys.readouterr().err

@@ -13,8 +13,7 @@ from support.programs import SMALL, images, npz, status_of, users_settings
 
 import vaejax
 from experiments import gallery, mnist
-from experiments.harness import load_run, run
-from experiments.harness.errors import RunError, UsageError
+from experiments.harness import Experiment, RunError, UsageError, load_run
 from vaejax import checkpoints
 
 
@@ -47,7 +46,7 @@ def trained(tmp_path_factory):
 def test_a_member_comes_back_as_it_was_saved(trained):
     with users_settings():
         members = [
-            load_run.restore(trained / "run", member=member) for member in (0, 1)
+            load_run.load_run(trained / "run", member=member) for member in (0, 1)
         ]
     both = jax.tree.map(
         lambda *leaves: np.stack(leaves), *[member.state.params for member in members]
@@ -101,7 +100,7 @@ def test_what_is_no_run_is_told_in_a_line(trained, tmp_path, spoil, options, mes
     )
     spoil(tmp_path)
     with users_settings(), pytest.raises((UsageError, RunError), match=message):
-        load_run.restore(tmp_path / "run", **options)
+        load_run.load_run(tmp_path / "run", **options)
 
 
 @pytest.mark.slow
@@ -147,7 +146,7 @@ def _of(vae, params, x):
 @pytest.mark.slow
 def test_the_program_writes_beside_the_run(trained, capsys):
     with users_settings():
-        numbers = gallery.run(gallery.Config(trained / "run", member=1))
+        numbers = gallery.write_gallery(gallery.Config(trained / "run", member=1))
     path = trained / "run/gallery"
     assert json.loads((path / "numbers.json").read_text()) == numbers
     assert (
@@ -159,12 +158,12 @@ def test_the_program_writes_beside_the_run(trained, capsys):
 
 
 def test_only_images_have_a_gallery(trained, monkeypatch):
-    model = load_run.Restored("mnist", mnist.Config(), mnist, None, "", None)
-    tables = run.Experiment(*[None] * 9)._replace(test=np.zeros((10, 5)))
+    model = load_run.LoadedRun("mnist", mnist.Config(), mnist, None, "", None)
+    tables = Experiment(*[None] * 9)._replace(test=np.zeros((10, 5)))
     monkeypatch.setattr(
-        load_run, "restore", lambda *_, **__: model._replace(experiment=tables)
+        load_run, "load_run", lambda *_, **__: model._replace(experiment=tables)
     )
     with pytest.raises(
         UsageError, match=r"needs images, and the examples have shape \(5,\)"
     ):
-        gallery.run(gallery.Config(trained / "run"))
+        gallery.write_gallery(gallery.Config(trained / "run"))

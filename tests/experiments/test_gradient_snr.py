@@ -40,8 +40,8 @@ def test_moments_are_those_of_the_gradient():
 
 def test_ratios_take_the_mean_from_the_quiet_twin():
     shape = (2, 2, gradient_snr.DIMENSIONS)
-    noisy = gradient_snr.PosteriorMoments(np.full(shape, -1.0), np.full(shape, 4.0))
-    quiet = gradient_snr.PosteriorMoments(np.full(shape, 16.0), np.full(shape, 1.0))
+    noisy = gradient_snr.GradientMoments(np.full(shape, -1.0), np.full(shape, 4.0))
+    quiet = gradient_snr.GradientMoments(np.full(shape, 16.0), np.full(shape, 1.0))
     found = {"IWAE": noisy, "IWAE-DReG": quiet}
     np.testing.assert_allclose(gradient_snr.squared_ratios(found, "IWAE"), [4, -0.25])
     np.testing.assert_allclose(

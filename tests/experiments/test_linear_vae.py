@@ -13,6 +13,7 @@ from support.programs import execute, status_of
 
 import vaejax
 from experiments import linear_vae
+from experiments.judges import probabilistic_pca
 
 RANDOM = np.random.default_rng(0)
 XS = (
@@ -20,18 +21,18 @@ XS = (
     + 0.3 * RANDOM.normal(size=(400, 6))
     + 1
 )
-DATA = linear_vae.spectrum(XS)
+DATA = probabilistic_pca.spectrum(XS)
 
 
 @pytest.mark.parametrize("variance", [None, 0.5])
 def test_mean_log_likelihood_is_that_of_the_normal(variance):
-    model = linear_vae.best_model(DATA, 2, variance)
+    model = probabilistic_pca.best_model(DATA, 2, variance)
     covariance = model.loadings @ model.loadings.T + model.variance * np.eye(6)
     expected = (
         scipy.stats.multivariate_normal(model.offset, covariance).logpdf(XS).mean()
     )
     np.testing.assert_allclose(
-        linear_vae.mean_log_likelihood(model, DATA), expected, rtol=1e-10
+        probabilistic_pca.mean_log_likelihood(model, DATA), expected, rtol=1e-10
     )
 
 
@@ -47,31 +48,33 @@ def test_the_best_model_has_the_likelihood_of_its_eigenvalues():
         + (6 - k) * np.log(variance)
         + 6
     )
-    found = linear_vae.mean_log_likelihood(linear_vae.best_model(DATA, k), DATA)
+    found = probabilistic_pca.mean_log_likelihood(
+        probabilistic_pca.best_model(DATA, k), DATA
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("variance", [None, 0.5])
 def test_no_model_beside_the_best_is_better(variance):
-    best = linear_vae.best_model(DATA, 2, variance)
-    value = linear_vae.mean_log_likelihood(best, DATA)
+    best = probabilistic_pca.best_model(DATA, 2, variance)
+    value = probabilistic_pca.mean_log_likelihood(best, DATA)
     for scale in (0.01, 0.1, 1.0):
         loadings = best.loadings + scale * RANDOM.normal(size=best.loadings.shape)
         offset = best.offset + scale * RANDOM.normal(size=6)
         assert (
-            linear_vae.mean_log_likelihood(
-                linear_vae.Model(loadings, offset, best.variance), DATA
+            probabilistic_pca.mean_log_likelihood(
+                probabilistic_pca.Model(loadings, offset, best.variance), DATA
             )
             < value
         )
         if variance is None:
             other = best._replace(variance=best.variance * math.exp(scale))
-            assert linear_vae.mean_log_likelihood(other, DATA) < value
+            assert probabilistic_pca.mean_log_likelihood(other, DATA) < value
 
 
 def vae_at_the_optimum():
     """The VAE whose loadings are the best, and its encoder exact: they are orthogonal."""
-    best = linear_vae.best_model(DATA, 2)
+    best = probabilistic_pca.best_model(DATA, 2)
     vae = linear_vae.linear_vae(
         6,
         2,
@@ -105,7 +108,9 @@ def test_at_the_optimum_the_elbo_is_the_exact_log_likelihood():
     vae, params = vae_at_the_optimum()
     xs = jnp.asarray(XS, jnp.float32)
     elbos = jax.jit(jax.vmap(partial(linear_vae.expected_elbo, vae, params)))(xs)
-    exact = linear_vae.mean_log_likelihood(linear_vae.best_model(DATA, 2), DATA)
+    exact = probabilistic_pca.mean_log_likelihood(
+        probabilistic_pca.best_model(DATA, 2), DATA
+    )
     np.testing.assert_allclose(np.mean(np.asarray(elbos, np.float64)), exact, atol=1e-4)
     state = vaejax.TrainState(params, (), jax.random.key(0), jnp.zeros((), jnp.int32))
     kl = jax.jit(partial(linear_vae.kl_to_posterior, vae, xs))(state)["kl_to_posterior"]

@@ -8,6 +8,7 @@ import pytest
 from support.programs import SMALL, npz, status_of, users_settings
 
 from experiments import sample_quality as program
+from experiments.data import image_data
 from experiments.judges import classifier
 from vaejax import datasets
 
@@ -30,7 +31,7 @@ def judging():
 def test_the_classifier_tells_what_is_easily_told(judging):
     held_out = datasets.Dataset(**blocks(64, 1))
     assert judging.accuracy(held_out) == 1.0
-    images = classifier.intensities(held_out.images)
+    images = image_data.intensities(held_out.images)
     assert judging.features(images).shape == (64, classifier.WIDTH)
     np.testing.assert_allclose(
         np.exp(judging.log_probabilities(images)).sum(axis=1), 1, rtol=1e-5
@@ -39,10 +40,10 @@ def test_the_classifier_tells_what_is_easily_told(judging):
 
 def test_more_images_of_the_data_score_as_the_data(judging):
     real = np.asarray(
-        judging.features(classifier.intensities(blocks(200, 1)["images"]))
+        judging.features(image_data.intensities(blocks(200, 1)["images"]))
     )
     same = program.scores(
-        real, judging, classifier.intensities(blocks(200, 2)["images"])
+        real, judging, image_data.intensities(blocks(200, 2)["images"])
     )
     other = program.scores(real, judging, jnp.full((200, 4, 4), 0.5))
     assert min(same["coverage"], same["precision"], same["recall"]) > 0.8

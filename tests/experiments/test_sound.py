@@ -13,7 +13,7 @@ from scipy.io import wavfile
 from support.programs import status_of
 
 from experiments import sound
-from experiments.data import audio
+from experiments.data import audio, synthetic_clips
 
 NUM_SAMPLES = 5120
 TINY = [
@@ -66,7 +66,10 @@ def test_the_mel_scale_is_that_of_htk():
 def test_more_bands_than_the_spectrum_resolves_are_refused():
     with pytest.raises(
         ValueError,
-        match="200 mel bands are more than the spectrum's 257 frequencies fill; give fewer",
+        match=(
+            "200 mel bands are more than the spectrum's 257 frequencies fill; give "
+            "fewer"
+        ),
     ):
         audio.mel_filterbank(200)
 
@@ -101,8 +104,8 @@ def test_silence_is_at_the_floor():
 
 
 @pytest.fixture(scope="module")
-def clips() -> sound.Clips:
-    return sound.synthesize(24, NUM_SAMPLES)[0]
+def clips() -> synthetic_clips.Clips:
+    return synthetic_clips.synthesize(24, NUM_SAMPLES)[0]
 
 
 def error(made: np.ndarray, sounds: np.ndarray) -> np.ndarray:
@@ -145,10 +148,10 @@ def test_a_clip_made_of_its_own_patch_has_nearly_its_spectrum(clips):
 
 
 def test_the_corpus_is_the_same_at_each_call_and_a_longer_one_begins_with_it(clips):
-    again, pitches = sound.synthesize(24, NUM_SAMPLES)
+    again, pitches = synthetic_clips.synthesize(24, NUM_SAMPLES)
     np.testing.assert_array_equal(again.sounds, clips.sounds)
     assert again.names == clips.names and np.array_equal(again.kinds, np.arange(24) % 4)
-    longer, more_pitches = sound.synthesize(28, NUM_SAMPLES)
+    longer, more_pitches = synthetic_clips.synthesize(28, NUM_SAMPLES)
     np.testing.assert_array_equal(longer.sounds[:24], clips.sounds)
     np.testing.assert_array_equal(more_pitches[:24], pitches)
     np.testing.assert_allclose(np.max(np.abs(clips.sounds), axis=1), 1)
@@ -159,7 +162,7 @@ def test_the_corpus_is_the_same_at_each_call_and_a_longer_one_begins_with_it(cli
 
 def test_tones_and_plucked_strings_have_the_pitch_that_is_said(clips):
     """The highest peak of the spectrum is a whole multiple of it, for a tone the first."""
-    _, pitches = sound.synthesize(24, NUM_SAMPLES)
+    _, pitches = synthetic_clips.synthesize(24, NUM_SAMPLES)
     spectra = np.abs(
         np.fft.rfft(clips.sounds * np.hanning(NUM_SAMPLES), 8 * NUM_SAMPLES)
     )

@@ -5,6 +5,7 @@ import pytest
 from support.programs import users_settings
 
 from experiments import throughput
+from experiments.harness import UsageError
 from vaejax import datasets
 
 
@@ -25,12 +26,12 @@ def test_the_images_are_the_same_each_time_and_look_like_digits(tmp_path, monkey
 def test_other_images_than_asked_for_are_refused(tmp_path):
     throughput.write_images(tmp_path / "train.npy", 30)
     with pytest.raises(
-        ValueError,
+        UsageError,
         match=r"train.npy is uint8 \[30, 28, 28\]; give --examples 30 or remove it",
     ):
         throughput.memory_mapped(throughput.Config(tmp_path, examples=31))
-    with pytest.raises(ValueError, match="--steps is 0; give a positive integer"):
-        throughput.main(throughput.Config(tmp_path, examples=30, steps=0))
+    with pytest.raises(UsageError, match="--steps is 0; give a positive integer"):
+        throughput.measure_throughput(throughput.Config(tmp_path, examples=30, steps=0))
 
 
 @pytest.mark.slow
@@ -44,7 +45,7 @@ def test_a_small_measurement(tmp_path, capsys):
         prepared_examples=1000,
     )
     with users_settings():
-        result = throughput.main(config)
+        result = throughput.measure_throughput(config)
     speeds = result["images_per_second"]
     assert set(speeds) == {"resident", "memory map", "TFDS"}
     assert all(len(values) == 1 and values[0] > 0 for values in speeds.values())

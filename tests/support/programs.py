@@ -1,6 +1,4 @@
-"""Programs run as a user runs them, in this process or another, on data that a test
-makes.
-"""
+"""Programs as a user runs them, in this process or another, on data of a test."""
 
 import os
 import subprocess
@@ -15,7 +13,7 @@ import jax
 import numpy as np
 
 from experiments import mnist
-from experiments.harness import run
+from experiments.harness import cli
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -68,7 +66,7 @@ def status_of(arguments: list[str], program: ModuleType = mnist) -> int:
     argv, sys.argv = sys.argv, [program.__name__, *arguments]
     try:
         with users_settings():
-            run.main(program.Config, program.make_experiment)
+            cli.train(program.Config, program.make_experiment, program.analyze)
     except SystemExit as stop:
         return stop.code or 0
     finally:

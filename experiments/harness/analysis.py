@@ -1,0 +1,48 @@
+"""The analysis of a single model: the numbers of the test set, or of a sweep."""
+
+from functools import partial
+
+import jax
+
+from experiments.harness import evaluation, keys, sweeps
+from experiments.harness.experiment import ONLY, Result, Trained
+
+
+def analyze_model(trained: Trained) -> Result:
+    """Return the test numbers and the figures of a single model.
+
+    Where options were swept, every setting is compared; see `sweeps.analyze_sweep`.
+    """
+    experiment, members = trained.experiments[ONLY], trained.members
+    numbers = evaluation.evaluate(trained)
+    summary = {
+        "binarization": experiment.binarization,
+        "num_test_examples": experiment.num_test_examples,
+        "units": "nats per example",
+    }
+    about = f"{protocol(trained)}; {members.describe()}; nats per example"
+    if members.swept:
+        return sweeps.analyze_sweep(trained, numbers, summary, about)
+    test = evaluation.summarize(numbers, experiment)
+    first = trained.state()
+    key = jax.random.fold_in(first.key, keys.FIGURES)
+    history = trained.history[ONLY]
+    return Result(
+        summary=summary | {"test": test},
+        headline=f"test negative ELBO {test['negative_elbo']['mean']:.2f} nats",
+        about=about,
+        rows=evaluation.rows(test),
+        figures=partial(experiment.figures, first.params, key, history),
+        files=partial(experiment.files, first.params, key),
+        captions=experiment.captions,
+    )
+
+
+def protocol(trained: Trained) -> str:
+    """Return the test set and its binarization, in words."""
+    experiment = trained.first_experiment
+    drawn = "" if experiment.binarization == "none" else "; of the test set: drawn once"
+    return (
+        f"{experiment.num_test_examples:,} test examples, training binarization: "
+        f"{experiment.binarization}{drawn}"
+    )

@@ -1,0 +1,129 @@
+"""VAEs of binary images: options, binarization, and the training that programs share.
+
+Training images are binarized at each access; test and validation images are binarized
+once.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import vaejax
+from experiments.harness import config as options, figures, keys, model_options
+from experiments.harness.data_sets import hold_out, load_images
+from experiments.harness.experiment import Experiment, Recipe, steps_per_epoch
+from vaejax import datasets
+from vaejax.base import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(options.Config):
+    """The options of every program that trains VAEs of binary images."""
+
+    epochs: int = 20
+    """Passes over the training data; the learning rate decays to zero over them."""
+    hidden_size: int = 400
+    """Width of the hidden layer of encoder and decoder."""
+    latent_size: int = 20
+    """Dimensions of z; with 2, the latent plane is drawn too."""
+    batch_size: int = 128
+    """Examples per step."""
+    learning_rate: float = 3e-3
+    """Initial learning rate of Adam; decays to 0 by a cosine; may be swept."""
+    beta: options.NonNegativeFloat = 1.0
+    """Weight of the KL in the loss: 1 is the ELBO, other values are beta-VAE; may be
+    swept.
+    """
+    warm_up_epochs: options.NonNegativeInt = 0
+    """Epochs over which beta rises linearly from 0."""
+    num_samples: int = 500
+    """Importance samples per example of the test NLL."""
+
+
+def is_gray(images: np.ndarray) -> bool:
+    """Return whether any pixel lies between black and white.
+
+    If none does, binarization at each access changes nothing.
+    """
+    white = 255 if images.dtype == np.uint8 else 1
+    return any(
+        np.any((part > 0) & (part < white)) for part in datasets.iterate_chunks(images)
+    )
+
+
+def binarize_once(seed: int, images: np.ndarray) -> Array:
+    """Return the images as the model sees them, drawn once, each with its own key."""
+    each = jax.random.split(jax.random.key(seed), len(images))
+    return jax.jit(jax.vmap(vaejax.binarize))(each, jnp.asarray(images))
+
+
+def dense_experiment(config: Config) -> Experiment:
+    """Return the experiment of one hidden layer on either side, Bernoulli pixels."""
+    train, test = load_images(config)
+    vae = vaejax.gaussian_vae(
+        latent_size=config.latent_size,
+        encoder=vaejax.MLP((config.hidden_size,)),
+        decoder=vaejax.MLP((config.hidden_size,), train.images.shape[1:]),
+        likelihood=vaejax.Bernoulli,
+    )
+    return binary_experiment(config, vae, train, test)
+
+
+def binary_experiment(
+    config: Config, vae: vaejax.VAE, train: datasets.Dataset, test: datasets.Dataset
+) -> Experiment:
+    """Return the experiment of any VAE of binary images.
+
+    Adam with a cosine decay maximizes the ELBO; beta may rise at first.
+    """
+    train, validation = hold_out(train, config.num_validation)
+    vae = model_options.in_compute_dtype(config, vae)
+    objective = vaejax.with_transform(
+        partial(vaejax.negative_elbo, vae), vaejax.binarize
+    )
+    per_epoch = steps_per_epoch(train.images, config.batch_size)
+    num_steps = config.epochs * per_epoch
+    warn_of_late_warm_up(config.warm_up_epochs, config.epochs)
+
+    def recipe(hyperparameters: Mapping[str, float | Array]) -> Recipe:
+        learning_rate = optax.cosine_decay_schedule(
+            hyperparameters["learning_rate"], num_steps
+        )
+        beta = vaejax.training.warm_up(
+            hyperparameters["beta"], config.warm_up_epochs * per_epoch
+        )
+        return Recipe(
+            vaejax.mean_over_batch(objective), optax.adam(learning_rate), {"beta": beta}
+        )
+
+    xs = binarize_once(keys.TEST_SET, test.images)
+    return Experiment(
+        vae=vae,
+        recipe=recipe,
+        hyperparameters={"learning_rate": config.learning_rate, "beta": config.beta},
+        batch_size=config.batch_size,
+        train=train.images,
+        test=xs,
+        data_checksum=datasets.checksum(train, test),
+        binarization="dynamic" if is_gray(train.images) else "static",
+        figures=partial(figures.image_figures, vae, xs, test.labels),
+        num_samples=config.num_samples,
+        validation=None
+        if validation is None
+        else binarize_once(keys.VALIDATION_SET, validation.images),
+    )
+
+
+def warn_of_late_warm_up(warm_up_epochs: int, epochs: int) -> None:
+    """Warn where training ends before beta has risen."""
+    if warm_up_epochs >= epochs:
+        warnings.warn(
+            f"beta rises over {warm_up_epochs} epochs and training ends after {epochs}",
+            stacklevel=2,
+        )

@@ -1,0 +1,110 @@
+"""The command line of every program: parsing, and one line for what goes wrong.
+
+A program ends with `cli.train`, `cli.measure` or `cli.look`. All three go through
+`_main`, the one place that turns an error into a line and an exit status.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import tyro
+
+from experiments.harness import distributed, measurement, run, run_dir
+from experiments.harness.config import Config, MeasurementConfig
+from experiments.harness.errors import RunError, UsageError
+from experiments.harness.experiment import Comparison, Experiment, Result, Trained
+from experiments.harness.interrupts import Interrupted
+from experiments.harness.programs import Program, module_of
+
+Parse = Callable[..., Any]
+
+
+def train(
+    config_type: type[Config],
+    make_experiment: Callable[[Any], Experiment | Comparison],
+    analyze: Callable[[Trained], Result],
+) -> None:
+    """Run a program that trains, as its command line says."""
+    name, module = module_of(make_experiment)
+    program = Program(
+        name,
+        config_type,
+        make_experiment,
+        analyze,
+        module.ABOUT,
+        str(module.__doc__),
+    )
+
+    def act(config: Config, parse: Parse) -> None:
+        distributed.join(config.distributed)
+        if config.resume:
+            # A flag that was given stays; the others are those of the run's folder.
+            config = parse(default=run_dir.saved_config(program.name, config))
+        run.run(program, config)
+
+    # Errors are told here, in a line; the traceback that orbax logs of a failed save is
+    # not.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _main(config_type, make_experiment, act, "; continue with --resume")
+
+
+def measure(
+    config_type: type[MeasurementConfig], function: measurement.Measure
+) -> None:
+    """Run a program that measures without training, as its command line says."""
+    name, module = module_of(function)
+
+    def act(config: MeasurementConfig, parse: Parse) -> None:
+        del parse
+        measurement.measure(name, config, function, module.ABOUT, str(module.__doc__))
+
+    _main(config_type, function, act)
+
+
+def look(config_type: type, function: Callable[[Any], Any]) -> None:
+    """Run any other program, `function(config)`, as its command line says."""
+    _main(config_type, function, lambda config, parse: function(config))
+
+
+def _main(
+    config_type: type,
+    function: Callable,
+    act: Callable[[Any, Parse], None],
+    remedy: str = "",
+) -> None:
+    """Parse the command line and act; end with a line and an exit status.
+
+    The status is 2 for a request that cannot be met, 1 for a run that failed, and that
+    of the signal for an interrupted run.
+    """
+    name, module = module_of(function)
+    parse = partial(
+        tyro.cli,
+        config_type,
+        prog=f"python -m experiments.{name}",
+        description=module.__doc__,
+    )
+    config = parse()
+    try:
+        act(config, parse)
+    except (UsageError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        distributed.leave(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        reason = f"{error.filename or 'a file'}: {error.strerror or error}"
+        distributed.leave_quietly(1, f"error: {reason}{remedy}")
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        print(
+            f"error: another process is gone ({reason}); start all again with --resume",
+            file=sys.stderr,
+        )
+        distributed.leave(1)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_status)

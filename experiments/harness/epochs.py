@@ -1,0 +1,135 @@
+"""The compiled program of an epoch, of all members or as many as memory holds."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+
+import vaejax
+from experiments.harness.experiment import Recipe
+from experiments.harness.job import Job
+from experiments.harness.members import fitting, in_pieces, pieces
+from vaejax.base import PyTree
+from vaejax.training import TrainState
+
+# Steps that optax may skip in a row; giving up is decided here, with a message.
+ANY_NUMBER = 2**31 - 1
+
+
+def recipe_of(job: Job, hyperparameters: dict[str, Any]) -> Recipe:
+    """Return the recipe with clipped gradients, if asked for; NaN steps are skipped."""
+    recipe = job.experiment.recipe(hyperparameters)
+    optimizer = recipe.optimizer
+    if job.config.clip_norm is not None:
+        optimizer = optax.chain(
+            optax.clip_by_global_norm(job.config.clip_norm), optimizer
+        )
+    return recipe._replace(optimizer=optax.apply_if_finite(optimizer, ANY_NUMBER))
+
+
+def _step(job: Job, swept: dict[str, Any]) -> Callable:
+    step = vaejax.make_train_step(
+        *recipe_of(job, dict(job.experiment.hyperparameters) | swept)
+    )
+    return (
+        step
+        if job.config.average is None
+        else vaejax.training.with_average(step, job.config.average)
+    )
+
+
+def _batches(job: Job) -> jax.sharding.Sharding | None:
+    return vaejax.training.batch_sharding(job.mesh) if job.mesh.size > 1 else None
+
+
+def streamed_epoch(
+    job: Job,
+) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
+    """Return `epoch(state, data)` of one member, whose data stay in a file."""
+    step = _step(job, job.members.hyperparameters)
+    return vaejax.training.make_streamed_epoch(
+        step, job.experiment.batch_size, batch_sharding=_batches(job)
+    )
+
+
+def _epoch_of_one(
+    job: Job, member: tuple[dict, TrainState], data: PyTree
+) -> tuple[TrainState, PyTree]:
+    swept, state = member
+    epoch = vaejax.make_train_epoch(
+        _step(job, swept), job.experiment.batch_size, batch_sharding=_batches(job)
+    )
+    return (
+        vaejax.training.with_early_stopping(epoch)
+        if job.config.patience is not None
+        else epoch
+    )(state, data)
+
+
+def compiled_epoch(
+    job: Job, states: TrainState, data: PyTree, layout: PyTree
+) -> tuple[Callable[[TrainState, PyTree], tuple[TrainState, PyTree]], int]:
+    """Return `epoch(states, data)` over all members, and how many it trains at once.
+
+    By default that is as many as fit. It is compiled beforehand, so that the seconds of
+    the first epoch are an epoch's.
+    """
+    members, one = job.members, partial(_epoch_of_one, job)
+    # The swept values come again at every epoch, and must not be donated with the
+    # states.
+    program = jax.jit(
+        lambda states, swept, data: members.lift(one)((swept, states), data),
+        donate_argnums=0,
+        out_shardings=(layout, job.replicated),
+    )
+    swept = vaejax.training.place_on_devices(members.hyperparameters, job.replicated)
+
+    def compiled(num: int) -> jax.stages.Compiled:
+        if num == members.num:
+            placed = (
+                states
+                if jax.process_count() > 1
+                else vaejax.training.place_on_devices(states, layout)
+            )
+            return program.lower(placed, swept, data).compile()
+        part = jax.tree.map(
+            lambda leaf: leaf[pieces(members.num, num)[0]], (states, swept)
+        )
+        return program.lower(
+            *vaejax.training.place_on_devices(part, job.replicated), data
+        ).compile()
+
+    # Members spread over devices are all trained at once.
+    at_once = (
+        members.num
+        if job.mesh.size > 1
+        else min(job.config.members_at_once or members.num, members.num)
+    )
+    executable = compiled(at_once)
+    if job.config.members_at_once is None and job.mesh.size == 1:
+        at_once = fitting(members.num, _bytes(executable))
+        if at_once < members.num:
+            print(
+                f"{members.num} members do not fit into memory together: {at_once} at "
+                "a time",
+                file=sys.stderr,
+            )
+            executable = compiled(at_once)
+    apply = in_pieces(
+        lambda stacked, data: executable(*stacked, data),
+        members.num,
+        at_once,
+        job.replicated,
+    )
+    return lambda states, data: apply((states, swept), data), at_once
+
+
+def _bytes(executable: jax.stages.Compiled) -> int:
+    """Bytes that a program needs on each device, beside the data."""
+    analysis = executable.memory_analysis()
+    return (
+        analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis else 0
+    )
