@@ -69,8 +69,8 @@ def traverse(
       ... )
       >>> x = jnp.ones(3)
       >>> params = vae.init(jax.random.key(0), x)
-      >>> vaejax.traverse(vae, params, x, num=5).shape
-      (2, 5, 3)
+      >>> vaejax.traverse(vae, params, x, num=4).shape
+      (2, 4, 3)
     """
     check_count("num", num)
     z_key, x_key = split_if_given(key, 2)

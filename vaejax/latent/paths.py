@@ -180,9 +180,9 @@ def shift_latents(
       >>> x, direction = jnp.ones(3), jnp.array([1.0, 0.0])
       >>> params = vae.init(jax.random.key(0), x)
       >>> vaejax.latent.shift_latents(
-      ...     vae, params, x, direction, jnp.array([-1.0, 0.0, 1.0])
+      ...     vae, params, x, direction, jnp.arange(4.0)
       ... ).shape
-      (3, 3)
+      (4, 3)
 
     Source: Larsen et al. 2016, "Autoencoding beyond pixels", section 4.2 (attribute
     vectors).

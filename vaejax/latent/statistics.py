@@ -35,9 +35,9 @@ class PosteriorMoments(NamedTuple):
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.latent import PosteriorMoments
-      >>> moments = PosteriorMoments(jnp.zeros((5, 2)), stddev=jnp.ones((5, 2)))
+      >>> moments = PosteriorMoments(jnp.zeros((4, 2)), stddev=jnp.ones((4, 2)))
       >>> moments.stddev.shape
-      (5, 2)
+      (4, 2)
     """
 
     mean: Array
@@ -116,13 +116,13 @@ def posterior_moments(
       >>> vae = vaejax.gaussian_vae(
       ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
       ... )
-      >>> xs = jnp.ones((5, 3))
+      >>> xs = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), xs[0])
       >>> moments = vaejax.latent.posterior_moments(
       ...     vae, params, jax.random.key(1), xs
       ... )
       >>> moments.mean.shape, moments.stddev.shape
-      ((5, 2), (5, 2))
+      ((4, 2), (4, 2))
     """
     check_count("batch_size", batch_size)
     _check_samples("posterior_moments", num_samples)
@@ -177,7 +177,7 @@ def code_statistics(
       >>> vae = vaejax.gaussian_vae(
       ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
       ... )
-      >>> xs = jnp.ones((5, 3))
+      >>> xs = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), xs[0])
       >>> statistics = vaejax.latent.code_statistics(
       ...     vae, params, jax.random.key(1), xs

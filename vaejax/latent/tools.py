@@ -133,10 +133,10 @@ def reconstruct(
       >>> vae = vaejax.gaussian_vae(
       ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
       ... )
-      >>> xs = jnp.ones((5, 3))
+      >>> xs = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), xs[0])
       >>> vaejax.reconstruct(vae, params, jax.random.key(1), xs).shape
-      (5, 3)
+      (4, 3)
     """
 
     def one(key: Key, x: Example) -> Example:
@@ -183,10 +183,10 @@ def embed(
       >>> vae = vaejax.gaussian_vae(
       ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
       ... )
-      >>> xs = jnp.ones((5, 3))
+      >>> xs = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), xs[0])
       >>> vaejax.embed(vae, params, xs).shape
-      (5, 2)
+      (4, 2)
     """
     check_count("batch_size", batch_size)
 

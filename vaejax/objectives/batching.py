@@ -89,7 +89,7 @@ def mean_over_batch(objective: Objective) -> LossFn:
       >>> vae = vaejax.gaussian_vae(
       ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
       ... )
-      >>> batch = jnp.ones((5, 3))
+      >>> batch = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), batch[0])
       >>> loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
       >>> loss, terms = loss_fn(params, jax.random.key(1), batch, beta=0.5)
@@ -130,7 +130,7 @@ def loss_of_means(terms_fn: TermsFn, combine: CombineFn) -> LossFn:
       >>> vae = vaejax.gaussian_vae(
       ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
       ... )
-      >>> batch = jnp.ones((5, 3))
+      >>> batch = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), batch[0])
       >>> loss_fn = vaejax.loss_of_means(
       ...     partial(vaejax.elbo_terms, vae, kl_fn=vaejax.kl_per_dimension),

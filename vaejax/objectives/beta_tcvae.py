@@ -153,7 +153,7 @@ def beta_tcvae_loss(
       >>> vae = vaejax.gaussian_vae(
       ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
       ... )
-      >>> batch = jnp.ones((5, 3))
+      >>> batch = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), batch[0])
       >>> loss_fn = vaejax.objectives.beta_tcvae_loss(vae, dataset_size=50)
       >>> loss, terms = loss_fn(params, jax.random.key(1), batch)

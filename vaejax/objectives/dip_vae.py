@@ -140,7 +140,7 @@ def dip_vae_loss(
       >>> vae = vaejax.gaussian_vae(
       ...     latent_size=2, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (3,))
       ... )
-      >>> batch = jnp.ones((5, 3))
+      >>> batch = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), batch[0])
       >>> loss_fn = vaejax.objectives.dip_vae_loss(vae)
       >>> loss, terms = loss_fn(params, jax.random.key(1), batch)

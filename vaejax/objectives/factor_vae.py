@@ -200,7 +200,7 @@ def factor_vae_loss(
       ... )
       >>> discriminator = vaejax.MLP((8,), (1,))
       >>> vae = vaejax.objectives.with_discriminator(vae, discriminator)
-      >>> batch = jnp.ones((5, 3))
+      >>> batch = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), batch[0])
       >>> loss_fn = vaejax.objectives.factor_vae_loss(vae, discriminator)
       >>> loss, terms = loss_fn(params, jax.random.key(1), batch)

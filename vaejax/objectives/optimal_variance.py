@@ -47,7 +47,7 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
       ...         0.0, -math.inf, math.inf
       ...     ),
       ... )
-      >>> batch = jnp.ones((5, 3))
+      >>> batch = jnp.ones((4, 3))
       >>> params = vae.init(jax.random.key(0), batch[0])
       >>> loss_fn = vaejax.objectives.optimal_variance_loss(vae)
       >>> loss, terms = loss_fn(params, jax.random.key(1), batch)
