@@ -1,6 +1,6 @@
-"""Configuration of the documentation. Build it from the root of the repository:
+"""Configuration of the documentation.
 
-python -m sphinx -W -b html docs docs/_build
+Build it from the root of the repository: `python -m sphinx -W -b html docs docs/_build`
 """
 
 import os
@@ -47,6 +47,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 napoleon_use_rtype = False
 add_module_names = False
 toc_object_entries_show_parents = "hide"

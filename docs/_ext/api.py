@@ -14,6 +14,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx.domains.python import PyObject
 from sphinx.errors import PycodeError
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -68,7 +69,7 @@ class Package(SphinxDirective):
             for name in public_names(module)
         ]
         lines = [".. autosummary::", "   :nosignatures:", ""]
-        lines += [f"   ~{name}" for name in full_names]
+        lines += [f"   ~{name}" for name in full_names if not is_alias(name)]
         # Below the table: autosummary warns about names of the current module.
         lines += ["", f".. py:module:: {module}", ""]
         for full_name in full_names:
@@ -80,15 +81,26 @@ class Package(SphinxDirective):
         return node.children
 
 
+def is_alias(full_name: str) -> bool:
+    """Return whether a name is a type alias or a constant."""
+    module, _, name = full_name.rpartition(".")
+    value = getattr(importlib.import_module(module), name)
+    if value is Any:
+        return True
+    # A jitted function is no routine, but wraps one.
+    is_function = inspect.isroutine(value) or hasattr(value, "__wrapped__")
+    return not (inspect.isclass(value) or is_function)
+
+
 def documentation(module: str, name: str) -> list[str]:
     """Return the directive that documents one public name."""
     value = getattr(importlib.import_module(module), name)
+    if is_alias(f"{module}.{name}"):
+        comment = [f"   {line}" for line in to_rest(comment_of(module, name))]
+        return [f".. py:data:: {name}", "", *comment, ""]
     if inspect.isclass(value):
         return [f".. autoclass:: {module}.{name}", "   :members:", ""]
-    if callable(value) and hasattr(value, "__name__"):
-        return [f".. autofunction:: {module}.{name}", ""]
-    comment = [f"   {line}" for line in to_rest(comment_of(module, name))]
-    return [f".. py:data:: {module}.{name}", "", *comment, ""]
+    return [f".. autofunction:: {module}.{name}", ""]
 
 
 def comment_of(module: str, name: str) -> list[str]:
@@ -172,4 +184,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _process_docstring, priority=400)
     app.connect("autodoc-skip-member", _skip_member)
     app.add_directive("package", Package)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     return {"parallel_read_safe": True}
