@@ -321,4 +321,6 @@ def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
       >>> complete(vae, {}, jnp.zeros(2), jnp.ones(2)).shape
       (2,)
     """
-    return vae.prior(params).complete(edited) if isinstance(like, Latents) else edited
+    if not isinstance(like, Latents):
+        return edited
+    return require(vae.prior(params), "complete")(edited)

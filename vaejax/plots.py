@@ -216,7 +216,7 @@ def pad_series(
       ([1, 2, 3], (3, 1))
     """
     arrays = {
-        label: np.asarray(values, float).reshape(len(values), -1)
+        label: (array := np.asarray(values, float)).reshape(len(array), -1)
         for label, values in series.items()
     }
     length = max(map(len, arrays.values()))
@@ -552,7 +552,7 @@ def animation(
         np.uint8(np.rint(255 * np.clip(tile(frame), 0, 1)))
         .repeat(zoom, axis=0)
         .repeat(zoom, axis=1)
-        for frame in frames
+        for frame in np.asarray(frames)
     ]
     if there_and_back:
         tiles += tiles[-2:0:-1]
@@ -662,8 +662,10 @@ def _draw_class(
         linewidths=0.3,
         alpha=0.6,
     )
+    x, y = np.median(points, axis=0)
     text = axes.text(
-        *np.median(points, axis=0),
+        x,
+        y,
         name,
         ha="center",
         va="center",

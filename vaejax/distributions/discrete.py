@@ -1,13 +1,13 @@
 """Distributions over classes: Bernoulli over two, Categorical over any number."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_event
-from vaejax.base import Array, Head, Key, Support
+from vaejax.base import Array, Head, Key, Params, Support
 from vaejax.distributions._shared import SampleThenLogProb, no_parameters
 from vaejax.distributions.heads import parameter_free_head
 
@@ -144,9 +144,11 @@ def categorical_head(num_classes: int) -> Head:
         raise ValueError(
             f"categorical_head: num_classes is {num_classes}; give at least 2."
         )
-    return Head(
-        num_classes, no_parameters, lambda params, outputs: Categorical(outputs)
-    )
+
+    def apply(params: Params, outputs: Array) -> Any:  # has a mode, and no mean
+        return Categorical(outputs)
+
+    return Head(num_classes, no_parameters, apply)
 
 
 Bernoulli.head = parameter_free_head(Bernoulli)

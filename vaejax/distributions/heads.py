@@ -10,13 +10,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, require
 from vaejax.base import Array, Distribution, Head, HeadLike, Key, Params, Support
 from vaejax.distributions._shared import no_parameters
 
 
 def parameter_free_head(
-    make_distribution: Callable[[*tuple[Array, ...]], Distribution],
+    make_distribution: Callable[..., Distribution],
     *,
     num_parameters: int = 1,
 ) -> Head:
@@ -181,4 +181,4 @@ def support_of(likelihood: HeadLike) -> Support:
     """
     head = as_head(likelihood)
     outputs = jnp.zeros(1 if head.num_parameters == 1 else (1, head.num_parameters))
-    return head.apply(head.init(jax.random.key(0)), outputs).support
+    return require(head.apply(head.init(jax.random.key(0)), outputs), "support")

@@ -1,13 +1,13 @@
 """Quality of the approximate posterior: inference gaps and active units."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from vaejax._checks import check_count
-from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params
+from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, PyTree
 from vaejax.objectives import kl_closed_form, negative_elbo
 
 
@@ -97,7 +97,7 @@ def optimal_posterior(
         updates, optimizer_state = optimizer.update(gradient, optimizer_state)
         return (optax.apply_updates(posterior, updates), optimizer_state), None
 
-    posterior = vae.encode(params, x)
+    posterior = cast("PyTree", vae.encode(params, x))
     (posterior, _), _ = jax.lax.scan(
         step, (posterior, optimizer.init(posterior)), jnp.arange(num_steps)
     )

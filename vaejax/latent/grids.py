@@ -196,6 +196,7 @@ def _marginals(
         ).ravel()
         standard = jax.scipy.stats.norm.ppf(masses)
         return flat, flat[None] + standard[:, None] * stddev[None]
+    assert key is not None  # a prior that is drawn from has been given one
     draws = jax.vmap(lambda key: ravel_pytree(values(draw(key, prior)))[0])(
         jax.random.split(key, num_draws)
     )

@@ -307,9 +307,11 @@ class ResidualDecoder(nn.Module):
 
 def _halvings(size: Sequence[int], num: int) -> list[tuple[int, int]]:
     """Return a size and the `num` halvings of it that round up, largest first."""
-    sizes = [tuple(size)]
+    height, width = size
+    sizes = [(height, width)]
     for _ in range(num):
-        sizes.append(tuple(-(-length // 2) for length in sizes[-1]))
+        height, width = -(-height // 2), -(-width // 2)
+        sizes.append((height, width))
     return sizes
 
 

@@ -215,8 +215,8 @@ class AggregateLogRatios(NamedTuple):
 
 
 def aggregate_log_ratios(
-    posteriors: Normal,
-    prior: Normal,
+    posteriors: Distribution,
+    prior: Distribution,
     z: Array,
     log_posterior: Array,
     log_weights: Array,
@@ -253,7 +253,7 @@ def aggregate_log_ratios(
 
     Source: Chen et al. 2018, equation 2.
     """
-    _check_normals(posteriors, prior)
+    posteriors, prior = _as_normals(posteriors, prior)
     log_densities = jax.vmap(lambda posterior: _log_prob_by_dimension(posterior, z))(
         posteriors
     )
@@ -278,7 +278,7 @@ def _log_prob_by_dimension(normal: Normal, z: Array) -> Array:
     return jax.vmap(Normal.log_prob)(scalars, z)
 
 
-def _check_normals(posteriors: Distribution, prior: Distribution) -> None:
+def _as_normals(posteriors: Distribution, prior: Distribution) -> tuple[Normal, Normal]:
     if not (isinstance(posteriors, Normal) and isinstance(prior, Normal)):
         raise TypeError(
             f"aggregate_log_ratios: the posterior is {type(posteriors).__name__} and "
@@ -290,3 +290,4 @@ def _check_normals(posteriors: Distribution, prior: Distribution) -> None:
             f"aggregate_log_ratios: a latent has shape {posteriors.mean.shape[1:]}; "
             "give a model whose z is one vector."
         )
+    return posteriors, prior

@@ -35,7 +35,7 @@ class CovarianceTerms(NamedTuple):
     diagonal: Array
 
 
-def covariance_of_means(posteriors: Normal) -> Array:
+def covariance_of_means(posteriors: Distribution) -> Array:
     """Return the covariance of the posterior means over a batch (DIP-VAE-I).
 
     C = 1/B sum_n (mu_n - mu)(mu_n - mu)^T with mu_n the mean of q(z|x_n) and mu their
@@ -70,7 +70,7 @@ def covariance_of_means(posteriors: Normal) -> Array:
     return centered.T @ centered / len(means)
 
 
-def covariance_of_aggregate(posteriors: Normal) -> Array:
+def covariance_of_aggregate(posteriors: Distribution) -> Array:
     """Return the covariance of z under the aggregate posterior (DIP-VAE-II).
 
     C = Cov_q(z)[z] = E[Sigma(x)] + Cov[mu(x)] over the batch, with mu and Sigma the
