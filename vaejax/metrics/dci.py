@@ -141,7 +141,7 @@ def gradient_boosted_importances(
         ) from error
     seed = int(generator_of("gradient_boosted_importances", key).integers(2**31))
     trees = GradientBoostingClassifier(random_state=seed).fit(codes, factor)
-    return trees.feature_importances_, lambda codes, factor: float(
+    return np.asarray(trees.feature_importances_), lambda codes, factor: float(
         np.mean(trees.predict(codes) == factor)
     )
 
@@ -196,10 +196,12 @@ def random_forest_importances(
         ) from error
     seed = int(generator_of("random_forest_importances", key).integers(2**31))
     trees = RandomForestClassifier(
-        num_trees, min_samples_leaf=min_leaf, max_features=None, random_state=seed
+        num_trees, min_samples_leaf=min_leaf, random_state=seed
     )
+    # Every dimension at every split; the stubs of scikit-learn know strings only.
+    trees = trees.set_params(max_features=None)
     trees = trees.fit(codes, factor)
-    return trees.feature_importances_, lambda codes, factor: float(
+    return np.asarray(trees.feature_importances_), lambda codes, factor: float(
         np.mean(trees.predict(codes) == factor)
     )
 
