@@ -242,7 +242,8 @@ def active_units(
         leaves = jax.tree.leaves(points)
         # NaN is not above the threshold: unmarked, a diverged member would count as 0.
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
-        return sum(vaejax.active_units(leaf) for leaf in leaves), finite
+        counts = [vaejax.active_units(leaf) for leaf in leaves]
+        return jnp.sum(jnp.stack(counts)), finite
 
     compiled = in_pieces(jax.jit(members.lift(count)), members.num, MEMBERS_AT_ONCE)
     counts, finite = map(np.asarray, members.stack(compiled(trained.states[arm], xs)))
@@ -267,7 +268,9 @@ def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
 
 def plain(values: np.ndarray) -> list:
     """Return an array as nested lists for JSON, with None in place of NaN."""
-    return np.where(np.isfinite(values), np.asarray(values, object), None).tolist()
+    found = np.asarray(values, object)
+    found[~np.isfinite(values)] = None
+    return found.tolist()
 
 
 def text(number: dict[str, Any], digits: int, sign: str = "") -> str:
@@ -316,7 +319,7 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     return lines
 
 
-def _named(terms: vaejax.ElboTerms) -> dict[str, np.ndarray]:
+def _named(terms: vaejax.ElboTerms) -> dict[str, Any]:
     elbo = terms.log_likelihood - terms.kl
     return {
         "negative_elbo": -elbo,

@@ -93,7 +93,8 @@ def _images(
         "samples": samples.reshape(COLUMNS, COLUMNS, *originals.shape[1:]),
         "interpolations": interpolations(vae, params, originals),
     }
-    if jnp.shape(getattr(vae.prior(params), "mean", None)) == (2,):
+    mean = getattr(vae.prior(params), "mean", None)
+    if mean is not None and jnp.shape(mean) == (2,):
         images["manifold"] = vaejax.manifold(vae, params, CELLS)
     return images
 

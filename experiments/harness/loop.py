@@ -173,13 +173,12 @@ def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, An
 
 def _make_stop(job: Job, layout: PyTree) -> Callable[[TrainState, dict], TrainState]:
     """A function of states and a line of metrics that applies early stopping."""
-    if job.config.patience is None:
+    patience = job.config.patience
+    if patience is None:
         return lambda states, row: states
 
     def update(member: tuple[TrainState, jax.Array]) -> TrainState:
-        return vaejax.training.update_early_stopping(
-            *member, patience=job.config.patience
-        )
+        return vaejax.training.update_early_stopping(*member, patience=patience)
 
     compiled = jax.jit(
         job.members.lift(update),

@@ -129,7 +129,7 @@ def _figure_of_one(members: Members, settings: list[dict]) -> Any:
         for name, label in FIGURES.items()
     }
     return plots.curves(
-        np.asarray(values)[order],
+        [values[index] for index in order],
         series,
         xlabel=option.replace("_", " "),
         ylabel="nats per example",
