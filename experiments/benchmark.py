@@ -179,7 +179,7 @@ def epoch_section(bench: Bench) -> dict[str, Any]:
         "per "
         "image"
     )
-    print(table(["", "seconds", "us a step", "relative, by round", "loss"], lines))
+    print(table(["", "seconds", "us per step", "relative, by round", "loss"], lines))
     return {
         "steps": steps,
         "batch_size": bench.experiment.batch_size,
@@ -253,7 +253,7 @@ def members_section(bench: Bench) -> dict[str, Any]:
     print(f"\nSeeds trained in one program: cost of one of them, over {steps} steps")
     print(
         table(
-            ["seeds", "seconds a seed", "us a step", "relative, by round"],
+            ["seeds", "seconds per seed", "us per step", "relative, by round"],
             [[n, *cells(results[n])] for n in results],
         )
     )

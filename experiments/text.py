@@ -50,7 +50,7 @@ DIGITS = {"nll": 2, "perplexity": 2, "kl": 2, "active_units": 1, "negative_elbo"
 @dataclasses.dataclass(frozen=True)
 class Config(harness.Config):
     data: str = "king_james"
-    """king_james (bundled), or a text file of one sentence a line."""
+    """king_james (bundled), or a text file of one sentence per line."""
     epochs: int = 8
     """Passes over the training sentences; the learning rate decays to zero over them.
     """

@@ -66,7 +66,7 @@ def print_products(products: Sequence[Product], times: Times) -> None:
         "\nFloor: the matrix products of a step; the rate of each shape by itself is "
         "the median over rounds"
     )
-    print(table(["", "rows x inner x columns", "a step", "MFLOP", "GFLOP/s"], lines))
+    print(table(["", "rows x inner x columns", "per step", "MFLOP", "GFLOP/s"], lines))
     large = {
         shape: rates
         for shape, rates in times.rates.items()
@@ -123,7 +123,7 @@ def print_throughput(what: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
         for name, row in rows.items()
     ]
     print(
-        table([what, "seconds", "us a step", "relative, by round", "images/s"], lines)
+        table([what, "seconds", "us per step", "relative, by round", "images/s"], lines)
     )
 
 
@@ -211,7 +211,7 @@ def draw_parts(axes: Any, section: Mapping[str, Any]) -> None:
     axes.axvline(floor, color="black", linestyle="--", label=f"floor: {floor:.0f}")
     axes.set_yticks([])
     axes.set_ylim(-0.4, 0.4)
-    axes.set_xlabel("microseconds a step, of the fastest rounds", fontsize=8)
+    axes.set_xlabel("microseconds per step, of the fastest rounds", fontsize=8)
     axes.set_title("The parts of our step", fontsize=9)
     axes.legend(
         frameon=False,

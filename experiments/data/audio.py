@@ -19,7 +19,7 @@ from scipy.io import wavfile
 
 from experiments.harness import keys
 
-RATE = 8000  # samples a second
+RATE = 8000  # samples per second
 WINDOW, HOP = 512, 128  # samples: 64 ms, every 16 ms
 # Of a mel magnitude: 94 dB below the peak of a sine of full scale, and above the
 # rounding noise of 16 bits.

@@ -12,7 +12,7 @@ from vaejax import plots
 from vaejax.base import Array, Key, Params
 
 COLUMNS = 10
-CELLS = 20  # a side, of the latent plane
+CELLS = 20  # per side of the latent plane
 
 
 def image_figures(

@@ -41,7 +41,7 @@ def test_numbers_over_seeds_leave_out_the_diverged_and_count_them():
 
 
 def test_the_error_of_an_nll_is_the_spread_of_repeated_estimates():
-    """Where weights are so uneven that the delta method says less than a third of it."""
+    """Weights are so uneven that the delta method says less than a third of it."""
     params = with_best_encoder(make_params(x_size=8, latent_size=4), widen=-1.5)
     xs = draw_examples(params, 200)
     estimate = jax.jit(

@@ -83,7 +83,8 @@ def in_node(program, x):
     code = f"""
     const {{compile}} = require({json.dumps(str(SCRIPT))});
     const {{program, x, shape}} = JSON.parse(require("fs").readFileSync(0));
-    const {{shape: found, data}} = compile(program)({{shape, data: Float32Array.from(x)}});
+    const {{shape: found, data}} =
+        compile(program)({{shape, data: Float32Array.from(x)}});
     console.log(JSON.stringify({{shape: found, data: Array.from(data)}}));
     """
     given = json.dumps(
@@ -181,7 +182,10 @@ def test_a_hierarchy_is_decoded_from_its_flat_values():
     )
 
 
-PICTURE = "Array.from(document.getElementById('decoded').getContext('2d').getImageData(0, 0, 4, 6).data)"
+PICTURE = (
+    "Array.from(document.getElementById('decoded').getContext('2d')"
+    ".getImageData(0, 0, 4, 6).data)"
+)
 
 
 def drawn(browser):
@@ -222,8 +226,10 @@ def look(browser, decode):
     for example in (3, 11):
         number = browser.evaluate("document.body.dataset.drawn")
         browser.evaluate(
-            f"""{{const [x, y] = toMap(codeOf({example})), box = $("map").getBoundingClientRect();
-            const scale = box.width / $("map").width, [clientX, clientY] = [box.left + x * scale, box.top + y * scale];
+            f"""{{const [x, y] = toMap(codeOf({example}));
+            const box = $("map").getBoundingClientRect();
+            const scale = box.width / $("map").width;
+            const [clientX, clientY] = [box.left + x * scale, box.top + y * scale];
             $("map").dispatchEvent(new MouseEvent("click", {{clientX, clientY}}))}}"""
         )
         browser.wait(f"document.body.dataset.drawn !== '{number}'")

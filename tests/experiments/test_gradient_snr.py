@@ -13,7 +13,7 @@ from experiments import gradient_snr
 
 
 def test_moments_are_those_of_the_gradient():
-    """Of a loss whose gradient to b is N(3, 4) and to mu N(-1, 1/4) in every dimension."""
+    """The gradient to b is N(3, 4) and that to mu N(-1, 1/4) in every dimension."""
 
     def objective(vae, params, key, x):
         first, second = (

@@ -73,7 +73,7 @@ def test_no_model_beside_the_best_is_better(variance):
 
 
 def vae_at_the_optimum():
-    """The VAE whose loadings are the best, and its encoder exact: they are orthogonal."""
+    """The VAE with the best loadings, and its exact encoder: they are orthogonal."""
     best = probabilistic_pca.best_model(DATA, 2)
     vae = linear_vae.linear_vae(
         6,

@@ -13,11 +13,11 @@ from vaejax import plots
 
 GENERATOR = np.random.default_rng(0)
 LABELS, TEST_LABELS = np.repeat(np.arange(4), 50), np.repeat(np.arange(4), 30)
-CENTRES = 20 * np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 1, 1]])
+CENTERS = 20 * np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 1, 1]])
 
 
 def separate(labels):
-    return CENTRES[labels] + GENERATOR.normal(size=(len(labels), 3))
+    return CENTERS[labels] + GENERATOR.normal(size=(len(labels), 3))
 
 
 CODES, TEST_CODES = separate(LABELS), separate(TEST_LABELS)

@@ -161,7 +161,7 @@ def test_the_corpus_is_the_same_at_each_call_and_a_longer_one_begins_with_it(cli
 
 
 def test_tones_and_plucked_strings_have_the_pitch_that_is_said(clips):
-    """The highest peak of the spectrum is a whole multiple of it, for a tone the first."""
+    """The highest peak of the spectrum is a multiple of it, for a tone the first."""
     _, pitches = synthetic_clips.synthesize(24, NUM_SAMPLES)
     spectra = np.abs(
         np.fft.rfft(clips.sounds * np.hanning(NUM_SAMPLES), 8 * NUM_SAMPLES)

@@ -18,7 +18,8 @@ CHROMIUM = next(
 # By way of descriptors that neither is, or one could overwrite the other.
 _RENUMBER = """
 import os, sys
-for place, descriptor in enumerate([os.dup2(int(one), 30 + i) for i, one in enumerate(sys.argv[1:3])]):
+copies = [os.dup2(int(one), 30 + i) for i, one in enumerate(sys.argv[1:3])]
+for place, descriptor in enumerate(copies):
     os.dup2(descriptor, 3 + place)
 os.execv(sys.argv[3], sys.argv[3:])
 """
