@@ -288,9 +288,8 @@ def values(z: Latent) -> PyTree:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> import vaejax
-      >>> from vaejax.base import values
-      >>> values(vaejax.Latents(values=jnp.zeros(3), path=jnp.ones(8))).shape
+      >>> from vaejax.base import Latents, values
+      >>> values(Latents(values=jnp.zeros(3), path=jnp.ones(8))).shape
       (3,)
       >>> values(jnp.zeros(2)).shape
       (2,)
@@ -310,6 +309,9 @@ def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
     Returns:
       `edited` itself, or for a hierarchical `like` the `Latents` whose path the prior
       has rebuilt from `edited`.
+
+    Raises:
+      TypeError: `like` is hierarchical and the prior has no `complete`.
 
     Example:
       >>> import jax.numpy as jnp

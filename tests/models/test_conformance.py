@@ -1,4 +1,4 @@
-"""What every model of cases.py shares."""
+"""All models of cases.py share: gradients, traces, batches, bounds, latent tools."""
 
 from functools import partial
 

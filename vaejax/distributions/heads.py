@@ -172,7 +172,8 @@ def support_of(likelihood: HeadLike) -> Support:
       The `Support` of the distributions.
 
     Raises:
-      TypeError: `likelihood` is no head and carries none.
+      TypeError: `likelihood` is no head and carries none, or its distributions have no
+        `support`.
 
     Example:
       >>> import vaejax
