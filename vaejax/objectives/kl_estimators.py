@@ -128,7 +128,7 @@ def kl_sticking_the_landing(
 
 
 def kl_per_dimension(
-    posterior: Normal, prior: Normal, z: Latent, log_posterior: Array
+    posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array
 ) -> Array:
     """Closed form of KL(q(z_j|x) || p(z_j)) for each dimension j of z, in nats.
 
