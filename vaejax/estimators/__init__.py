@@ -1,7 +1,10 @@
 """Estimators of log p(x), of its error, and of the quality of q(z|x).
 
-`log_marginal` is the importance-weighted bound; annealing bounds log p(x) more tightly
-and, on simulated data, from both sides. Read `marginal.py` first.
+`log_marginal` is the importance-weighted bound, `pareto_k` and `jackknife` judge and
+correct it. Annealing bounds log p(x) more tightly and, on simulated data, from both
+sides; an `AnnealingPath` holds its options. `inference_gap` and
+`aggregate_decomposition` take the ELBO and its KL apart. Read `marginal.py` first, then
+`annealing.py`.
 """
 
 from vaejax.estimators.aggregate_posterior import (

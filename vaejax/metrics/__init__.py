@@ -1,7 +1,9 @@
 """Scores of disentanglement and of sample quality, on NumPy arrays.
 
-Codes and factors are tables `[examples, ...]`; nothing here knows a VAE. Read
-`disentanglement.py` first.
+Codes and factors are tables with one row per example, and samples are sets of features:
+nothing here depends on a VAE. Read `disentanglement.py` first; `dci.py` has scores from
+predictors, `interventional.py` those that fix a factor, `sample_quality.py` distances
+of generated examples from real ones.
 """
 
 from vaejax.metrics.dci import (

@@ -198,7 +198,7 @@ def random_forest_importances(
     trees = RandomForestClassifier(
         num_trees, min_samples_leaf=min_leaf, random_state=seed
     )
-    # Every dimension at every split; the stubs of scikit-learn know strings only.
+    # Every dimension at every split; the stubs of scikit-learn take strings only.
     trees = trees.set_params(max_features=None)
     trees = trees.fit(codes, factor)
     return np.asarray(trees.feature_importances_), lambda codes, factor: float(
