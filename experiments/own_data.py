@@ -1,9 +1,9 @@
-"""A VAE of one's own data: images, tables, spectrograms, any array of numbers.
+"""A VAE of your own data: images, tables, spectrograms, any array of numbers.
 
-What the file holds is looked at and printed: shape, type, range and the likelihood that
-suits them, which is taken unless another is asked for. Real values are standardized (a
-table column by column) and their nats are of the standardized values; 8-bit pixels are
-scaled to [0, 1].
+The program prints what the file holds: shape, dtype, range and the likelihood that
+suits the values, which is used unless another is asked for. Real values are
+standardized (a table column by column), and nats are those of the standardized values;
+8-bit pixels are scaled to [0, 1].
 
 Paper: Kingma & Welling 2014.
 Command: python -m experiments.own_data --data table.csv
@@ -90,6 +90,7 @@ class Data(NamedTuple):
       train: training examples, `[examples, ...]`.
       test: test examples.
       labels: labels of the test examples, or None.
+      likelihood: name of the likelihood that takes them.
       transform: `(key, example) -> x` in the step.
       once: `(seed, examples) -> xs`, drawn once.
       notes: what was done to the values, in words.
@@ -98,6 +99,7 @@ class Data(NamedTuple):
     train: np.ndarray
     test: np.ndarray
     labels: np.ndarray | None
+    likelihood: str
     transform: Callable[[Key, Array], Array]
     once: Callable[[int, np.ndarray], Array]
     notes: list[str]
@@ -131,6 +133,32 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     return *harness.load_images(config), []
 
 
+def load_data(config: Config) -> tuple[Data, str]:
+    """Load, describe and prepare the data; return them and their checksum."""
+    train, test, notes = load(config)
+    try:
+        description = model_options.describe_array(train.images, config.data)
+        likelihood = (
+            description.likelihood if config.likelihood == "auto" else config.likelihood
+        )
+        data = prepare(
+            np.asarray(train.images), np.asarray(test.images), test.labels, likelihood
+        )
+        if data.transform is not vaejax.binarize:
+            model_options.check_suits(data.train, likelihood, config.data)
+            model_options.check_suits(data.test, likelihood, config.data)
+    except ValueError as error:
+        raise harness.UsageError(f"--data: {error}") from error
+    for line in [
+        *description.text().splitlines(),
+        *notes,
+        f"taken: {likelihood}",
+        *data.notes,
+    ]:
+        print(f"{config.data}: {line}")
+    return data, datasets.checksum(train, test)
+
+
 def prepare(
     train: np.ndarray, test: np.ndarray, labels: np.ndarray | None, likelihood: str
 ) -> Data:
@@ -138,31 +166,19 @@ def prepare(
     is_8_bit = train.dtype == np.uint8 and max(train.max(), test.max()) > 1
     scale = 255.0 if is_8_bit and likelihood not in model_options.COUNTS else 1.0
     if likelihood == "bernoulli" and scale > 1:
-        note = "8-bit pixels are binarized at each access, the test set once"
         return Data(
-            train, test, labels, vaejax.binarize, binary_images.binarize_once, [note]
+            train,
+            test,
+            labels,
+            likelihood,
+            transform=vaejax.binarize,
+            once=binary_images.binarize_once,
+            notes=["8-bit pixels are binarized at each access, the test set once"],
         )
     mean, stddev, notes = 0.0, scale, ["divided by 255"] if scale > 1 else []
     if likelihood in STANDARDIZED:
-        axis = 0 if train.ndim == 2 else None
-        mean, stddev = (
-            getattr(train, name)(axis=axis, dtype=np.float64)
-            for name in ("mean", "std")
-        )
-        constant = np.atleast_1d(train.max(axis=axis) == train.min(axis=axis))
-        if constant.any():
-            raise ValueError(
-                f"column {int(np.argmax(constant)) + 1} is "
-                f"{np.ravel(train)[int(np.argmax(constant))]:g} in every "
-                "training example; leave it out, since a density of what never varies "
-                "has no bound."
-            )
-        log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
-        notes = [
-            f"standardized{' column by column' if axis == 0 else ''}; in the data's "
-            f"own units add {log_scale:.2f} nats "
-            "to the negative ELBO and the NLL"
-        ]
+        mean, stddev, note = standardization(train)
+        notes = [note]
     # Once, on the host: the step then only copies.
     scaled = [
         np.asarray((np.asarray(x, np.float64) - mean) / stddev, np.float32)
@@ -171,9 +187,36 @@ def prepare(
     return Data(
         *scaled,
         labels,
-        lambda key, x: x,
-        lambda seed, examples: jnp.asarray(examples),
-        notes,
+        likelihood,
+        transform=lambda key, x: x,
+        once=lambda seed, examples: jnp.asarray(examples),
+        notes=notes,
+    )
+
+
+def standardization(train: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return mean and standard deviation of the training data, and a note on them.
+
+    A table is standardized column by column, other data as a whole.
+    """
+    axis = 0 if train.ndim == 2 else None
+    mean, stddev = (
+        getattr(train, name)(axis=axis, dtype=np.float64) for name in ("mean", "std")
+    )
+    constant = np.atleast_1d(train.max(axis=axis) == train.min(axis=axis))
+    if constant.any():
+        column = int(np.argmax(constant))
+        raise ValueError(
+            f"column {column + 1} is {np.ravel(train)[column]:g} in every training "
+            "example; leave it out, since a density of what never varies has no bound."
+        )
+    log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
+    how = "standardized" if axis is None else "standardized column by column"
+    return (
+        mean,
+        stddev,
+        f"{how}; in the data's own units add {log_scale:.2f} nats to the negative ELBO "
+        "and the NLL",
     )
 
 
@@ -216,33 +259,13 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
 
 
 def make_experiment(config: Config) -> harness.Experiment:
-    train, test, notes = load(config)
-    try:
-        description = model_options.describe_array(train.images, config.data)
-        likelihood = (
-            description.likelihood if config.likelihood == "auto" else config.likelihood
-        )
-        data = prepare(
-            np.asarray(train.images), np.asarray(test.images), test.labels, likelihood
-        )
-        if data.transform is not vaejax.binarize:
-            model_options.check_suits(data.train, likelihood, config.data)
-            model_options.check_suits(data.test, likelihood, config.data)
-    except ValueError as error:
-        raise harness.UsageError(f"--data: {error}") from error
-    for line in [
-        *description.text().splitlines(),
-        *notes,
-        f"taken: {likelihood}",
-        *data.notes,
-    ]:
-        print(f"{config.data}: {line}")
+    data, data_checksum = load_data(config)
     kept, validation = harness.hold_out(
         datasets.Dataset(data.train, None), config.num_validation
     )
-    head = model_options.LIKELIHOODS[likelihood]
+    head = model_options.LIKELIHOODS[data.likelihood]
     head = vaejax.distributions.with_initial_outputs(
-        head, initial_outputs(likelihood, head, kept.images)
+        head, initial_outputs(data.likelihood, head, kept.images)
     )
     vae = make_vae(config, data.train.shape[1:], head)
     objective = vaejax.with_transform(
@@ -259,17 +282,6 @@ def make_experiment(config: Config) -> harness.Experiment:
         )
 
     xs = data.once(keys.TEST_SET, data.test)
-    # Standardized pixels lie outside what an image shows.
-    is_shown = (
-        xs.ndim in (3, 4)
-        and xs.shape[3:] in ((), (1,), (3,))
-        and likelihood not in STANDARDIZED + model_options.COUNTS
-    )
-    draw = (
-        partial(figures.image_figures, vae, xs, data.labels)
-        if is_shown
-        else partial(array_figures, vae, xs)
-    )
     return harness.Experiment(
         vae=vae,
         recipe=recipe,
@@ -277,9 +289,11 @@ def make_experiment(config: Config) -> harness.Experiment:
         batch_size=config.batch_size,
         train=kept.images,
         test=xs,
-        data_checksum=datasets.checksum(train, test),
+        data_checksum=data_checksum,
         binarization="dynamic" if data.transform is vaejax.binarize else "none",
-        figures=draw,
+        figures=partial(figures.image_figures, vae, xs, data.labels)
+        if are_images(xs, data.likelihood)
+        else partial(array_figures, vae, xs),
         num_samples=config.num_samples,
         validation=None
         if validation is None
@@ -288,6 +302,12 @@ def make_experiment(config: Config) -> harness.Experiment:
 
 
 analyze = harness.analyze_model
+
+
+def are_images(xs: Array, likelihood: str) -> bool:
+    """Return whether the examples can be drawn; standardized values cannot."""
+    has_shape = xs.ndim in (3, 4) and xs.shape[3:] in ((), (1,), (3,))
+    return has_shape and likelihood not in STANDARDIZED + model_options.COUNTS
 
 
 def array_figures(
