@@ -198,6 +198,6 @@ def _marginals(
         return flat, flat[None] + standard[:, None] * stddev[None]
     assert key is not None  # a prior that is drawn from has been given one
     draws = jax.vmap(lambda key: ravel_pytree(values(draw(key, prior)))[0])(
-        split_if_given(key, num_draws)
+        jax.random.split(key, num_draws)
     )
     return jnp.mean(draws, axis=0), jnp.quantile(draws, masses, axis=0)
