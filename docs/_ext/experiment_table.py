@@ -41,7 +41,7 @@ def _row(name: str, entry: dict[str, str]) -> str:
 
 
 def with_table(readme: str) -> str:
-    """Return README's text with the table between its markers written anew."""
+    """Return README's text with a new table between its markers."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}{END}{after}"
