@@ -107,7 +107,8 @@ def test_the_reader_needs_jax_and_nothing_of_the_model(file):
 import jax, sys
 from vaejax.exporting import load_exported
 exported = load_exported({str(file)!r})
-print(exported.sample(jax.random.key(0), 2).shape, exported.description["x"], "cases" in sys.modules)
+shape = exported.sample(jax.random.key(0), 2).shape
+print(shape, exported.description["x"], "cases" in sys.modules)
 """
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
