@@ -2,8 +2,8 @@
 
 A network maps one example to arrays, without a batch axis and without mutable state:
 normalization is over one example (GroupNorm, LayerNorm), never a batch. `as_network`
-takes a Linen module or any `(init, apply)` pair; `from_nnx` and `from_equinox` make
-such a pair of a module of these libraries. Read `mlp.py` first.
+takes a Linen module or any `(init, apply)` pair; `from_nnx` and `from_equinox` build
+such a pair from modules of Flax NNX and Equinox. Read `mlp.py` first.
 """
 
 from vaejax.networks.adapters import (
