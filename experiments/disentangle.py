@@ -282,12 +282,12 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "mig_of_beta_tcvae_minus_plain": test,
             "test": numbers,
         },
-        headline=statement(test),
+        headline=factor_scores.statement(test),
         about=f"{len(population.train):,} images of "
         f"{' x '.join(map(str, population.image_shape))}, scores of the "
         f"posterior means of {len(factors):,} of them, negative ELBO at beta 1 of "
         f"{len(population.test):,}; "
-        f"binarization: none; {members.describe()}. {statement(test)}",
+        f"binarization: none; {members.describe()}. {factor_scores.statement(test)}",
         header=(
             "method and strength",
             "negative ELBO",
@@ -311,29 +311,6 @@ def analyze(trained: harness.Trained) -> harness.Result:
                 "the same way."
             ),
         },
-    )
-
-
-def statement(test: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the comparison of beta-TCVAE with the plain VAE, in words."""
-    if not test:
-        return "beta-TCVAE was not among the methods"
-    parts = []
-    for arm, found in test.items():
-        spread = "" if found["std"] is None else f" ± {found['std']:.3f}"
-        p = (
-            "untested"
-            if found["p"] is None
-            else f"p = {found['p']:.2g}, times {len(test)}: {found['p_corrected']:.2g}"
-        )
-        parts.append(
-            f"{arm} {found['mean']:+.3f}{spread} ({p})"
-            if found["mean"] is not None
-            else f"{arm} diverged"
-        )
-    return (
-        "MIG minus that of the plain VAE, paired by seed, two-sided t test: "
-        + "; ".join(parts)
     )
 
 

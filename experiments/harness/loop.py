@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import vaejax
 from experiments.harness import distributed, evaluation, run_dir
-from experiments.harness.epochs import compiled_epoch, recipe_of, streamed_epoch
+from experiments.harness.epoch_program import compiled_epoch, recipe_of, streamed_epoch
 from experiments.harness.errors import RunError
 from experiments.harness.job import Job, streams
 from experiments.harness.members import Members, in_pieces

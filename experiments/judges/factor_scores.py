@@ -1,6 +1,7 @@
 """Every score of a code against known factors, by one call."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -91,3 +92,26 @@ def compare(
             "p_corrected": None if p is None else min(1.0, p * len(values)),
         }
     return found
+
+
+def statement(test: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the comparison of beta-TCVAE with the plain VAE, in words."""
+    if not test:
+        return "beta-TCVAE was not among the methods"
+    parts = []
+    for arm, found in test.items():
+        spread = "" if found["std"] is None else f" ± {found['std']:.3f}"
+        p = (
+            "untested"
+            if found["p"] is None
+            else f"p = {found['p']:.2g}, times {len(test)}: {found['p_corrected']:.2g}"
+        )
+        parts.append(
+            f"{arm} {found['mean']:+.3f}{spread} ({p})"
+            if found["mean"] is not None
+            else f"{arm} diverged"
+        )
+    return (
+        "MIG minus that of the plain VAE, paired by seed, two-sided t test: "
+        + "; ".join(parts)
+    )

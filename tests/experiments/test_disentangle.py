@@ -176,9 +176,9 @@ def test_the_comparison_is_paired_and_corrected():
     np.testing.assert_allclose(more["p"], 5.06e-4, rtol=2e-2)
     np.testing.assert_allclose(more["p_corrected"], 2 * more["p"])
     assert found["equal"]["p"] is None and found["equal"]["mean"] == 0
-    assert "+0.105" in disentangle.statement(
+    assert "+0.105" in factor_scores.statement(
         found
-    ) and "untested" in disentangle.statement(found)
+    ) and "untested" in factor_scores.statement(found)
     lost = factor_scores.compare(
         {"one diverged": np.array([0.2, np.nan, 0.4, 0.3])}, reference
     )["one diverged"]
