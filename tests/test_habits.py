@@ -63,3 +63,12 @@ def test_contracts_name_every_module_of_the_library():
         or (path / "__init__.py").exists()
     }
     assert set(flax["source_modules"]) == modules - {"vaejax.networks"}
+
+
+def test_the_pieces_of_the_checks_name_files_that_exist():
+    text = (ROOT / ".ci/full").read_text()
+    names = re.findall(r"tests/[\w/]+(?:\.py)?(?![\w{])", text)
+    for stem, choices in re.findall(r"(tests/[\w/]+_)\{([\w,]+)\}\.py", text):
+        names += [f"{stem}{choice}.py" for choice in choices.split(",")]
+    assert len(names) > 10
+    assert [n for n in names if not n.endswith("_") and not (ROOT / n).exists()] == []
