@@ -1,5 +1,4 @@
-"""Why the KL term is there: a deterministic autoencoder beside the VAE of the same
-networks.
+"""Why the KL term is there: a VAE beside a deterministic autoencoder.
 
 Both have the networks, optimizer, epochs and binarization of experiments.mnist; the
 autoencoder's code is a point and its loss the reconstruction alone. Two kinds of images

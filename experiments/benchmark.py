@@ -1,5 +1,4 @@
-"""Speed, side by side: an epoch of the main job beside its floor and its peers, and
-where its time goes.
+"""Speed of an epoch of the main job beside its floor and its peers, and by parts.
 
 Everything compared runs in one process, in turn, round after round, since a shared
 machine's speed drifts; the ratios of each round are what counts. The model is that of

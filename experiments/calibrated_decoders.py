@@ -1,5 +1,4 @@
-"""Decoders with a calibrated variance: where the blur of a Gaussian VAE comes from, and
-its cure.
+"""Decoders with a calibrated variance, and where the blur of a Gaussian VAE comes from.
 
 With unit variance the KL term outweighs reconstruction errors of 0.1, so that fine
 detail is lost and decoded images are blurred. Six decoders of the same networks differ

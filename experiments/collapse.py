@@ -1,5 +1,4 @@
-"""Posterior collapse: which latents a VAE leaves unused, what wakes them, and what that
-costs.
+"""Posterior collapse: which latents a VAE leaves unused, what wakes them, at what cost.
 
 One model of the digits (784-200-z, dynamic binarization) at six latent sizes, each
 trained in six ways from the same first parameters, noise and order of the data: the

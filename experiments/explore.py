@@ -1,6 +1,6 @@
-"""An interactive page of a trained model of images: a slider for each latent, a map of
-the test set, and paths between its images.
+"""An interactive page of a trained model of images.
 
+It has a slider for each latent, a map of the test set, and paths between its images.
 The page is one file that needs no network and no server: it holds the decoder as a list
 of array operations, which its own script evaluates. A model with an operation that the
 script does not know, such as a loop, or with too many parameters is served from this
@@ -321,8 +321,9 @@ def _serve(serving: ThreadingHTTPServer) -> None:
 
 
 def _flat(tree: Any) -> np.ndarray:
-    """`[num, dimensions]` of a pytree whose leaves lead with `[num]`, in the order of
-    `ravel_pytree`.
+    """A pytree whose leaves lead with `[num]` as `[num, dimensions]`.
+
+    Dimensions are in the order of `ravel_pytree`.
     """
     return np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(tree))
 

@@ -1,5 +1,4 @@
-"""A linear VAE against exact probabilistic PCA: does maximizing the ELBO find what can
-be computed from eigenvalues?
+"""A linear VAE against exact probabilistic PCA, which eigenvalues give.
 
 p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I), q(z|x) = N(A x + c, diag d) with d the same
 for every x. With s^2 learned, the best ELBO equals the largest log-likelihood of

@@ -1,14 +1,13 @@
-"""Speed of training on data that stay on disk: streamed from a memory map, beside an
-epoch of arrays on the device.
+"""Speed of training on data that stay on disk, beside arrays on the device.
 
-Both run in one process, in turn, round after round, since a shared machine's speed
-drifts; the ratio of each round is what counts. Same model (784-400-20, ReLU,
-Bernoulli), Adam, binarization at each access. The memory map holds the bundled
-digits again and again, shifted and darkened at random; it is written once. A streamed
-round is the end of an epoch, and the drawing of its order is in its time. What was
-written lately is in the system's page cache, where there is room. A set prepared by
-tensorflow-datasets, where that is installed, stands beside them. Command: python -m
-experiments.throughput --directory DIR
+The data are streamed from a memory map. Both run in one process, in turn, round after
+round, since a shared machine's speed drifts; the ratio of each round is what counts.
+Same model (784-400-20, ReLU, Bernoulli), Adam, binarization at each access. The memory
+map holds the bundled digits again and again, shifted and darkened at random; it is
+written once. A streamed round is the end of an epoch, and the drawing of its order is
+in its time. What was written lately is in the system's page cache, where there is room.
+A set prepared by tensorflow-datasets, where that is installed, stands beside them.
+Command: python -m experiments.throughput --directory DIR
 """
 
 import dataclasses

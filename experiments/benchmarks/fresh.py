@@ -1,5 +1,4 @@
-"""Measurements in processes of their own: the start of a program, and devices that
-share the host.
+"""Measurements in own processes: a program's start, and devices that share the host.
 
 `python -m experiments.benchmarks.fresh first-step DATA STARTED` prints seconds by stage
 as JSON, and ends. `python -m experiments.benchmarks.fresh epochs DATA DEVICES

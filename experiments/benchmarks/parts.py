@@ -1,5 +1,6 @@
-"""A training step in parts: programs that each do one thing more than the one before,
-from products to the epoch.
+"""A training step in parts, from its matrix products to the epoch.
+
+Each program does one thing more than the one before.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,4 @@
-"""The same epoch in other libraries: plain JAX, JAX from a Python loop, NumPyro and
-PyTorch.
+"""The same epoch in plain JAX, JAX from a Python loop, NumPyro and PyTorch.
 
 Same model (one hidden layer of ReLU on either side, a Gaussian z, Bernoulli pixels),
 batch size, images, initial scale, Adam with a cosine schedule, and binarization
@@ -369,9 +368,7 @@ def _torch_preloaded(images: Any, batch_size: int) -> Callable:
 
 
 def _torch_loader(images: Any, batch_size: int) -> Callable:
-    """A DataLoader in this process over a data set that binarizes one image at each
-    access.
-    """
+    """A DataLoader in this process; its data set binarizes an image at each access."""
     import torch
     from torch.utils.data import DataLoader, Dataset
 

@@ -1,8 +1,7 @@
-"""Sound as log-mel patches and back: WAV files, short-time spectra, mel bands, and
-phases found by Griffin and Lim.
+"""Sound as log-mel patches, and back with the phases that Griffin and Lim find.
 
-Sounds are floating point in [-1, 1] at `RATE`; spectra are scaled so that a sine of
-amplitude a has magnitude a / 2.
+WAV files, short-time spectra and mel bands are here too. Sounds are floating point in
+[-1, 1] at `RATE`; spectra are scaled so that a sine of amplitude a has magnitude a / 2.
 """
 
 import io

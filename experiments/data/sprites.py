@@ -1,10 +1,10 @@
-"""White shapes on black, rendered from their factors: shape, scale, orientation,
-horizontal and vertical place.
+"""White shapes on black, rendered from their factors.
 
-The factors are those of dSprites (Matthey et al. 2017), in whose full grid every
-combination of them occurs once, in 737,280 images of 64 x 64 pixels; a coarser grid of
-smaller images is the usual one here. Drawing is ours: a pixel is white where its center
-lies in the shape. Nothing is random and nothing is stored.
+Shape, scale, orientation, horizontal and vertical place are those of dSprites (Matthey
+et al. 2017), in whose full grid every combination of them occurs once, in 737,280
+images of 64 x 64 pixels; a coarser grid of smaller images is the usual one here.
+Drawing is ours: a pixel is white where its center lies in the shape. Nothing is random
+and nothing is stored.
 
 Orientations run once around. The square looks the same after a quarter of a turn and
 the ellipse after half of one, as in dSprites: of these shapes no code can tell all

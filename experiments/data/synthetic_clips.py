@@ -36,8 +36,9 @@ class Clips(NamedTuple):
 
 
 def _tone(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """Harmonics that fall off as a power of their number, all or the odd ones; a
-    vibrato of up to 2%, an attack.
+    """A tone: harmonics that fall off as a power of their number.
+
+    All of them or the odd ones, with a vibrato of up to 2% and an attack.
     """
     phase = pitch * time + random.uniform(0, 0.02) * pitch * np.sin(
         12 * np.pi * time
@@ -77,9 +78,7 @@ def _pluck(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.nd
 
 
 def _chirp(random: np.random.Generator, time: np.ndarray, pitch: float) -> np.ndarray:
-    """A sine whose frequency moves to another one, by a constant factor each second;
-    the pitch is the first.
-    """
+    """A sine whose frequency moves from the pitch by a constant factor each second."""
     end = np.exp(random.uniform(np.log(150), np.log(3500)))
     sweep = signal.chirp(time, pitch, time[-1], end, method="logarithmic")
     return sweep * (1 - np.exp(-time / 0.01)) * np.exp(-time / random.uniform(0.2, 2.0))

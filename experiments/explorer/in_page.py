@@ -1,9 +1,9 @@
-"""A JAX function as data that a page's own script evaluates: a list of array operations
-and their constants.
+"""A JAX function as data that a page's own script evaluates.
 
-What does not depend on the inputs is computed here. What is left must be of the
-operations that `explore.js` knows; calls of functions are opened up. Arrays are float32
-in the page, where booleans and integers are numbers too.
+The data are a list of array operations and their constants. What does not depend on the
+inputs is computed here. What is left must be of the operations that `explore.js` knows;
+calls of functions are opened up. Arrays are float32 in the page, where booleans and
+integers are numbers too.
 """
 
 import base64
@@ -87,8 +87,9 @@ class _Id:
 
 
 class _Translation:
-    """One pass over a jaxpr: every variable is an identifier of the page, or a value
-    known here.
+    """One pass over a jaxpr.
+
+    Every variable is an identifier of the page, or a value known here.
     """
 
     def __init__(self):

@@ -1,6 +1,6 @@
-"""The numbers of a test set: negative ELBO and its terms, importance-weighted NLL,
-active units; and their rows in a table.
+"""The numbers of a test set, and their rows in a table.
 
+They are the negative ELBO and its terms, importance-weighted NLL and active units.
 Every test example draws from its own key, folded from its index, so that the batch size
 of the evaluation changes nothing.
 """

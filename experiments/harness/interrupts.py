@@ -1,6 +1,4 @@
-"""Ctrl-C and SIGTERM as requests: the current epoch is finished and saved, then the run
-stops.
-"""
+"""Ctrl-C and SIGTERM as requests to stop after the current epoch, which is saved."""
 
 import signal
 import sys

@@ -1,5 +1,6 @@
-"""Programs that measure without training: a folder with configuration, numbers, figures
-and a report.
+"""Programs that measure without training.
+
+Their folder has a configuration, numbers, figures and a report.
 """
 
 import time

@@ -1,5 +1,6 @@
-"""The members of a run: seeds times settings of its hyper-parameters, trained together
-in one program.
+"""The members of a run, trained together in one program.
+
+They are seeds times settings of its hyper-parameters.
 """
 
 import dataclasses

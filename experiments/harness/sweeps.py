@@ -1,5 +1,6 @@
-"""The analysis of a sweep: every setting over its seeds, the differences to a reference
-paired by seed, and a figure.
+"""The analysis of a sweep: every setting over its seeds.
+
+Differences to a reference are paired by seed; a figure shows all.
 """
 
 from functools import partial

@@ -203,7 +203,7 @@ def _path_of_example(
     prior, start = vae.prior(params), path.initial(vae, params, x)
 
     def log_densities(z: Latent) -> tuple[Array, Array]:
-        """log p_0(z), and log p(x, z) - log p_0(z)."""
+        """Return log p_0(z), and log p(x, z) - log p_0(z)."""
         log_initial = require(
             start, "log_prob", "give initial=vaejax.estimators.start_at_prior"
         )(z)
