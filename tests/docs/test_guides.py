@@ -1,6 +1,9 @@
 """The code of the guides and of the page on extending runs from top to bottom."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -8,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.documents import blocks, run_blocks
-from support.programs import users_settings
+from support.programs import ENVIRONMENT, users_settings
 
+import vaejax
 from experiments.harness import programs, run
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +72,12 @@ def test_the_likelihood_integrates_to_one(extended):
     assert jnp.trapezoid(densities, xs) == pytest.approx(1, abs=1e-3)
 
 
+def test_the_likelihood_has_a_support(extended):
+    support = vaejax.distributions.support_of(extended["Exponential"])
+    found = support.contains(np.array([0.0, 2.5, -1.0, np.inf, np.nan]))
+    assert found.tolist() == [True, True, False, False, False]
+
+
 def test_the_prior_integrates_to_one(extended):
     prior = extended["NormalMixture"](
         jnp.array([0.0, 1.0]), jnp.array([[0.0], [2.0]]), jnp.array([[0.0], [-1.0]])
@@ -115,3 +125,21 @@ def test_the_experiment_trains(extended, tmp_path):
         summary = run.run(program, config)
     assert summary["test"]["negative_elbo"]["num_seeds"] == 2
     assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.program
+def test_the_experiment_runs_as_a_file_of_its_own(tmp_path):
+    """As a reader copies it: nothing is imported by the blocks above it."""
+    ring = next(code for code in blocks("python", EXTENDING) if "__main__" in code)
+    path = tmp_path / "ring.py"
+    path.write_text(ring)
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, path, "--epochs", "1", "--out", out],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "config.json").read_text())["data"] == "ring"
