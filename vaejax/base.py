@@ -1,7 +1,7 @@
 """The types that everything else is written in. Read this file first.
 
 A `VAE` is four pure functions; `encode`, `prior` and `decode` return a `Distribution`
-over *one* example. Nothing here or in the objectives knows about a batch axis: a batch
+over one example. Nothing here or in the objectives knows about a batch axis: a batch
 is `jax.vmap`. Parameters, latents and examples are opaque pytrees.
 """
 

@@ -1,4 +1,6 @@
-"""API pages: `.. package:: vaejax.distributions` documents the package's `__all__`.
+"""API pages: `.. package:: vaejax.distributions` documents a package.
+
+A page has the docstring of the package, a table of its `__all__`, and each name.
 
 Docstrings are plain text with Google's sections and code between backticks. They are
 turned into reStructuredText here: a name between backticks becomes a link where it is
@@ -33,6 +35,7 @@ PACKAGES = (
     "checkpoints",
     "exporting",
     "plots",
+    "base",
 )
 CODE = re.compile(r"``[^`]+``|`[^`\n]+(?:\n[^`\n]+)?`")
 NAME = re.compile(r"[A-Za-z_][\w.]*")
@@ -58,7 +61,7 @@ def home(name: str) -> str:
 
 
 class Package(SphinxDirective):
-    """Table of a package's public names, followed by the documentation of each."""
+    """Docstring of a package and table of its names, then the documentation of each."""
 
     required_arguments = 1
 
@@ -68,7 +71,9 @@ class Package(SphinxDirective):
             home(name) if module == "vaejax" else f"{module}.{name}"
             for name in public_names(module)
         ]
-        lines = [".. autosummary::", "   :nosignatures:", ""]
+        docstring = inspect.getdoc(importlib.import_module(module)) or ""
+        lines = [*to_rest(docstring.splitlines()), ""]
+        lines += [".. autosummary::", "   :nosignatures:", ""]
         lines += [f"   ~{name}" for name in full_names if not is_alias(name)]
         # Below the table: autosummary warns about names of the current module.
         lines += ["", f".. py:module:: {module}", ""]
