@@ -52,8 +52,8 @@ napoleon_use_rtype = False
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
-# The build needs no network. With VAEJAX_INTERSPHINX=1 links to the documentation of
-# jax, optax and flax are resolved, for which it fetches their inventories.
+# The build needs no network; a browser fetches MathJax. With VAEJAX_INTERSPHINX=1 links
+# to jax, optax and flax are resolved, for which the build fetches their inventories.
 if os.environ.get("VAEJAX_INTERSPHINX") == "1":
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
