@@ -4,10 +4,16 @@ A program ends with `cli.train`, `cli.measure` or `cli.look`. All three go throu
 `_main`, the one place that turns an error into a line and an exit status.
 """
 
+import ast
+import dataclasses
+import inspect
+import itertools
 import logging
 import sys
+import textwrap
 from collections.abc import Callable
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -82,11 +88,12 @@ def _main(
     of the signal for an interrupted run.
     """
     name, module = module_of(function)
+    _set_help(config_type)
     parse = partial(
         tyro.cli,
         config_type,
         prog=f"python -m experiments.{name}",
-        description=module.__doc__,
+        description=_joined(str(module.__doc__)),
     )
     config = parse()
     try:
@@ -108,3 +115,33 @@ def _main(
         distributed.leave(1)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_status)
+
+
+def _joined(text: str) -> str:
+    """Return a text with one line per paragraph; tyro keeps breaks of the source."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _set_help(config_type: type) -> None:
+    """Set the help of each option to the string below it, with its lines joined."""
+    texts: dict[str, str] = {}
+    for parent in reversed(config_type.__mro__):
+        if dataclasses.is_dataclass(parent):
+            texts |= _option_texts(parent)
+    for field in dataclasses.fields(config_type):
+        if field.name in texts:
+            help_text = {"help": _joined(texts[field.name])}
+            field.metadata = MappingProxyType({**field.metadata, **help_text})
+
+
+def _option_texts(config_type: type) -> dict[str, str]:
+    """Return the strings below the options that a class defines itself, by name."""
+    source = textwrap.dedent(inspect.getsource(config_type))
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    texts = {}
+    for option, below in itertools.pairwise(definition.body):
+        if isinstance(option, ast.AnnAssign) and isinstance(below, ast.Expr):
+            texts[ast.unparse(option.target)] = ast.literal_eval(below.value)
+    return texts

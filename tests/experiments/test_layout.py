@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.harness import keys
+from experiments import text
+from experiments.harness import cli, keys
 from experiments.harness.programs import program_names
 
 ROOT = Path(experiments.__file__).parent
@@ -76,3 +77,17 @@ def test_the_integers_of_published_numbers_stay():
         102,
     )
     assert (keys.KL_TO_POSTERIOR, keys.BOUNDS, keys.STATISTICS) == (400, 401, 500)
+
+
+def test_the_help_of_an_option_has_no_line_breaks_of_the_source(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setattr("sys.argv", ["text", "--help"])
+    with pytest.raises(SystemExit):
+        cli.look(text.Config, text.make_experiment)
+    lines = capsys.readouterr().out.splitlines()
+    # An inherited option, and one that the program defines anew.
+    for option in (
+        "such as 0.999; the average is what is evaluated.",
+        "after which training stops; the best parameters are evaluated.",
+    ):
+        assert any(option in line for line in lines)
