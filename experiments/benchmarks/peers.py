@@ -21,6 +21,7 @@ from jax.example_libraries import stax
 
 import vaejax
 from experiments import harness
+from experiments.benchmarks.report import OURS
 from experiments.benchmarks.timing import Program
 from experiments.harness import binary_images
 from experiments.harness.members import Members
@@ -36,7 +37,7 @@ def programs(
 ) -> dict[str, Program | str]:
     """Return this library's epoch, then its peers, or why one of them cannot run."""
     rows: dict[str, Program | str] = {
-        "vaejax, one program an epoch": vaejax_epoch(experiment),
+        OURS: vaejax_epoch(experiment),
         "vaejax, jitted step in a Python loop": jitted_steps(experiment),
         "plain lax.scan, by hand": plain_scan(config, experiment),
         "NumPyro, SVI in a lax.scan": NOT_INSTALLED,

@@ -15,7 +15,7 @@ import pytest
 from support.programs import ROOT, npz, users_settings
 
 from experiments import benchmark, mnist
-from experiments.benchmarks import fresh, parts, peers, timing
+from experiments.benchmarks import fresh, parts, peers, report, timing
 
 EPOCHS = 10
 
@@ -160,6 +160,21 @@ def test_the_first_round_is_not_counted_and_every_program_runs_in_each():
         "b": 2,
     }
     assert times.best_rates == [7.0, 7.0]
+
+
+def test_the_figure_has_our_time_relative_to_each_other_row():
+    rows = {
+        report.FLOOR: {"ratios": [0.5, 0.4]},
+        report.OURS: {"ratios": [1.0, 1.0]},
+        "a peer": {"ratios": [2.0, 4.0]},
+    }
+    (axes,) = report.figure({"epoch": {"rows": rows}}).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        report.FLOOR,
+        "a peer",
+    ]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == pytest.approx([2.25, 0.375])
 
 
 @pytest.mark.parametrize(
