@@ -7,8 +7,9 @@ def main() -> None:
     print("Experiments, each with its own --help:\n")
     for name, about in catalogue().items():
         print(f"  python -m experiments.{name}")
-        print(f"      {about.what} ({about.paper})")
-        print(f"      {about.cost}; {about.expected}\n")
+        paper = f" ({about.paper})" if about.paper else ""
+        print(f"      {about.what}{paper}")
+        print(f"      {'; '.join(filter(None, (about.cost, about.expected)))}\n")
 
 
 if __name__ == "__main__":

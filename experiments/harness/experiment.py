@@ -36,9 +36,9 @@ class About(NamedTuple):
 
     Attributes:
       what: the program in half a sentence.
-      paper: the paper that it follows.
+      paper: the paper that it follows; empty if none.
       cost: how long it takes, and on what.
-      expected: the result in a few words.
+      expected: the result in a few words; empty if it depends on data or machine.
     """
 
     what: str
