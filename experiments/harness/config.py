@@ -68,8 +68,8 @@ class Config:
     `tensorboard`).
     """
     sweep: tuple[str, ...] = ()
-    """NAME=VALUE,VALUE,... of options to sweep: every seed is trained at each value (of
-    several names, each combination), and the settings are compared.
+    """Options to sweep, as NAME=VALUE,VALUE,...: every seed is trained at each value
+    (of several names, each combination), and the settings are compared.
     """
     members_at_once: int | None = None
     """Members (seeds times swept values) trained together; by default as many as memory
@@ -82,7 +82,7 @@ class Config:
     models that do not fit on one.
     """
     distributed: str | None = None
-    """Run in several processes: auto (SLURM, Kubernetes, MPI, TPU pods), or
+    """Processes of the run: auto (SLURM, Kubernetes, MPI, TPU pods), or
     HOST:PORT,PROCESSES,INDEX.
     """
 

@@ -25,7 +25,8 @@ TEST_SET = 777  # test images
 VALIDATION_SET = 778  # validation images
 TRAINING_SET = 779  # training images, where they are binarized once too
 
-# Keys of judges, `jax.random.key(STREAM)`; each judge has its own parent.
+# Keys of judges, `jax.random.key(STREAM)`: not distinct from the others, since key(0)
+# is also that of the run of seed 0, and key(778) that of VALIDATION_SET.
 CLASSIFIER = 0  # parameters and order of the data of the classifier
 FACTOR_SCORES = 778  # votes and forests of the scores of disentanglement
 

@@ -1,4 +1,4 @@
-"""The trained model of a run folder, for what is done with it afterwards."""
+"""Load the trained model of a run folder."""
 
 import dataclasses
 import json

@@ -234,7 +234,7 @@ def _postfix(job: Job, row: dict) -> str:
     return (
         f"train {_mean(row['train']['loss']):.2f}, test "
         f"{_mean(row['test']['negative_elbo']):.2f} nats, "
-        f"{num_examples / max(row['seconds'], 1e-3):,.0f} images/s"
+        f"{num_examples / max(row['seconds'], 1e-3):,.0f} examples/s"
     )
 
 
