@@ -116,7 +116,7 @@ for (const {index, kl, low, high} of DATA.latents) {
   $("latents").append(row);
 }
 if (DATA.unused.length)
-  $("rest").textContent = `Without use: ${DATA.unused.map((index) => `z${index + 1}`).join(", ")}.`;
+  $("rest").textContent = `Unused: ${DATA.unused.map((index) => `z${index + 1}`).join(", ")}.`;
 for (const [id, chosen] of [["across", 0], ["up", Math.min(1, DATA.latents.length - 1)]]) {
   for (const {index} of DATA.latents) $(id).add(new Option(`z${index + 1}`, index));
   $(id).selectedIndex = chosen;
