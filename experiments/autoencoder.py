@@ -6,9 +6,8 @@ are judged: those decoded from the prior (completeness: does every latent mean
 something?) and those decoded half-way between two test images of different classes
 (continuity: does the path from one meaning to another stay meaningful?). The judges are
 the confidence and entropy of a classifier trained here, and the distance to the nearest
-training image. The autoencoder has no prior of its own.
-It is drawn from N(0, I) like the VAE, and, more kindly, from a Gaussian fitted to its
-codes of the training images (gray, not binarized); so is the VAE.
+training image. Latents of both models are drawn from N(0, I) and from
+a Gaussian fitted to their codes of the training images (gray, not binarized).
 
 Command: python -m experiments.autoencoder
 """

@@ -73,8 +73,9 @@ MASSES = np.linspace(0.02, 0.98, 9)
 @dataclasses.dataclass(frozen=True)
 class Config(harness.Config):
     data: str = "sprites"
-    """sprites (rendered here), or a set whose labels are several factors: dsprites of
-    the catalogue, or an .npz with train_images and train_labels [images, factors].
+    """Data set: sprites (rendered here), or a set whose labels are several factors:
+    dsprites of the catalogue, or an .npz with train_images and train_labels [images,
+    factors].
     """
     epochs: int = 8
     """Passes over the grid."""
@@ -89,8 +90,8 @@ class Config(harness.Config):
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
     protocol: Literal["short", "paper"] = "short"
-    """short, or paper: grid, networks, learning rate, batch size and steps of Locatello
-    et al. 2019.
+    """Protocol: short, or paper: grid, networks, learning rate, batch size and steps of
+    Locatello et al. 2019.
     """
 
 

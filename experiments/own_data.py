@@ -30,7 +30,7 @@ ABOUT = harness.About(
     what="a VAE of your own images or tables, with the likelihood that suits them",
     paper="Kingma & Welling 2014",
     cost="depends on the data",
-    expected="depends on the data",
+    expected="",
 )
 
 STANDARDIZED = (
@@ -61,9 +61,9 @@ SHOWN_COLUMNS = 9
 @dataclasses.dataclass(frozen=True)
 class Config(harness.Config):
     data: str = "mnist"
-    """A .csv, .npy or .npz with one array, of which one example in ten is held out for
-    test; or whatever the other experiments take: a folder of images, an .npz with
-    train_images and test_images, a name of the catalogue.
+    """Data set: a .csv, .npy or .npz with one array, of which one example in ten is
+    held out for test; or whatever the other experiments take: a folder of images,
+    an .npz with train_images and test_images, a name of the catalogue.
     """
     likelihood: Likelihood = "auto"
     """Likelihood of the decoder; auto takes the one that suits the values."""
@@ -152,7 +152,7 @@ def load_data(config: Config) -> tuple[Data, str]:
     for line in [
         *description.text().splitlines(),
         *notes,
-        f"taken: {likelihood}",
+        f"likelihood used: {likelihood}",
         *data.notes,
     ]:
         print(f"{config.data}: {line}")

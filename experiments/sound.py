@@ -1,12 +1,13 @@
-"""A VAE of log-mel patches of short clips, and the way back to sound.
+"""A VAE of log-mel spectrograms of short clips, and the way back to sound.
 
 A clip becomes the logarithm of its spectrum's magnitudes in mel bands, over time, each
 band standardized by its mean and standard deviation over the training clips. The
 decoder is a Normal whose mean and variance are both learned, the variance bounded
 below. Nats are of the standardized values and of a density: they may be negative, and
 are comparable only among runs with the same clips, bands and bound. Sounds are made of
-patches by least squares and the phases of Griffin and Lim; the run's folder has them in
-sounds/, all with the same peak, beside real ones that went that way without the model.
+spectrograms by least squares and the phases of Griffin and Lim; the run's folder has
+them in sounds/, all with the same peak, beside real ones that went that way without
+the model.
 
 The clips are synthesized (plucked strings, tones with harmonics, chirps, bursts of
 noise), or cut from WAV files.
@@ -38,7 +39,7 @@ from vaejax.base import Array, Key, Params
 ABOUT = harness.About(
     what="a VAE of log-mel spectrograms, and back to sound",
     paper="Kingma & Welling 2014; Griffin & Lim 1984",
-    cost="4 minutes on 2 cores",
+    cost="8 minutes of training on 2 cores, 3 seeds",
     expected=(
         "negative ELBO -404 ± 23 nats, of a density of standardized log-mel values"
     ),
@@ -63,7 +64,8 @@ CAPTIONS = {
     ),
     "sounds/real.wav": "Test clips, as they are.",
     "sounds/real_resynthesized.wav": (
-        "The same from their own log-mel patches: what features and phases alone lose."
+        "The same from their own log-mel spectrograms: what features and phases "
+        "alone lose."
     ),
     "sounds/reconstructions.wav": "The same, reconstructed by the model.",
     "sounds/samples.wav": "From the prior, in the order of the figure.",
@@ -74,9 +76,9 @@ CAPTIONS = {
 @dataclasses.dataclass(frozen=True)
 class Config(harness.Config):
     data: str = SYNTHESIZED
-    """synthesized, or a folder of .wav files, which are mixed down to mono and
-    resampled to 8 kHz. A tenth is the test set: every tenth file by name, of fewer than
-    ten the last one; of a single file, its last clips.
+    """Data set: synthesized, or a folder of .wav files, which are mixed down to mono
+    and resampled to 8 kHz. A tenth is the test set: every tenth file by name, of
+    fewer than ten the last one; of a single file, its last clips.
     """
     num_clips: int = 4000
     """Synthesized clips; the last tenth of them is the test set."""
@@ -267,7 +269,7 @@ def remembered(patches: Patches) -> Patches:
 def make_patches(
     vae: vaejax.VAE, scale: Scale, originals: np.ndarray, params: Params, key: Key
 ) -> dict[str, np.ndarray]:
-    """Return log-mel patches for figures and sounds, `[num, frames, bands]`.
+    """Return log-mel spectrograms for figures and sounds, `[num, frames, bands]`.
 
     Interpolations are `[pairs, steps, frames, bands]`.
     """
@@ -294,7 +296,7 @@ def make_patches(
 def make_sounds(
     patches: Patches, real: np.ndarray, params: Params, key: Key
 ) -> dict[str, bytes]:
-    """Return a WAV file of each kind of patch, and of the real clips."""
+    """Return a WAV file of each kind of spectrogram, and of the real clips."""
     made = patches(params, key)
     again = partial(audio.resynthesize, num_samples=real.shape[1])
     sounds = {
@@ -339,7 +341,7 @@ def spectrograms(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> Figure:
-    """Draw log-mel patches `[rows, columns, frames, bands]` in decibels."""
+    """Draw log-mel spectrograms `[rows, columns, frames, bands]` in decibels."""
     decibels = 20 / np.log(10) * patches
     num_rows, num_columns, frames, bands = decibels.shape
     figure = Figure(

@@ -1,11 +1,11 @@
-"""A VAE of sentences, its collapse, and the cure, beside the same decoder without z.
+"""A VAE of sentences, plain and with free bits, beside the same decoder without z.
 
-Three models with one decoder, trained and stopped alike: the VAE with the cure (free
-bits and, if asked for, warm-up and word dropout); the plain VAE, whose decoder learns
-to do without z (posterior collapse: its KL falls to zero); and the language model,
-which has no z. Beside them an interpolated trigram. Sentences are the verses of
-the King James Bible in subwords, those of fewer than --length tokens; likelihoods are
-of whole sentences, their end included.
+Three models with one decoder, trained and stopped alike: the VAE with free bits (and,
+if asked for, warm-up and word dropout); the plain VAE, whose decoder learns to do
+without z (posterior collapse: its KL falls to zero); and the language model, which has
+no z. Beside them an interpolated trigram. Sentences are the verses of the King James
+Bible in subwords, those of fewer than --length tokens; likelihoods are of whole
+sentences, their end included.
 
 Papers: Bowman et al. 2016, "Generating sentences from a continuous space"; free bits:
 Kingma et al. 2016. Command: python -m experiments.text
@@ -33,11 +33,11 @@ from vaejax.training import TrainState
 
 ABOUT = harness.About(
     what=(
-        "a VAE of sentences beside a language model of the same decoder, with "
-        "collapse and its cure"
+        "a VAE of sentences, plain and with free bits, beside a language model of the "
+        "same decoder"
     ),
     paper="Bowman et al. 2016",
-    cost="25 minutes on 2 cores with 3 seeds",
+    cost="59 minutes of training on 2 cores, 3 seeds",
     expected="KL 7.9 nats; NLL 0.2 ± 0.2 nats above the language model's",
 )
 
@@ -50,7 +50,7 @@ DIGITS = {"nll": 2, "perplexity": 2, "kl": 2, "active_units": 1, "negative_elbo"
 @dataclasses.dataclass(frozen=True)
 class Config(harness.Config):
     data: str = "king_james"
-    """king_james (bundled), or a text file of one sentence per line."""
+    """Data set: king_james (bundled), or a text file of one sentence per line."""
     epochs: int = 8
     """Passes over the training sentences; the learning rate decays to zero over them.
     """
@@ -61,15 +61,13 @@ class Config(harness.Config):
     parameters are evaluated.
     """
     vocabulary: Literal["subwords", "bytes"] = "subwords"
-    """Subwords are learned from the training sentences; bytes need nothing and make
-    long sentences.
-    """
+    """Vocabulary: subwords learned from the training sentences, or bytes."""
     vocabulary_size: int = 1000
     """Number of subwords."""
     length: int = 48
     """Tokens of the longest sentence, its end included; longer ones are left out."""
     decoder: Literal["recurrent", "convolutional"] = "recurrent"
-    """A GRU, or dilated causal convolutions."""
+    """Network of the decoder: a GRU, or dilated causal convolutions."""
     latent_size: int = 32
     """Dimensions of z."""
     hidden_size: int = 128
@@ -81,14 +79,14 @@ class Config(harness.Config):
     clip_norm: float | None = 5.0
     """Global norm to which larger gradients are scaled down."""
     beta: harness.NonNegativeFloat = 1.0
-    """Weight of the KL in the loss of the cured VAE."""
+    """Weight of the KL in the loss of the VAE with free bits."""
     free_bits: harness.NonNegativeFloat = 8.0
-    """Nats that z may carry at no cost in the cured VAE; 0 for none."""
+    """Nats that z may carry at no cost in the VAE with free bits; 0 for none."""
     warm_up_epochs: harness.NonNegativeInt = 0
-    """Epochs over which beta rises linearly from 0, in the cured VAE."""
+    """Epochs over which beta rises linearly from 0, in the VAE with free bits."""
     word_dropout: harness.NonNegativeFloat = 0.0
-    """Probability that a token is hidden from the decoder of the cured VAE while it
-    trains; below 1.
+    """Probability that a token is hidden from the decoder of the VAE with free bits
+    while it trains; below 1.
     """
     num_samples: int = 100
     """Importance samples per sentence of the test NLL."""
@@ -295,7 +293,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "nll_minus_language_model": differences,
             "texts": listings,
         },
-        headline=f"KL {kl[CURED]} nats, and {kl[PLAIN]} without the cure",
+        headline=f"KL {kl[CURED]} nats, and {kl[PLAIN]} without free bits",
         about=f"{len(test):,} test sentences of {tokens_a_sentence:.1f} tokens; "
         f"{trained.members.describe()}; nats per "
         "sentence; the NLL of the VAEs is importance-weighted with "
@@ -306,7 +304,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         figures=partial(figures, trained.history),
         captions={
             "kl": (
-                "What z carries, over training: without the cure the decoder learns "
+                "What z carries, over training: without free bits the decoder learns "
                 "to do without it."
             ),
             "learning_curves": "Test negative ELBO over training; of the language "

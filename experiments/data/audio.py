@@ -1,4 +1,4 @@
-"""Sound as log-mel patches, and back with the phases that Griffin and Lim find.
+"""Sound as log-mel spectrograms, and back with the phases that Griffin and Lim find.
 
 WAV files, short-time spectra and mel bands are here too. Sounds are floating point in
 [-1, 1] at `RATE`; spectra are scaled so that a sine of amplitude a has magnitude a / 2.
@@ -74,7 +74,7 @@ def mel_filterbank(num_bands: int) -> np.ndarray:
 
 
 def frame_times(num_frames: int) -> np.ndarray:
-    """Return the middles of a patch's frames in seconds, `[num_frames]`.
+    """Return the middles of a spectrogram's frames in seconds, `[num_frames]`.
 
     The first lies before the clip.
     """
@@ -137,7 +137,10 @@ def griffin_lim(
 
 
 def resynthesize(patches: np.ndarray, num_samples: int) -> np.ndarray:
-    """Return a sound `[..., num_samples]` for each patch `[..., frames, bands]`."""
+    """Return the sound of each spectrogram.
+
+    Spectrograms are `[..., frames, bands]`, sounds `[..., num_samples]`.
+    """
     return griffin_lim(magnitudes_from_log_mel(patches), num_samples)
 
 

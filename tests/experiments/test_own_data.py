@@ -81,7 +81,7 @@ def test_arrays_are_trained_on(tmp_path, array, likelihood):
     )
     done = run(tmp_path, "--data", tmp_path / "a.npy", *options)
     assert done.returncode == 0, done.stderr
-    assert f"taken: {likelihood}" in done.stdout
+    assert f"likelihood used: {likelihood}" in done.stdout
     assert np.isfinite(
         json.loads((tmp_path / "run" / "summary.json").read_text())["test"]["nll"][
             "mean"
