@@ -67,7 +67,8 @@ def dci_from_importances(importances: ArrayLike) -> ImportanceScores:
       Both scores, by dimension and by factor too.
 
     Raises:
-      ValueError: `importances` is not as above.
+      ValueError: `importances` is not a matrix of two or more rows and columns, or
+        has an entry that is negative or not finite.
 
     Example:
       >>> from vaejax.metrics import dci_from_importances
@@ -329,8 +330,9 @@ def dci_scores(
       The three scores, and the importances behind them.
 
     Raises:
-      ValueError: a table is not as above, the tables do not match, or a code is not
-        finite.
+      ValueError: codes and factors differ in number, there are fewer than two of
+        dimensions or factors, a code is not finite, a factor is not of integers or is
+        constant, or the tables differ in their columns.
       ImportError: the predictor needs scikit-learn, which is not installed.
 
     Example:

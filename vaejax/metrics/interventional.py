@@ -63,7 +63,9 @@ def interventions_of_table(codes: ArrayLike, factors: ArrayLike) -> Intervention
       The interventions.
 
     Raises:
-      ValueError: the table is not as above.
+      ValueError: codes and factors differ in number, there are fewer than two
+        factors, a code is not finite, a factor is not of integers or is constant,
+        or a value of a factor is in one row alone.
 
     Example:
       >>> import numpy as np
@@ -364,7 +366,8 @@ def interventional_robustness(
       The score, with the robustness of each dimension for each factor.
 
     Raises:
-      ValueError: the table is not as above, or the quantile is not in (0, 1].
+      ValueError: codes and factors differ in number, a code is not finite, a factor is
+        not of integers or is constant, or the quantile is not in (0, 1].
 
     Example:
       >>> import numpy as np

@@ -70,7 +70,8 @@ def frechet_distance(real: ArrayLike, generated: ArrayLike) -> float:
       The distance, at least 0.
 
     Raises:
-      ValueError: the sets are not as above.
+      ValueError: a set is not two-dimensional, has fewer than two points or holds NaN
+        or infinity, or the sets differ in the number of features.
 
     Example:
       >>> import numpy as np
@@ -116,8 +117,9 @@ def precision_recall(
       Precision and recall.
 
     Raises:
-      ValueError: the sets are not as above, or `num_neighbors` is not a positive
-        integer.
+      ValueError: a set is not two-dimensional, is empty or holds NaN or infinity, the
+        sets differ in the number of features, a set has at most `num_neighbors`
+        points, or `num_neighbors` is not a positive integer.
 
     Example:
       >>> import numpy as np
@@ -164,8 +166,9 @@ def density_coverage(
       Density and coverage.
 
     Raises:
-      ValueError: the sets are not as above, or `num_neighbors` is not a positive
-        integer.
+      ValueError: a set is not two-dimensional, is empty or holds NaN or infinity, the
+        sets differ in the number of features, the real set has at most `num_neighbors`
+        points, or `num_neighbors` is not a positive integer.
 
     Example:
       >>> import numpy as np
