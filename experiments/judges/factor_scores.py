@@ -48,7 +48,7 @@ def score(key: Key, codes: np.ndarray, factors: np.ndarray) -> dict[str, float]:
         "disentanglement": dci.disentanglement,
         "completeness": dci.completeness,
         "informativeness": dci.informativeness,
-        "sap": vaejax.metrics.sap(codes, factors).score,
+        "sap": vaejax.metrics.separated_attribute_predictability(codes, factors).score,
         "factor_vae": vaejax.metrics.factor_vae_score(factor_key, fixed, **votes).score,
         "beta_vae": vaejax.metrics.beta_vae_score(beta_key, fixed, **votes).score,
         "modularity": vaejax.metrics.modularity(codes, factors).score,

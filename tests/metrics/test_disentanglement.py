@@ -31,7 +31,7 @@ from vaejax.metrics import (
     lasso_importances,
     modularity,
     mutual_information_gap,
-    sap,
+    separated_attribute_predictability,
     squared_correlation,
 )
 
@@ -176,19 +176,34 @@ def test_order_and_scale_of_dimensions_change_nothing(score):
 
 def test_labels_are_only_names_where_they_are_classes():
     labels = np.array([17, -3, 250, 4, 99, -80])[FACTORS]
-    for score in (mutual_information_gap, modularity, sap, interventional_robustness):
+    for score in (
+        mutual_information_gap,
+        modularity,
+        separated_attribute_predictability,
+        interventional_robustness,
+    ):
         codes = CODES["rotated"]
         np.testing.assert_allclose(
             score(codes, labels).score, score(codes, FACTORS).score, atol=1e-12
         )
     # The lasso and the correlation take them for quantities.
-    assert abs(sap(CODES["perfect"], labels, score=squared_correlation).score - 1) > 0.1
+    assert (
+        abs(
+            separated_attribute_predictability(
+                CODES["perfect"], labels, score=squared_correlation
+            ).score
+            - 1
+        )
+        > 0.1
+    )
 
 
 def test_arrays_of_jax_in_single_precision_are_taken():
     codes, factors = jnp.asarray(CODES["perfect"], jnp.float32), jnp.asarray(FACTORS)
     assert mutual_information_gap(codes, factors).score == 1
-    assert sap(codes, factors).score == score_of("SAP", "perfect")
+    assert separated_attribute_predictability(codes, factors).score == score_of(
+        "SAP", "perfect"
+    )
 
 
 # By hand
@@ -280,7 +295,7 @@ def test_thresholds_are_one_fewer_than_classes():
 
 
 def test_sap_takes_a_score_for_each_factor_and_none_of_an_inactive_dimension():
-    mixed = sap(
+    mixed = separated_attribute_predictability(
         CODES["perfect"],
         FACTORS,
         score=[squared_correlation, *[balanced_threshold_accuracy] * 3],
@@ -289,13 +304,20 @@ def test_sap_takes_a_score_for_each_factor_and_none_of_an_inactive_dimension():
     assert np.all(mixed.scores[4:] == 0)
     # The same dimension, active at a lower threshold.
     shrunk = CODES["perfect"] * 1e-3
-    assert sap(shrunk, FACTORS, min_variance=1e-5).score == 0
-    np.testing.assert_allclose(sap(shrunk, FACTORS).score, np.mean(ABOVE_CHANCE))
+    assert (
+        separated_attribute_predictability(shrunk, FACTORS, min_variance=1e-5).score
+        == 0
+    )
+    np.testing.assert_allclose(
+        separated_attribute_predictability(shrunk, FACTORS).score, np.mean(ABOVE_CHANCE)
+    )
 
 
 def test_sap_does_not_see_a_second_factor_in_a_dimension():
     codes = np.stack([6 * UNIT[:, 0] + UNIT[:, 1], 0 * UNIT[:, 0]], axis=1)
-    found = sap(codes, FACTORS[:, :2], score=squared_correlation)
+    found = separated_attribute_predictability(
+        codes, FACTORS[:, :2], score=squared_correlation
+    )
     np.testing.assert_allclose(found.gaps, [36 / 37, 1 / 37], atol=1e-9)
 
 
@@ -313,7 +335,7 @@ def test_squared_correlation_is_that_of_scipy():
 TABLE_SCORES = {
     "mutual_information_gap": mutual_information_gap,
     "modularity": modularity,
-    "sap": sap,
+    "separated_attribute_predictability": separated_attribute_predictability,
     "dci_scores": lambda codes, factors: dci_scores(
         jax.random.key(0), codes, factors, UNIT, FACTORS, importances=lasso_importances
     ),
@@ -360,7 +382,10 @@ def test_tables_are_checked(name, bad):
             lambda: mutual_information_gap(UNIT[:, :1], FACTORS),
             "there are 1 dimensions; give 2 or more",
         ),
-        (lambda: sap(UNIT[:, :1], FACTORS), "there are 1 dimensions; give 2 or more"),
+        (
+            lambda: separated_attribute_predictability(UNIT[:, :1], FACTORS),
+            "there are 1 dimensions; give 2 or more",
+        ),
         (
             lambda: modularity(UNIT, FACTORS[:, :1]),
             "there are 1 factors; give 2 or more",
@@ -368,7 +393,9 @@ def test_tables_are_checked(name, bad):
         (lambda: mutual_information_gap(UNIT, FACTORS, num_bins=0), "num_bins is 0"),
         (lambda: modularity(UNIT, FACTORS, num_bins=2.5), "num_bins is 2.5"),
         (
-            lambda: sap(UNIT, FACTORS, score=[squared_correlation] * 3),
+            lambda: separated_attribute_predictability(
+                UNIT, FACTORS, score=[squared_correlation] * 3
+            ),
             "3 scores for 4 factors",
         ),
     ],

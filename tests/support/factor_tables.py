@@ -19,7 +19,7 @@ from vaejax.metrics import (
     lasso_importances,
     modularity,
     mutual_information_gap,
-    sap,
+    separated_attribute_predictability,
     squared_correlation,
 )
 
@@ -58,9 +58,11 @@ CODES = {
 SCORES = {
     "MIG": lambda codes: mutual_information_gap(codes, FACTORS).score,
     "modularity": lambda codes: modularity(codes, FACTORS).score,
-    "SAP": lambda codes: sap(codes, FACTORS).score,
+    "SAP": lambda codes: separated_attribute_predictability(codes, FACTORS).score,
     "SAP of quantities": lambda codes: (
-        sap(codes, FACTORS, score=squared_correlation).score
+        separated_attribute_predictability(
+            codes, FACTORS, score=squared_correlation
+        ).score
     ),
     "disentanglement": lambda codes: lasso_dci(codes).disentanglement,
     "completeness": lambda codes: lasso_dci(codes).completeness,

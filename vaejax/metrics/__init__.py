@@ -25,7 +25,7 @@ from vaejax.metrics.disentanglement import (
     balanced_threshold_accuracy,
     modularity,
     mutual_information_gap,
-    sap,
+    separated_attribute_predictability,
     squared_correlation,
 )
 from vaejax.metrics.interventional import (
@@ -78,6 +78,6 @@ __all__ = [
     "mutual_information_gap",
     "precision_recall",
     "random_forest_importances",
-    "sap",
+    "separated_attribute_predictability",
     "squared_correlation",
 ]

@@ -68,7 +68,9 @@ def mutual_information_gap(
       The score, with the gaps and the normalized information behind it.
 
     Raises:
-      ValueError: the table is not as above, or `num_bins` is not a positive integer.
+      ValueError: codes and factors differ in number, there are fewer than two
+        dimensions, a code is not finite, a factor is not of integers or is constant,
+        or `num_bins` is not a positive integer.
 
     Example:
       >>> import numpy as np
@@ -143,7 +145,9 @@ def modularity(
       The score, by dimension too, and the information behind it.
 
     Raises:
-      ValueError: the table is not as above, or `num_bins` is not a positive integer.
+      ValueError: codes and factors differ in number, there are fewer than two
+        factors, a code is not finite, a factor is not of integers or is constant,
+        or `num_bins` is not a positive integer.
 
     Example:
       >>> import numpy as np
@@ -185,9 +189,12 @@ class SeparatedAttributePredictability(NamedTuple):
 
     Example:
       >>> import numpy as np
-      >>> from vaejax.metrics import sap
+      >>> from vaejax import metrics
       >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-      >>> sap(factors.astype(float), factors).scores.tolist()
+      >>> found = metrics.separated_attribute_predictability(
+      ...     factors.astype(float), factors
+      ... )
+      >>> found.scores.tolist()
       [[1.0, 0.5], [0.5, 1.0]]
     """
 
@@ -258,7 +265,7 @@ def squared_correlation(code: np.ndarray, factor: np.ndarray) -> float:
     return float(np.sum(code * factor) ** 2 / (np.sum(code**2) * np.sum(factor**2)))
 
 
-def sap(
+def separated_attribute_predictability(
     codes: ArrayLike,
     factors: ArrayLike,
     *,
@@ -284,25 +291,31 @@ def sap(
       The score, with the gaps and the scores of all dimensions behind it.
 
     Raises:
-      ValueError: the table is not as above, or scores and factors differ in number.
+      ValueError: codes and factors differ in number, there are fewer than two
+        dimensions, a code is not finite, a factor is not of integers or is constant,
+        or scores and factors differ in number.
 
     Example:
       >>> import numpy as np
-      >>> from vaejax.metrics import sap, squared_correlation
+      >>> from vaejax import metrics
       >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-      >>> sap(factors.astype(float), factors, score=squared_correlation).score
+      >>> metrics.separated_attribute_predictability(
+      ...     factors.astype(float), factors, score=metrics.squared_correlation
+      ... ).score
       1.0
 
     Source: Kumar et al. 2018, section 3. disentanglement_lib fits a linear support
     vector machine with balanced classes in place of thresholds and scores its plain
     accuracy on other examples; the paper is followed here.
     """
-    codes, factors = check_table("sap", codes, factors, min_dimensions=2)
+    codes, factors = check_table(
+        "separated_attribute_predictability", codes, factors, min_dimensions=2
+    )
     scores = [score] * factors.shape[1] if callable(score) else list(score)
     if len(scores) != factors.shape[1]:
         raise ValueError(
-            f"sap: there are {len(scores)} scores for {factors.shape[1]} factors; give "
-            "one, or one for each."
+            f"separated_attribute_predictability: there are {len(scores)} scores for "
+            f"{factors.shape[1]} factors; give one, or one for each."
         )
     active = np.var(codes, axis=0) > min_variance
     matrix = np.zeros((codes.shape[1], factors.shape[1]))
