@@ -112,8 +112,9 @@ def inference_gap(
     log_marginal: Array,
     *,
     num_samples: int = 1000,
+    num_steps: int = 300,
+    learning_rate: float = 0.03,
     kl_fn: KlFn = kl_closed_form,
-    **optimization,
 ) -> InferenceGap:
     """Split log p(x) - ELBO of one example into approximation and amortization gap.
 
@@ -129,8 +130,9 @@ def inference_gap(
       log_marginal: log p(x) in nats, from `vaejax.log_marginal` or, tighter, from
         `annealed_importance_sampling`.
       num_samples: samples of z for each ELBO, at least 1.
+      num_steps: steps of the search for q*, at least 1.
+      learning_rate: its step size at the start, as in `optimal_posterior`.
       kl_fn: estimator of the KL, as in `vaejax.negative_elbo`.
-      **optimization: `num_steps` and `learning_rate` of `optimal_posterior`.
 
     Returns:
       The two gaps and ELBO(q(z|x)).
@@ -156,7 +158,15 @@ def inference_gap(
     """
     check_count("num_samples", num_samples)
     optimize_key, elbo_key = jax.random.split(key)
-    best = optimal_posterior(vae, params, optimize_key, x, kl_fn=kl_fn, **optimization)
+    best = optimal_posterior(
+        vae,
+        params,
+        optimize_key,
+        x,
+        num_steps=num_steps,
+        learning_rate=learning_rate,
+        kl_fn=kl_fn,
+    )
     keys = jax.random.split(elbo_key, num_samples)
 
     posteriors = jax.tree.map(
