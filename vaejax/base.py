@@ -31,6 +31,7 @@ __all__ = [
     "PyTree",
     "Support",
     "TrainStep",
+    "Transform",
     "VAE",
     "batch_size_of",
     "complete",
@@ -211,6 +212,8 @@ Objective = Callable[..., tuple[Array, Any]]
 LossFn = Callable[..., tuple[Array, Any]]
 #: `(state, batch) -> (state, metrics)`, as `make_train_step` returns it.
 TrainStep = Callable[[Any, PyTree], tuple[Any, Any]]
+#: `(key, x) -> x` of one example, such as `vaejax.binarize`.
+Transform = Callable[[Key, Example], Example]
 #: A Flax Linen module or a pair `(init, apply)` of functions of one example.
 NetworkLike = Any
 #: A `Head`, or a distribution class that carries one as its attribute `head`.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_event
-from vaejax.base import END_TOKEN, Array, Key, Support
+from vaejax.base import END_TOKEN, Array, Key, Support, Transform
 from vaejax.distributions._shared import SampleThenLogProb
 from vaejax.distributions.discrete import _CLASSES
 
@@ -79,9 +79,7 @@ def token_mask(tokens: Array) -> Array:
     return jnp.cumsum(is_end) - is_end == 0
 
 
-def make_word_dropout(
-    rate: float, vocabulary_size: int
-) -> Callable[[Key, Array], TeacherForcedTokens]:
+def make_word_dropout(rate: float, vocabulary_size: int) -> Transform:
     """Make a transform that hides tokens from the decoder at random.
 
     Give it to `vaejax.with_transform`. The decoder is shown each token with probability
@@ -176,10 +174,7 @@ class Autoregressive(SampleThenLogProb):
 
     @property
     def mode(self) -> Array:
-        """The greedy sentence: the likeliest token at each step.
-
-        It need not be the likeliest sentence.
-        """
+        """The most likely token at each step, not always the most likely sentence."""
         return self._generate(lambda t, logits: jnp.argmax(logits))
 
     def _token_log_probs(self, tokens: Array, inputs: Array) -> Array:

@@ -10,6 +10,7 @@ from vaejax.base import complete, draw, values
 from vaejax.latent.grids import manifold, traverse
 from vaejax.latent.neighbors import NearestNeighbors, nearest_neighbors
 from vaejax.latent.paths import (
+    LatentPath,
     interpolate,
     linear_path,
     shift_latents,
@@ -27,6 +28,7 @@ from vaejax.latent.tools import embed, reconstruct, sample
 
 __all__ = [
     "CodeStatistics",
+    "LatentPath",
     "NearestNeighbors",
     "PointEstimator",
     "PosteriorMoments",

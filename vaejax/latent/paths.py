@@ -21,6 +21,9 @@ from vaejax.base import (
 from vaejax.latent._decoding import decode_many, split_if_given
 from vaejax.latent.points import PointEstimator, mean
 
+#: `(start, end, t) -> values` at t in [0, 1], such as `linear_path`.
+LatentPath = Callable[[PyTree, PyTree, Array], PyTree]
+
 
 def linear_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
     """Return the point (1 - t) start + t end of the straight line, leaf by leaf.
@@ -90,7 +93,7 @@ def interpolate(
     x1: Example,
     num: int,
     *,
-    path: Callable[[PyTree, PyTree, Array], PyTree] = linear_path,
+    path: LatentPath = linear_path,
     key: Key | None = None,
     latent_point: PointEstimator = mean,
     example_point: PointEstimator = mean,

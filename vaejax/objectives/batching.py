@@ -14,6 +14,7 @@ from vaejax.base import (
     Objective,
     Params,
     PyTree,
+    Transform,
     batch_size_of,
 )
 
@@ -23,9 +24,7 @@ TermsFn = Callable[[Params, Key, Example], PyTree]
 CombineFn = Callable[..., Array]
 
 
-def with_transform(
-    objective: Objective, transform: Callable[[Key, Example], Example]
-) -> Objective:
+def with_transform(objective: Objective, transform: Transform) -> Objective:
     """Return the objective of `transform(key, x)` with a new draw at each call.
 
     Use it for binarization, dequantization, word dropout or masking in the training
