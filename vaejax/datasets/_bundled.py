@@ -37,7 +37,7 @@ def load_mnist(split: str) -> Arrays:
 
 
 def load_king_james() -> str:
-    """Load the verses of the King James Bible, one a line."""
+    """Load the verses of the King James Bible, one per line."""
     return _read("king_james.txt.xz", _KING_JAMES_SHA256).decode()
 
 

@@ -156,7 +156,7 @@ def permute_dimensions(key: Key, zs: Array) -> Array:
 def factor_vae_loss(
     vae: VAE, discriminator: NetworkLike, *, kl_fn: KlFn = kl_closed_form
 ) -> LossFn:
-    """Return the FactorVAE loss of a batch, which trains a discriminator along.
+    """Return the FactorVAE loss of a batch, which also trains a discriminator.
 
     beta KL - E log p(x|z) + gamma E_q(z)[log D(z) / (1 - D(z))], in nats, with a
     discriminator D between q(z) and prod_j q(z_j). For the optimal D the last term is

@@ -23,7 +23,7 @@ _INIT, _NOISE, _SHUFFLE = range(3)
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes, and everything that a checkpoint holds.
+    """State of training: all that a step changes and that a checkpoint holds.
 
     A pytree: `jax.vmap` over stacked states trains several seeds in one program.
 

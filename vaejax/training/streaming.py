@@ -32,7 +32,7 @@ def make_streamed_epoch(
     batch_sharding: jax.sharding.Sharding | None = None,
     prefetch: int = 2,
 ) -> TrainEpoch:
-    """Return an epoch over data on the host, which takes the rest of an epoch.
+    """Return an epoch over data on the host; a call runs to the end of the epoch.
 
     The epoch is a loop on the host around one compiled program, a `lax.scan` of the
     step over the batches of a dispatch, while a thread reads the next dispatches. The
