@@ -110,19 +110,23 @@ def decoders(images: np.ndarray) -> dict[str, Head]:
     )
     return {
         "unit variance": with_sigmoid_mean(
-            vaejax.distributions.fixed_variance_normal_head(1.0)
+            vaejax.distributions.fixed_variance_normal_head(variance=1.0)
         ),
         SHARED: with_sigmoid_mean(
             vaejax.distributions.shared_variance_normal_head(
-                log_variance, MIN_LOG_VARIANCE
+                log_variance=log_variance, min_log_variance=MIN_LOG_VARIANCE
             )
         ),
         OPTIMAL: with_sigmoid_mean(
             vaejax.distributions.shared_variance_normal_head(
-                log_variance, -math.inf, math.inf
+                log_variance=log_variance,
+                min_log_variance=-math.inf,
+                max_log_variance=math.inf,
             )
         ),
-        "per-pixel variance": with_sigmoid_mean(vaejax.normal_head(MIN_LOG_VARIANCE)),
+        "per-pixel variance": with_sigmoid_mean(
+            vaejax.normal_head(min_log_variance=MIN_LOG_VARIANCE)
+        ),
         # Its location is not squashed: beyond black, a black pixel is all but certain,
         # which a sigmoid cannot reach.
         "discretized logistic": as_head(vaejax.distributions.DiscretizedLogistic),

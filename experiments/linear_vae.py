@@ -194,10 +194,14 @@ def make_experiment(config: Config) -> harness.Comparison:
         if arm.variance is None:
             start = math.log(float(np.var(arm.train, axis=0).mean()))
             likelihood = vaejax.distributions.shared_variance_normal_head(
-                start, -math.inf, math.inf
+                log_variance=start,
+                min_log_variance=-math.inf,
+                max_log_variance=math.inf,
             )
         else:
-            likelihood = vaejax.distributions.fixed_variance_normal_head(arm.variance)
+            likelihood = vaejax.distributions.fixed_variance_normal_head(
+                variance=arm.variance
+            )
         vae = linear_vae(arm.train.shape[1], config.latent_size, likelihood)
         loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
         return harness.Experiment(

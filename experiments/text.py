@@ -166,7 +166,7 @@ def load_tokens(
             vocabulary = vaejax.datasets.byte_vocabulary()
         else:
             vocabulary = vaejax.datasets.subword_vocabulary(
-                sentences["train"], config.vocabulary_size
+                sentences["train"], size=config.vocabulary_size
             )
         return vocabulary, {
             split: vaejax.datasets.tokenize(lines, vocabulary, config.length)

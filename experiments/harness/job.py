@@ -44,7 +44,7 @@ def make_mesh(num_devices: int | None, batch_size: int) -> jax.sharding.Mesh:
       UsageError: there are not as many, or they cannot share it.
     """
     try:
-        mesh = vaejax.training.make_mesh(num_devices)
+        mesh = vaejax.training.make_mesh(num_devices=num_devices)
     except ValueError as error:
         raise UsageError(f"--num-devices: {error}") from error
     if jax.process_count() > 1 and mesh.size < jax.device_count():

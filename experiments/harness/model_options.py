@@ -118,7 +118,7 @@ def describe_array(
     array: np.ndarray, where: str = "the array"
 ) -> datasets.ArrayDescription:
     """Describe an array and propose one of `LIKELIHOODS` for it."""
-    return datasets.describe_array(array, CANDIDATES, where)
+    return datasets.describe_array(array, candidates=CANDIDATES, where=where)
 
 
 def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") -> None:
@@ -132,7 +132,7 @@ def check_suits(array: np.ndarray, likelihood: str, where: str = "the array") ->
     datasets.check_support(
         array,
         support_of(LIKELIHOODS[likelihood]),
-        where,
+        where=where,
         likelihood=likelihood,
         candidates=CANDIDATES,
         scale_8_bit=likelihood not in COUNTS,

@@ -72,9 +72,9 @@ def test_the_first_candidate_that_suits_is_proposed():
         datasets.LikelihoodCandidate("c", "all", lambda found: True),
     ]
     for array, name in [(REAL + 100, "b"), (REAL - 100, "c")]:
-        assert datasets.describe_array(array, candidates).likelihood == name
+        assert datasets.describe_array(array, candidates=candidates).likelihood == name
     with pytest.raises(ValueError, match="table holds .* is over counts .*: choose b"):
-        datasets.check_support(REAL + 100, COUNTS, "table", candidates=candidates)
+        datasets.check_support(REAL + 100, COUNTS, where="table", candidates=candidates)
 
 
 def test_values_outside_a_support_are_named():

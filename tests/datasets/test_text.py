@@ -27,7 +27,7 @@ def test_the_bundled_corpus_is_whole_and_its_splits_are_disjoint():
 
 @pytest.mark.parametrize("make", [datasets.byte_vocabulary, lambda: None])
 def test_sentences_survive_the_vocabulary(make, verses):
-    vocabulary = make() or datasets.subword_vocabulary(verses, 200)
+    vocabulary = make() or datasets.subword_vocabulary(verses, size=200)
     tokens = datasets.tokenize(verses, vocabulary, 300)
     assert tokens.num_left_out + len(tokens.tokens) == len(verses)
     assert tokens.tokens.dtype == np.uint16 and tokens.tokens.max() < vocabulary.size
@@ -38,7 +38,7 @@ def test_sentences_survive_the_vocabulary(make, verses):
 
 
 def test_the_same_sentences_make_the_same_subwords(verses):
-    first, second = (datasets.subword_vocabulary(verses, 150) for _ in range(2))
+    first, second = (datasets.subword_vocabulary(verses, size=150) for _ in range(2))
     assert first.encode(verses[0]) == second.encode(verses[0])
     assert "\N{REPLACEMENT CHARACTER}" in first.decode(first.encode("\N{SNOWMAN}"))
 
@@ -60,6 +60,6 @@ def test_errors_name_what_is_wrong(tmp_path, verses):
         ValueError,
         match="1000 tokens cannot be made of 3 sentences: Vocabulary size too high",
     ):
-        datasets.subword_vocabulary(verses[:3], 1000)
+        datasets.subword_vocabulary(verses[:3], size=1000)
     with pytest.raises(ValueError, match="fewer than 3 tokens; the shortest has"):
         datasets.tokenize(verses[:5], datasets.byte_vocabulary(), 3)

@@ -130,7 +130,9 @@ def test_bounded_log_variance_keeps_the_bound_finite(debug_nans):
 def test_fixed_variance_is_the_squared_error():
     variance, x = 0.3, np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
     log_prob = (
-        fixed_variance_normal_head(variance).apply((), jnp.asarray(MEAN)).log_prob(x)
+        fixed_variance_normal_head(variance=variance)
+        .apply((), jnp.asarray(MEAN))
+        .log_prob(x)
     )
     expected = np.square(x - MEAN).sum() / (2 * variance) + x.size / 2 * math.log(
         2 * math.pi * variance
@@ -140,7 +142,7 @@ def test_fixed_variance_is_the_squared_error():
 
 def test_shared_variance_learns_the_mean_squared_error():
     head, x = (
-        shared_variance_normal_head(1.0),
+        shared_variance_normal_head(log_variance=1.0),
         np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3),
     )
     gradient = jax.grad(lambda params: head.apply(params, MEAN).log_prob(x))

@@ -84,14 +84,16 @@ def test_as_head():
 def test_heads_check_their_arguments():
     for make in (
         lambda: categorical_head(1),
-        lambda: fixed_variance_normal_head(0.0),
-        lambda: fixed_variance_normal_head(math.inf),
-        lambda: normal_head(3.0, 3.0),
-        lambda: shared_variance_normal_head(0.0, 1.0, -1.0),
+        lambda: fixed_variance_normal_head(variance=0.0),
+        lambda: fixed_variance_normal_head(variance=math.inf),
+        lambda: normal_head(min_log_variance=3.0, max_log_variance=3.0),
+        lambda: shared_variance_normal_head(
+            log_variance=0.0, min_log_variance=1.0, max_log_variance=-1.0
+        ),
         lambda: discretized_logistic_mixture_head(0),
-        lambda: laplace_head(1.0, 1.0),
-        lambda: student_t_head(1.0, 0.0),
-        lambda: poisson_head(5.0, -5.0),
+        lambda: laplace_head(min_log_scale=1.0, max_log_scale=1.0),
+        lambda: student_t_head(min_log_scale=1.0, max_log_scale=0.0),
+        lambda: poisson_head(min_log_rate=5.0, max_log_rate=-5.0),
     ):
         with pytest.raises(ValueError, match="give|must"):
             make()

@@ -79,7 +79,9 @@ def vae_at_the_optimum():
         6,
         2,
         vaejax.distributions.shared_variance_normal_head(
-            math.log(best.variance), -math.inf, math.inf
+            log_variance=math.log(best.variance),
+            min_log_variance=-math.inf,
+            max_log_variance=math.inf,
         ),
     )
     params = vae.init(jax.random.key(0), jnp.zeros(6))
@@ -120,7 +122,7 @@ def test_at_the_optimum_the_elbo_is_the_exact_log_likelihood():
 @pytest.mark.slow
 def test_the_closed_forms_are_the_expectations_of_samples():
     vae = linear_vae.linear_vae(
-        6, 2, vaejax.distributions.fixed_variance_normal_head(0.7)
+        6, 2, vaejax.distributions.fixed_variance_normal_head(variance=0.7)
     )
     params = vae.init(jax.random.key(0), jnp.zeros(6))
     x = jnp.asarray(XS[0], jnp.float32)

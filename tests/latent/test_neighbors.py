@@ -12,7 +12,7 @@ def test_neighbors_are_those_of_every_distance():
     queries, references = (
         jax.random.normal(jax.random.key(n), (n, 2, 3)) + 10 for n in (7, 40)
     )
-    found = vaejax.latent.nearest_neighbors(queries, references, 5, batch_size=3)
+    found = vaejax.latent.nearest_neighbors(queries, references, num=5, batch_size=3)
     distances = np.linalg.norm(
         (np.asarray(queries)[:, None] - np.asarray(references)[None]).reshape(7, 40, 6),
         axis=-1,
@@ -31,7 +31,10 @@ def test_mistakes_name_the_fix():
     codes = jnp.zeros((4, 3))
     mistakes = [
         (lambda: vaejax.latent.nearest_neighbors(codes, codes[:, :2]), "give the same"),
-        (lambda: vaejax.latent.nearest_neighbors(codes, codes, 5), "at least as many"),
+        (
+            lambda: vaejax.latent.nearest_neighbors(codes, codes, num=5),
+            "at least as many",
+        ),
     ]
     for mistake, fix in mistakes:
         with pytest.raises(ValueError, match=fix):

@@ -32,7 +32,7 @@ def test_parameters_are_those_of_the_parts():
     assert outputs["Dense_0"]["kernel"].shape == (5, 2 * 2)
 
 
-@pytest.mark.parametrize("posterior", [fixed_variance_normal_head(0.1), None])
+@pytest.mark.parametrize("posterior", [fixed_variance_normal_head(variance=0.1), None])
 def test_the_posterior_is_of_the_head_that_is_asked_for(posterior):
     vae = make_vae(posterior=posterior)
     encoded = jax.eval_shape(vae.encode, shapes_of(vae), X)

@@ -25,7 +25,9 @@ def make_vae(likelihood):
 
 def test_optimal_variance_is_the_negative_elbo_at_the_mean_squared_error():
     vae = make_vae(
-        vaejax.distributions.shared_variance_normal_head(0.0, -math.inf, math.inf)
+        vaejax.distributions.shared_variance_normal_head(
+            log_variance=0.0, min_log_variance=-math.inf, max_log_variance=math.inf
+        )
     )
     params = vae.init(jax.random.key(0), X[0])
     key = jax.random.key(1)
@@ -63,7 +65,9 @@ def test_optimal_variance_is_the_negative_elbo_at_the_mean_squared_error():
 
 def test_the_parameter_follows_the_variance_of_the_batches():
     vae = make_vae(
-        vaejax.distributions.shared_variance_normal_head(3.0, -math.inf, math.inf)
+        vaejax.distributions.shared_variance_normal_head(
+            log_variance=3.0, min_log_variance=-math.inf, max_log_variance=math.inf
+        )
     )
     optimizer = standard_promotion(
         optax.partition(
@@ -99,7 +103,9 @@ def test_optimal_variance_needs_one_log_variance():
             vae.init(jax.random.key(0), X[0]), jax.random.key(1), X
         )
     vae = make_vae(
-        vaejax.distributions.shared_variance_normal_head(0.0, -math.inf, math.inf)
+        vaejax.distributions.shared_variance_normal_head(
+            log_variance=0.0, min_log_variance=-math.inf, max_log_variance=math.inf
+        )
     )
     exact = vae._replace(
         decode=lambda params, z: vaejax.Normal(X[0] + 0 * jnp.sum(z), jnp.zeros(()))

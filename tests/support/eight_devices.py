@@ -22,7 +22,7 @@ DATA = jnp.asarray(EXPERIMENT.train[: STEPS * 128])
 
 
 def train(step, num_devices: int, *, fsdp: bool = False) -> tuple:
-    mesh = vaejax.training.make_mesh(num_devices)
+    mesh = vaejax.training.make_mesh(num_devices=num_devices)
     state = vaejax.init_train_state(
         EXPERIMENT.vae, RECIPE.optimizer, jax.random.key(0), EXPERIMENT.example
     )
@@ -56,7 +56,7 @@ def losses_agree(directory: str) -> None:
         jax.tree.leaves(eight_state.params), key=jnp.size
     ).sharding.is_fully_replicated
     whole = vaejax.training.gather_from_devices(
-        sharded_state, vaejax.training.make_mesh(8)
+        sharded_state, vaejax.training.make_mesh(num_devices=8)
     )
     assert checkpoints.digest(whole) == checkpoints.digest(sharded_state)
     for name, state in {
@@ -83,7 +83,7 @@ def gathering_again_compiles_nothing() -> None:
             compiled.append(name) if "backend_compile" in name else None
         )
     )
-    mesh = vaejax.training.make_mesh(8)
+    mesh = vaejax.training.make_mesh(num_devices=8)
     tree = vaejax.training.place_on_devices(
         {"x": jnp.ones((16, 3))}, vaejax.training.batch_sharding(mesh)
     )

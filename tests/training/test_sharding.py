@@ -22,9 +22,9 @@ def test_a_mesh_has_the_devices_asked_for():
     with pytest.raises(
         ValueError, match=r"num_devices is 99 and there are \d+; give fewer"
     ):
-        vaejax.training.make_mesh(99)
+        vaejax.training.make_mesh(num_devices=99)
     with pytest.raises(ValueError, match="num_devices is 0"):
-        vaejax.training.make_mesh(0)
+        vaejax.training.make_mesh(num_devices=0)
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,7 @@ class LikelihoodCandidate(NamedTuple):
 
 def describe_array(
     array: np.ndarray,
+    *,
     candidates: Sequence[LikelihoodCandidate] = (),
     where: str = "the array",
 ) -> ArrayDescription:
@@ -116,14 +117,15 @@ def describe_array(
       ...     ),
       ...     datasets.LikelihoodCandidate("normal", "real values", lambda found: True),
       ... ]
-      >>> datasets.describe_array(np.array([[0, 3], [1, 5]]), candidates).likelihood
+      >>> counts, table = np.array([[0, 3], [1, 5]]), np.array([[0.5, 3.0]])
+      >>> datasets.describe_array(counts, candidates=candidates).likelihood
       'poisson'
-      >>> print(datasets.describe_array(np.array([[0.5, 3.0]]), candidates).text())
+      >>> print(datasets.describe_array(table, candidates=candidates).text())
       1 examples of shape [2], float64, 0.5 to 3
       suitable likelihood: normal (real values)
     """
     array = np.asanyarray(array)
-    check_numbers(array, where)
+    check_numbers(array, where=where)
     minimum, maximum, is_integer = np.inf, -np.inf, True
     # The values that binary data have; 8-bit ones may be black and white.
     two_values = [(0, 1), (0, 255)] if array.dtype == np.uint8 else [(0, 1)]
@@ -158,7 +160,7 @@ def _is_overdispersed(counts: np.ndarray) -> bool:
     return bool(np.mean(variance > _OVERDISPERSION * mean) > 0.5)
 
 
-def check_numbers(array: np.ndarray, where: str = "the array") -> None:
+def check_numbers(array: np.ndarray, *, where: str = "the array") -> None:
     """Check that an array holds finite numbers, `[examples, ...]`.
 
     Args:
@@ -201,8 +203,8 @@ def check_numbers(array: np.ndarray, where: str = "the array") -> None:
 def check_support(
     array: np.ndarray,
     support: Support,
-    where: str = "the array",
     *,
+    where: str = "the array",
     likelihood: str = "the likelihood",
     candidates: Sequence[LikelihoodCandidate] = (),
     scale_8_bit: bool = True,
@@ -239,7 +241,7 @@ def check_support(
         array, lambda part: support.contains(part.astype(np.float64) / scale)
     )
     if found:
-        suitable = describe_array(array, candidates, where).likelihood
+        suitable = describe_array(array, candidates=candidates, where=where).likelihood
         fix = (
             f"choose {suitable}, which suits these values, or change them"
             if suitable

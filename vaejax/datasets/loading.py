@@ -130,7 +130,7 @@ def load(
     return Dataset(*load_stock(name, split, directory))
 
 
-def from_array(array: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
+def from_array(array: np.ndarray, *, labels: np.ndarray | None = None) -> Dataset:
     """Check an array of numbers and return it as a data set.
 
     `describe_array` says what it holds.

@@ -60,7 +60,7 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
             f"{path} is neither .npy, .npz nor .csv; save it as one of them."
         )
     array = readers[path.suffix.lower()](path)
-    check_numbers(array, str(path))
+    check_numbers(array, where=str(path))
     return array
 
 

@@ -98,8 +98,8 @@ def load_text(name_or_path: str | os.PathLike, *, split: str = "train") -> list[
     num_held_out = len(sentences) // _HELD_OUT
     if num_held_out < 2:
         raise ValueError(
-            f"{name_or_path} has {len(sentences)} sentences (one a line); give at "
-            f"least {2 * _HELD_OUT}, of which one in twenty is for test and one for "
+            f"{name_or_path} has {len(sentences)} sentences (one per line); give "
+            f"at least {2 * _HELD_OUT}, of which one in twenty is for test and one for "
             "validation."
         )
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(sentences))
@@ -139,7 +139,7 @@ def byte_vocabulary() -> Vocabulary:
     )
 
 
-def subword_vocabulary(sentences: Sequence[str], size: int = 1000) -> Vocabulary:
+def subword_vocabulary(sentences: Sequence[str], *, size: int = 1000) -> Vocabulary:
     """Learn a byte-pair encoding from sentences, with SentencePiece.
 
     The package sentencepiece is part of the extra `experiments`. Token 0 is
@@ -273,11 +273,11 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is no text in UTF-8 ({error}); save it as UTF-8, one sentence a "
+            f"{path} is no text in UTF-8 ({error}); save it as UTF-8, one sentence per "
             "line."
         ) from error
     except OSError as error:
         raise DataUnavailableError(
             f"{path} cannot be read ({error.strerror or error}); give king_james or a "
-            "text file, one sentence a line."
+            "text file, one sentence per line."
         ) from error

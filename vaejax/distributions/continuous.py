@@ -112,7 +112,7 @@ class Normal:
 
 
 def normal_head(
-    min_log_variance: float = -20.0, max_log_variance: float = 20.0
+    *, min_log_variance: float = -20.0, max_log_variance: float = 20.0
 ) -> Head:
     """Build a head that makes a Normal with a mean and a log-variance per dimension.
 
@@ -148,7 +148,7 @@ def normal_head(
     )
 
 
-def fixed_variance_normal_head(variance: float = 1.0) -> Head:
+def fixed_variance_normal_head(*, variance: float = 1.0) -> Head:
     """Build a head that makes a Normal of a known variance.
 
     -log p(x) = squared error / (2 variance) + event size / 2 * log(2 pi variance).
@@ -165,7 +165,7 @@ def fixed_variance_normal_head(variance: float = 1.0) -> Head:
     Example:
       >>> import jax.numpy as jnp
       >>> import vaejax
-      >>> head = vaejax.distributions.fixed_variance_normal_head(0.5)
+      >>> head = vaejax.distributions.fixed_variance_normal_head(variance=0.5)
       >>> normal = head.apply((), jnp.zeros(2))
       >>> round(float(normal.log_prob(jnp.ones(2))), 3)  # -2 - log(pi)
       -3.145
@@ -181,6 +181,7 @@ def fixed_variance_normal_head(variance: float = 1.0) -> Head:
 
 
 def shared_variance_normal_head(
+    *,
     log_variance: float = 0.0,
     min_log_variance: float = -20.0,
     max_log_variance: float = 20.0,
@@ -272,7 +273,7 @@ class ContinuousBernoulli(SampleThenLogProb):
 
     @property
     def mean(self) -> Array:
-        """The derivative of the log-normalizer: 1 / (1 - exp(-l)) - 1 / l."""
+        """Expected value, 1 / (1 - exp(-l)) - 1 / l."""
         small, near_zero, safe = self._around_zero()
         series = 0.5 + small / 12 - small**3 / 720 + small**5 / 30240
         steepness = jnp.abs(safe)

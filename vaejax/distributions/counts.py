@@ -163,7 +163,7 @@ def _deviance(x: Array, log_ratio: Array) -> Array:
     return x * (jnp.expm1(log_ratio) - log_ratio)
 
 
-def poisson_head(min_log_rate: float = -15.0, max_log_rate: float = 15.0) -> Head:
+def poisson_head(*, min_log_rate: float = -15.0, max_log_rate: float = 15.0) -> Head:
     """Build a head that makes a Poisson with a log-rate per dimension.
 
     Args:
@@ -190,7 +190,7 @@ def poisson_head(min_log_rate: float = -15.0, max_log_rate: float = 15.0) -> Hea
 
 
 def negative_binomial_head(
-    min_log_mean: float = -15.0, max_log_mean: float = 15.0
+    *, min_log_mean: float = -15.0, max_log_mean: float = 15.0
 ) -> Head:
     """Build a head that makes a NegativeBinomial with two parameters per dimension.
 

@@ -135,7 +135,7 @@ def _log_rising(a: Array, b: float) -> Array:
     return jnp.where(a > 10, series, gammaln(small + b) - gammaln(small))
 
 
-def laplace_head(min_log_scale: float = -10.0, max_log_scale: float = 10.0) -> Head:
+def laplace_head(*, min_log_scale: float = -10.0, max_log_scale: float = 10.0) -> Head:
     """Build a head that makes a Laplace with a mean and a log-scale per dimension.
 
     Args:
@@ -164,7 +164,9 @@ def laplace_head(min_log_scale: float = -10.0, max_log_scale: float = 10.0) -> H
     )
 
 
-def student_t_head(min_log_scale: float = -10.0, max_log_scale: float = 10.0) -> Head:
+def student_t_head(
+    *, min_log_scale: float = -10.0, max_log_scale: float = 10.0
+) -> Head:
     """Build a head that makes a StudentT with three parameters per dimension.
 
     The log-scale is bounded softly. The degrees of freedom start at exp(2) for an

@@ -187,7 +187,7 @@ def _log_logistic_levels(event: Array, location: Array, log_scale: Array) -> Arr
 
 
 def discretized_logistic_head(
-    min_log_scale: float = -10.0, max_log_scale: float = 5.0
+    *, min_log_scale: float = -10.0, max_log_scale: float = 5.0
 ) -> Head:
     """Build a head that makes a DiscretizedLogistic with two parameters per pixel.
 
@@ -221,7 +221,7 @@ def discretized_logistic_head(
 
 
 def discretized_logistic_mixture_head(
-    num_components: int, min_log_scale: float = -7.0, max_log_scale: float = 5.0
+    num_components: int, *, min_log_scale: float = -7.0, max_log_scale: float = 5.0
 ) -> Head:
     """Build a head that makes a DiscretizedLogisticMixture per pixel.
 
@@ -268,7 +268,7 @@ def discretized_logistic_mixture_head(
 
 
 def discretized_normal_head(
-    min_log_variance: float = -20.0, max_log_variance: float = 10.0
+    *, min_log_variance: float = -20.0, max_log_variance: float = 10.0
 ) -> Head:
     """Build a head that makes a DiscretizedNormal with two parameters per pixel.
 

@@ -29,7 +29,7 @@ class NearestNeighbors(NamedTuple):
 
 
 def nearest_neighbors(
-    queries: Array, references: Array, num: int = 1, *, batch_size: int = 1000
+    queries: Array, references: Array, *, num: int = 1, batch_size: int = 1000
 ) -> NearestNeighbors:
     """Find the nearest references of each query by Euclidean distance, in batches.
 
@@ -55,7 +55,7 @@ def nearest_neighbors(
       >>> import jax.numpy as jnp
       >>> from vaejax.latent import nearest_neighbors
       >>> references = jnp.array([[0.0, 0.0], [3.0, 4.0]])
-      >>> found = nearest_neighbors(jnp.array([[3.0, 0.0]]), references, 2)
+      >>> found = nearest_neighbors(jnp.array([[3.0, 0.0]]), references, num=2)
       >>> found.indices.tolist(), found.distances.tolist()
       ([[0, 1]], [[3.0, 4.0]])
     """

@@ -25,7 +25,7 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
 
     Args:
       vae: the model; its likelihood must be
-        `shared_variance_normal_head(0.0, -math.inf, math.inf)`.
+        `shared_variance_normal_head` with infinite bounds of the log-variance.
       kl_fn: estimator of the KL term.
 
     Returns:
@@ -44,7 +44,7 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
       ...     encoder=vaejax.MLP((8,)),
       ...     decoder=vaejax.MLP((8,), (3,)),
       ...     likelihood=vaejax.distributions.shared_variance_normal_head(
-      ...         0.0, -math.inf, math.inf
+      ...         min_log_variance=-math.inf, max_log_variance=math.inf
       ...     ),
       ... )
       >>> batch = jnp.ones((4, 3))
@@ -91,6 +91,7 @@ def _log_variance_of(params: Params) -> Array:
         raise TypeError(
             "optimal_variance_loss: the parameters of the likelihood are not one "
             "log-variance; build the VAE with "
-            "likelihood=shared_variance_normal_head(0.0, -math.inf, math.inf)."
+            "likelihood=shared_variance_normal_head(min_log_variance=-math.inf, "
+            "max_log_variance=math.inf)."
         )
     return parameter

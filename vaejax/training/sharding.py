@@ -19,7 +19,7 @@ from vaejax.base import PyTree
 _BATCH_AXIS = "batch"
 
 
-def make_mesh(num_devices: int | None = None) -> Mesh:
+def make_mesh(*, num_devices: int | None = None) -> Mesh:
     """Return a mesh with the one axis "batch" over the devices of all processes.
 
     Args:
@@ -33,7 +33,7 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
 
     Example:
       >>> from vaejax.training import make_mesh
-      >>> mesh = make_mesh(1)
+      >>> mesh = make_mesh(num_devices=1)
       >>> mesh.axis_names, mesh.size
       (('batch',), 1)
     """
@@ -59,7 +59,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
     Example:
       >>> from vaejax.training import batch_sharding, make_mesh
-      >>> batch_sharding(make_mesh(1)).spec[0]
+      >>> batch_sharding(make_mesh(num_devices=1)).spec[0]
       'batch'
     """
     return NamedSharding(mesh, PartitionSpec(_BATCH_AXIS))
@@ -76,7 +76,7 @@ def replicated_sharding(mesh: Mesh) -> NamedSharding:
 
     Example:
       >>> from vaejax.training import make_mesh, replicated_sharding
-      >>> replicated_sharding(make_mesh(1)).is_fully_replicated
+      >>> replicated_sharding(make_mesh(num_devices=1)).is_fully_replicated
       True
     """
     return NamedSharding(mesh, PartitionSpec())
@@ -102,7 +102,7 @@ def fully_sharded(mesh: Mesh, tree: PyTree, *, min_size: int = 2**14) -> PyTree:
       >>> import jax.numpy as jnp
       >>> from vaejax.training import fully_sharded, make_mesh
       >>> tree = {"kernel": jnp.zeros((256, 128)), "bias": jnp.zeros(128)}
-      >>> shardings = fully_sharded(make_mesh(1), tree)
+      >>> shardings = fully_sharded(make_mesh(num_devices=1), tree)
       >>> shardings["kernel"].spec[0], shardings["bias"].is_fully_replicated
       ('batch', True)
     """
@@ -137,7 +137,7 @@ def place_on_devices(tree: PyTree, shardings: Any) -> PyTree:
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.training import make_mesh, place_on_devices, replicated_sharding
-      >>> sharding = replicated_sharding(make_mesh(1))
+      >>> sharding = replicated_sharding(make_mesh(num_devices=1))
       >>> place_on_devices(jnp.ones(3), sharding).sharding == sharding
       True
     """
@@ -180,7 +180,8 @@ def gather_from_devices(tree: PyTree, mesh: Mesh) -> PyTree:
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.training import gather_from_devices, make_mesh
-      >>> gather_from_devices({"x": jnp.ones((4, 2))}, make_mesh(1))["x"].shape
+      >>> mesh = make_mesh(num_devices=1)
+      >>> gather_from_devices({"x": jnp.ones((4, 2))}, mesh)["x"].shape
       (4, 2)
     """
     if mesh.size == 1:
