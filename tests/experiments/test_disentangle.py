@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.programs import status_of, users_settings
 
+import vaejax
 from experiments import disentangle
 from experiments.data import factor_data, sprites
 from experiments.judges import factor_scores
@@ -188,13 +189,13 @@ def test_the_comparison_is_paired_and_corrected():
 @pytest.mark.slow
 @pytest.mark.parametrize("method", disentangle.STRENGTHS)
 def test_every_method_has_a_finite_loss_that_its_strength_changes(method):
-    vae = disentangle.vaejax.gaussian_vae(
+    vae = vaejax.gaussian_vae(
         latent_size=3,
-        encoder=disentangle.vaejax.MLP((8,)),
-        decoder=disentangle.vaejax.MLP((8,), (4, 4)),
+        encoder=vaejax.MLP((8,)),
+        decoder=vaejax.MLP((8,), (4, 4)),
     )
     if method == "FactorVAE":
-        vae = disentangle.vaejax.with_discriminator(vae, disentangle.DISCRIMINATOR)
+        vae = vaejax.objectives.with_discriminator(vae, disentangle.DISCRIMINATOR)
     xs = jax.random.bernoulli(jax.random.key(0), 0.3, (8, 4, 4)).astype(jnp.float32)
     params = jax.tree.map(lambda leaf: 3 * leaf, vae.init(jax.random.key(1), xs[0]))
     losses = []
