@@ -1,4 +1,4 @@
-"""What a tool can check, a tool checks: silent promotions of rank or dtype, and keys
+"""Checks that JAX makes for every test: silent promotions of rank or dtype, and keys
 used twice, are errors.
 """
 

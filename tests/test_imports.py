@@ -1,4 +1,4 @@
-"""What `import vaejax` loads, and who may import what; layers are import-linter's."""
+"""Modules that `import vaejax` loads, and who may import what beside import-linter."""
 
 import ast
 import subprocess
@@ -73,7 +73,7 @@ def test_imports_go_through_packages(path):
 
 
 def faults_of_imports(path):
-    """What of a file's imports, and of the attributes that it reads, is not public."""
+    """Return the imports and attributes of a file that are not public."""
     own = path.relative_to(ROOT).with_suffix("").parts
     modules = {}
     for module, name in imports_of(path):

@@ -22,7 +22,7 @@ def every_word_once(key, shape, dtype):
 
 
 def ones_among_all_draws(intensity):
-    """Of the 2^16 equally likely draws of a pixel, the number that give 1."""
+    """Count the draws that give 1, among the 2^16 equally likely ones of a pixel."""
     return jnp.sum(binarize(jax.random.key(0), jnp.full(65536, intensity)))
 
 

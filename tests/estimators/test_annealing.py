@@ -172,7 +172,7 @@ def test_adapted_step_sizes_reach_their_target_at_any_scale(target):
 
 
 def errors_of_bounds(num, num_temperatures, num_chains):
-    """Of both bounds, on `num` simulated examples."""
+    """Compute both bounds on `num` simulated examples."""
     options = {"path": path_of(num_temperatures), "num_chains": num_chains}
     estimate = over(
         partial(bidirectional_monte_carlo, vae, PARAMS, **options), keys(8, num)

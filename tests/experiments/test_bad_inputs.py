@@ -348,7 +348,7 @@ def copied(finished, tmp_path) -> Path:
 
 
 def refused(path: Path, capsys, *arguments: str) -> str:
-    """What resuming says, having failed and left everything as it was."""
+    """Return the message of a resume that fails and leaves everything as it was."""
     before = snapshot(path / "checkpoints") | {
         path / "metrics.jsonl": (path / "metrics.jsonl").read_bytes()
     }

@@ -66,7 +66,7 @@ def test_the_losses_are_those_of_the_papers():
 
 
 def changes(name, num_steps):
-    """Whether encoder and decoder change at each step."""
+    """Return, for each step, whether encoder and decoder change."""
     recipe = recipe_of(name)
     params = VAE.init(jax.random.key(0), jnp.zeros((4, 4)))
     found, opt_state = [], recipe.optimizer.init(params)

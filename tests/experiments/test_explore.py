@@ -79,7 +79,7 @@ FUNCTIONS = {
 
 
 def in_node(program, x):
-    """What the page's script makes of a program."""
+    """Run a program in the page's script."""
     code = f"""
     const {{compile}} = require({json.dumps(str(SCRIPT))});
     const {{program, x, shape}} = JSON.parse(require("fs").readFileSync(0));

@@ -85,7 +85,7 @@ def test_the_help_of_an_option_has_no_line_breaks_of_the_source(monkeypatch, cap
     with pytest.raises(SystemExit):
         cli.look(text.Config, text.make_experiment)
     lines = capsys.readouterr().out.splitlines()
-    # An inherited option, and one that the program defines anew.
+    # An inherited option, and one that the program redefines.
     for option in (
         "such as 0.999; the average is what is evaluated.",
         "after which training stops; the best parameters are evaluated.",
