@@ -18,6 +18,9 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+NEEDS_CPU = (
+    "not measured: it needs processes beside this one, which holds the accelerator"
+)
 STAGES = (
     "start Python",
     "import",

@@ -1,10 +1,11 @@
-"""A training step in parts, from its matrix products to the epoch.
+"""Section `parts`: a training step in parts, from its matrix products to the epoch.
 
 Each program does one thing more than the one before.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,45 @@ import jax.numpy as jnp
 import vaejax
 from experiments import harness
 from experiments.benchmarks import peers
-from experiments.benchmarks.timing import Program
+from experiments.benchmarks.bench import Bench
+from experiments.benchmarks.report import FLOOR, print_parts
+from experiments.benchmarks.timing import Program, floor_seconds, measure, record
 from experiments.harness import binary_images
 from vaejax.base import Array, Example, Key, Params, PyTree
+
+
+def parts_section(bench: Bench) -> dict[str, Any]:
+    """Measure the parts of an epoch.
+
+    They are differences between programs of which each does one thing more.
+    """
+    steps = bench.experiment.steps_per_epoch
+    times = measure(
+        programs(bench.model, bench.experiment), bench.config.rounds, bench.probe
+    )
+    floor = floor_seconds(steps * bench.flops_a_step, times)
+    results = {
+        FLOOR: record(floor, floor, steps)
+        | {"fastest_microseconds": 1e6 * min(floor) / steps}
+    }
+    before, previous = [0.0] * bench.config.rounds, 0.0
+    for name, seconds in times.seconds.items():
+        # Of the fastest rounds: other work on the machine only ever adds time, often
+        # more than a part takes; and their differences add up to the whole, which
+        # medians of differences would not.
+        fastest = 1e6 * min(seconds) / steps
+        added = {
+            "fastest_microseconds": fastest,
+            "added_microseconds": fastest - previous,
+            "added_by_round": [
+                1e6 * (now - then) / steps
+                for now, then in zip(seconds, before, strict=True)
+            ],
+        }
+        results[name] = record(seconds, floor, steps) | added
+        before, previous = seconds, fastest
+    print_parts(results)
+    return {"steps": steps, "rows": results, "flops_a_second": times.rates}
 
 
 def programs(

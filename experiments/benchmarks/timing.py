@@ -175,3 +175,22 @@ def spread(values: Sequence[float]) -> Spread:
 def ratios(values: Sequence[float], reference: Sequence[float]) -> list[float]:
     """Return the ratios of each round."""
     return [value / other for value, other in zip(values, reference, strict=True)]
+
+
+def record(
+    seconds: Sequence[float], reference: Sequence[float], num_steps: int
+) -> dict[str, Any]:
+    """Return the content of one row of the JSON file."""
+    relative = ratios(seconds, reference)
+    return {
+        "seconds": list(seconds),
+        "seconds_median": statistics.median(seconds),
+        "microseconds_a_step": 1e6 * statistics.median(seconds) / num_steps,
+        "ratios": relative,
+        "ratio": spread(relative)._asdict(),
+    }
+
+
+def floor_seconds(flops: float, times: Times) -> list[float]:
+    """Return the time of that many operations at the best rate of each round."""
+    return [flops / rate for rate in times.best_rates]

@@ -15,7 +15,16 @@ import pytest
 from support.programs import ROOT, npz, users_settings
 
 from experiments import benchmark, mnist
-from experiments.benchmarks import fresh, parts, peers, report, timing
+from experiments.benchmarks import (
+    bench,
+    fresh,
+    parts,
+    peers,
+    report,
+    scaling,
+    startup,
+    timing,
+)
 
 EPOCHS = 10
 
@@ -208,9 +217,9 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         fresh, "run_first_step", lambda data, cache: dict.fromkeys(fresh.STAGES, 1.0)
     )
-    monkeypatch.setattr(benchmark, "make_probe", partial(timing.make_probe, calls=1))
-    monkeypatch.setattr(benchmark, "MEMBERS", (1, 2))
-    monkeypatch.setattr(benchmark, "BATCH_SIZES", (128, 2048))
+    monkeypatch.setattr(bench, "make_probe", partial(timing.make_probe, calls=1))
+    monkeypatch.setattr(scaling, "MEMBERS", (1, 2))
+    monkeypatch.setattr(scaling, "BATCH_SIZES", (128, 2048))
     config = benchmark.Config(
         rounds=1,
         json=tmp_path / "a.json",
@@ -224,7 +233,7 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     assert list(result["sections"]) == list(benchmark.SECTIONS)
     epoch, steps = result["sections"]["epoch"], result["sections"]["parts"]["rows"]
     assert {*epoch["rows"], *epoch["not_measured"]} > {
-        benchmark.FLOOR,
+        report.FLOOR,
         "vaejax, one program an epoch",
     }
     assert all(
@@ -232,16 +241,14 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
         for row in epoch["rows"].values()
     )
     added = [
-        row["added_microseconds"]
-        for name, row in steps.items()
-        if name != benchmark.FLOOR
+        row["added_microseconds"] for name, row in steps.items() if name != report.FLOOR
     ]
     assert sum(added) == pytest.approx(
         steps["shuffle and gather"]["fastest_microseconds"]
     )
     assert (
         result["sections"]["startup"]["totals"]["cold"]
-        == [len(fresh.STAGES)] * benchmark.STARTS
+        == [len(fresh.STAGES)] * startup.STARTS
     )
     assert {"devices", "batch size 2048"} == result["sections"]["scaling"][
         "not_measured"
