@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
@@ -17,6 +18,22 @@ def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
             f"over {shape}; give one event of that shape, and map a batch with "
             "jax.vmap."
         )
+
+
+def check_not_gray_levels(distribution: Any, event: Any, remedy: str) -> None:
+    """Raise where an event in [0, 1] is given as unsigned integers, the gray levels.
+
+    Zeros and ones pass where their values are known. While they are traced the dtype
+    decides: TypeError, since 8-bit images would be scored as if 255 were one.
+    """
+    dtype = jnp.result_type(event)
+    if not jnp.issubdtype(dtype, jnp.unsignedinteger):
+        return
+    name = f"{type(distribution).__name__}.log_prob: the event"
+    if isinstance(event, jax.core.Tracer):
+        raise TypeError(f"{name} is {dtype}; {remedy}.")
+    if np.size(event) and (largest := np.max(event)) > 1:
+        raise ValueError(f"{name} is {dtype} up to {largest}; {remedy}.")
 
 
 def check_bounds(name: str, lower: float, upper: float) -> None:

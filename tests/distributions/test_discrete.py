@@ -1,5 +1,7 @@
 """Bernoulli and Categorical: parity, mass one, and extreme logits."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,6 +68,51 @@ def test_bernoulli_gradient_at_logit_zero():
         ZEROS
     )
     np.testing.assert_array_equal(gradient, [-0.5, 0.5])
+
+
+def _score(logit, x):
+    return Bernoulli(logit).log_prob(x)
+
+
+@pytest.mark.parametrize("x", np.float32([0, 0.3, 1]))
+def test_bernoulli_second_and_third_derivatives(x):
+    for logit in np.float32([0, 1e-3, -2, 5, -40, 1e3]):
+        s = scipy.special.expit(np.float64(logit))
+        second = -s * scipy.special.expit(-np.float64(logit))
+        found = jax.grad(jax.grad(_score))(logit, x)
+        np.testing.assert_allclose(found, second, rtol=1e-5, atol=1e-30)
+        found = jax.grad(jax.grad(jax.grad(_score)))(logit, x)
+        np.testing.assert_allclose(found, second * (1 - 2 * s), rtol=1e-5, atol=1e-7)
+
+
+def test_bernoulli_at_infinite_logits():
+    for logit in (np.inf, -np.inf):
+        right, wrong = np.float32(logit > 0), np.float32(logit < 0)
+        scores = jax.value_and_grad(_score)
+        assert scores(np.float32(logit), right) == (0, 0)
+        assert scores(np.float32(logit), wrong) == (-np.inf, 1 - 2 * right)
+
+
+def test_bernoulli_outside_of_the_unit_interval():
+    for x in np.float32([-1e-10, -1, 1 + 2e-7, 255, np.inf, -np.inf]):
+        assert _score(np.float32(0.7), x) == -np.inf
+    value, gradient = jax.value_and_grad(_score)(np.float32(0.7), np.float32(255))
+    assert value == -np.inf and np.isfinite(gradient)
+    assert np.isnan(_score(np.float32(0.7), np.float32(np.nan)))
+    gray = scipy.special.log_expit([0.7, -0.7]) @ [0.3, 0.7]
+    np.testing.assert_allclose(
+        _score(np.float32(0.7), np.float32(0.3)), gray, rtol=1e-6
+    )
+
+
+def test_bernoulli_refuses_gray_levels():
+    gray = jnp.array([0, 200], jnp.uint8)
+    with pytest.raises(ValueError, match="uint8 up to 200.*binarize.*astype"):
+        Bernoulli(ZEROS).log_prob(gray)
+    with pytest.raises(TypeError, match="uint8; gray levels.*binarize.*astype"):
+        jax.jit(Bernoulli(ZEROS).log_prob)(gray // 200)
+    binary = Bernoulli(ZEROS).log_prob(gray // 200)
+    np.testing.assert_allclose(binary, 2 * math.log(0.5), rtol=1e-6)
 
 
 def test_categorical_at_extreme_logits(debug_nans):

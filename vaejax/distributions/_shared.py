@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+import jax
 import jax.numpy as jnp
 
+from vaejax._checks import check_event
 from vaejax.base import Array, Event, Key, Params
+
+_Distribution = TypeVar("_Distribution")
 
 
 class _CanSampleAndScore(Protocol):
@@ -24,6 +28,41 @@ class SampleThenLogProb:
     def sample_and_log_prob(self: _CanSampleAndScore, key: Key) -> tuple[Event, Array]:
         event = self.sample(key)
         return event, self.log_prob(event)
+
+
+def event_shape(distribution: Any) -> tuple[int, ...]:
+    """Return the shape of the events: the broadcast shape of all parameters."""
+    return jnp.broadcast_shapes(*(jnp.shape(p) for p in jax.tree.leaves(distribution)))
+
+
+def density_dtype(*arrays: Array) -> Any:
+    """Return the dtype of log-densities: float64 where an array has it, else float32.
+
+    Sums over an event in half precision would lose whole nats.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*arrays, jnp.float32)
+
+
+def scored(
+    distribution: _Distribution, event: Array, shape: tuple[int, ...] | None = None
+) -> tuple[_Distribution, Array]:
+    """Return a distribution and an event as `log_prob` computes with them.
+
+    Both have the dtype of the log-density, integers and bools of the event too. The
+    event must have the given shape, by default that of all parameters together.
+    """
+    shape = event_shape(distribution) if shape is None else shape
+    check_event(distribution, event, shape)
+    dtype = density_dtype(*jax.tree.leaves(distribution))
+
+    def cast(parameter: Array) -> Array:
+        parameter = jnp.asarray(parameter).astype(dtype)
+        # JAX may be set to refuse a product of arrays of unequal rank.
+        is_shorter = 0 < parameter.ndim < len(shape)
+        return jnp.broadcast_to(parameter, shape) if is_shorter else parameter
+
+    return jax.tree.map(cast, distribution), jnp.asarray(event).astype(dtype)
 
 
 def no_parameters(key: Key) -> Params:

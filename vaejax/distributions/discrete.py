@@ -1,14 +1,16 @@
 """Distributions over classes: Bernoulli over two, Categorical over any number."""
 
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
-from vaejax._checks import check_event
+from vaejax._checks import check_event, check_not_gray_levels
 from vaejax.base import Array, Head, Key, Params, Support
-from vaejax.distributions._shared import SampleThenLogProb, no_parameters
+from vaejax.distributions._shared import SampleThenLogProb, no_parameters, scored
 from vaejax.distributions.heads import parameter_free_head
 
 _BINARY = Support("0 and 1", lambda x: (x == 0) | (x == 1))
@@ -17,22 +19,40 @@ _CLASSES = Support("classes 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
 
 
 @jax.custom_jvp
-def _cross_entropy(logits: Array, x: Array) -> Array:
-    # -log p = max(l, 0) - x l + log(1 + exp(-|l|)): finite at any logit.
-    return jnp.maximum(logits, 0) - x * logits + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-
-
-@_cross_entropy.defjvp
-def _(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    # d/dl = sigmoid(l) - x reuses the exponential of the value. At l = 0, where new
-    # networks start, JAX would take d|l|/dl to be 1; sigmoid(0) is 1/2 here.
-    (logits, x), (logits_dot, x_dot) = primals, tangents
+def _sigmoid(logits: Array) -> Array:
     exponential = jnp.exp(-jnp.abs(logits))
-    sigmoid = jnp.where(logits > 0, 1, exponential) / (1 + exponential)
-    value = jnp.maximum(logits, 0) - x * logits + jnp.log1p(exponential)
-    return value, (sigmoid - x) * logits_dot - logits * x_dot
+    return jnp.where(logits > 0, 1, exponential) / (1 + exponential)
+
+
+@_sigmoid.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # s'(l) = e / (1 + e)^2 for e = exp(-|l|), even in l. JAX would take d|l|/dl to be 1
+    # at l = 0, where new networks start.
+    (logits,), (logits_dot,) = primals, tangents
+    exponential = jnp.exp(-jnp.abs(logits))
+    return _sigmoid(logits), exponential / jnp.square(1 + exponential) * logits_dot
+
+
+@jax.custom_jvp
+def _cross_entropy(logits: Array, x: Array) -> Array:
+    # -log p = |l| w + log(1 + exp(-|l|)), w the weight of the class against the logit:
+    # finite at any logit. A weight of 0 is kept from an infinite logit.
+    size = jnp.abs(logits)
+    weight = jnp.where(logits > 0, 1 - x, x)
+    value = jnp.where(weight == 0, 0, size) * weight + jnp.log1p(jnp.exp(-size))
+    return jnp.where((x < 0) | (x > 1), jnp.inf, value)
+
+
+@partial(_cross_entropy.defjvp, symbolic_zeros=True)
+def _(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    # d/dl = sigmoid(l) - x; the exponential is that of the value.
+    (logits, x), (logits_dot, x_dot) = primals, tangents
+    terms = []
+    if not isinstance(logits_dot, SymbolicZero):
+        terms.append((_sigmoid(logits) - x) * logits_dot)
+    if not isinstance(x_dot, SymbolicZero):
+        terms.append(-logits * x_dot)
+    return _cross_entropy(logits, x), sum(terms[1:], start=terms[0])
 
 
 @jax.tree_util.register_dataclass
@@ -64,7 +84,12 @@ class Bernoulli(SampleThenLogProb):
     support: ClassVar[Support] = _BINARY
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, jnp.shape(self.logits))
+        check_not_gray_levels(
+            self,
+            event,
+            "gray levels: with_transform(objective, binarize); 0/1 data: astype(bool)",
+        )
+        self, event = scored(self, event)
         return -jnp.sum(_cross_entropy(self.logits, event))
 
     def sample(self, key: Key) -> Array:
