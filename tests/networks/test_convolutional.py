@@ -1,5 +1,7 @@
 """Networks of images: the same functions as convolutions of XLA, for any size."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 
 import vaejax
 from vaejax.networks import Convolution, DownConvolution, UpConvolution, convolutional
+from vaejax.networks._windows import WindowProducts
 
 SHAPES = [(28, 20), (33, 17, 3), (1, 1)]
 PAIRS = {
@@ -78,6 +81,55 @@ def test_up_convolution_is_the_transpose_of_a_down_convolution():
     )
     np.testing.assert_allclose(up, transpose(y)[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(jnp.vdot(down, y), jnp.vdot(x, up), rtol=1e-4)
+
+
+# (features, size, pad): windows of the pixels, and sums of what the pixels give.
+@pytest.mark.parametrize(
+    "features, size, pad",
+    [
+        (6, 2, 0),
+        (1, 2, 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [(6, 3, 1), (1, 3, 1), (1, 2, 0)]
+        ),
+    ],
+)
+def test_products_of_windows_and_their_derivatives(features, size, pad):
+    products = WindowProducts(features, size, pad)
+    xs = jax.random.normal(jax.random.key(0), (3, 4, 5, 6))
+    params = products.init(jax.random.key(1), xs[0])
+    towards = jax.tree.map(jnp.sin, params)
+
+    def ours(params, xs):
+        return jax.vmap(partial(products.apply, params))(xs)
+
+    def theirs(params, xs):
+        kernel = params["params"]["kernel"].reshape(size, size, 6, features)
+        return nn.Conv(features, (size, size), padding=pad).apply(
+            {"params": params["params"] | {"kernel": kernel}}, xs
+        )
+
+    @partial(jax.jit, static_argnums=0)
+    def everything(function, params, xs):
+        value, tangent = jax.jvp(function, (params, xs), (towards, jnp.cos(xs)))
+        gradient = jax.grad(lambda *args: jnp.sum(jnp.sin(function(*args))), (0, 1))
+        return value, tangent, gradient(params, xs)
+
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+        everything(ours, params, xs),
+        everything(theirs, params, xs),
+    )
+
+
+def test_a_batch_of_images_is_one_product():
+    x = jnp.zeros((16, 8, 8, 8))
+    module = DownConvolution(32)
+    params = module.init(jax.random.key(0), x[0])
+    jaxpr = jax.make_jaxpr(jax.vmap(partial(module.apply, params)))(x)
+    assert str(jaxpr).count("dot_general[") == 1
+    assert "f32[16,4,4,32] = dot_general[" in str(jaxpr)
 
 
 @pytest.mark.parametrize(

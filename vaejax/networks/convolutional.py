@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.base import Array
+from vaejax.networks._windows import WindowProducts
 
 _ZEROS = nn.initializers.zeros
 _GROUPS = 8
@@ -39,8 +40,9 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
-        return nn.Dense(self.channels, kernel_init=self.kernel_init)(_windows(x, 3))
+        return WindowProducts(
+            self.channels, 3, 1, kernel_init=self.kernel_init, name="Dense_0"
+        )(x)
 
 
 class DownConvolution(nn.Module):
@@ -73,7 +75,7 @@ class DownConvolution(nn.Module):
             .transpose(0, 2, 1, 3, 4)
             .reshape(rows, columns, 4 * channels)
         )
-        return nn.Dense(self.channels)(_windows(x, 2))
+        return WindowProducts(self.channels, 2, 0, name="Dense_0")(x)
 
 
 class UpConvolution(nn.Module):
@@ -101,10 +103,9 @@ class UpConvolution(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         height, width, _ = x.shape
-        x = _windows(jnp.pad(x, ((1, 1), (1, 1), (0, 0))), 2)
         # Each window makes 2 by 2 pixels, which lie between its four corners; the
         # outermost are outside the image.
-        x = nn.Dense(4 * self.channels)(x).reshape(
+        x = WindowProducts(4 * self.channels, 2, 1, name="Dense_0")(x).reshape(
             height + 1, width + 1, 2, 2, self.channels
         )
         x = x.transpose(0, 2, 1, 3, 4).reshape(
@@ -328,20 +329,6 @@ def _check_image_shape(where: str, image_shape: Sequence[int]) -> None:
 def _with_channels(x: Array) -> Array:
     _check_image_shape("a convolutional encoder", x.shape)
     return x if x.ndim == 3 else x[..., None]
-
-
-def _windows(x: Array, size: int) -> Array:
-    """Return every `size` by `size` window of an image, its pixels side by side.
-
-    It maps `[h, w, c]` to `[h - size + 1, w - size + 1, size^2 c]`.
-    """
-    height, width = x.shape[0] - size + 1, x.shape[1] - size + 1
-    shifted = [
-        x[row : row + height, column : column + width]
-        for row in range(size)
-        for column in range(size)
-    ]
-    return jnp.concatenate(shifted, axis=-1)
 
 
 def _dense_layers(
