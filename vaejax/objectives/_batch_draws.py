@@ -17,6 +17,7 @@ from vaejax.base import (
     PyTree,
     batch_size_of,
 )
+from vaejax.objectives._numbers import at_least_single
 from vaejax.objectives.elbo import ElboTerms
 
 
@@ -45,8 +46,12 @@ def draw_batch(vae: VAE, params: Params, key: Key, batch: PyTree) -> Draws:
         z, log_posterior = require(posterior, "sample_and_log_prob")(
             jax.random.split(key, 1)[0]
         )
+        log_likelihood = require(vae.decode(params, z), "log_prob")(x)
         return Draws(
-            posterior, z, log_posterior, require(vae.decode(params, z), "log_prob")(x)
+            posterior,
+            z,
+            at_least_single(log_posterior),
+            at_least_single(log_likelihood),
         )
 
     return jax.vmap(one)(jax.random.split(key, batch_size_of(batch)), batch)
@@ -56,7 +61,7 @@ def mean_elbo_terms(draws: Draws, prior: Distribution, kl_fn: KlFn) -> ElboTerms
     """Return the terms of the ELBO, averaged over a batch already drawn."""
 
     def kl_terms_of(draw: Draws) -> Array:
-        return kl_fn(draw.posterior, prior, draw.z, draw.log_posterior)
+        return at_least_single(kl_fn(draw.posterior, prior, draw.z, draw.log_posterior))
 
     kl_terms = jnp.mean(jax.vmap(kl_terms_of)(draws), axis=0)
     return ElboTerms(jnp.mean(draws.log_likelihood), jnp.sum(kl_terms), kl_terms)

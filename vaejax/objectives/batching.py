@@ -17,6 +17,7 @@ from vaejax.base import (
     Transform,
     batch_size_of,
 )
+from vaejax.objectives._numbers import at_least_single
 
 #: `(params, key, x) -> terms` of one example, such as `partial(elbo_terms, vae)`.
 TermsFn = Callable[[Params, Key, Example], PyTree]
@@ -153,4 +154,4 @@ def _batch_means(
     per_example: Callable[[Key, Example], PyTree], key: Key, batch: PyTree
 ) -> PyTree:
     values = jax.vmap(per_example)(jax.random.split(key, batch_size_of(batch)), batch)
-    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), values)
+    return jax.tree.map(lambda leaf: jnp.mean(at_least_single(leaf), axis=0), values)

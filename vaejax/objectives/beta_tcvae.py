@@ -18,6 +18,7 @@ from vaejax._checks import check_count
 from vaejax.base import VAE, Array, Distribution, Key, LossFn, Params, PyTree
 from vaejax.distributions import Normal
 from vaejax.objectives._batch_draws import draw_batch
+from vaejax.objectives._numbers import at_least_single, weighted
 
 
 def minibatch_weighted(batch_size: int, dataset_size: int) -> Array:
@@ -180,9 +181,9 @@ def beta_tcvae_loss(
         )
         parts = jax.tree.map(jnp.mean, parts)
         loss = (
-            alpha * parts.mutual_information
-            + beta * parts.total_correlation
-            + gamma * parts.dimension_wise_kl
+            weighted(alpha, parts.mutual_information)
+            + weighted(beta, parts.total_correlation)
+            + weighted(gamma, parts.dimension_wise_kl)
         )
         log_likelihood = jnp.mean(draws.log_likelihood)
         return loss - log_likelihood, TotalCorrelationTerms(log_likelihood, *parts)
@@ -254,14 +255,15 @@ def aggregate_log_ratios(
     Source: Chen et al. 2018, equation 2.
     """
     posteriors, prior = _as_normals(posteriors, prior)
-    log_densities = jax.vmap(lambda posterior: _log_prob_by_dimension(posterior, z))(
-        posteriors
+    log_densities = at_least_single(
+        jax.vmap(lambda posterior: _log_prob_by_dimension(posterior, z))(posteriors)
     )
     log_aggregate = jax.nn.logsumexp(log_weights + jnp.sum(log_densities, axis=1))
     log_product = jnp.sum(
         jax.nn.logsumexp(log_weights[:, None] + log_densities, axis=0)
     )
-    log_prior = prior.log_prob(z)
+    log_prior = at_least_single(prior.log_prob(z))
+    log_posterior = at_least_single(log_posterior)
     return AggregateLogRatios(
         log_posterior - log_aggregate,
         log_aggregate - log_product,

@@ -10,6 +10,7 @@ from vaejax._checks import require
 from vaejax.base import VAE, Array, Distribution, Key, KlFn, LossFn, Params, PyTree
 from vaejax.distributions import Normal
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
+from vaejax.objectives._numbers import at_least_single, weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 
@@ -66,6 +67,7 @@ def covariance_of_means(posteriors: Distribution) -> Array:
             f"covariance_of_means: a mean has shape {means.shape[1:]}; give a model "
             "whose z is one vector."
         )
+    means = at_least_single(means)
     centered = means - jnp.mean(means, axis=0, keepdims=True)
     return centered.T @ centered / len(means)
 
@@ -104,7 +106,7 @@ def covariance_of_aggregate(posteriors: Distribution) -> Array:
     variances = jax.vmap(
         lambda q: jnp.broadcast_to(jnp.exp(q.log_variance), q.mean.shape)
     )(posteriors)
-    return covariance + jnp.diag(jnp.mean(variances, axis=0))
+    return covariance + jnp.diag(jnp.mean(at_least_single(variances), axis=0))
 
 
 def dip_vae_loss(
@@ -166,7 +168,7 @@ def dip_vae_loss(
         off_diagonal = jnp.sum(jnp.square(matrix - jnp.diag(variances)))
         diagonal = jnp.sum(jnp.square(variances - 1))
         loss = (
-            beta * elbo.kl
+            weighted(beta, elbo.kl)
             - elbo.log_likelihood
             + lambda_off_diagonal * off_diagonal
             + lambda_diagonal * diagonal

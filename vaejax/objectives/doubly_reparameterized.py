@@ -1,19 +1,17 @@
 """Importance-weighted bound with doubly reparameterized gradients."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
-from vaejax.base import VAE, Array, Distribution, Example, Key, Latent, Params, PyTree
+from vaejax.base import VAE, Array, Example, Key, Latent, Latents, Params
+from vaejax.objectives._numbers import at_least_single
 from vaejax.objectives.importance_weights import (
     IwaeTerms,
     _iwae_terms,
     _log_mean_exp,
-    _log_weight_at,
+    _shares,
 )
-from vaejax.objectives.kl_estimators import kl_sticking_the_landing
 
 
 def negative_dreg(
@@ -38,9 +36,9 @@ def negative_dreg(
     ratio grows with the number of samples, while that of the plain gradient falls.
     alpha = 1 (RWS-DReG) is the gradient of reweighted wake-sleep, which minimizes
     KL(p(z|x) || q(z|x)). alpha = 1/2 is half of sticking the landing. All of them
-    vanish for every sample where q(z|x) = p(z|x). The cost is one backward pass, as for
-    `negative_iwae`. The terms carry no gradient, and gradients flow through `params`
-    only.
+    vanish for every sample where q(z|x) = p(z|x). Parameters that encoder and decoder
+    share get the sum of both gradients. Under `jit` each sample is decoded once and
+    differentiated twice, by z and by the parameters. The terms carry no gradient.
 
     Args:
       vae: the model.
@@ -55,7 +53,8 @@ def negative_dreg(
 
     Raises:
       ValueError: `num_samples` is not a positive integer.
-      TypeError: the posterior has no `log_prob`.
+      TypeError: the posterior has no `log_prob`, or z is hierarchical and the prior has
+        no `complete`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -76,73 +75,42 @@ def negative_dreg(
     Source: Tucker et al. 2019 (IWAE-DReG, RWS-DReG).
     """
     check_count("num_samples", num_samples)
-    posterior = vae.encode(params, x)
+    stop, posterior = jax.lax.stop_gradient, vae.encode(params, x)
+    remedy = "negative_dreg differentiates log q(z|x) by z; use negative_iwae"
+    require(posterior, "log_prob", remedy)
     keys = jax.random.split(key, num_samples)
     zs, log_posteriors = jax.vmap(require(posterior, "sample_and_log_prob"))(keys)
-    fixed = jax.lax.stop_gradient((posterior, log_posteriors))
-    bound, weights = _doubly_reparameterized(
-        vae, params, zs, fixed, x, jnp.asarray(alpha, log_posteriors.dtype)
-    )
-    return -bound, _iwae_terms(weights)
+
+    def log_weight_of_sample(z: Latent) -> Array:
+        log_likelihood, log_prior, z = _log_joint(vae, stop(params), z, x)
+        log_posterior = at_least_single(stop(posterior).log_prob(z))
+        return log_likelihood - (log_posterior - log_prior)
+
+    def log_joint_of_params(z: Latent) -> tuple[Array, Array]:
+        return _log_joint(vae, params, stop(z), x)[:2]
+
+    by_sample = jax.vmap(log_weight_of_sample)(zs)
+    log_likelihoods, log_priors = jax.vmap(log_joint_of_params)(zs)
+    weights = log_likelihoods - (at_least_single(log_posteriors) - log_priors)
+    weights = stop(weights)
+    shares, alpha = _shares(weights), jnp.asarray(alpha, weights.dtype)
+    factors = stop(shares * (alpha + (1 - 2 * alpha) * shares))
+    surrogates = factors * by_sample + shares * (log_likelihoods + log_priors)
+    # A weight of 0 has no gradient; 0 times its logarithm would be NaN.
+    surrogate = jnp.sum(jnp.where(shares == 0, 0, surrogates))
+    return stop(surrogate) - surrogate - _log_mean_exp(weights), _iwae_terms(weights)
 
 
-@jax.custom_vjp
-def _doubly_reparameterized(
-    vae: VAE,
-    params: Params,
-    zs: Latent,
-    fixed: tuple[Distribution, Array],
-    x: Example,
-    alpha: Array,
-) -> tuple[Array, Array]:
-    """Return the bound and the log-weights of given samples.
+def _log_joint(
+    vae: VAE, params: Params, z: Latent, x: Example
+) -> tuple[Array, Array, Latent]:
+    """Return log p(x|z), log p(z), and z itself.
 
-    Its gradient with respect to each sample is weighted by v_i a second time.
+    The path of a hierarchical z is rebuilt, so that it depends on these parameters.
     """
-    del alpha
-    weights = _log_weights_at(vae, params, zs, fixed, x)
-    return _log_mean_exp(weights), weights
-
-
-def _log_weights_at(
-    vae: VAE, params: Params, zs: Latent, fixed: tuple[Distribution, Array], x: Example
-) -> Array:
-    posterior, log_posteriors = fixed
-    one = partial(
-        _log_weight_at,
-        vae,
-        params,
-        posterior,
-        vae.prior(params),
-        x=x,
-        kl_fn=kl_sticking_the_landing,
-    )
-    return jax.vmap(one)(zs, log_posteriors)
-
-
-def _forward(vae, params, zs, fixed, x, alpha):
-    weights, pull_back = jax.vjp(
-        lambda params, zs: _log_weights_at(vae, params, zs, fixed, x), params, zs
-    )
-    return (_log_mean_exp(weights), weights), (weights, pull_back, alpha)
-
-
-def _backward(residuals, cotangents):
-    weights, pull_back, alpha = residuals
-    shares = jax.nn.softmax(weights)
-    # The log-weights serve the terms only, so their cotangent is left out.
-    params, zs = pull_back(cotangents[0] * shares)
-    return None, params, _scale(alpha + (1 - 2 * alpha) * shares, zs), None, None, None
-
-
-_doubly_reparameterized.defvjp(_forward, _backward)
-
-
-def _scale(factors: Array, tree: PyTree) -> PyTree:
-    """Multiply every leaf `[samples, ...]` by factors `[samples]`."""
-    return jax.tree.map(
-        lambda leaf: (
-            leaf * factors.reshape(-1, *[1] * (leaf.ndim - 1)).astype(leaf.dtype)
-        ),
-        tree,
-    )
+    prior = vae.prior(params)
+    if isinstance(z, Latents):
+        z = require(prior, "complete")(z.values)
+    log_likelihood = require(vae.decode(params, z), "log_prob")(x)
+    log_prior = require(prior, "log_prob")(z)
+    return at_least_single(log_likelihood), at_least_single(log_prior), z

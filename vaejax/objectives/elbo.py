@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
 from vaejax.base import VAE, Array, Example, Key, KlFn, Params
+from vaejax.objectives._numbers import at_least_single, weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 
@@ -82,7 +83,8 @@ def elbo_terms(
     def terms(key: Key) -> tuple[Array, Array]:
         z, log_posterior = require(posterior, "sample_and_log_prob")(key)
         log_likelihood = require(vae.decode(params, z), "log_prob")(x)
-        return log_likelihood, kl_fn(posterior, prior, z, log_posterior)
+        kl_terms = kl_fn(posterior, prior, z, log_posterior)
+        return at_least_single(log_likelihood), at_least_single(kl_terms)
 
     keys = jax.random.split(key, num_samples)
     if num_samples == 1:
@@ -145,4 +147,4 @@ def negative_elbo(
     equation 4.
     """
     terms = elbo_terms(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
-    return beta * terms.kl - terms.log_likelihood, terms
+    return weighted(beta, terms.kl) - terms.log_likelihood, terms

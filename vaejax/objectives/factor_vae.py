@@ -20,6 +20,7 @@ from vaejax.base import (
 )
 from vaejax.networks import Network, as_network
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
+from vaejax.objectives._numbers import at_least_single, weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 
@@ -239,7 +240,7 @@ def factor_vae_loss(
             permutation_key,
             jax.lax.stop_gradient(draws.z),
         )
-        loss = beta * elbo.kl + gamma * total_correlation - elbo.log_likelihood
+        loss = weighted(beta, elbo.kl) + gamma * total_correlation - elbo.log_likelihood
         terms = DiscriminatorTerms(
             elbo.log_likelihood, elbo.kl, total_correlation, cross_entropy, accuracy
         )
@@ -257,7 +258,8 @@ def _check_discriminator(params: Params) -> None:
 
 
 def _logits(network: Network, params: Params, zs: Array) -> Array:
-    return jax.vmap(lambda z: jnp.reshape(network.apply(params, z), ()))(zs)
+    logits = jax.vmap(lambda z: jnp.reshape(network.apply(params, z), ()))(zs)
+    return at_least_single(logits)
 
 
 def _discriminate(

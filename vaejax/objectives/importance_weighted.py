@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
+from vaejax.objectives._numbers import weighted
 from vaejax.objectives.importance_weights import (
     IwaeTerms,
     _iwae_terms,
@@ -131,8 +132,8 @@ def negative_miwae(
         vae, params, key, x, num_samples=num_groups * num_samples, kl_fn=kl_fn
     )
     weights = weights.reshape(num_groups, num_samples)
-    bound = (1 - mixing) * jnp.mean(_log_mean_exp(weights)) + mixing * jnp.mean(weights)
-    return -bound, _iwae_terms(weights)
+    bound = weighted(1 - mixing, jnp.mean(_log_mean_exp(weights)))
+    return -bound - weighted(mixing, jnp.mean(weights)), _iwae_terms(weights)
 
 
 def negative_piwae(
@@ -199,8 +200,10 @@ def negative_piwae(
         return jax.vmap(one)(*samples).reshape(num_groups, num_samples)
 
     for_decoder = weights(params, stop(posterior), stop(samples))
-    encoder_loss = -jnp.mean(_log_mean_exp(weights(stop(params), posterior, samples)))
-    loss = -_log_mean_exp(for_decoder.ravel()) + encoder_loss - stop(encoder_loss)
+    bounds = _log_mean_exp(weights(stop(params), posterior, samples))
+    # A group whose weights are all 0 has no gradient; inf - inf would be NaN.
+    encoder_loss = -jnp.mean(jnp.where(bounds == -jnp.inf, 0, bounds))
+    loss = -_log_mean_exp(for_decoder.ravel()) + (encoder_loss - stop(encoder_loss))
     return loss, _iwae_terms(for_decoder)
 
 
@@ -252,14 +255,23 @@ def negative_renyi(
     Source: Li & Turner 2016, section 4.1.
     """
     weights = log_weights(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
+    return -_renyi_bound(weights, alpha), _iwae_terms(weights)
+
+
+def _renyi_bound(log_weights: Array, alpha: float | Array) -> Array:
+    """Return 1 / order log 1/k sum_i w_i^order with order = 1 - alpha."""
     # log mean w^order = order * center + log mean exp(powers)
-    order = 1 - jnp.asarray(alpha, weights.dtype)
-    center = jnp.mean(weights)
-    powers = order * (weights - center)
+    order = 1 - jnp.asarray(alpha, log_weights.dtype)
+    is_zero = log_weights == -jnp.inf
+    num_positive = jnp.maximum(jnp.sum(~is_zero), 1).astype(log_weights.dtype)
+    center = jnp.sum(jnp.where(is_zero, 0, log_weights)) / num_positive
+    powers = order * jnp.where(is_zero, 0, log_weights - center)
     # Near alpha = 1, expm1 and log1p keep the digits that log of a mean near 1 loses.
     # Both branches are finite, so the gradient of the one not taken is finite too.
-    is_near = jnp.max(jnp.abs(powers)) < 0.1
+    is_near = (jnp.max(jnp.abs(powers)) < 0.1) & ~jnp.any(is_zero)
     near = jnp.log1p(jnp.mean(jnp.expm1(jnp.where(is_near, powers, 0))))
-    far = _log_mean_exp(jnp.where(is_near, 0, powers))
+    far = _log_mean_exp(jnp.where(is_zero, -jnp.inf, jnp.where(is_near, 0, powers)))
     away = jnp.where(order == 0, 1, order)
-    return -(center + jnp.where(is_near, near, far) / away), _iwae_terms(weights)
+    bound = center + jnp.where(is_near, near, far) / away
+    # From alpha = 1 on, one weight of 0 makes the bound -inf.
+    return jnp.where(jnp.any(is_zero) & (order <= 0), -jnp.inf, bound)

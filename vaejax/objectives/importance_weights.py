@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
+from vaejax.objectives._numbers import at_least_single
 from vaejax.objectives.kl_estimators import kl_monte_carlo
 
 
@@ -18,9 +19,10 @@ class IwaeTerms(NamedTuple):
     """Statistics of the importance weights behind a bound.
 
     Attributes:
-      elbo: scalar, the mean log-weight, an estimate of the ELBO in nats.
+      elbo: scalar, the mean log-weight, an estimate of the ELBO in nats; -inf where a
+        weight is 0.
       effective_sample_size: scalar, (sum w)^2 / sum w^2, between 1 and the number of
-        samples.
+        samples; 0 where all weights are 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -128,7 +130,8 @@ def _log_weight_at(
 ) -> Array:
     """Return the log-weight of a given z with its log q(z|x)."""
     log_likelihood = require(vae.decode(params, z), "log_prob")(x)
-    return log_likelihood - jnp.sum(kl_fn(posterior, prior, z, log_posterior))
+    kl_terms = kl_fn(posterior, prior, z, log_posterior)
+    return at_least_single(log_likelihood) - jnp.sum(at_least_single(kl_terms))
 
 
 def log_weights(
@@ -186,11 +189,29 @@ def log_weights(
 
 
 def _log_mean_exp(log_weights: Array) -> Array:
-    """Return log 1/k sum_i exp(log_weights_i) over the last axis."""
-    return jax.nn.logsumexp(log_weights, axis=-1) - math.log(log_weights.shape[-1])
+    """Return log 1/k sum_i exp(log_weights_i) over the last axis.
+
+    Where all weights are 0 it is -inf, with gradient 0.
+    """
+    all_zero = _all_zero(log_weights)
+    log_sum = jax.nn.logsumexp(jnp.where(all_zero, 0, log_weights), axis=-1)
+    return jnp.where(all_zero[..., 0], -jnp.inf, log_sum) - math.log(
+        log_weights.shape[-1]
+    )
+
+
+def _shares(log_weights: Array) -> Array:
+    """Return w_i / sum_j w_j over the last axis; 0 where all weights are 0."""
+    all_zero = _all_zero(log_weights)
+    return jnp.where(all_zero, 0, jax.nn.softmax(jnp.where(all_zero, 0, log_weights)))
+
+
+def _all_zero(log_weights: Array) -> Array:
+    return jnp.all(log_weights == -jnp.inf, axis=-1, keepdims=True)
 
 
 def _iwae_terms(log_weights: Array) -> IwaeTerms:
     """Return the terms of log-weights `[k]`; of `[groups, k]`, the mean over groups."""
-    sizes = 1 / jnp.sum(jnp.square(jax.nn.softmax(log_weights)), axis=-1)
+    squares = jnp.sum(jnp.square(_shares(log_weights)), axis=-1)
+    sizes = jnp.where(squares == 0, 0, 1 / jnp.where(squares == 0, 1, squares))
     return IwaeTerms(jnp.mean(log_weights), jnp.mean(sizes))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from vaejax._checks import require
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params, PyTree
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
+from vaejax.objectives._numbers import at_least_single, weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 #: `(z, other) -> scalar`: a symmetric, positive definite kernel.
@@ -125,6 +126,7 @@ def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:
 
 
 def _kernel_matrix(kernel: Kernel, zs: Array, others: Array) -> Array:
+    zs, others = at_least_single(zs), at_least_single(others)
     return jax.vmap(lambda z: jax.vmap(lambda other: kernel(z, other))(others))(zs)
 
 
@@ -209,7 +211,7 @@ def info_vae_loss(
             kernel, draws.z, jax.vmap(require(prior, "sample"))(prior_keys)
         )
         loss = (
-            (1 - alpha) * elbo.kl
+            weighted(1 - alpha, elbo.kl)
             + (alpha + lambda_marginal - 1) * discrepancy
             - elbo.log_likelihood
         )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from vaejax._checks import require
 from vaejax.base import Array, Distribution, Latent
 from vaejax.distributions import Normal, kl_divergence
+from vaejax.objectives._numbers import at_least_single
 
 
 def kl_closed_form(
@@ -77,7 +78,8 @@ def kl_monte_carlo(
     Source: Kingma & Welling 2014, equation 6.
     """
     del posterior
-    return (log_posterior - require(prior, "log_prob")(z))[None]
+    log_prior = require(prior, "log_prob")(z)
+    return (at_least_single(log_posterior) - at_least_single(log_prior))[None]
 
 
 def kl_sticking_the_landing(
@@ -120,9 +122,9 @@ def kl_sticking_the_landing(
     """
     # The value comes from the noise of z, which (z - mean) / stddev would round off;
     # the gradient from the path.
-    path = require(jax.lax.stop_gradient(posterior), "log_prob")(z)
-    log_posterior = (
-        jax.lax.stop_gradient(log_posterior) + path - jax.lax.stop_gradient(path)
+    path = at_least_single(require(jax.lax.stop_gradient(posterior), "log_prob")(z))
+    log_posterior = jax.lax.stop_gradient(at_least_single(log_posterior)) + (
+        path - jax.lax.stop_gradient(path)
     )
     return kl_monte_carlo(posterior, prior, z, log_posterior)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import require
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params
+from vaejax.objectives._numbers import at_least_single, weighted
 from vaejax.objectives.batching import _batch_means
 from vaejax.objectives.elbo import ElboTerms
 from vaejax.objectives.kl_estimators import kl_closed_form
@@ -61,7 +62,8 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
         """Return the squared error and the KL of one example."""
         posterior, prior = vae.encode(params, x), vae.prior(params)
         z, log_posterior = require(posterior, "sample_and_log_prob")(key)
-        squared_error = jnp.sum(jnp.square(require(vae.decode(params, z), "mean") - x))
+        mean = at_least_single(require(vae.decode(params, z), "mean"))
+        squared_error = jnp.sum(jnp.square(mean - at_least_single(x)))
         return squared_error, kl_fn(posterior, prior, z, log_posterior)
 
     def loss_fn(
@@ -79,7 +81,7 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
         distance = jax.lax.stop_gradient(parameter - log_variance)
         follow = distance * (parameter - jax.lax.stop_gradient(parameter))
         terms = ElboTerms(log_likelihood, jnp.sum(kl_terms), kl_terms)
-        return beta * terms.kl - log_likelihood + follow, terms
+        return weighted(beta, terms.kl) - log_likelihood + follow, terms
 
     return loss_fn
 
