@@ -10,7 +10,7 @@ from support.objectives import OBJECTIVES, OTHERS, make_vae
 import vaejax
 from vaejax import objectives
 
-# Of examples 784-400-20; the losses that compare all pairs grow with its square.
+# Losses that compare all pairs of a batch take memory by the square of its size.
 BATCH_SIZE = 50
 
 
@@ -41,7 +41,17 @@ def iwae_bytes():
     }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+# Each stands for others with the same code.
+QUICK = ("negative_elbo", "negative_dreg", "negative_piwae", "beta_tcvae_loss")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in OBJECTIVES
+    ],
+)
 def test_temporary_memory_is_at_most_a_multiple_of_the_iwae(name, iwae_bytes):
     row = OBJECTIVES[name]
     vae = row.make_vae()

@@ -176,9 +176,9 @@ def test_all_weights_of_zero_leave_the_parameters_alone():
 
 
 def test_a_weight_of_nan_is_not_taken_for_a_weight_of_zero():
-    for objective, _ in CASES.values():
-        model = truncated(-jnp.inf, jnp.nan)
-        assert np.isnan(objective(model, PARAMS, jax.random.key(5), X)[0])
+    model = truncated(-jnp.inf, jnp.nan)
+    for name in QUICK:
+        assert np.isnan(CASES[name][0](model, PARAMS, jax.random.key(5), X)[0])
 
 
 @pytest.mark.parametrize("weight", [0, 0.0, np.float32(0), jnp.float32(0)])
