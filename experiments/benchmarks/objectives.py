@@ -1,0 +1,307 @@
+"""Section `objectives`: every objective and estimator beside the ELBO.
+
+A row's time and its floating-point operations are relative to those of the gradient of
+the negative ELBO of the same batch. Where the first ratio is far above the second, time
+goes elsewhere than into the model.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import vaejax
+from experiments.benchmarks import peers
+from experiments.benchmarks.bench import Bench
+from experiments.benchmarks.operations import operations_of
+from experiments.benchmarks.report import interval, table
+from experiments.benchmarks.timing import Program, measure, ratios, spread
+from vaejax import VAE, estimators, mean_over_batch, objectives
+from vaejax.base import Array, HeadLike, Key, LossFn, Params, PyTree
+
+REFERENCE = "negative_elbo"
+# Samples per example of the importance-weighted rows, as in the papers' experiments.
+NUM_SAMPLES = 5
+# The smallest sizes at which loops, not their start, take the time.
+MARGINAL_SAMPLES, NUM_CHAINS, NUM_TEMPERATURES, NUM_STEPS = 100, 4, 10, 20
+# A call of a row takes milliseconds: several make one measurement.
+SECONDS_A_ROUND = 0.1
+
+
+class Row(NamedTuple):
+    """A program of the section.
+
+    Attributes:
+      function: `(params, key, batch) -> results`.
+      vae: the model that its parameters belong to.
+      while_iterations: length of its loop, where that is not fixed when compiled.
+    """
+
+    function: Callable[[Params, Key, Array], PyTree]
+    vae: VAE
+    while_iterations: int = 1
+
+
+def gradient_rows(
+    vae: VAE, make_vae: Callable[[HeadLike], VAE], dataset_size: int
+) -> dict[str, Row]:
+    """Return value and gradient of every objective, as training evaluates them."""
+
+    def row(loss_fn: LossFn, vae: VAE = vae) -> Row:
+        return Row(jax.value_and_grad(loss_fn, has_aux=True), vae)
+
+    def of_example(objective: Callable, **options: Any) -> Row:
+        return row(mean_over_batch(partial(objective, vae, **options)))
+
+    def of_means(combine: Callable, **options: Any) -> Row:
+        terms = partial(vaejax.elbo_terms, vae, kl_fn=objectives.kl_per_dimension)
+        return row(objectives.loss_of_means(terms, partial(combine, **options)))
+
+    own_variance = make_vae(
+        vaejax.distributions.shared_variance_normal_head(
+            min_log_variance=-math.inf, max_log_variance=math.inf
+        )
+    )
+    discriminator = vaejax.MLP((1000, 1000), (1,))
+    factor = objectives.with_discriminator(vae, discriminator)
+    groups = {"num_groups": NUM_SAMPLES, "num_samples": 1}
+    return {
+        REFERENCE: of_example(objectives.negative_elbo),
+        "negative_iwae": of_example(objectives.negative_iwae, num_samples=NUM_SAMPLES),
+        "negative_dreg": of_example(objectives.negative_dreg, num_samples=NUM_SAMPLES),
+        "negative_miwae": of_example(objectives.negative_miwae, **groups),
+        "negative_piwae": of_example(objectives.negative_piwae, **groups),
+        "negative_renyi": of_example(
+            objectives.negative_renyi, num_samples=NUM_SAMPLES, alpha=0.5
+        ),
+        "free_bits_loss": of_means(objectives.free_bits_loss, minimum=0.5),
+        "capacity_loss": of_means(objectives.capacity_loss, target=25.0, gamma=100.0),
+        "optimal_variance_loss": row(
+            objectives.optimal_variance_loss(own_variance), own_variance
+        ),
+        "beta_tcvae_loss": row(
+            objectives.beta_tcvae_loss(vae, dataset_size=dataset_size)
+        ),
+        "dip_vae_loss": row(objectives.dip_vae_loss(vae)),
+        "info_vae_loss": row(objectives.info_vae_loss(vae)),
+        "factor_vae_loss": row(
+            objectives.factor_vae_loss(factor, discriminator), factor
+        ),
+    }
+
+
+def estimator_rows(vae: VAE, latent_size: int) -> dict[str, Row]:
+    """Return every estimator, of each example of the batch."""
+    path = estimators.AnnealingPath(NUM_TEMPERATURES, num_leapfrog=5)
+    anneal = {"path": path, "num_chains": NUM_CHAINS}
+
+    def of_example(
+        estimator: Callable, *, while_iterations: int = 1, **options: Any
+    ) -> Row:
+        def function(params: Params, key: Key, batch: Array) -> PyTree:
+            def one(key: Key, x: Array) -> PyTree:
+                return estimator(vae, params, key, x, **options)
+
+            return jax.vmap(one)(jax.random.split(key, len(batch)), batch)
+
+        return Row(function, vae, while_iterations)
+
+    def of_weights(statistic: Callable) -> Row:
+        def function(params: Params, key: Key, batch: Array) -> PyTree:
+            return jax.vmap(statistic)(
+                jax.random.normal(key, (len(batch), MARGINAL_SAMPLES))
+            )
+
+        return Row(function, vae)
+
+    def reverse(vae: VAE, params: Params, key: Key, x: Array) -> PyTree:
+        z = jnp.zeros(latent_size)
+        return estimators.reverse_annealed_importance_sampling(
+            vae, params, key, x, z, **anneal
+        )
+
+    def simulate(vae: VAE, params: Params, key: Key, x: Array) -> PyTree:
+        del x
+        return estimators.bidirectional_monte_carlo(vae, params, key, **anneal)
+
+    def gap(vae: VAE, params: Params, key: Key, x: Array) -> PyTree:
+        return estimators.inference_gap(
+            vae,
+            params,
+            key,
+            x,
+            jnp.zeros(()),
+            num_steps=NUM_STEPS,
+            num_samples=MARGINAL_SAMPLES,
+        )
+
+    def decompose(params: Params, key: Key, batch: Array) -> PyTree:
+        return estimators.aggregate_decomposition(
+            vae, params, key, batch, num_samples=MARGINAL_SAMPLES
+        )
+
+    def units(params: Params, key: Key, batch: Array) -> PyTree:
+        del key
+        means = jax.vmap(lambda x: vae.encode(params, x).mean)(batch)
+        return estimators.active_units(means)
+
+    return {
+        "log_marginal": of_example(
+            estimators.log_marginal, num_samples=MARGINAL_SAMPLES, chunk_size=10
+        ),
+        "pareto_k": of_weights(estimators.pareto_k),
+        "jackknife": of_weights(estimators.jackknife),
+        "jackknife, order 2": of_weights(partial(estimators.jackknife, order=2)),
+        "annealed_importance_sampling": of_example(
+            estimators.annealed_importance_sampling,
+            while_iterations=NUM_TEMPERATURES,
+            **anneal,
+        ),
+        "reverse_annealed_importance_sampling": of_example(
+            reverse, while_iterations=NUM_TEMPERATURES
+        ),
+        "bidirectional_monte_carlo": of_example(
+            simulate, while_iterations=NUM_TEMPERATURES
+        ),
+        "adapt_step_sizes": of_example(
+            estimators.adapt_step_sizes, **anneal, num_transitions=NUM_TEMPERATURES
+        ),
+        "optimal_posterior": of_example(
+            estimators.optimal_posterior, num_steps=NUM_STEPS, num_samples=4
+        ),
+        "inference_gap": of_example(gap),
+        "aggregate_decomposition": Row(decompose, vae),
+        "active_units": Row(units, vae),
+    }
+
+
+class Prepared(NamedTuple):
+    """A compiled row.
+
+    Attributes:
+      call: runs it once.
+      operations: its floating-point operations.
+      temporary_bytes: its temporary memory by the compiler's account, or None.
+    """
+
+    call: Callable[[], PyTree]
+    operations: float
+    temporary_bytes: int | None
+
+
+def prepare(row: Row, batch: Array) -> Prepared:
+    """Compile a row for a batch, with parameters of its model."""
+    init_key, key = jax.random.split(jax.random.key(0))
+    params = row.vae.init(init_key, batch[0])
+    compiled = jax.jit(row.function).lower(params, key, batch).compile()
+    memory = getattr(compiled.memory_analysis(), "temp_size_in_bytes", None)
+    return Prepared(
+        lambda: compiled(params, key, batch),
+        operations_of(
+            row.function,
+            compiled,
+            params,
+            key,
+            batch,
+            while_iterations=row.while_iterations,
+        ),
+        memory,
+    )
+
+
+def rows_of(bench: Bench) -> dict[str, Row]:
+    """Return the rows for the model of the main job."""
+    pixels, *hidden, latent_size = peers.sizes(bench.model, bench.experiment)
+
+    def make_vae(likelihood: HeadLike) -> VAE:
+        return vaejax.gaussian_vae(
+            latent_size=latent_size,
+            encoder=vaejax.MLP(tuple(hidden)),
+            decoder=vaejax.MLP(tuple(reversed(hidden)), (pixels,)),
+            likelihood=likelihood,
+        )
+
+    vae = make_vae(vaejax.Bernoulli)
+    dataset_size = len(bench.experiment.train)
+    return gradient_rows(vae, make_vae, dataset_size) | estimator_rows(vae, latent_size)
+
+
+def objectives_section(bench: Bench) -> dict[str, Any]:
+    """Measure time, operations and temporary memory of every objective and estimator.
+
+    All are relative to the gradient of the negative ELBO of the same batch.
+    """
+    images = jnp.asarray(bench.experiment.train[: bench.experiment.batch_size])
+    keys = jax.random.split(jax.random.key(1), len(images))
+    batch = jax.vmap(vaejax.binarize)(keys, images.reshape(len(images), -1))
+    prepared = {name: prepare(row, batch) for name, row in rows_of(bench).items()}
+    calls = {name: _calls_a_round(row.call) for name, row in prepared.items()}
+    programs = {
+        name: Program(None, partial(_repeat, row.call, calls[name]))
+        for name, row in prepared.items()
+    }
+    times = measure(programs, bench.config.rounds)
+    seconds = {
+        name: [value / calls[name] for value in values]
+        for name, values in times.seconds.items()
+    }
+    reference = prepared[REFERENCE]
+    rows = {}
+    for name, row in prepared.items():
+        time_ratios = ratios(seconds[name], seconds[REFERENCE])
+        rows[name] = {
+            "seconds": seconds[name],
+            "seconds_median": statistics.median(seconds[name]),
+            "ratios": time_ratios,
+            "ratio": spread(time_ratios)._asdict(),
+            "operations": row.operations,
+            "operations_ratio": row.operations / reference.operations,
+            "temporary_bytes": row.temporary_bytes,
+        }
+    print_objectives(rows, len(images))
+    return {"batch_size": len(images), "rows": rows}
+
+
+def _calls_a_round(call: Callable[[], PyTree]) -> int:
+    """Return the number of calls that take about `SECONDS_A_ROUND`."""
+    probe = Program(None, partial(_repeat, call, 1))
+    seconds = min(measure({"call": probe}, 3).seconds["call"])
+    return max(1, min(100, round(SECONDS_A_ROUND / seconds)))
+
+
+def _repeat(call: Callable[[], PyTree], calls: int, state: None) -> tuple[None, PyTree]:
+    """Run a row several times, one after another."""
+    results = None
+    for _ in range(calls):
+        results = jax.block_until_ready(call())
+    return state, results
+
+
+def print_objectives(rows: dict[str, dict[str, Any]], batch_size: int) -> None:
+    """Print the rows of the section."""
+
+    def size(row: dict[str, Any]) -> str:
+        number = row["temporary_bytes"]
+        return "" if number is None else f"{number / 2**20:.1f}"
+
+    lines = [
+        [
+            name,
+            f"{1e3 * row['seconds_median']:.2f}",
+            interval(row["ratios"]),
+            f"{row['operations_ratio']:.2f}",
+            f"{row['ratio']['median'] / row['operations_ratio']:.2f}",
+            size(row),
+        ]
+        for name, row in rows.items()
+    ]
+    print(
+        f"\nObjectives (value and gradient) and estimators of {batch_size} examples, "
+        "relative to the ELBO"
+    )
+    header = ["", "ms", "time, by round", "operations", "time/operations", "MiB"]
+    print(table(header, lines))
