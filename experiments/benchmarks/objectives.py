@@ -19,7 +19,13 @@ from experiments.benchmarks import peers
 from experiments.benchmarks.bench import Bench
 from experiments.benchmarks.operations import operations_of
 from experiments.benchmarks.report import interval, table
-from experiments.benchmarks.timing import Program, measure, ratios, spread
+from experiments.benchmarks.timing import (
+    Program,
+    measure,
+    ratios,
+    seconds_of,
+    spread,
+)
 from vaejax import VAE, estimators, mean_over_batch, objectives
 from vaejax.base import Array, HeadLike, Key, LossFn, Params, PyTree
 
@@ -268,8 +274,7 @@ def objectives_section(bench: Bench) -> dict[str, Any]:
 
 def _calls_a_round(call: Callable[[], PyTree]) -> int:
     """Return the number of calls that take about `SECONDS_A_ROUND`."""
-    probe = Program(None, partial(_repeat, call, 1))
-    seconds = min(measure({"call": probe}, 3).seconds["call"])
+    seconds = min(seconds_of(call) for _ in range(3))
     return max(1, min(100, round(SECONDS_A_ROUND / seconds)))
 
 
