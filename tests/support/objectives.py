@@ -63,7 +63,7 @@ DISCRIMINATOR = vaejax.MLP((400,), (1,))
 OBJECTIVES = {
     "negative_elbo": Row(of_example(objectives.negative_elbo, num_samples=4), 4, 1.05),
     "negative_iwae": Row(of_example(objectives.negative_iwae, num_samples=4), 4, 1.0),
-    "negative_dreg": Row(of_example(objectives.negative_dreg, num_samples=4), 4, 1.05),
+    "negative_dreg": Row(of_example(objectives.negative_dreg, num_samples=4), 4, 1.25),
     "negative_miwae": Row(
         of_example(objectives.negative_miwae, num_groups=2, num_samples=2, mixing=0.5),
         4,
