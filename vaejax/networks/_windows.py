@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from vaejax.base import Array
+from vaejax.networks._products import product
 
 
 class WindowProducts(nn.Module):
@@ -39,40 +40,12 @@ class WindowProducts(nn.Module):
         # fewer numbers.
         if 2 * height * width * features >= rows * columns * channels:
             x = jnp.pad(x, ((pad, pad), (pad, pad), (0, 0)))
-            return _product(_windows(x, size), kernel) + bias[None, None]
+            return product(_windows(x, size), kernel) + bias[None, None]
         by_pixel = kernel.reshape(size * size, channels, features).transpose(1, 0, 2)
-        products = _product(x, by_pixel.reshape(channels, -1))
+        products = product(x, by_pixel.reshape(channels, -1))
         products = products.reshape(height, width, size * size, features)
         summed = _sum_of_windows(products, (rows, columns), size, pad)
         return summed + bias[None, None]
-
-
-@jax.custom_jvp
-def _product(x: Array, kernel: Array) -> Array:
-    """Return x @ kernel, `[..., inner]` by `[inner, outer]`, for many rows of x.
-
-    On CPU the gradient of the kernel is a product whose operands are laid out as the
-    fast matrix product takes them; as autodiff writes it, it takes twice as long.
-    """
-    return x @ kernel
-
-
-@_product.defjvp
-def _product_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    (x, kernel), (dx, dkernel) = primals, tangents
-
-    def from_kernel_on_cpu(x: Array, dkernel: Array) -> Array:
-        # The barriers keep the compiler from turning the product around again.
-        transposed = jax.lax.optimization_barrier(dkernel.T)
-        products = jnp.tensordot(transposed, x, ((1,), (-1,)))
-        return jnp.moveaxis(jax.lax.optimization_barrier(products), 0, -1)
-
-    from_kernel = jax.lax.platform_dependent(
-        x, dkernel, cpu=from_kernel_on_cpu, default=jnp.matmul
-    )
-    return _product(x, kernel), dx @ kernel + from_kernel
 
 
 def _windows(x: Array, size: int) -> Array:

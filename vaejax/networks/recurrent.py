@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vaejax.base import Array
 from vaejax.distributions import TeacherForcedTokens, as_teacher_forced, token_mask
+from vaejax.networks._products import product_in_dense
 
 
 class GRU(nn.Module):
@@ -39,7 +40,7 @@ class GRU(nn.Module):
     @nn.compact
     def __call__(self, start: Array, inputs: Array) -> Array:
         # One product for all steps outside the loop, and one per step inside.
-        from_inputs = nn.Dense(3 * self.size)(inputs)
+        from_inputs = _dense(3 * self.size)(inputs)
         recurrent = self.param(
             "recurrent", nn.initializers.orthogonal(), (self.size, 3 * self.size)
         )
@@ -131,7 +132,10 @@ class RecurrentDecoder(nn.Module):
         with_z = jnp.concatenate(
             [embedded, jnp.broadcast_to(z, (len(inputs), *z.shape))], axis=-1
         )
-        return nn.Dense(self.vocabulary_size)(GRU(self.hidden_size)(start, with_z))
+        states = GRU(self.hidden_size)(start, with_z)
+        # Turned around twice: under vmap, the batch comes before the steps again here,
+        # and not after the vocabulary has multiplied what is to be moved.
+        return _dense(self.vocabulary_size)(states.T.T)
 
 
 class CausalConvolutionDecoder(nn.Module):
@@ -174,7 +178,12 @@ class CausalConvolutionDecoder(nn.Module):
             y = nn.LayerNorm()(x)
             earlier = jnp.pad(y, ((dilation, 0), (0, 0)))[: len(y)]
             y = nn.relu(
-                nn.Dense(self.hidden_size)(jnp.concatenate([earlier, y], axis=-1))
+                _dense(self.hidden_size)(jnp.concatenate([earlier, y], axis=-1))
             )
-            x = x + nn.Dense(self.hidden_size)(y)
-        return nn.Dense(self.vocabulary_size)(nn.LayerNorm()(x))
+            x = x + _dense(self.hidden_size)(y)
+        return _dense(self.vocabulary_size)(nn.LayerNorm()(x))
+
+
+def _dense(size: int) -> nn.Dense:
+    """Return a dense layer for all tokens of a sentence, whose rows are many."""
+    return nn.Dense(size, dot_general=product_in_dense)
