@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.extend.random
 import jax.numpy as jnp
 
 from vaejax.base import Array, Key
@@ -42,22 +43,26 @@ def binarize(key: Key, image: Array) -> Array:
             "floating point (0 to 1)."
         )
     # Two pixels share a 32-bit word, since counter-based generators spend as much on 16
-    # bits as on 32.
-    words = jax.random.bits(key, (math.ceil(image.size / 2),), jnp.uint32)
-    bits = (
-        jax.lax.bitcast_convert_type(words, jnp.uint16)
-        .reshape(-1)[: image.size]
-        .reshape(image.shape)
-    )
+    # bits as on 32. As a vector: loops over an image's short last axis are slow on CPU.
+    words = _words(key, math.ceil(image.size / 2))
+    bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: image.size]
     bits = bits.astype(jnp.uint32)
+    intensity = jnp.ravel(image)
     if image.dtype == jnp.uint8:
         # bits < floor((2^16 v + 127) / 255), without the division.
-        threshold = image.astype(jnp.uint32) * jnp.uint32(1 << 16) + jnp.uint32(127)
-        return ((bits + jnp.uint32(1)) * jnp.uint32(255) <= threshold).astype(
-            jnp.float32
-        )
-    # In float32: 2^16 overflows float16.
-    return (
-        bits
-        < jnp.round(image.astype(jnp.float32) * jnp.float32(1 << 16)).astype(jnp.uint32)
-    ).astype(jnp.float32)
+        threshold = intensity.astype(jnp.uint32) * jnp.uint32(1 << 16) + jnp.uint32(127)
+        is_one = (bits + jnp.uint32(1)) * jnp.uint32(255) <= threshold
+    else:
+        # In float32: 2^16 overflows float16.
+        scaled = intensity.astype(jnp.float32) * jnp.float32(1 << 16)
+        is_one = bits < jnp.round(scaled).astype(jnp.uint32)
+    return is_one.astype(jnp.float32).reshape(image.shape)
+
+
+def _words(key: Key, num_words: int) -> Array:
+    """Return random words, uint32 `[num_words]`."""
+    if jax.random.key_impl(key) != "threefry2x32":
+        return jax.random.bits(key, (num_words,), jnp.uint32)
+    # Both words of each block of the generator; `jax.random.bits` makes one of them.
+    counts = jnp.arange(num_words, dtype=jnp.uint32)
+    return jax.extend.random.threefry_2x32(jax.random.key_data(key), counts)

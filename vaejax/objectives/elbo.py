@@ -86,11 +86,11 @@ def elbo_terms(
         kl_terms = kl_fn(posterior, prior, z, log_posterior)
         return at_least_single(log_likelihood), at_least_single(kl_terms)
 
-    keys = jax.random.split(key, num_samples)
     if num_samples == 1:
         # An axis of one sample would cost a fifth of a training step on CPU.
-        log_likelihood, kl_terms = terms(keys[0])
+        log_likelihood, kl_terms = terms(key)
     else:
+        keys = jax.random.split(key, num_samples)
         log_likelihood, kl_terms = jax.tree.map(
             lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(terms)(keys)
         )
