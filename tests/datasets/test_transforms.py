@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from vaejax import binarize, datasets
+from vaejax.datasets import transforms
 
 # 16 bits a pixel: round(2^16 v / 255), in integers.
 THRESHOLDS = [(2 * v * 65536 + 255) // 510 for v in range(256)]
 load = cache(lambda split: datasets.load("mnist", split=split))
 
 
-def every_word_once(key, shape, dtype):
-    """In place of `jax.random.bits`: each 16-bit number once, two to a word."""
+def every_word_once(key, num_words):
+    """Return each 16-bit number once, two to a word, in place of random words."""
     words = np.arange(65536, dtype=np.uint16).view(np.uint32)
-    assert shape == words.shape and dtype == jnp.uint32
+    assert num_words == len(words)
     return jnp.asarray(words)
 
 
@@ -27,7 +28,7 @@ def ones_among_all_draws(intensity):
 
 
 def test_probability_of_each_level_is_exact(monkeypatch):
-    monkeypatch.setattr(jax.random, "bits", every_word_once)
+    monkeypatch.setattr(transforms, "_random_words", every_word_once)
     counts = jax.lax.map(ones_among_all_draws, jnp.arange(256, dtype=jnp.uint8))
     np.testing.assert_array_equal(counts, THRESHOLDS)
     assert THRESHOLDS[0] == 0 and THRESHOLDS[255] == 65536
@@ -39,7 +40,7 @@ def test_probability_of_each_level_is_exact(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
 def test_probability_of_floating_point_is_exact(monkeypatch, dtype):
-    monkeypatch.setattr(jax.random, "bits", every_word_once)
+    monkeypatch.setattr(transforms, "_random_words", every_word_once)
     intensities = jnp.array([0, 2**-16, 2**-8, 0.25, 0.5, 0.75, 1 - 2**-8, 1], dtype)
     counts = jax.lax.map(ones_among_all_draws, intensities)
     np.testing.assert_array_equal(
@@ -60,6 +61,13 @@ def test_frequencies_are_the_intensities():
     # The sum of 254 squares has mean 254 and variance 2 * 254: neither too spread nor
     # too even, by 5 deviations.
     assert abs(np.sum(z**2) - 254) < 5 * np.sqrt(2 * 254)
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
+def test_words_differ_within_a_key_and_between_keys(implementation):
+    keys = jax.random.split(jax.random.key(0, impl=implementation), 2)
+    words = np.stack([transforms._random_words(key, 1001) for key in keys])
+    assert len(np.unique(words)) == words.size
 
 
 def test_pixels_of_one_word_are_independent():

@@ -17,6 +17,7 @@ from support.epochs import (
 )
 
 from vaejax import checkpoints, make_train_epoch
+from vaejax.training import epoch_order
 
 DISPATCH = jax.jit(make_train_epoch(STEP, 10, steps_per_dispatch=2))
 
@@ -142,3 +143,37 @@ def test_batches_and_dispatches_must_fit_the_data():
         make_train_epoch(report_batch, 5)(
             seed_state(), {"x": np.arange(20), "label": np.arange(19)}
         )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257, 70_000])
+def test_order_is_a_permutation(size):
+    order = epoch_order(jax.random.key(0), 0, size)
+    assert order.dtype == jnp.int32
+    np.testing.assert_array_equal(np.sort(order), np.arange(size))
+
+
+def test_orders_are_uniform():
+    num_orders = 24_000
+    orders = jax.vmap(lambda epoch: epoch_order(jax.random.key(1), epoch, 4))(
+        jnp.arange(num_orders)
+    )
+    _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+    assert len(counts) == 24
+    # The sum of squares has 23 degrees of freedom: mean 23, variance 46.
+    expected = num_orders / 24
+    assert abs(np.sum((counts - expected) ** 2) / expected - 23) < 5 * np.sqrt(46)
+
+
+def test_places_of_a_long_order_are_uniform_and_independent():
+    size, num_orders = 60_000, 40
+    orders = np.stack(
+        [epoch_order(jax.random.key(2), epoch, size) for epoch in range(num_orders)]
+    )
+    # Correlations of place and index, and of neighbors, have deviation size^(-1/2).
+    scaled = orders / (size - 1) * np.sqrt(12) - np.sqrt(3)
+    by_place = scaled @ scaled[0] / size
+    by_index = scaled @ (np.arange(size) / (size - 1) * np.sqrt(12) - np.sqrt(3)) / size
+    neighbors = np.mean(scaled[:, 1:] * scaled[:, :-1], axis=1)
+    bound = 5 / np.sqrt(size)  # standard errors
+    assert np.abs(by_place[1:]).max() < bound
+    assert np.abs(by_index).max() < bound and np.abs(neighbors).max() < bound

@@ -44,7 +44,7 @@ def binarize(key: Key, image: Array) -> Array:
         )
     # Two pixels share a 32-bit word, since counter-based generators spend as much on 16
     # bits as on 32. As a vector: loops over an image's short last axis are slow on CPU.
-    words = _words(key, math.ceil(image.size / 2))
+    words = _random_words(key, math.ceil(image.size / 2))
     bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: image.size]
     bits = bits.astype(jnp.uint32)
     intensity = jnp.ravel(image)
@@ -59,10 +59,11 @@ def binarize(key: Key, image: Array) -> Array:
     return is_one.astype(jnp.float32).reshape(image.shape)
 
 
-def _words(key: Key, num_words: int) -> Array:
-    """Return random words, uint32 `[num_words]`."""
-    if jax.random.key_impl(key) != "threefry2x32":
+def _random_words(key: Key, num_words: int) -> Array:
+    """Return independent uniform words, uint32 `[num_words]`."""
+    if str(jax.random.key_impl(key)) != "threefry2x32":
         return jax.random.bits(key, (num_words,), jnp.uint32)
-    # Both words of each block of the generator; `jax.random.bits` makes one of them.
+    # Both words of each block: `jax.random.bits` makes one of the two, and the cost is
+    # that of the blocks.
     counts = jnp.arange(num_words, dtype=jnp.uint32)
     return jax.extend.random.threefry_2x32(jax.random.key_data(key), counts)

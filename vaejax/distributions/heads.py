@@ -6,7 +6,6 @@ class build others. Here is what all heads share.
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -79,26 +78,14 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
 
     Source: Chua et al. 2018 (PETS), appendix A.1.
     """
-    margin = min(1.0, (upper - lower) / 4)
+    # The second softplus would otherwise lift the supremum above `upper` where the
+    # bounds are close.
+    upper += math.log(-math.expm1(lower - upper))
     if upper < math.inf:
-        x = _bounded_above(x, upper, margin)
+        x = upper - jax.nn.softplus(upper - x)
     if lower > -math.inf:
-        x = -_bounded_above(-x, -lower, margin)
+        x = lower + jax.nn.softplus(x - lower)
     return x
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _bounded_above(x: Array, bound: float, margin: float) -> Array:
-    beyond = jnp.maximum(x - (bound - margin), 0)
-    return jnp.minimum(x, bound - margin) + margin * beyond / (margin + beyond)
-
-
-@_bounded_above.defjvp
-def _(bound, margin, primals, tangents):
-    (x,), (x_dot,) = primals, tangents
-    beyond = jnp.maximum(x - (bound - margin), 0)
-    slope = margin / (margin + beyond)
-    return _bounded_above(x, bound, margin), slope * x_dot
 
 
 def as_head(likelihood: HeadLike) -> Head:
