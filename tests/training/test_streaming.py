@@ -3,6 +3,7 @@ errors, and the thread's end.
 """
 
 import _thread
+import signal
 import threading
 import tracemalloc
 from functools import cache, partial
@@ -299,8 +300,13 @@ def test_an_interrupt_of_the_caller_ends_the_thread():
         return index
 
     source = OneByOne(example, length=50_000)
-    with pytest.raises(KeyboardInterrupt):
-        report_epoch(steps_per_dispatch=1)(seed_state(), source)
+    # A process that a shell starts in the background ignores interrupts.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            report_epoch(steps_per_dispatch=1)(seed_state(), source)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert len(source.read) < 50_000
 
 
