@@ -36,7 +36,8 @@ def _row(name: str, entry: dict[str, str]) -> str:
     ours, published = (
         results.render(entry.get(key, "")).strip() for key in ("ours", "published")
     )
-    cells = (f"[`{name}`](docs/{page})", about.what, about.cost, ours, published)
+    cost = "; ".join(filter(None, (about.cost, results.peak_memory(name))))
+    cells = (f"[`{name}`](docs/{page})", about.what, cost, ours, published)
     return f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
 
 

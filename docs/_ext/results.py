@@ -74,8 +74,33 @@ def _measured(name: str) -> str:
     if "training_seconds" in numbers:
         minutes = numbers["training_seconds"] / 60
         parts.append(f"trained in {minutes:.0f} minutes")
+    if "wall_seconds" in manifest:
+        parts.append(f"{manifest['wall_seconds'] / 60:.0f} minutes in all")
+    if manifest.get("peak_resident_bytes"):
+        parts.append(f"peak memory {gibibytes(manifest['peak_resident_bytes'])}")
     parts.append(f"{manifest['machine']}, JAX {manifest['versions']['jax']}")
     return ", ".join(parts)
+
+
+def peak_memory(program: str) -> str:
+    """Return the peak memory of a program's committed runs, the largest of them.
+
+    It is empty where no run of the program has recorded it.
+    """
+    files = RESULTS.glob("*/manifest.json")
+    manifests = [json.loads(file.read_text()) for file in files]
+    peaks = [
+        manifest["peak_resident_bytes"]
+        for manifest in manifests
+        if manifest["command"].split()[2] == f"experiments.{program}"
+        and manifest.get("peak_resident_bytes")
+    ]
+    return f"peak memory {gibibytes(max(peaks))}" if peaks else ""
+
+
+def gibibytes(size: int) -> str:
+    """Format a number of bytes."""
+    return f"{size / 2**30:.1f} GiB"
 
 
 def pm(number: Mapping[str, Any], digits: int = 2, sign: str = "") -> str:

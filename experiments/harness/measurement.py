@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments.harness import interrupts, report, run_dir
+from experiments.harness import interrupts, report, resources, run_dir
 from experiments.harness.config import MeasurementConfig, check_options
 from experiments.harness.experiment import About, Result
 
@@ -42,5 +42,6 @@ def measure(
         path, seeds=config.seeds, data_checksum=None, params_digest=None
     )
     report.show(path, result, about, description)
+    resources.add_to_manifest(path, started)
     print(f"done in {time.perf_counter() - started:.0f} s")
     return summary

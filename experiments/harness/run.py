@@ -14,6 +14,7 @@ from experiments.harness import (
     interrupts,
     loop,
     report,
+    resources,
     run_dir,
 )
 from experiments.harness.config import Config, check_options, may_be_zero
@@ -100,6 +101,7 @@ def run(
     report.show(
         plan.path, result, program.about, program.description, plan.comparison.arms
     )
+    resources.add_to_manifest(plan.path, started)
     print(
         f"done in {time.perf_counter() - started:.0f} s, of which training "
         f"{seconds:.0f} s"

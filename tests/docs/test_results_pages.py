@@ -1,5 +1,6 @@
 """Pages of results: every number on them is looked up, every figure is shown."""
 
+import json
 import re
 from pathlib import Path
 
@@ -82,3 +83,17 @@ def test_published_numbers_name_their_source():
         table = extension("results").published(path.stem)
         assert table["source"] and table["metric"] and table["protocol"]
         assert all("value" in cell for cell in table["cells"].values())
+
+
+def test_the_cost_of_a_program_has_the_largest_peak_of_its_runs(tmp_path, monkeypatch):
+    results = extension("results")
+    runs = {"text": ("text", 2**30), "text_own": ("text", 3 * 2**29), "old": ("old", 0)}
+    for folder, (program, peak) in runs.items():
+        (tmp_path / folder).mkdir()
+        manifest = {"command": f"python -m experiments.{program} --seed 0"}
+        if peak:
+            manifest["peak_resident_bytes"] = peak
+        (tmp_path / folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert results.peak_memory("text") == "peak memory 1.5 GiB"
+    assert results.peak_memory("old") == results.peak_memory("none") == ""

@@ -90,6 +90,10 @@ def test_a_run_leaves_its_folder(digits):
     assert manifest["command"].startswith(
         "python -m experiments.mnist --seed 0 --num-seeds 1 --epochs 2"
     )
+    seconds = load_json(digits / "summary.json")["training_seconds"]
+    assert manifest["wall_seconds"] > seconds
+    # JAX and the digits alone are more.
+    assert manifest["peak_resident_bytes"] > 2**27
     report = (digits / "report.html").read_text()
     assert report.count("data:image/png;base64,") == len(figures)
     assert (
