@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from experiments import harness
 from experiments.benchmarks import peers
-from experiments.benchmarks.timing import Product, make_probe, step_products
+from experiments.benchmarks.products import Product, make_probe, step_products
 from experiments.harness import binary_images
 from experiments.harness.programs import load_program
 

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.benchmarks.timing import Product, Times, spread
+from experiments.benchmarks.products import (
+    ALONE,
+    IN_A_SCAN,
+    ORDERS,
+    Product,
+    heavy,
+    order_key,
+)
+from experiments.benchmarks.timing import Times, spread
 from vaejax import plots
 from vaejax.checkpoints import write_atomically
 
@@ -71,12 +79,29 @@ def print_products(products: Sequence[Product], times: Times) -> None:
     large = {
         shape: rates
         for shape, rates in times.rates.items()
-        if shape not in {p.shape for p in products}
+        if shape not in {p.shape for p in products} and ", " not in shape
     }
     for shape, rates in large.items():
         print(f"  {shape}: {statistics.median(rates) / 1e9:.0f} GFLOP/s")
+    print_orders(products, times)
     best = interval([rate / 1e9 for rate in times.best_rates], 0)
-    print(f"  best of all shapes, by round: {best} GFLOP/s; that rate makes the floor")
+    print(f"  best of all, by round: {best} GFLOP/s; that rate makes the floor")
+
+
+def print_orders(products: Sequence[Product], times: Times) -> None:
+    """Print the rates of the large products of a step in every order of dimensions."""
+    shapes = heavy(products)
+    lines = []
+    for order in ORDERS:
+        keys = [order_key(p, order, w) for p in shapes for w in (ALONE, IN_A_SCAN)]
+        medians = [statistics.median(times.rates[key]) for key in keys]
+        lines.append([order, *(f"{rate / 1e9:.0f}" for rate in medians)])
+    header = [p.shape if w == ALONE else w for p in shapes for w in (ALONE, IN_A_SCAN)]
+    print(
+        "\n  GFLOP/s of rows x inner x columns by the order in which operands and "
+        "output are stored, alone and in a scan"
+    )
+    print(table(["", *header], lines))
 
 
 def print_parts(rows: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Times of programs that run in turn, round after round, and rates of matrix products.
+"""Times of programs that run in turn, round after round.
 
 A shared machine's speed drifts several-fold within minutes. Programs that are compared
 therefore run in the same round, and the ratios of each round are what counts.
@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -57,24 +56,6 @@ class Times(NamedTuple):
         }
 
 
-class Product(NamedTuple):
-    """A matrix product `[rows, inner] @ [inner, columns]`."""
-
-    name: str
-    rows: int
-    inner: int
-    columns: int
-
-    @property
-    def flops(self) -> int:
-        """Two operations, a multiplication and an addition, per element of the sum."""
-        return 2 * self.rows * self.inner * self.columns
-
-    @property
-    def shape(self) -> str:
-        return f"{self.rows} x {self.inner} x {self.columns}"
-
-
 def measure(
     programs: Mapping[str, Program],
     rounds: int,
@@ -100,63 +81,6 @@ def measure(
             if number:
                 times.rates.setdefault(shape, []).append(rate)
     return times
-
-
-def step_products(layers: Sequence[tuple[int, int]], batch_size: int) -> list[Product]:
-    """Return the matrix products of a training step of dense layers.
-
-    Layers are `(fan_in, fan_out)`, and the first takes the data. y = x W forward; dW =
-    x^T dy and dx = dy W^T backward, the latter not where x is data.
-    """
-    products = [Product(f"forward {i} -> {o}", batch_size, i, o) for i, o in layers]
-    products += [
-        Product(f"gradient to the weights {i} -> {o}", i, batch_size, o)
-        for i, o in layers
-    ]
-    return products + [
-        Product(f"gradient to the input of {i} -> {o}", batch_size, o, i)
-        for i, o in layers[1:]
-    ]
-
-
-def make_probe(
-    products: Sequence[Product], calls: int = 3
-) -> Callable[[], dict[str, float]]:
-    """Return `probe() -> {shape: FLOP/s}`, each the best of a few calls.
-
-    It measures large products and those given.
-    """
-    large = [(1024, 1024, 1024), (2048, 2048, 2048), (512, 1024, 1024)]
-    if jax.default_backend() != "cpu":
-        large.append((8192, 8192, 8192))
-    shapes = {
-        product.shape: product
-        for product in [*(Product("large", *shape) for shape in large), *products]
-    }
-    operands = {
-        shape: (
-            jnp.ones((product.rows, product.inner)),
-            jnp.ones((product.inner, product.columns)),
-        )
-        for shape, product in shapes.items()
-    }
-    multiply = jax.jit(jnp.matmul)
-
-    def probe() -> dict[str, float]:
-        return {
-            shape: product.flops
-            / min(seconds_of(multiply, *operands[shape]) for _ in range(calls))
-            for shape, product in shapes.items()
-        }
-
-    return probe
-
-
-def seconds_of(function: Callable, *args: Any) -> float:
-    """Return the seconds of one call, to its finished result."""
-    started = time.perf_counter()
-    jax.block_until_ready(function(*args))
-    return time.perf_counter() - started
 
 
 class Spread(NamedTuple):

@@ -20,6 +20,7 @@ from experiments.benchmarks import (
     fresh,
     parts,
     peers,
+    products,
     report,
     scaling,
     startup,
@@ -60,14 +61,41 @@ def small(tmp_path_factory):
 
 
 def test_the_products_of_the_main_job_by_hand():
-    products = timing.step_products([(784, 400), (400, 40), (20, 400), (400, 784)], 128)
+    step = products.step_products([(784, 400), (400, 40), (20, 400), (400, 784)], 128)
     weights = 784 * 400 + 400 * 40 + 20 * 400 + 400 * 784
-    assert len(products) == 11
-    assert sum(p.flops for p in products) == 2 * 128 * (3 * weights - 784 * 400)
-    assert (
-        products[0].shape == "128 x 784 x 400"
-        and products[4].shape == "784 x 128 x 400"
-    )
+    assert len(step) == 11
+    assert sum(p.flops for p in step) == 2 * 128 * (3 * weights - 784 * 400)
+    assert step[0].shape == "128 x 784 x 400" and step[4].shape == "784 x 128 x 400"
+
+
+def test_every_order_of_dimensions_is_the_same_product():
+    product = products.Product("", 3, 4, 5)
+    random = np.random.default_rng(0)
+    left, right = random.normal(size=(3, 4)), random.normal(size=(4, 5))
+    for order in products.ORDERS:
+        first, second = order.partition("->")[0].split(",")
+        arrays = (
+            jnp.asarray(left if first == "ri" else left.T),
+            jnp.asarray(right if second == "ic" else right.T),
+        )
+        expected = left @ right if order.endswith("rc") else (left @ right).T
+        assert [a.shape for a in products.operands(product, order)] == [
+            a.shape for a in arrays
+        ]
+        for function in products.make_functions(order).values():
+            np.testing.assert_allclose(function(*arrays), expected, rtol=1e-5)
+
+
+def test_a_scan_makes_the_product_at_every_step():
+    product = products.Product("", 16, 8, 32)
+    function = products.make_functions("ri,ic->cr")[products.IN_A_SCAN]
+    arrays = products.operands(product, "ri,ic->cr")
+    body = [
+        block
+        for block in function.lower(*arrays).compile().as_text().split("\n\n")
+        if " dot(" in block
+    ]
+    assert len(body) == 1 and "ENTRY" not in body[0]
 
 
 def flops_counted_by_the_compiler(step, *arguments) -> float:
@@ -78,7 +106,7 @@ def test_the_floor_counts_the_operations_that_the_compiler_counts(small):
     config, experiment = small
     flops = sum(
         p.flops
-        for p in timing.step_products(
+        for p in products.step_products(
             peers.layers(config, experiment), experiment.batch_size
         )
     )
@@ -217,7 +245,7 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         fresh, "run_first_step", lambda data, cache: dict.fromkeys(fresh.STAGES, 1.0)
     )
-    monkeypatch.setattr(bench, "make_probe", partial(timing.make_probe, calls=1))
+    monkeypatch.setattr(bench, "make_probe", partial(products.make_probe, calls=1))
     monkeypatch.setattr(scaling, "MEMBERS", (1, 2))
     monkeypatch.setattr(scaling, "BATCH_SIZES", (128, 2048))
     config = benchmark.Config(
