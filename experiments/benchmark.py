@@ -21,10 +21,20 @@ import jax
 
 import vaejax
 from experiments import harness
-from experiments.benchmarks import epoch, marginal, parts, peers, scaling, startup
+from experiments.benchmarks import (
+    committed,
+    epoch,
+    marginal,
+    models,
+    other_libraries,
+    parts,
+    peers,
+    scaling,
+    startup,
+)
 from experiments.benchmarks.bench import Bench, Config, make_bench
 from experiments.benchmarks.report import figure, write_figure
-from experiments.harness import UsageError, cli, run_dir
+from experiments.harness import RunError, UsageError, cli, resources, run_dir
 from experiments.harness.config import check_positive
 
 ABOUT = harness.About(
@@ -38,6 +48,8 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "epoch": epoch.epoch_section,
     "parts": parts.parts_section,
     "members": scaling.members_section,
+    "convolutional": models.convolutional_section,
+    "text": models.text_section,
     "marginal": marginal.marginal_section,
     "startup": startup.startup_section,
     "scaling": scaling.scaling_section,
@@ -76,6 +88,8 @@ def check(config: Config) -> None:
     check_positive(config, "rounds", "num_samples", "num_images")
     if not config.sections:
         raise UsageError(f"--sections names none; give some of {', '.join(SECTIONS)}.")
+    if config.check:
+        check_comparable(config)
     if config.plot and not {"epoch", "parts"} & set(config.sections):
         raise UsageError(
             "--plot draws the sections epoch and parts; add one of them to --sections."
@@ -88,8 +102,42 @@ def check(config: Config) -> None:
             )
 
 
+def check_comparable(config: Config) -> None:
+    """Raise UsageError where the committed rounds are of other options."""
+    was = committed.read()["config"]
+    for name in ("num_samples", "num_images", "data"):
+        here = getattr(config, name)
+        if here != was.get(name, here):
+            raise UsageError(
+                f"--check: the committed rounds have --{name.replace('_', '-')} "
+                f"{was[name]}, and {here} is given; leave it out."
+            )
+
+
+def check_ratios(result: dict[str, Any]) -> None:
+    """Print the ratios beside those of the committed rounds.
+
+    Raises:
+      RunError: one of them is outside, or something that must be equal is not.
+    """
+    before = committed.read()
+    checked, failed, not_compared = committed.compare(result, before)
+    rounds = before["config"]["rounds"]
+    print(committed.report(checked, failed, not_compared, rounds))
+    if failed:
+        raise RunError(
+            f"--check: {len(failed)} of the numbers above are not those of the "
+            "committed rounds; measure again on a quiet machine, or commit new rounds."
+        )
+
+
 def run_benchmark(config: Config) -> dict[str, Any]:
-    """Measure, print and write; return the content of the JSON file."""
+    """Measure, print and write; return the content of the JSON file.
+
+    Raises:
+      UsageError: an option has a value that it cannot have.
+      RunError: --check finds a ratio outside of the committed rounds.
+    """
     check(config)
     bench, before = make_bench(config), environment()
     sizes = "-".join(str(size) for size in peers.sizes(bench.model, bench.experiment))
@@ -107,13 +155,17 @@ def run_benchmark(config: Config) -> dict[str, Any]:
     result = {
         "config": options,
         **before,
+        "peers_sha256": other_libraries.source_digests(),
         "load_average_after": os.getloadavg(),
+        "peak_resident_bytes": resources.peak_resident_bytes(),
         "sections": sections,
     }
     if config.json:
         run_dir.write_json(config.json, result)
     if config.plot:
         write_figure(config.plot, figure(sections))
+    if config.check:
+        check_ratios(result)
     return result
 
 

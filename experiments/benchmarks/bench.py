@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from experiments import harness
 from experiments.benchmarks import peers
@@ -11,26 +11,32 @@ from experiments.benchmarks.products import Product, make_probe, step_products
 from experiments.harness import binary_images
 from experiments.harness.programs import load_program
 
-Section = Literal["epoch", "parts", "members", "marginal", "startup", "scaling"]
+Section = Literal[
+    "epoch",
+    "parts",
+    "members",
+    "convolutional",
+    "text",
+    "marginal",
+    "startup",
+    "scaling",
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     rounds: int = 7
     """Rounds of one epoch of each program, after one that is not counted."""
-    sections: tuple[Section, ...] = (
-        "epoch",
-        "parts",
-        "members",
-        "marginal",
-        "startup",
-        "scaling",
-    )
+    sections: tuple[Section, ...] = get_args(Section)
     """Sections to measure."""
     json: Path | None = None
     """File for every measured time."""
     plot: Path | None = None
     """PNG file for a figure of the sections `epoch` and `parts`."""
+    check: bool = False
+    """Compare the ratios with those of the committed rounds; the exit status is 1 where
+    one is outside of their range.
+    """
     num_samples: int = 5000
     """Importance samples per image in the section `marginal`."""
     num_images: int = 16

@@ -14,6 +14,7 @@ import vaejax
 from experiments import harness
 from experiments.benchmarks import peers
 from experiments.benchmarks.bench import Bench
+from experiments.benchmarks.other_libraries import intensities
 from experiments.benchmarks.report import FLOOR, print_parts
 from experiments.benchmarks.timing import Program, floor_seconds, measure, record
 from experiments.harness import binary_images
@@ -63,7 +64,7 @@ def programs(
     """
     vae, images = experiment.vae, peers.in_batches(experiment)
     binary = jax.jit(
-        jax.vmap(jax.vmap(lambda image: jnp.round(peers.intensities(image[None])[0])))
+        jax.vmap(jax.vmap(lambda image: jnp.round(intensities(image[None])[0])))
     )(images)
     binary = binary.reshape(images.shape)
     state = peers.init_state(experiment)

@@ -17,6 +17,7 @@ from support.programs import ROOT, npz, users_settings
 from experiments import benchmark, mnist
 from experiments.benchmarks import (
     bench,
+    committed,
     fresh,
     parts,
     peers,
@@ -26,6 +27,8 @@ from experiments.benchmarks import (
     startup,
     timing,
 )
+from experiments.benchmarks.other_libraries import plain_jax
+from experiments.benchmarks.other_libraries.numpyro_svi import numpyro_svi
 
 EPOCHS = 10
 
@@ -154,15 +157,17 @@ def require(package: str) -> None:
         pytest.skip(f"{package} is not installed (the extra bench)")
 
 
+def torch(**options):
+    return lambda *model: peers.on_torch("torch_dense", peers.job_of(*model), **options)
+
+
 PEERS = {
     "jitted steps": (None, lambda config, experiment: peers.jitted_steps(experiment)),
-    "plain scan": (None, peers.plain_scan),
-    "numpyro": ("numpyro", peers.numpyro_svi),
-    "torch preloaded": (
-        "torch",
-        lambda *model: peers.torch_eager(*model, loader=False),
-    ),
-    "torch loader": ("torch", lambda *model: peers.torch_eager(*model, loader=True)),
+    "plain scan": (None, lambda *model: plain_jax.plain_scan(peers.job_of(*model))),
+    "numpyro": ("numpyro", lambda *model: numpyro_svi(peers.job_of(*model))),
+    "torch preloaded": ("torch", torch()),
+    "torch loader": ("torch", torch(loader=True)),
+    "torch compiled": ("torch", torch(compiled=True)),
 }
 
 
@@ -303,3 +308,81 @@ def test_a_process_of_its_own_runs_an_epoch_over_two_devices_whenever_it_is_aske
 def test_a_process_that_fails_is_an_error():
     with pytest.raises(RuntimeError, match="ended with status 1"):
         fresh.run_first_step("/nowhere/data.npz", None)
+
+
+def result(rows: dict[str, list[float]], flops: int = 10, **peers_sha256: str) -> dict:
+    records = {name: {"ratios": ratios} for name, ratios in rows.items()}
+    section = {"rows": {report.OURS: {"ratios": [1.0, 1.0]}} | records}
+    return {
+        "config": {"rounds": 2, "num_samples": 5000, "data": "mnist"},
+        "sections": {
+            "epoch": section | {"flops_a_step": flops, "flops_a_second": {"a": [1.0]}},
+            "marginal": {"row": {"ratios": [2.0, 3.0]}},
+        },
+        "peers_sha256": peers_sha256,
+    }
+
+
+def test_a_median_within_the_committed_range_and_its_slack_passes():
+    before = result({"a": [1.0, 2.0], "b": [1.0, 2.0], "c": [1.0, 2.0]})
+    after = result({"a": [0.5, 1.5, 9.0], "b": [0.92] * 3, "c": [2.18] * 3})
+    checked, failed, not_compared = committed.compare(after, before)
+    assert [one.name for one in checked] == [
+        *(f"epoch: {n}" for n in "abc"),
+        "marginal",
+    ]
+    assert [one.median for one in checked] == [1.5, 0.92, 2.18, 2.5]
+    assert all(one.passes for one in checked)
+    assert failed == not_compared == []
+
+
+@pytest.mark.parametrize("median", [0.9, 2.3])
+def test_a_median_outside_of_the_committed_range_fails(median):
+    before, after = result({"a": [1.0, 2.0]}), result({"a": [0.0, median, 9.0]})
+    checked, failed, _ = committed.compare(after, before)
+    assert [one.passes for one in checked] == [False, True]
+    assert failed == [
+        f"epoch: a is {median:.2f}, and the committed rounds lie between 1.00 and 2.00"
+    ]
+    assert committed.report(checked, failed, [], 2).count("outside") == 2
+
+
+def test_operations_and_the_code_of_the_peers_must_be_equal():
+    before = result({"a": [1.0]}, flops=10, plain="x", torch="y")
+    after = result({"a": [1.0]}, flops=11, plain="x", torch="z")
+    _, failed, _ = committed.compare(after, before)
+    assert failed == [
+        "epoch: flops_a_step is 11, and was 10",
+        "the peer torch is not that of the committed rounds",
+    ]
+
+
+def test_rows_of_one_run_alone_are_named_and_other_sections_are_left_out():
+    before, after = result({"a": [1.0, 2.0]}), result({"b": [1.0, 2.0]})
+    del after["sections"]["marginal"]
+    _, failed, not_compared = committed.compare(after, before)
+    assert not failed and not_compared == ["epoch: a", "epoch: b"]
+
+
+def test_a_run_that_is_not_that_of_the_committed_rounds_ends_with_a_sentence(
+    tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "benchmark.json"
+    monkeypatch.setattr(committed, "FILE", file)
+    file.write_text(json.dumps(result({"a": [1.0, 2.0]})))
+    benchmark.check_ratios(result({"a": [1.5]}))
+    with pytest.raises(benchmark.RunError, match="1 of the numbers above"):
+        benchmark.check_ratios(result({"a": [5.0]}))
+    assert "epoch: a is 5.00" in capsys.readouterr().out
+    with pytest.raises(benchmark.UsageError, match="have --num-samples 5000, and 7 is"):
+        benchmark.check(benchmark.Config(check=True, num_samples=7))
+
+
+def test_the_committed_rounds_pass_their_own_check():
+    before = committed.read()
+    own = before | {"peers_sha256": before.get("peers_sha256", {})}
+    checked, failed, not_compared = committed.compare(own, before)
+    assert not failed and not not_compared
+    assert {"epoch: NumPyro, SVI in a lax.scan", "marginal"} < {
+        one.name for one in checked
+    }

@@ -1,0 +1,142 @@
+"""Comparison of a run's ratios with those of the committed rounds.
+
+A time ratio passes where the median of the run lies within the range of the committed
+rounds, widened by `SLACK` at either end; numbers of operations must be equal, and so
+must the code of the peers.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.benchmarks.report import table
+
+FILE = Path(__file__).parents[1] / "results" / "benchmark" / "benchmark.json"
+# Medians of two runs on one machine, hours apart, were up to 3 % outside of each
+# other's range, though both had seven rounds or more; a check has few.
+SLACK = 0.1
+# Sections and rows are named by their path; these words of it say nothing.
+UNNAMED = {"rows", "row"}
+
+
+class Checked(NamedTuple):
+    """A ratio of a run beside the committed rounds.
+
+    Attributes:
+      name: section and row.
+      median: of the rounds of this run.
+      low: the smallest committed ratio.
+      high: the largest committed ratio.
+    """
+
+    name: str
+    median: float
+    low: float
+    high: float
+
+    @property
+    def passes(self) -> bool:
+        return self.low / (1 + SLACK) <= self.median <= self.high * (1 + SLACK)
+
+
+def read() -> dict[str, Any]:
+    """Return the result of the committed rounds."""
+    return json.loads(FILE.read_text())
+
+
+def ratios(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, list[float]]]:
+    """Yield the ratios of each row by name, but those of a row to itself."""
+    for name, inner in items(value):
+        if name == "ratios":
+            if set(inner) != {1.0}:
+                yield ": ".join(path), inner
+        else:
+            yield from ratios(inner, within(path, name))
+
+
+def operations(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, float]]:
+    """Yield every number of operations, and every ratio of two, by name."""
+    for name, inner in items(value):
+        if "flops" in name and isinstance(inner, int | float):
+            yield ": ".join((*path, name)), inner
+        else:
+            yield from operations(inner, within(path, name))
+
+
+def items(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a record; lists of records have none."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+
+
+def within(path: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return path if name in UNNAMED else (*path, name)
+
+
+def compare(
+    measured: Mapping[str, Any], committed: Mapping[str, Any]
+) -> tuple[list[Checked], list[str], list[str]]:
+    """Return the ratios that both have, what failed, and what was not compared.
+
+    Args:
+      measured: the result of this run.
+      committed: the result of the committed rounds.
+
+    Returns:
+      The ratios; a sentence for each that fails, for each number of operations that
+      differs and for each file of a peer that does; the names that only one has.
+    """
+    sections = {
+        name: section
+        for name, section in committed["sections"].items()
+        if name in measured["sections"]
+    }
+    ours, theirs = dict(ratios(measured["sections"])), dict(ratios(sections))
+    checked = [
+        Checked(name, statistics.median(ours[name]), min(values), max(values))
+        for name, values in theirs.items()
+        if name in ours
+    ]
+    failed = [
+        f"{one.name} is {one.median:.2f}, and the committed rounds lie between "
+        f"{one.low:.2f} and {one.high:.2f}"
+        for one in checked
+        if not one.passes
+    ]
+    counts = dict(operations(measured["sections"]))
+    failed += [
+        f"{name} is {counts[name]:,}, and was {number:,}"
+        for name, number in operations(sections)
+        if name in counts and counts[name] != number
+    ]
+    digests = measured["peers_sha256"]
+    failed += [
+        f"the peer {name} is not that of the committed rounds"
+        for name, digest in committed.get("peers_sha256", {}).items()
+        if digests.get(name) != digest
+    ]
+    return checked, failed, sorted(ours.keys() ^ theirs.keys())
+
+
+def report(
+    checked: list[Checked], failed: list[str], not_compared: list[str], rounds: int
+) -> str:
+    """Return the comparison as text."""
+    lines = [
+        [
+            one.name,
+            f"{one.median:.2f}",
+            f"{one.low:.2f} to {one.high:.2f}",
+            "" if one.passes else "outside",
+        ]
+        for one in checked
+    ]
+    text = [
+        f"\nTime ratios beside the {rounds} committed rounds; {SLACK:.0%} outside of "
+        "their range passes",
+        table(["", "median", "committed", ""], lines),
+        *(f"  {name}: only one of the two has it" for name in not_compared),
+    ]
+    return "\n".join([*text, *(f"  {sentence}." for sentence in failed)])
