@@ -127,6 +127,11 @@ def sig(number: float, digits: int = 2) -> str:
     return f"{number:.{digits}g}"
 
 
+def giga(number: float) -> str:
+    """Format a number in units of 10⁹, without decimals."""
+    return f"{number / 1e9:.0f}"
+
+
 def span(values: Sequence[float], digits: int = 2) -> str:
     """Format the median of some values, and their range in parentheses."""
     middle, low, high = statistics.median(values), min(values), max(values)
@@ -158,7 +163,14 @@ def environment() -> jinja2.Environment:
         comment_start_string="<%#",
         comment_end_string="#%>",
     )
-    env.filters |= {"pm": pm, "num": num, "sig": sig, "span": span, "minus": minus}
+    env.filters |= {
+        "pm": pm,
+        "num": num,
+        "sig": sig,
+        "giga": giga,
+        "span": span,
+        "minus": minus,
+    }
     env.globals |= {
         "card": card,
         "config": config,

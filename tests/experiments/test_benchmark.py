@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support.programs import ROOT, npz, users_settings
 
+import vaejax
 from experiments import benchmark, mnist
 from experiments.benchmarks import (
     bench,
@@ -187,6 +188,125 @@ def test_every_peer_learns_the_same_in_as_many_steps(name, small, reference):
     np.testing.assert_allclose(losses[-1], reference[-1], atol=1.0)
 
 
+def conv_weights(kernel, channels: int) -> np.ndarray:
+    """The kernel of a `DownConvolution` as PyTorch has it, [out, in, 4, 4]."""
+    kernel = np.asarray(kernel).reshape(2, 2, 2, 2, channels, -1)
+    return kernel.transpose(5, 4, 0, 2, 1, 3).reshape(-1, channels, 4, 4)
+
+
+def transposed_weights(kernel, channels: int) -> np.ndarray:
+    """The kernel of an `UpConvolution` as PyTorch has it, [in, out, 4, 4]."""
+    kernel = np.asarray(kernel).reshape(2, 2, channels, 2, 2, -1)[::-1, ::-1]
+    return kernel.transpose(2, 5, 0, 3, 1, 4).reshape(channels, -1, 4, 4)
+
+
+def set_parameters(pairs) -> None:
+    import torch
+
+    with torch.no_grad():
+        for parameter, value in pairs:
+            parameter.copy_(torch.from_numpy(np.array(value)))
+
+
+def linear(layer, dense):
+    return [(layer.weight, dense["kernel"].T), (layer.bias, dense["bias"])]
+
+
+def loss_of_ours(vae, params, batch) -> float:
+    loss_fn = vaejax.mean_over_batch(partial(parts.negative_elbo_at_mean, vae))
+    return float(loss_fn(params, jax.random.key(0), batch)[0])
+
+
+@pytest.fixture
+def without_noise(monkeypatch):
+    require("torch")
+    from experiments.benchmarks.other_libraries import torch_training
+
+    monkeypatch.setattr(torch_training, "draw", lambda mean, log_variance: mean)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_torch_thread", "without_noise")
+def test_the_convolutional_model_in_pytorch_is_ours():
+    import torch
+
+    from experiments.benchmarks.other_libraries import torch_convolutional as peer
+
+    vae = vaejax.gaussian_vae(
+        latent_size=2,
+        encoder=vaejax.ConvolutionalEncoder((3, 4), (5,)),
+        decoder=vaejax.ConvolutionalDecoder((8, 12), 1, (4, 3), (5,)),
+    )
+    images = np.random.default_rng(0).integers(0, 2, (6, 8, 12)).astype(np.float32)
+    params = vae.init(jax.random.key(0), images[0])
+    model = peer.ConvolutionalVAE((8, 12), [3, 4], 5, 2)
+    (encoder, posterior), decoder = params["encoder"], params["decoder"]
+    down = [encoder[f"DownConvolution_{i}"]["Dense_0"] for i in range(2)]
+    up = [decoder[f"UpConvolution_{i}"]["Dense_0"] for i in range(2)]
+    set_parameters(
+        [
+            *(
+                (layer.weight, conv_weights(dense["kernel"], channels))
+                for layer, dense, channels in zip(model.down, down, (1, 3), strict=True)
+            ),
+            *(
+                (layer.weight, transposed_weights(dense["kernel"], channels))
+                for layer, dense, channels in zip(model.up, up, (4, 3), strict=True)
+            ),
+            *linear(model.encode[0], encoder["Dense_0"]),
+            *linear(model.encode[2], posterior["Dense_0"]),
+            *linear(model.decode[0], decoder["Dense_0"]),
+            *linear(model.decode[2], decoder["Dense_1"]),
+        ]
+    )
+    loss = peer.negative_elbo(model, torch.from_numpy(images[:, None]))
+    np.testing.assert_allclose(
+        loss.item(), loss_of_ours(vae, params, jnp.asarray(images)), rtol=1e-5
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_torch_thread", "without_noise")
+def test_the_model_of_sentences_in_pytorch_is_ours():
+    import torch
+
+    from experiments.benchmarks.other_libraries import torch_sentences as peer
+
+    vae = vaejax.sequence_vae(
+        latent_size=2,
+        length=5,
+        encoder=vaejax.networks.RecurrentEncoder(7, 4, 8),
+        decoder=vaejax.networks.RecurrentDecoder(7, 4, 8),
+    )
+    tokens = np.array([[3, 1, 2, 0, 0], [1, 2, 3, 4, 5], [6, 0, 0, 0, 0]], np.int32)
+    params = vae.init(jax.random.key(0), tokens[0])
+    model = peer.SentenceVAE(peer.SentenceJob(tokens, 7, 8, 2, 3, 1e-3, 10))
+    (reader, posterior), writer = params["encoder"], params["decoder"]
+
+    def gru(layer, ours):
+        return [
+            (layer.weight_ih_l0, ours["Dense_0"]["kernel"].T),
+            (layer.bias_ih_l0, ours["Dense_0"]["bias"]),
+            (layer.weight_hh_l0, ours["recurrent"].T),
+        ]
+
+    set_parameters(
+        [
+            (model.read_embedding.weight, reader["Embed_0"]["embedding"]),
+            (model.write_embedding.weight, writer["Embed_0"]["embedding"]),
+            *gru(model.reader, reader["GRU_0"]),
+            *gru(model.writer, writer["GRU_0"]),
+            *linear(model.posterior, posterior["Dense_0"]),
+            *linear(model.start, writer["Dense_0"]),
+            *linear(model.logits, writer["Dense_1"]),
+        ]
+    )
+    loss = peer.negative_elbo(model, torch.from_numpy(tokens).long())
+    np.testing.assert_allclose(
+        loss.item(), loss_of_ours(vae, params, jnp.asarray(tokens)), rtol=1e-5
+    )
+
+
 def test_the_first_round_is_not_counted_and_every_program_runs_in_each():
     calls = []
     programs = {
@@ -315,6 +435,7 @@ def result(rows: dict[str, list[float]], flops: int = 10, **peers_sha256: str) -
     section = {"rows": {report.OURS: {"ratios": [1.0, 1.0]}} | records}
     return {
         "config": {"rounds": 2, "num_samples": 5000, "data": "mnist"},
+        "versions": {"jaxlib": "1.0"},
         "sections": {
             "epoch": section | {"flops_a_step": flops, "flops_a_second": {"a": [1.0]}},
             "marginal": {"row": {"ratios": [2.0, 3.0]}},
@@ -355,6 +476,16 @@ def test_operations_and_the_code_of_the_peers_must_be_equal():
         "epoch: flops_a_step is 11, and was 10",
         "the peer torch is not that of the committed rounds",
     ]
+
+
+def test_the_count_of_another_compiler_is_not_compared():
+    before, after = result({"a": [1.0]}), result({"a": [1.0]})
+    before["sections"]["epoch"]["rows"]["a"]["operations_ratio"] = 2.0
+    after["sections"]["epoch"]["rows"]["a"]["operations_ratio"] = 2.5
+    failed = committed.compare(after, before)[1]
+    assert failed == ["epoch: a: operations_ratio is 2.5, and was 2.0"]
+    after["versions"] = {"jaxlib": "1.1"}
+    assert not committed.compare(after, before)[1]
 
 
 def test_rows_of_one_run_alone_are_named_and_other_sections_are_left_out():
