@@ -212,6 +212,13 @@ def linear(layer, dense):
     return [(layer.weight, dense["kernel"].T), (layer.bias, dense["bias"])]
 
 
+def head(layer, dense):
+    """Ours has mean and log-variance of each latent side by side, PyTorch in halves."""
+    kernel, bias = np.asarray(dense["kernel"]), np.asarray(dense["bias"])
+    halves = np.arange(len(bias)).reshape(-1, 2).T.ravel()
+    return linear(layer, {"kernel": kernel[:, halves], "bias": bias[halves]})
+
+
 def loss_of_ours(vae, params, batch) -> float:
     loss_fn = vaejax.mean_over_batch(partial(parts.negative_elbo_at_mean, vae))
     return float(loss_fn(params, jax.random.key(0), batch)[0])
@@ -254,7 +261,7 @@ def test_the_convolutional_model_in_pytorch_is_ours():
                 for layer, dense, channels in zip(model.up, up, (4, 3), strict=True)
             ),
             *linear(model.encode[0], encoder["Dense_0"]),
-            *linear(model.encode[2], posterior["Dense_0"]),
+            *head(model.encode[2], posterior["Dense_0"]),
             *linear(model.decode[0], decoder["Dense_0"]),
             *linear(model.decode[2], decoder["Dense_1"]),
         ]
@@ -296,7 +303,7 @@ def test_the_model_of_sentences_in_pytorch_is_ours():
             (model.write_embedding.weight, writer["Embed_0"]["embedding"]),
             *gru(model.reader, reader["GRU_0"]),
             *gru(model.writer, writer["GRU_0"]),
-            *linear(model.posterior, posterior["Dense_0"]),
+            *head(model.posterior, posterior["Dense_0"]),
             *linear(model.start, writer["Dense_0"]),
             *linear(model.logits, writer["Dense_1"]),
         ]
