@@ -40,7 +40,7 @@ from experiments.harness.config import check_positive
 ABOUT = harness.About(
     what="an epoch beside its floor and its peers, and where its time goes",
     paper="",
-    cost="10 minutes on 2 cores",
+    cost="15 minutes on 2 cores",
     expected="an epoch takes 1.78 times the floor (1.62 to 2.29 over rounds)",
 )
 

@@ -43,7 +43,7 @@ def convolutional_section(bench: Bench) -> dict[str, Any]:
     }
     rows = {
         f"PyTorch {how}, channels last": peers.on_torch(
-            "torch_convolutional", job, **sizes, compiled=compiled
+            peers.torch_convolutional, job, **sizes, compiled=compiled
         )
         for how, compiled in (("eager", False), ("compiled", True))
     }
@@ -63,7 +63,7 @@ def text_section(bench: Bench) -> dict[str, Any]:
         "learning_rate": config.learning_rate,
         "num_steps": config.epochs * PART * experiment.steps_per_epoch,
     }
-    rows = {"PyTorch eager": peers.on_torch("torch_sentences", **sentences)}
+    rows = {"PyTorch eager": peers.on_torch(peers.torch_sentences, **sentences)}
     return show("Sentences", experiment, rows, bench)
 
 

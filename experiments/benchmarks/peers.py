@@ -6,7 +6,6 @@ at each access; the loss is the negative ELBO in nats, averaged over the batch. 
 and PyTorch are the extra `bench`, and are imported where they are used.
 """
 
-import importlib
 import importlib.util
 import math
 import shutil
@@ -19,7 +18,6 @@ import numpy as np
 
 import vaejax
 from experiments import harness
-from experiments.benchmarks import other_libraries
 from experiments.benchmarks.other_libraries import Job, plain_jax
 from experiments.benchmarks.other_libraries.numpyro_svi import numpyro_svi
 from experiments.benchmarks.report import OURS
@@ -44,10 +42,10 @@ def programs(
         "vaejax, jitted step in a Python loop": jitted_steps(experiment),
         "plain lax.scan, by hand": plain_jax.plain_scan(job),
         "NumPyro, SVI in a lax.scan": where_installed("numpyro", numpyro_svi, job),
-        "PyTorch eager, tensors preloaded": on_torch("torch_dense", job),
-        "PyTorch eager, DataLoader": on_torch("torch_dense", job, loader=True),
+        "PyTorch eager, tensors preloaded": on_torch(torch_dense, job),
+        "PyTorch eager, DataLoader": on_torch(torch_dense, job, loader=True),
         "PyTorch compiled, tensors preloaded": on_torch(
-            "torch_dense", job, compiled=True
+            torch_dense, job, compiled=True
         ),
     }
 
@@ -68,19 +66,45 @@ def where_installed(package: str, make: Callable, *args: Any) -> Program | str:
     return make(*args) if importlib.util.find_spec(package) else NOT_INSTALLED
 
 
-def on_torch(name: str, *args: Any, **options: Any) -> Program | str:
-    """Return the program of the file `other_libraries/NAME.py`, or why it cannot run.
+def on_torch(
+    make: Callable[..., Program], *args: Any, compiled: bool = False, **options: Any
+) -> Program | str:
+    """Return a program of PyTorch, or why it cannot run.
 
-    A program that is compiled needs a C++ compiler.
+    Args:
+      make: imports PyTorch and makes the program.
+      *args: its arguments.
+      compiled: whether it is compiled, which needs a C++ compiler.
+      **options: its options.
     """
     if not importlib.util.find_spec("torch"):
         return NOT_INSTALLED
     if jax.default_backend() != "cpu":
         return NO_ACCELERATOR
-    if options.get("compiled") and not any(map(shutil.which, ("g++", "clang++"))):
+    if compiled and not any(map(shutil.which, ("g++", "clang++"))):
         return NO_COMPILER
-    module = importlib.import_module(f"{other_libraries.__name__}.{name}")
-    return getattr(module, name)(*args, **options)
+    return make(*args, **options | ({"compiled": True} if compiled else {}))
+
+
+def torch_dense(job: Job, **options: bool) -> Program:
+    """Return the main job in PyTorch."""
+    from experiments.benchmarks.other_libraries import torch_dense
+
+    return torch_dense.torch_dense(job, **options)
+
+
+def torch_convolutional(job: Job, **options: Any) -> Program:
+    """Return the convolutional model in PyTorch."""
+    from experiments.benchmarks.other_libraries import torch_convolutional
+
+    return torch_convolutional.torch_convolutional(job, **options)
+
+
+def torch_sentences(**fields: Any) -> Program:
+    """Return the VAE of sentences in PyTorch."""
+    from experiments.benchmarks.other_libraries import torch_sentences
+
+    return torch_sentences.torch_sentences(**fields)
 
 
 def sizes(

@@ -159,7 +159,9 @@ def require(package: str) -> None:
 
 
 def torch(**options):
-    return lambda *model: peers.on_torch("torch_dense", peers.job_of(*model), **options)
+    return lambda *model: peers.on_torch(
+        peers.torch_dense, peers.job_of(*model), **options
+    )
 
 
 PEERS = {

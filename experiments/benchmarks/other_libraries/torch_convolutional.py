@@ -89,7 +89,7 @@ def torch_convolutional(
     channels: Sequence[int],
     dense_size: int,
     latent_size: int,
-    compiled: bool,
+    compiled: bool = False,
 ) -> Program:
     """Return an epoch of the convolutional model, eager or compiled.
 

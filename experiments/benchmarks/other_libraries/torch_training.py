@@ -59,7 +59,12 @@ def shuffled(examples: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
 def binarized(probabilities: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
     """Yield batches of pixels drawn with their probabilities, in a new order."""
     for batch in shuffled(probabilities, batch_size):
-        yield torch.bernoulli(batch)
+        yield bernoulli(batch)
+
+
+def bernoulli(probabilities: torch.Tensor) -> torch.Tensor:
+    """Draw zeros and ones; `torch.bernoulli` takes four times as long on CPU."""
+    return (torch.rand_like(probabilities) < probabilities).float()
 
 
 def loader(probabilities: torch.Tensor, batch_size: int) -> DataLoader:
@@ -70,7 +75,7 @@ def loader(probabilities: torch.Tensor, batch_size: int) -> DataLoader:
             return len(probabilities)
 
         def __getitem__(self, index: int) -> torch.Tensor:
-            return torch.bernoulli(probabilities[index])
+            return bernoulli(probabilities[index])
 
     return DataLoader(Binarized(), batch_size=batch_size, shuffle=True, drop_last=True)
 
