@@ -17,6 +17,7 @@ Section = Literal[
     "members",
     "convolutional",
     "text",
+    "objectives",
     "marginal",
     "startup",
     "scaling",

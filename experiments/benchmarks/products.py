@@ -5,12 +5,13 @@ output is, and within the loop of a `lax.scan`.
 """
 
 import itertools
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from experiments.benchmarks.timing import seconds_of
 
 LARGE = [(1024, 1024, 1024), (2048, 2048, 2048), (512, 1024, 1024)]
 # Of a [r, i] times [i, c]: each operand and the output in either order.
@@ -143,10 +144,3 @@ def product_in_order(order: str, left: jax.Array, right: jax.Array) -> jax.Array
         return jax.lax.dot_general(left, right, dimensions)
     dimensions = ((contracted[1],), (contracted[0],)), ((), ())
     return jax.lax.dot_general(right, left, dimensions)
-
-
-def seconds_of(function: Callable, *args: Any) -> float:
-    """Return the seconds of one call, to its finished result."""
-    started = time.perf_counter()
-    jax.block_until_ready(function(*args))
-    return time.perf_counter() - started

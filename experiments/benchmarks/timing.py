@@ -83,6 +83,13 @@ def measure(
     return times
 
 
+def seconds_of(function: Callable, *args: Any) -> float:
+    """Return the seconds of one call, to its finished result."""
+    started = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    return time.perf_counter() - started
+
+
 class Spread(NamedTuple):
     """Median and range over rounds."""
 
