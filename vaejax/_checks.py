@@ -20,13 +20,18 @@ def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
         )
 
 
+def dtype_of(event: Any) -> Any:
+    """Return the dtype that JAX gives an event: an array, a number or a list."""
+    return jnp.result_type(event if hasattr(event, "dtype") else np.asarray(event))
+
+
 def check_not_gray_levels(distribution: Any, event: Any, remedy: str) -> None:
     """Raise where an event in [0, 1] is given as unsigned integers, the gray levels.
 
     Zeros and ones pass where their values are known. While they are traced the dtype
     decides: TypeError, since 8-bit images would be scored as if 255 were one.
     """
-    dtype = jnp.result_type(event)
+    dtype = dtype_of(event)
     if not jnp.issubdtype(dtype, jnp.unsignedinteger):
         return
     name = f"{type(distribution).__name__}.log_prob: the event"
@@ -34,6 +39,14 @@ def check_not_gray_levels(distribution: Any, event: Any, remedy: str) -> None:
         raise TypeError(f"{name} is {dtype}; {remedy}.")
     if np.size(event) and (largest := np.max(event)) > 1:
         raise ValueError(f"{name} is {dtype} up to {largest}; {remedy}.")
+
+
+def check_not_integers(distribution: Any, event: Any, remedy: str) -> None:
+    """Raise TypeError where an event of real values is given as integers."""
+    if jnp.issubdtype(dtype := dtype_of(event), jnp.integer):
+        raise TypeError(
+            f"{type(distribution).__name__}.log_prob: the event is {dtype}; {remedy}."
+        )
 
 
 def check_bounds(name: str, lower: float, upper: float) -> None:

@@ -60,7 +60,9 @@ END_TOKEN = 0
 class Distribution(Protocol):
     """A distribution over one event, as a pytree that `jax.vmap` and `jax.jit` carry.
 
-    Every log-density is in nats, summed over the event, normalizing constants included.
+    Every log-density is in nats, summed over the event, normalizing constants included;
+    it is -inf outside the support, NaN for NaN, and float32 for parameters in half
+    precision. One event has the broadcast shape of all parameters.
     A posterior must have `sample_and_log_prob`, a prior `log_prob` and `sample`, a
     likelihood `log_prob`; `mean` and `mode` exist where they are defined. Constructors
     never check their arguments: leaves may be tracers, batched, or placeholders.

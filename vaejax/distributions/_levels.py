@@ -1,14 +1,22 @@
 """Helpers that distributions over the 256 levels of 8-bit pixels share."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_event
+from vaejax._checks import check_not_integers, dtype_of
 from vaejax.base import Array, Key, Support
-from vaejax.distributions._shared import SampleThenLogProb
+from vaejax.distributions._shared import (
+    SampleThenLogProb,
+    density_dtype,
+    drawn,
+    inverse_scale,
+    scored,
+    shape_of,
+    standardized,
+)
 
 # The levels are k / 255 for k = 0, ..., 255.
 NUM_LEVELS = 256
@@ -22,10 +30,12 @@ PIXELS = Support(
 class Levels(SampleThenLogProb):
     """Base of distributions over the 256 levels k / 255.
 
-    A subclass gives `location` and the two methods that raise NotImplementedError here.
+    A subclass gives the two methods that raise NotImplementedError here, which compute
+    with parameters of one dtype.
     """
 
-    location: Array
+    # How many of the last axes of the parameters are not of the event.
+    _own_axes: ClassVar[int] = 0
 
     def _log_probs(self, event: Array) -> Array:
         """Return the log-probability of each pixel, `[*event]`."""
@@ -37,22 +47,34 @@ class Levels(SampleThenLogProb):
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        return jnp.shape(self.location)
+        shape = shape_of(self)
+        return shape[: len(shape) - self._own_axes]
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, self._shape)
-        return jnp.sum(self._log_probs(event))
+        check_not_integers(
+            self, event, "divide by 255: pixels are intensities in [0, 1]"
+        )
+        is_half = dtype_of(event).itemsize == 2
+        self, event = scored(self, event, own_axes=self._own_axes)
+        # Half precision holds k / 255 to less than half a level.
+        event = jnp.round(event * LAST) / LAST if is_half else event
+        level = event * LAST
+        # All false for NaN, which is NaN in the log-probability too.
+        no_level = (
+            (event < 0) | (event > 1) | (jnp.abs(level - jnp.round(level)) > 1e-3)
+        )
+        log_probs = self._log_probs(jnp.where(no_level, 0, event))
+        return jnp.sum(jnp.where(no_level, -jnp.inf, log_probs))
 
     def sample(self, key: Key) -> Array:
         # A level takes the mass within half a step of it, the first and the last the
         # tails.
+        self, _, _ = drawn(self)
         return jnp.clip(jnp.round(self._real(key) * LAST), 0, LAST) / LAST
 
     @property
     def mean(self) -> Array:
-        return self._over_levels(
-            jnp.zeros(self._shape), lambda total, x, log_p: total + x * jnp.exp(log_p)
-        )
+        return self._over_levels(0, lambda total, x, log_p: total + x * jnp.exp(log_p))
 
     @property
     def mode(self) -> Array:
@@ -62,26 +84,29 @@ class Levels(SampleThenLogProb):
             level, log_best = best
             return jnp.where(log_p > log_best, x, level), jnp.maximum(log_p, log_best)
 
-        return self._over_levels(
-            (jnp.zeros(self._shape), jnp.full(self._shape, -jnp.inf)), better
-        )[0]
+        return self._over_levels((0, -jnp.inf), better)[0]
 
     def _over_levels(self, start: Any, combine: Callable[[Any, Array, Array], Any]):
+        shape, dtype = self._shape, density_dtype(*jax.tree.leaves(self))
+
         # One level at a time: all at once would take 256 times an image.
         def body(carry, level: Array):
-            x = jnp.full(self._shape, level / LAST)
-            return combine(carry, x, self._log_probs(x)), None
+            x = jnp.full(shape, level / LAST)
+            exact, x = scored(self, x, own_axes=self._own_axes)
+            return combine(carry, x, exact._log_probs(x)), None
 
-        return jax.lax.scan(body, start, jnp.arange(NUM_LEVELS, dtype=jnp.float32))[0]
+        start = jax.tree.map(lambda value: jnp.full(shape, value, dtype), start)
+        return jax.lax.scan(body, start, jnp.arange(NUM_LEVELS, dtype=dtype))[0]
 
 
 def edges(
-    event: Array, location: Array, inverse_scale: Array
+    event: Array, location: Array, log_scale: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Return both edges of each level, in units of the scale, and two masks.
 
     The masks are true where the event is the first level, and where it is the last.
     """
     half = 0.5 / LAST
-    lower, upper = ((event + side - location) * inverse_scale for side in (-half, half))
-    return lower, upper, event < half, event > 1 - half
+    middle = standardized(event, location, log_scale)
+    half_width = inverse_scale(log_scale) * half
+    return middle - half_width, middle + half_width, event < half, event > 1 - half

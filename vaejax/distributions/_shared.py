@@ -30,12 +30,12 @@ class SampleThenLogProb:
         return event, self.log_prob(event)
 
 
-def event_shape(distribution: Any) -> tuple[int, ...]:
-    """Return the shape of the events: the broadcast shape of all parameters."""
+def shape_of(distribution: Any) -> tuple[int, ...]:
+    """Return the broadcast shape of all parameters, axes over classes included."""
     return jnp.broadcast_shapes(*(jnp.shape(p) for p in jax.tree.leaves(distribution)))
 
 
-def density_dtype(*arrays: Array) -> Any:
+def density_dtype(*arrays: Any) -> Any:
     """Return the dtype of log-densities: float64 where an array has it, else float32.
 
     Sums over an event in half precision would lose whole nats.
@@ -44,25 +44,46 @@ def density_dtype(*arrays: Array) -> Any:
         return jnp.result_type(*arrays, jnp.float32)
 
 
-def scored(
-    distribution: _Distribution, event: Array, shape: tuple[int, ...] | None = None
-) -> tuple[_Distribution, Array]:
-    """Return a distribution and an event as `log_prob` computes with them.
+def with_parameters(
+    distribution: _Distribution, dtype: Any, shape: tuple[int, ...]
+) -> _Distribution:
+    """Return a distribution whose parameters have one dtype, and one rank or none."""
 
-    Both have the dtype of the log-density, integers and bools of the event too. The
-    event must have the given shape, by default that of all parameters together.
-    """
-    shape = event_shape(distribution) if shape is None else shape
-    check_event(distribution, event, shape)
-    dtype = density_dtype(*jax.tree.leaves(distribution))
-
-    def cast(parameter: Array) -> Array:
+    def cast(parameter: Any) -> Array:
         parameter = jnp.asarray(parameter).astype(dtype)
         # JAX may be set to refuse a product of arrays of unequal rank.
         is_shorter = 0 < parameter.ndim < len(shape)
         return jnp.broadcast_to(parameter, shape) if is_shorter else parameter
 
-    return jax.tree.map(cast, distribution), jnp.asarray(event).astype(dtype)
+    return jax.tree.map(cast, distribution)
+
+
+def scored(
+    distribution: _Distribution, event: Any, *, own_axes: int = 0
+) -> tuple[_Distribution, Array]:
+    """Return a distribution and an event as `log_prob` computes with them.
+
+    Both have the dtype of the log-density, integers and bools of the event too. The
+    event must have the shape of all parameters together, less their last `own_axes`.
+    """
+    shape = shape_of(distribution)
+    check_event(distribution, event, shape[: len(shape) - own_axes])
+    dtype = density_dtype(*jax.tree.leaves(distribution))
+    event = jnp.asarray(event).astype(dtype)
+    return with_parameters(distribution, dtype, shape), event
+
+
+def drawn(distribution: _Distribution) -> tuple[_Distribution, tuple[int, ...], Any]:
+    """Return a distribution as `sample` computes with it, its shape and its dtype.
+
+    Every dimension of the shape has noise of its own.
+    """
+    shape = shape_of(distribution)
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*jax.tree.leaves(distribution))
+    if not jnp.issubdtype(dtype, jnp.floating):
+        dtype = density_dtype()
+    return with_parameters(distribution, dtype, shape), shape, dtype
 
 
 def no_parameters(key: Key) -> Params:
@@ -72,14 +93,46 @@ def no_parameters(key: Key) -> Params:
 
 
 def draw_around(
-    draw: Callable[..., Array], key: Key, location: Array, log_scale: Array
+    draw: Callable[..., Array],
+    key: Key,
+    location: Array,
+    log_scale: Array,
+    shape: tuple[int, ...],
 ) -> Array:
-    """Return location + exp(log_scale) * noise.
+    """Return location + exp(log_scale) * noise, of the given shape.
 
     The noise is `draw(key, shape=..., dtype=...)`, a function of `jax.random`.
     """
-    noise = draw(key, shape=jnp.shape(location), dtype=jnp.result_type(location))
+    noise = draw(key, shape=shape, dtype=location.dtype)
     return location + jnp.exp(log_scale) * noise
+
+
+def standardized(event: Array, location: Array, log_scale: Array) -> Array:
+    """Return (event - location) / exp(log_scale).
+
+    An overflow of the inverse scale would make NaN of an event at the location.
+    """
+    return (event - location) * inverse_scale(log_scale)
+
+
+def inverse_scale(log_scale: Array) -> Array:
+    """Return exp(-log_scale), at most exp(80), which float32 still holds."""
+    return jnp.exp(-jnp.where(log_scale < -80, -80, log_scale))
+
+
+def symmetric_abs(x: Array) -> Array:
+    """Return |x|, with the derivative 0 at 0 where JAX takes 1."""
+    return x * jnp.sign(x)
+
+
+def log_softmax(logits: Array) -> Array:
+    """Return log-probabilities of the classes on the last axis.
+
+    A class of an infinite logit is certain, where the difference of two would be NaN.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    shifted = jnp.where(logits == jnp.inf, 0, logits - largest)
+    return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))
 
 
 def log1mexp(x: Array) -> Array:
@@ -94,6 +147,27 @@ def log1mexp(x: Array) -> Array:
     return jnp.where(is_small, jnp.log(-jnp.expm1(-small)), jnp.log1p(-jnp.exp(-large)))
 
 
+@jax.custom_jvp
+def expm1_less(x: Array) -> Array:
+    """Return exp(x) - 1 - x, which keeps its digits around 0."""
+    near = jnp.abs(x) < 0.5
+    small = jnp.where(near, x, 0)
+    # x^2 / 2 (1 + x / 3 (1 + x / 4 (1 + ...))), to the last digit of float64.
+    series = jnp.ones_like(x)
+    for n in range(14, 2, -1):
+        series = 1 + small / n * series
+    # The minimum keeps infinity less infinity out.
+    far = jnp.expm1(x) - jnp.minimum(x, jnp.finfo(x.dtype).max)
+    return jnp.where(near, jnp.square(small) / 2 * series, far)
+
+
+@expm1_less.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (x_dot,) = primals, tangents
+    return expm1_less(x), jnp.expm1(x) * x_dot
+
+
 def stirling_rest(x: Array) -> Array:
     """Return the first two terms of log Gamma(x) less Stirling's formula, x large."""
-    return 1 / (12 * x) - 1 / (360 * x**3)
+    inverse = 1 / x
+    return inverse * (1 / 12 - jnp.square(inverse) / 360)

@@ -13,8 +13,12 @@ import jax.numpy as jnp
 
 from vaejax._checks import check_event
 from vaejax.base import END_TOKEN, Array, Key, Support, Transform
-from vaejax.distributions._shared import SampleThenLogProb
-from vaejax.distributions.discrete import _CLASSES
+from vaejax.distributions._shared import (
+    SampleThenLogProb,
+    density_dtype,
+    log_softmax,
+)
+from vaejax.distributions.discrete import _CLASSES, as_classes, log_probs_of
 
 
 class TeacherForcedTokens(NamedTuple):
@@ -159,29 +163,24 @@ class Autoregressive(SampleThenLogProb):
     def log_prob(self, event: Array | TeacherForcedTokens) -> Array:
         tokens, inputs = as_teacher_forced(event)
         check_event(self, tokens, (self.length,))
-        if not jnp.issubdtype(tokens.dtype, jnp.integer):
-            raise TypeError(
-                f"Autoregressive.log_prob: tokens are {tokens.dtype}; give integers."
-            )
-        return jnp.sum(
-            jnp.where(token_mask(tokens), self._token_log_probs(tokens, inputs), 0)
-        )
+        tokens = as_classes(self, tokens, "tokens")
+        inputs = jnp.asarray(inputs)
+        logits = self.logits_fn(_shift_right(inputs))
+        log_probs = log_softmax(logits.astype(density_dtype(logits)))
+        token_log_probs = log_probs_of(log_probs, tokens)
+        return jnp.sum(jnp.where(token_mask(tokens), token_log_probs, 0))
 
     def sample(self, key: Key) -> Array:
         return self._generate(
-            lambda t, logits: jax.random.categorical(jax.random.fold_in(key, t), logits)
+            lambda t, logits: jax.random.categorical(
+                jax.random.fold_in(key, t), logits.astype(density_dtype(logits))
+            )
         )
 
     @property
     def mode(self) -> Array:
         """The most likely token at each step, not always the most likely sentence."""
         return self._generate(lambda t, logits: jnp.argmax(logits))
-
-    def _token_log_probs(self, tokens: Array, inputs: Array) -> Array:
-        log_probs = jax.nn.log_softmax(self.logits_fn(_shift_right(inputs)))
-        return jnp.take_along_axis(
-            log_probs, tokens.astype(jnp.int32)[:, None], axis=-1
-        )[:, 0]
 
     def _generate(self, choose: Callable[[Array, Array], Array]) -> Array:
         def body(tokens: Array, t: Array) -> tuple[Array, None]:

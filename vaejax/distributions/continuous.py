@@ -11,9 +11,16 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_bounds, check_event
+from vaejax._checks import check_bounds, check_not_gray_levels
 from vaejax.base import Array, Head, Key, Support
-from vaejax.distributions._shared import SampleThenLogProb, log1mexp
+from vaejax.distributions._shared import (
+    SampleThenLogProb,
+    drawn,
+    log1mexp,
+    scored,
+    shape_of,
+    standardized,
+)
 from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 _LOG_2_PI = math.log(2 * math.pi)
@@ -89,26 +96,33 @@ class Normal:
     support: ClassVar[Support] = _REAL
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, jnp.shape(self.mean))
-        squared_error = jnp.square(event - self.mean) * jnp.exp(-self.log_variance)
-        return -0.5 * jnp.sum(_LOG_2_PI + self.log_variance + squared_error)
+        self, event = scored(self, event)
+        return _log_normal(
+            self.log_variance, standardized(event, self.mean, self.log_variance / 2)
+        )
 
     def sample(self, key: Key) -> Array:
-        return self.mean + jnp.exp(self.log_variance / 2) * self._noise(key)
+        return self._event_and_noise(key)[0]
 
     def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        noise = self._noise(key)
-        event = self.mean + jnp.exp(self.log_variance / 2) * noise
+        event, noise = self._event_and_noise(key)
         # From the noise, not from (event - mean) / stddev, which cancels when the
         # variance is tiny.
-        return event, -0.5 * jnp.sum(_LOG_2_PI + self.log_variance + jnp.square(noise))
+        scores, noise = scored(self, noise)
+        return event, _log_normal(scores.log_variance, noise)
 
     @property
     def mode(self) -> Array:
-        return self.mean
+        return jnp.broadcast_to(self.mean, shape_of(self))
 
-    def _noise(self, key: Key) -> Array:
-        return jax.random.normal(key, jnp.shape(self.mean), jnp.result_type(self.mean))
+    def _event_and_noise(self, key: Key) -> tuple[Array, Array]:
+        self, shape, dtype = drawn(self)
+        noise = jax.random.normal(key, shape, dtype)
+        return self.mean + jnp.exp(self.log_variance / 2) * noise, noise
+
+
+def _log_normal(log_variance: Array, noise: Array) -> Array:
+    return -0.5 * jnp.sum(_LOG_2_PI + log_variance + jnp.square(noise))
 
 
 def normal_head(
@@ -233,7 +247,8 @@ class ContinuousBernoulli(SampleThenLogProb):
 
     Use it for intensities that are not binary, where the cross-entropy would not be a
     density. The density is highest at one of the two ends, so that draws are rarely in
-    the middle of the gray scale.
+    the middle of the gray scale. Events of unsigned integers raise TypeError while they
+    are traced, and ValueError where one is above 1.
 
     Attributes:
       logits: `[*event]`, l = log lambda / (1 - lambda).
@@ -255,8 +270,23 @@ class ContinuousBernoulli(SampleThenLogProb):
     support: ClassVar[Support] = _INTENSITIES
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, jnp.shape(self.logits))
-        return jnp.sum(self.logits * event - self._log_normalizer())
+        check_not_gray_levels(self, event, "divide gray levels by 255")
+        self, event = scored(self, event)
+        is_outside = (event < 0) | (event > 1)
+        event = jnp.where(is_outside, 0, event)
+        # l x - log((exp(l) - 1) / l) = log(|l| / (1 - exp(-|l|))) - |l| w, w the
+        # distance of x from the end where the density is highest; around 0, where that
+        # is 0 / 0, the series of the logarithm.
+        small, near_zero, safe = self._around_zero()
+        series = small / 2 + small**2 / 24 - small**4 / 2880 + small**6 / 181440
+        steepness = jnp.where(safe > 0, safe, -safe)
+        distance = jnp.where(safe > 0, 1 - event, event)
+        fall = jnp.where(distance == 0, 0, steepness) * distance
+        far = jnp.where(
+            fall < jnp.inf, jnp.log(steepness) - log1mexp(steepness) - fall, -fall
+        )
+        log_probs = jnp.where(near_zero, small * event - series, far)
+        return jnp.sum(jnp.where(is_outside, -jnp.inf, log_probs))
 
     def sample(self, key: Key) -> Array:
         # By the inverse of the cumulative distribution function, from the decreasing
@@ -285,18 +315,6 @@ class ContinuousBernoulli(SampleThenLogProb):
     @property
     def mode(self) -> Array:
         return (self.logits > 0).astype(self.logits.dtype)
-
-    def _log_normalizer(self) -> Array:
-        # log((exp(l) - 1) / l) = max(l, 0) + log((1 - exp(-|l|)) / |l|); around 0,
-        # where that is 0 / 0, its series.
-        small, near_zero, safe = self._around_zero()
-        series = small / 2 + small**2 / 24 - small**4 / 2880 + small**6 / 181440
-        steepness = jnp.abs(safe)
-        return jnp.where(
-            near_zero,
-            series,
-            jnp.maximum(safe, 0) + log1mexp(steepness) - jnp.log(steepness),
-        )
 
     def _around_zero(self) -> tuple[Array, Array, Array]:
         """Return the logits near zero, where they are near zero, and the other logits.

@@ -12,9 +12,18 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from vaejax._checks import check_bounds, check_event
+from vaejax._checks import check_bounds
 from vaejax.base import Array, Head, Key, Support
-from vaejax.distributions._shared import SampleThenLogProb, stirling_rest
+from vaejax.distributions._shared import (
+    SampleThenLogProb,
+    density_dtype,
+    drawn,
+    expm1_less,
+    scored,
+    shape_of,
+    stirling_rest,
+    with_parameters,
+)
 from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 _COUNTS = Support("counts 0, 1, 2, ...", lambda x: (x >= 0) & (x == x // 1))
@@ -50,22 +59,26 @@ class Poisson(SampleThenLogProb):
     support: ClassVar[Support] = _COUNTS
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, jnp.shape(self.log_rate))
-        event = jnp.asarray(event).astype(self.log_rate.dtype)
-        some = jnp.maximum(event, 1)
+        self, event = scored(self, event)
+        no_count, some = _no_count(event), _at_least_one(event)
+        # Each branch gets a rate of its own side: exp overflows on the other.
+        is_zero = event == 0
+        log_excess = jnp.where(is_zero, 0, self.log_rate - jnp.log(some))
+        none = -jnp.exp(jnp.where(is_zero, self.log_rate, 0))
         # Around the mode the terms are far larger than their sum, so that they are
         # taken as a distance from it.
         log_p = (
             -_stirling_error(some)
-            - _deviance(some, self.log_rate - jnp.log(some))
+            - _deviance(some, log_excess)
             - 0.5 * jnp.log(2 * math.pi * some)
         )
-        return jnp.sum(jnp.where(event > 0, log_p, -jnp.exp(self.log_rate)))
+        log_p = jnp.where(is_zero, none, log_p)
+        return jnp.sum(jnp.where(no_count, -jnp.inf, log_p))
 
     def sample(self, key: Key) -> Array:
-        return jax.random.poisson(key, jnp.exp(self.log_rate)).astype(
-            self.log_rate.dtype
-        )
+        self, shape, dtype = drawn(self)
+        rate = jnp.exp(self.log_rate.astype(density_dtype(self.log_rate)))
+        return jax.random.poisson(key, rate, shape).astype(dtype)
 
     @property
     def mean(self) -> Array:
@@ -107,60 +120,87 @@ class NegativeBinomial(SampleThenLogProb):
     support: ClassVar[Support] = _COUNTS
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, jnp.shape(self.log_mean))
-        event = jnp.asarray(event).astype(self.log_mean.dtype)
-        log_r = jnp.broadcast_to(self.log_concentration, jnp.shape(self.log_mean))
-        mean, r, some = jnp.exp(self.log_mean), jnp.exp(log_r), jnp.maximum(event, 1)
+        self, event = scored(self, event)
+        no_count, some = _no_count(event), _at_least_one(event)
+        # Beyond these bounds it is a Poisson, and nothing but zeros, to the last digit;
+        # their exponentials are finite, as the mean must be.
+        log_r = jnp.clip(self.log_concentration, -80, 80)
+        # Each branch gets a mean of its own side, which is infinite on the other.
+        is_zero = event == 0
+        log_mean = jnp.where(is_zero, 0, self.log_mean)
+        none = -jax.nn.softplus(jnp.where(is_zero, self.log_mean, 0) - log_r)
+        mean = jnp.exp(jnp.where(log_mean > 87, 87, log_mean))
+        r, log_x = jnp.exp(log_r), jnp.log(some)
         # r / (r + x) times a binomial of r among r + x, which is taken as a distance
         # from its mode as in the Poisson.
-        log_ratio = jnp.log1p((some - mean) / (r + mean))
-        distance = _deviance(r, log_ratio) + _deviance(
-            some, log_ratio + self.log_mean - jnp.log(some)
+        log_ratio_of_sums = _log1p_or(  # log((r + x) / (r + m))
+            (some - mean) / (r + mean),
+            jnp.logaddexp(log_r, log_x) - jnp.logaddexp(log_r, log_mean),
         )
+        log_ratio = _log1p_or(  # log((r + x) m / ((r + m) x))
+            (mean - some) / some * (r / (r + mean)),
+            jax.nn.softplus(log_r - log_x) - jax.nn.softplus(log_r - log_mean),
+        )
+        distance = _deviance(r, log_ratio_of_sums) + _deviance(some, log_ratio)
         errors = _stirling_error(r + some) - _stirling_error(r) - _stirling_error(some)
         log_p = (
-            0.5 * (log_r - jnp.log(r + some) - jnp.log(2 * math.pi * some))
+            0.5 * (log_r - jnp.log(r + some) - log_x - math.log(2 * math.pi))
             + errors
             - distance
         )
-        none = r * jax.nn.softplus(self.log_mean - log_r)
-        return jnp.sum(jnp.where(event > 0, log_p, -none))
+        log_p = jnp.where(is_zero, r * none, log_p)
+        return jnp.sum(jnp.where(no_count, -jnp.inf, log_p))
 
     def sample(self, key: Key) -> Array:
         rate_key, count_key = jax.random.split(key)
-        shape, dtype = jnp.shape(self.log_mean), self.log_mean.dtype
+        self, shape, dtype = drawn(self)
+        self = with_parameters(self, full := density_dtype(self.log_mean), shape)
         concentration = jnp.broadcast_to(jnp.exp(self.log_concentration), shape)
-        log_gamma = jax.random.loggamma(rate_key, concentration, shape, dtype)
+        log_gamma = jax.random.loggamma(rate_key, concentration, shape, full)
         rate = jnp.exp(self.log_mean - self.log_concentration + log_gamma)
         return jax.random.poisson(count_key, rate).astype(dtype)
 
     @property
     def mean(self) -> Array:
-        return jnp.exp(self.log_mean)
+        return jnp.exp(jnp.broadcast_to(self.log_mean, shape_of(self)))
 
     @property
     def mode(self) -> Array:
-        return jnp.floor(
-            jnp.exp(self.log_mean)
-            * jnp.maximum(1 - jnp.exp(-self.log_concentration), 0)
-        )
+        self, _, _ = drawn(self)
+        shrinkage = jnp.maximum(1 - jnp.exp(-self.log_concentration), 0)
+        return jnp.floor(jnp.exp(self.log_mean) * shrinkage)
+
+
+def _no_count(event: Array) -> Array:
+    # False for NaN, which is NaN in the log-density too.
+    return (event < 0) | (event - jnp.floor(event) > 0) | (event == jnp.inf)
+
+
+def _at_least_one(event: Array) -> Array:
+    return jnp.where((event < 1) | (event == jnp.inf), 1, event)
+
+
+def _log1p_or(x: Array, far: Array) -> Array:
+    """Return log(1 + x), which the caller computes otherwise where x is not near 0."""
+    is_near = jnp.abs(x) < 0.5
+    return jnp.where(is_near, jnp.log1p(jnp.where(is_near, x, 0)), far)
 
 
 def _stirling_error(x: Array) -> Array:
     """Return log Gamma(x + 1) - [(x + 1/2) log x - x + log(2 pi) / 2] for x > 0."""
-    small = jnp.minimum(x, 10)
+    small = jnp.where(x > 10, 10, x)
     direct = (
         gammaln(small + 1)
         - (small + 0.5) * jnp.log(small)
         + small
         - 0.5 * math.log(2 * math.pi)
     )
-    return jnp.where(x > 10, stirling_rest(jnp.maximum(x, 10)), direct)
+    return jnp.where(x > 10, stirling_rest(jnp.where(x > 10, x, 10)), direct)
 
 
 def _deviance(x: Array, log_ratio: Array) -> Array:
     """Return x log(x / m) + m - x from log(m / x): a distance of m from x."""
-    return x * (jnp.expm1(log_ratio) - log_ratio)
+    return x * expm1_less(log_ratio)
 
 
 def poisson_head(*, min_log_rate: float = -15.0, max_log_rate: float = 15.0) -> Head:

@@ -10,7 +10,13 @@ from jax.custom_derivatives import SymbolicZero
 
 from vaejax._checks import check_event, check_not_gray_levels
 from vaejax.base import Array, Head, Key, Params, Support
-from vaejax.distributions._shared import SampleThenLogProb, no_parameters, scored
+from vaejax.distributions._shared import (
+    SampleThenLogProb,
+    density_dtype,
+    log_softmax,
+    no_parameters,
+    scored,
+)
 from vaejax.distributions.heads import parameter_free_head
 
 _BINARY = Support("0 and 1", lambda x: (x == 0) | (x == 1))
@@ -63,7 +69,9 @@ class Bernoulli(SampleThenLogProb):
     log p(x) = sum_i [x_i log sigmoid(l_i) + (1 - x_i) log sigmoid(-l_i)].
 
     It is a density on {0, 1}; on gray values in [0, 1] the same expression is minus the
-    cross-entropy, which is not normalized. Use it for binary or binarized images.
+    cross-entropy, which is not normalized, and outside it is -inf. Use it for binary or
+    binarized images. Events of unsigned integers, which may be gray levels, raise
+    TypeError while they are traced, and ValueError where one is above 1.
 
     Attributes:
       logits: `[*event]`, l = log p / (1 - p).
@@ -94,7 +102,10 @@ class Bernoulli(SampleThenLogProb):
         return -jnp.sum(_cross_entropy(jnp.ravel(self.logits), jnp.ravel(event)))
 
     def sample(self, key: Key) -> Array:
-        return jax.random.bernoulli(key, self.mean).astype(self.logits.dtype)
+        logits = jnp.asarray(self.logits)
+        # In half precision the uniform draw would have 8 or 11 bits.
+        mean = jax.nn.sigmoid(logits.astype(density_dtype(logits)))
+        return jax.random.bernoulli(key, mean).astype(logits.dtype)
 
     @property
     def mean(self) -> Array:
@@ -134,17 +145,37 @@ class Categorical(SampleThenLogProb):
 
     def log_prob(self, event: Array) -> Array:
         check_event(self, event, jnp.shape(self.logits)[:-1])
-        log_probabilities = jax.nn.log_softmax(self.logits)
-        return jnp.sum(
-            jnp.take_along_axis(log_probabilities, event[..., None], axis=-1)
-        )
+        logits = jnp.asarray(self.logits).astype(density_dtype(self.logits))
+        return jnp.sum(log_probs_of(log_softmax(logits), as_classes(self, event)))
 
     def sample(self, key: Key) -> Array:
-        return jax.random.categorical(key, self.logits)
+        # In half precision many classes would draw the same noise.
+        logits = jnp.asarray(self.logits).astype(density_dtype(self.logits))
+        return jax.random.categorical(key, logits)
 
     @property
     def mode(self) -> Array:
         return jnp.argmax(self.logits, axis=-1)
+
+
+def as_classes(distribution: Any, event: Any, noun: str = "classes") -> Array:
+    """Return an event of classes as signed integers, or raise TypeError."""
+    event = jnp.asarray(event)
+    if event.dtype != bool and not jnp.issubdtype(event.dtype, jnp.integer):
+        raise TypeError(
+            f"{type(distribution).__name__}.log_prob: {noun} are {event.dtype}; give "
+            "integers, such as x.astype(int)."
+        )
+    # One that is too large for the signed dtype becomes negative: no class either.
+    return event.astype(jnp.int64 if event.dtype.itemsize > 4 else jnp.int32)
+
+
+def log_probs_of(log_probs: Array, classes: Array) -> Array:
+    """Pick the log-probability of each class on the last axis, -inf of no class."""
+    is_class = (classes >= 0) & (classes < log_probs.shape[-1])
+    index = jnp.where(is_class, classes, 0)[..., None]
+    picked = jnp.take_along_axis(log_probs, index, axis=-1)[..., 0]
+    return jnp.where(is_class, picked, -jnp.inf)
 
 
 def categorical_head(num_classes: int) -> Head:

@@ -9,9 +9,19 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from vaejax._checks import check_bounds, check_event
+from vaejax._checks import check_bounds
 from vaejax.base import Array, Head, Key, Support
-from vaejax.distributions._shared import SampleThenLogProb, draw_around, stirling_rest
+from vaejax.distributions._shared import (
+    SampleThenLogProb,
+    draw_around,
+    drawn,
+    inverse_scale,
+    scored,
+    shape_of,
+    standardized,
+    stirling_rest,
+    symmetric_abs,
+)
 from vaejax.distributions.continuous import _REAL
 from vaejax.distributions.heads import parameter_free_head, soft_clip
 
@@ -47,19 +57,18 @@ class Laplace(SampleThenLogProb):
     support: ClassVar[Support] = _REAL
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, jnp.shape(self.mean))
-        return -jnp.sum(
-            math.log(2)
-            + self.log_scale
-            + jnp.abs(event - self.mean) * jnp.exp(-self.log_scale)
-        )
+        self, event = scored(self, event)
+        # The derivative by the mean is 0 at the mean, the symmetric one of its kink.
+        error = symmetric_abs(standardized(event, self.mean, self.log_scale))
+        return -jnp.sum(math.log(2) + self.log_scale + error)
 
     def sample(self, key: Key) -> Array:
-        return draw_around(jax.random.laplace, key, self.mean, self.log_scale)
+        self, shape, _ = drawn(self)
+        return draw_around(jax.random.laplace, key, self.mean, self.log_scale, shape)
 
     @property
     def mode(self) -> Array:
-        return self.mean
+        return jnp.broadcast_to(self.mean, shape_of(self))
 
 
 @jax.tree_util.register_dataclass
@@ -96,43 +105,53 @@ class StudentT(SampleThenLogProb):
     support: ClassVar[Support] = _REAL
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, jnp.shape(self.location))
-        nu = jnp.exp(self.log_degrees_of_freedom)
-        # log Gamma((nu + 1) / 2) - log Gamma(nu / 2) - log(nu pi) / 2
-        constant = _log_rising(nu / 2, 0.5) - 0.5 * (
-            self.log_degrees_of_freedom + math.log(math.pi)
+        self, event = scored(self, event)
+        # Beyond exp(60) degrees of freedom it is a Normal to the last digit.
+        log_nu = jnp.where(
+            self.log_degrees_of_freedom > 60, 60, self.log_degrees_of_freedom
         )
-        t = (event - self.location) * jnp.exp(-self.log_scale)
-        return jnp.sum(
-            constant - self.log_scale - (nu + 1) / 2 * jnp.log1p(jnp.square(t) / nu)
-        )
+        log_kernel = -(jnp.exp(log_nu) + 1) / 2 * self._log1p_square(event, log_nu)
+        return jnp.sum(_log_constant(log_nu) - self.log_scale + log_kernel)
 
     def sample(self, key: Key) -> Array:
-        nu = jnp.broadcast_to(
-            jnp.exp(self.log_degrees_of_freedom), jnp.shape(self.location)
-        )
-        return draw_around(
-            partial(jax.random.t, df=nu), key, self.location, self.log_scale
-        )
+        self, shape, _ = drawn(self)
+        nu = jnp.broadcast_to(jnp.exp(self.log_degrees_of_freedom), shape)
+        draw = partial(jax.random.t, df=nu)
+        return draw_around(draw, key, self.location, self.log_scale, shape)
 
     @property
     def mean(self) -> Array:
         """The location; NaN where there is no mean."""
-        return jnp.where(self.log_degrees_of_freedom > 0, self.location, jnp.nan)
+        self, shape, _ = drawn(self)
+        mean = jnp.where(self.log_degrees_of_freedom > 0, self.location, jnp.nan)
+        return jnp.broadcast_to(mean, shape)
 
     @property
     def mode(self) -> Array:
-        return self.location
+        return jnp.broadcast_to(self.location, shape_of(self))
+
+    def _log1p_square(self, event: Array, log_nu: Array) -> Array:
+        """Return log(1 + t^2 / nu), t^2 of which would overflow."""
+        error = event - self.location
+        scale = inverse_scale(self.log_scale + log_nu / 2)
+        # Beyond 1e8 the 1 is lost.
+        is_far = jnp.abs(error * scale) > 1e8
+        near, far = jnp.where(is_far, 0, error), jnp.where(is_far, jnp.abs(error), 1)
+        log_square = 2 * (jnp.log(far) - self.log_scale) - log_nu
+        return jnp.where(is_far, log_square, jnp.log1p(jnp.square(near * scale)))
 
 
-def _log_rising(a: Array, b: float) -> Array:
-    """Return log Gamma(a + b) - log Gamma(a), whose terms cancel where a is large."""
-    # Stirling's series of both, with their difference taken by hand: (a + b - 1/2)
-    # log(1 + b / a) - b + b log a + ...
-    large, small = jnp.maximum(a, 10), jnp.minimum(a, 10)
-    series = (large + b - 0.5) * jnp.log1p(b / large) - b + b * jnp.log(large)
-    series += stirling_rest(large + b) - stirling_rest(large)
-    return jnp.where(a > 10, series, gammaln(small + b) - gammaln(small))
+def _log_constant(log_nu: Array) -> Array:
+    """Return log Gamma((nu + 1) / 2) - log Gamma(nu / 2) - log(nu pi) / 2."""
+    a = jnp.exp(log_nu) / 2
+    is_large = a > 10
+    # Stirling's series of both, with their difference taken by hand.
+    large, small = jnp.where(is_large, a, 20), jnp.where(is_large, 1, a)
+    series = large * jnp.log1p(0.5 / large) - 0.5
+    series += stirling_rest(large + 0.5) - stirling_rest(large)
+    # log Gamma(a) = log Gamma(a + 1) - log a: finite where a is 0.
+    direct = gammaln(small + 0.5) - gammaln(small + 1) + (log_nu - math.log(2)) / 2
+    return jnp.where(is_large, series, direct) - 0.5 * math.log(2 * math.pi)
 
 
 def laplace_head(*, min_log_scale: float = -10.0, max_log_scale: float = 10.0) -> Head:

@@ -4,30 +4,52 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.base import Array, Distribution
+from vaejax.distributions._shared import (
+    density_dtype,
+    expm1_less,
+    log_softmax,
+    shape_of,
+    standardized,
+    with_parameters,
+)
 from vaejax.distributions.continuous import Normal
 from vaejax.distributions.discrete import Bernoulli, Categorical
 
 
 def _kl_normal(q: Normal, p: Normal) -> Array:
-    # 1/2 sum [(mu_q - mu_p)^2 / v_p + v_q / v_p - 1 - log(v_q / v_p)]; expm1 keeps the
-    # last three exact where v_q ~ v_p.
+    # 1/2 sum [(mu_q - mu_p)^2 / v_p + v_q / v_p - 1 - log(v_q / v_p)]
     log_ratio = q.log_variance - p.log_variance
-    squared_shift = jnp.square(q.mean - p.mean) * jnp.exp(-p.log_variance)
-    return 0.5 * jnp.sum(squared_shift + jnp.expm1(log_ratio) - log_ratio)
+    shift = standardized(q.mean, p.mean, p.log_variance / 2)
+    return 0.5 * jnp.sum(jnp.square(shift) + expm1_less(log_ratio))
 
 
 def _kl_bernoulli(q: Bernoulli, p: Bernoulli) -> Array:
-    # sum [q (l_q - l_p) + log sigmoid(-l_q) - log sigmoid(-l_p)]
-    log_odds = q.mean * (q.logits - p.logits)
-    return jnp.sum(
-        log_odds + jax.nn.log_sigmoid(-q.logits) - jax.nn.log_sigmoid(-p.logits)
+    one, zero = (
+        _relative_entropy(
+            jax.nn.log_sigmoid(sign * q.logits), jax.nn.log_sigmoid(sign * p.logits)
+        )
+        for sign in (1, -1)
     )
+    return jnp.sum(one + zero)
 
 
 def _kl_categorical(q: Categorical, p: Categorical) -> Array:
-    log_q, log_p = jax.nn.log_softmax(q.logits), jax.nn.log_softmax(p.logits)
-    # A class that q rules out adds nothing, whatever p says of it.
-    return jnp.sum(jnp.exp(log_q) * jnp.where(log_q > -jnp.inf, log_q - log_p, 0))
+    return jnp.sum(_relative_entropy(log_softmax(q.logits), log_softmax(p.logits)))
+
+
+def _relative_entropy(log_q: Array, log_p: Array) -> Array:
+    """Return q log(q / p) + p - q of each class, whose sum over classes is the KL.
+
+    No term is negative, so that small divergences keep their digits.
+    """
+    # q (exp(r) - 1 - r) for r = log(p / q), which overflows where r is large. A class
+    # that q rules out adds p, whatever log(p / q) is.
+    q, p = jnp.exp(log_q), jnp.exp(log_p)
+    is_possible = q > 0
+    log_ratio = jnp.where(is_possible, log_p - jnp.where(is_possible, log_q, 0), 0)
+    is_near = is_possible & (jnp.abs(log_ratio) < 0.5)
+    near, far = jnp.where(is_near, log_ratio, 0), jnp.where(is_near, 0, log_ratio)
+    return jnp.where(is_near, q * expm1_less(near), p - q - q * far)
 
 
 _CLOSED_FORMS = {
@@ -70,12 +92,11 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
             f"{type(p).__name__}); "
             "estimate it from samples with kl_fn=vaejax.kl_monte_carlo."
         )
-    q_shapes, p_shapes = (
-        [jnp.shape(leaf) for leaf in jax.tree.leaves(d)] for d in (q, p)
-    )
-    if any(a != b and a and b for a, b in zip(q_shapes, p_shapes, strict=True)):
+    q_shape, p_shape = shape_of(q), shape_of(p)
+    if q_shape != p_shape and q_shape and p_shape:
         raise ValueError(
-            f"kl_divergence: q has parameters of shape {q_shapes} and p of {p_shapes}; "
+            f"kl_divergence: q has parameters of shape {q_shape} and p of {p_shape}; "
             "both must be over the same event (is latent_size the same on both sides?)."
         )
-    return _CLOSED_FORMS[type(q)](q, p)
+    shape, dtype = q_shape or p_shape, density_dtype(*jax.tree.leaves((q, p)))
+    return _CLOSED_FORMS[type(q)](*(with_parameters(d, dtype, shape) for d in (q, p)))

@@ -1,6 +1,7 @@
 """Distributions of 8-bit pixels: probabilities of the 256 levels.
 
-Pixels are intensities k / 255 in [0, 1], as everywhere else.
+Pixels are intensities k / 255 in [0, 1], as everywhere else; events of integers raise
+TypeError.
 """
 
 import dataclasses
@@ -13,7 +14,16 @@ import jax.numpy as jnp
 from vaejax._checks import check_bounds, check_count
 from vaejax.base import Array, Head, Key, Params, Support
 from vaejax.distributions._levels import LAST, PIXELS, Levels, edges
-from vaejax.distributions._shared import draw_around, log1mexp, no_parameters
+from vaejax.distributions._shared import (
+    density_dtype,
+    draw_around,
+    inverse_scale,
+    log1mexp,
+    log_softmax,
+    no_parameters,
+    shape_of,
+)
+from vaejax.distributions._tails import log_normal_cdf, log_ratio_of_tails, log_sinhc
 from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 
@@ -54,7 +64,9 @@ class DiscretizedLogistic(Levels):
         return _log_logistic_levels(event, self.location, self.log_scale)
 
     def _real(self, key: Key) -> Array:
-        return draw_around(jax.random.logistic, key, self.location, self.log_scale)
+        return draw_around(
+            jax.random.logistic, key, self.location, self.log_scale, self._shape
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -87,25 +99,29 @@ class DiscretizedLogisticMixture(Levels):
     log_scale: Array
 
     support: ClassVar[Support] = PIXELS
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return jnp.shape(self.location)[:-1]
+    _own_axes: ClassVar[int] = 1
 
     def _log_probs(self, event: Array) -> Array:
         components = _log_logistic_levels(
             event[..., None], self.location, self.log_scale
         )
-        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + components, axis=-1)
+        return jax.nn.logsumexp(log_softmax(self.logits) + components, axis=-1)
 
     def _real(self, key: Key) -> Array:
         component_key, noise_key = jax.random.split(key)
-        component = jax.random.categorical(component_key, self.logits)[..., None]
+        logits, location, log_scale = (
+            jnp.broadcast_to(leaf, shape_of(self))
+            for leaf in (self.logits, self.location, self.log_scale)
+        )
+        logits = logits.astype(density_dtype(logits))
+        component = jax.random.categorical(component_key, logits)[..., None]
         location, log_scale = (
             jnp.take_along_axis(leaf, component, axis=-1)[..., 0]
-            for leaf in (self.location, self.log_scale)
+            for leaf in (location, log_scale)
         )
-        return draw_around(jax.random.logistic, noise_key, location, log_scale)
+        return draw_around(
+            jax.random.logistic, noise_key, location, log_scale, self._shape
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -140,50 +156,46 @@ class DiscretizedNormal(Levels):
 
     def _log_probs(self, event: Array) -> Array:
         lower, upper, is_first, is_last = edges(
-            event, self.location, jnp.exp(-self.log_variance / 2)
+            event, self.location, self.log_variance / 2
         )
         # On the side of the smaller tail: log[Phi(high) - Phi(low)] with both below 0,
         # or around it.
         flip = lower + upper > 0
         low, high = jnp.where(flip, -upper, lower), jnp.where(flip, -lower, upper)
-        log_high = jax.scipy.stats.norm.logcdf(high)
-        ratio = jnp.maximum(log_high - jax.scipy.stats.norm.logcdf(low), 1e-30)
+        log_high = log_normal_cdf(high)
+        width = inverse_scale(self.log_variance / 2) / LAST
+        ratio = log_ratio_of_tails(low, high, width)
         # Narrow ones as the density in the middle times the width and sinh(a) / a,
         # which takes no difference.
-        width, middle = upper - lower, (upper + lower) / 2
+        is_narrow = width < 0.02
+        middle = jnp.where(is_narrow, (upper + lower) / 2, 0)
         density = (
             jax.scipy.stats.norm.logpdf(middle)
-            + jnp.log(width)
-            + _log_sinhc(width * middle / 2)
+            - (self.log_variance / 2 + math.log(LAST))
+            + log_sinhc(jnp.where(is_narrow, width, 0) * middle / 2)
         )
-        between = jnp.where(width < 0.02, density, log_high + log1mexp(ratio))
-        tails = jax.scipy.stats.norm.logcdf(jnp.where(is_first, upper, -lower))
+        between = jnp.where(is_narrow, density, log_high + log1mexp(ratio))
+        tails = log_normal_cdf(jnp.where(is_first, upper, -lower))
         return jnp.where(is_first | is_last, tails, between)
 
     def _real(self, key: Key) -> Array:
-        return draw_around(jax.random.normal, key, self.location, self.log_variance / 2)
-
-
-def _log_sinhc(x: Array) -> Array:
-    """Return log(sinh(x) / x)."""
-    size = jnp.maximum(jnp.abs(x), 0.01)
-    return jnp.where(
-        jnp.abs(x) < 0.01,
-        jnp.square(x) / 6,
-        size + log1mexp(2 * size) - jnp.log(2 * size),
-    )
+        log_scale = self.log_variance / 2
+        return draw_around(
+            jax.random.normal, key, self.location, log_scale, self._shape
+        )
 
 
 def _log_logistic_levels(event: Array, location: Array, log_scale: Array) -> Array:
     """Return the log-mass of a logistic within half a level of each pixel."""
-    inverse_scale = jnp.exp(-log_scale)
-    lower, upper, is_first, is_last = edges(event, location, inverse_scale)
+    lower, upper, is_first, is_last = edges(event, location, log_scale)
     # s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)) for the sigmoid s: no difference is
     # taken. The ends keep one factor.
     below = jnp.where(is_last, 0, jax.nn.softplus(-upper))
     above = jnp.where(is_first, 0, jax.nn.softplus(lower))
-    width = jnp.where(is_first | is_last, 0, log1mexp(inverse_scale / LAST))
-    return width - below - above
+    is_wide = log_scale > 20
+    narrow = log1mexp(inverse_scale(jnp.where(is_wide, 0, log_scale)) / LAST)
+    width = jnp.where(is_wide, -log_scale - math.log(LAST), narrow)
+    return jnp.where(is_first | is_last, 0, width) - below - above
 
 
 def discretized_logistic_head(

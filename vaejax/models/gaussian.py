@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vaejax._checks import check_count
 from vaejax.base import (
     VAE,
+    Array,
     Distribution,
     Example,
     Head,
@@ -118,11 +120,13 @@ def _gaussian_latents(
 
     def init(encoder_key: Key, posterior_key: Key, x: Example) -> dict[str, Params]:
         return {
-            "encoder": network.init(encoder_key, x),
+            "encoder": network.init(encoder_key, _in_dtype(jnp.float32, x)),
             "posterior": head.init(posterior_key),
         }
 
     def encode(params: Params, x: Example) -> Distribution:
+        floats = [leaf for leaf in jax.tree.leaves(params["encoder"]) if _is_real(leaf)]
+        x = _in_dtype(jnp.result_type(floats[0]), x) if floats else x
         return head.apply(params["posterior"], network.apply(params["encoder"], x))
 
     def prior(params: Params) -> Normal:
@@ -130,6 +134,22 @@ def _gaussian_latents(
         return Normal(jnp.zeros((latent_size,)), jnp.zeros((latent_size,)))
 
     return _Latents(init, encode, prior)
+
+
+def _is_real(leaf: Array) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def _in_dtype(dtype: DTypeLike, x: PyTree) -> PyTree:
+    """Cast real values and bools; integers may be tokens."""
+    return jax.tree.map(
+        lambda leaf: (
+            jnp.asarray(leaf).astype(dtype)
+            if _is_real(leaf) or jnp.isdtype(jnp.result_type(leaf), "bool")
+            else leaf
+        ),
+        x,
+    )
 
 
 def _check_decoder(outputs: PyTree, x: Example, head: Head) -> None:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.base import Array
+from vaejax.networks._inputs import as_real
 
 
 class MLP(nn.Module):
@@ -47,7 +48,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = jnp.ravel(x)
+        x = as_real(jnp.ravel(x))
         for size in self.hidden_sizes:
             x = self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x))
         if self.output_shape is None:
@@ -85,7 +86,7 @@ class GatedMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = jnp.ravel(x)
+        x = as_real(jnp.ravel(x))
         for size in self.hidden_sizes:
             values, gates = (
                 nn.Dense(size, kernel_init=self.kernel_init)(x) for _ in range(2)

@@ -1,0 +1,11 @@
+"""What networks do with the dtype of their inputs."""
+
+import jax.numpy as jnp
+
+from vaejax.base import Array
+
+
+def as_real(x: Array) -> Array:
+    """Return integers and bools as float32, and other inputs unchanged."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
