@@ -1,5 +1,7 @@
 """Every likelihood with events of every dtype: it trains, or says why not."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,10 +95,11 @@ def vae_of(name):
     ],
 )
 def test_a_vae_trains_or_refuses(name, dtype):
-    vae, key = vae_of(name), jax.random.key(0)
+    vae = vae_of(name)
 
     @jax.jit
     def gradient(params, x):
+        key = jax.random.key(0)
         return jax.grad(lambda p: vaejax.negative_elbo(vae, p, key, x)[0])(params)
 
     expected_x = jnp.asarray(expected_event(name))
@@ -109,7 +112,8 @@ def test_a_vae_trains_or_refuses(name, dtype):
         return
     found = gradient(params, x)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
-    jax.tree.map(np.testing.assert_array_equal, found, gradient(params, expected_x))
+    expected = gradient(params, expected_x)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
