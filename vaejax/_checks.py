@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
@@ -35,7 +36,7 @@ def check_not_gray_levels(distribution: Any, event: Any, remedy: str) -> None:
     if not jnp.issubdtype(dtype, jnp.unsignedinteger):
         return
     name = f"{type(distribution).__name__}.log_prob: the event"
-    if isinstance(event, jax.core.Tracer):
+    if isinstance(event, Tracer):
         raise TypeError(f"{name} is {dtype}; {remedy}.")
     if np.size(event) and (largest := np.max(event)) > 1:
         raise ValueError(f"{name} is {dtype} up to {largest}; {remedy}.")
