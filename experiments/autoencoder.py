@@ -163,19 +163,6 @@ def decode_places(
     return dict(zip(PLACES, images, strict=True))
 
 
-@jax.jit
-def nearest_distance(images: Array, training_images: Array) -> Array:
-    """Return the Euclidean distance of each image to the nearest other one, `[n]`."""
-    flat, others = (
-        images.reshape(len(images), -1),
-        training_images.reshape(len(training_images), -1),
-    )
-    squared = jnp.sum(jnp.square(others), axis=1)[None] - 2 * flat @ others.T
-    return jnp.sqrt(
-        jnp.maximum(jnp.min(squared, axis=1) + jnp.sum(jnp.square(flat), axis=1), 0)
-    )
-
-
 def judge(
     images: Array, log_probabilities: Array, training_images: Array
 ) -> dict[str, float]:
@@ -190,7 +177,9 @@ def judge(
         "entropy": float(
             jnp.mean(-jnp.sum(probabilities * log_probabilities, axis=-1))
         ),
-        "distance": float(jnp.mean(nearest_distance(images, training_images))),
+        "distance": float(
+            jnp.mean(vaejax.latent.nearest_neighbors(images, training_images).distances)
+        ),
     }
 
 

@@ -29,6 +29,7 @@ from experiments.data import image_data
 from experiments.harness import cli, evaluation, keys, model_options
 from experiments.harness.figures import over_epochs
 from experiments.harness.members import in_pieces
+from experiments.harness.units import disagreements
 from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array, Distribution, Head, Key, Latent, Params, PyTree
 from vaejax.distributions import as_head
@@ -334,7 +335,8 @@ def analyze(trained: harness.Trained) -> harness.Result:
         "upper bound, by the ELBO of one sample; black and white pixels take the "
         "tails; RMSE is of reconstructions, "
         "intensities in [0, 1]; detail is the share of the test images' squared "
-        "Laplacian that reconstructions explain",
+        "Laplacian that reconstructions explain"
+        f"{disagreements(summaries)}",
         header=("decoder", "negative ELBO", "NLL", "KL", "bits/dim", "RMSE", "detail"),
         rows=rows,
         figures=partial(figures, np.asarray(xs[:SHOWN]), pictures, trained.history),

@@ -41,6 +41,7 @@ from experiments.harness import (
     model_options,
 )
 from experiments.harness.members import Members, in_pieces
+from experiments.harness.units import disagreements
 from vaejax import datasets, plots
 from vaejax.base import Array
 from vaejax.training import TrainState
@@ -232,7 +233,14 @@ def analyze(trained: harness.Trained) -> harness.Result:
         f"samples, at most log {num_test_examples:,} = "
         f"{np.log(num_test_examples):.2f}; differences are paired by "
         f"seed; above {CARRIES}: dimensions whose KL exceeds that over the last "
-        "epoch's training batches",
+        "epoch's training batches"
+        + disagreements(
+            {
+                f"{arm}, {cure}": numbers
+                for arm, cures in summaries.items()
+                for cure, numbers in cures.items()
+            }
+        ),
         header=(
             "latents, way of training",
             "NLL",

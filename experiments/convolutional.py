@@ -22,6 +22,7 @@ import vaejax
 from experiments import harness
 from experiments.data import shapes
 from experiments.harness import analysis, binary_images, cli, evaluation, figures, keys
+from experiments.harness.units import disagreements
 from vaejax import datasets, plots
 
 ABOUT = harness.About(
@@ -141,7 +142,8 @@ def analyze(trained: harness.Trained) -> harness.Result:
         ),
         about=f"{analysis.protocol(trained)}; {trained.members.describe()}; nats per "
         f"example; {evaluation.ELBO_SAMPLES} samples per example, "
-        f"{arms[MLP].num_samples} of the NLL; differences are paired by seed",
+        f"{arms[MLP].num_samples} of the NLL; differences are paired by seed"
+        f"{disagreements(summaries)}",
         header=(
             "networks",
             "parameters",

@@ -37,6 +37,7 @@ import vaejax
 from experiments import harness
 from experiments.data import factor_data, sprites
 from experiments.harness import cli, evaluation, keys
+from experiments.harness.units import CARRYING_KL, units
 from experiments.judges import factor_scores
 from vaejax import plots
 from vaejax.base import VAE, Array, Params, PyTree
@@ -64,7 +65,7 @@ Method = Literal[
     "plain", "beta-VAE", "capacity", "beta-TCVAE", "DIP-VAE-II", "FactorVAE"
 ]
 ELBO_SAMPLES = 4
-DIGITS = {"negative_elbo": 2, "kl": 2, "active_units": 1} | {
+DIGITS = {"negative_elbo": 2, "kl": 2, "active_units": 1, "units_by_kl": 1} | {
     name: 2 for name in factor_scores.NAMES
 }
 MASSES = np.linspace(0.02, 0.98, 9)
@@ -294,6 +295,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "negative ELBO",
             "KL",
             "active units",
+            f"units above {CARRYING_KL} nats",
             *factor_scores.NAMES.values(),
         ),
         rows=[(arm, *evaluation.cells(row, DIGITS)) for arm, row in numbers.items()],
@@ -316,7 +318,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
 
 
 def elbo_numbers(trained: harness.Trained, arm: str) -> list[dict[str, float]]:
-    """Return negative ELBO and KL at beta 1, and active units, of every member."""
+    """Return negative ELBO and KL at beta 1, and units in use, of every member."""
     experiment, members = trained.experiments[arm], trained.members
 
     def measure(state: TrainState, xs: Array) -> vaejax.ElboTerms:
@@ -332,15 +334,16 @@ def elbo_numbers(trained: harness.Trained, arm: str) -> list[dict[str, float]]:
 
     compiled = jax.jit(members.lift(measure))
     terms = members.stack(compiled(trained.states[arm], experiment.test))
-    active = evaluation.active_units(trained, arm)
+    active, by_kl = units(trained, arm)
     return [
         {
             "negative_elbo": float(kl - log_likelihood),
             "kl": float(kl),
-            "active_units": float(units),
+            "active_units": float(num_active),
+            "units_by_kl": float(num_carrying),
         }
-        for kl, log_likelihood, units in zip(
-            terms.kl, terms.log_likelihood, active, strict=True
+        for kl, log_likelihood, num_active, num_carrying in zip(
+            terms.kl, terms.log_likelihood, active, by_kl, strict=True
         )
     ]
 

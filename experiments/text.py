@@ -25,6 +25,7 @@ import vaejax
 from experiments import harness
 from experiments.harness import binary_images, cli, evaluation, keys
 from experiments.harness.figures import over_epochs
+from experiments.harness.units import disagreements
 from experiments.judges import trigram
 from vaejax import datasets, latent
 from vaejax.base import Array, Key, Latent, Params
@@ -298,7 +299,8 @@ def analyze(trained: harness.Trained) -> harness.Result:
         f"{trained.members.describe()}; nats per "
         "sentence; the NLL of the VAEs is importance-weighted with "
         f"{arms[CURED].num_samples} samples, an upper bound; "
-        "perplexity is per token; differences are paired by seed",
+        "perplexity is per token; differences are paired by seed"
+        f"{disagreements(summaries)}",
         header=("model", "NLL", "perplexity", "KL", "active units", "negative ELBO"),
         rows=rows,
         figures=partial(figures, trained.history),

@@ -1,6 +1,6 @@
 """The numbers of a test set, and their rows in a table.
 
-They are the negative ELBO and its terms, importance-weighted NLL and active units.
+They are the negative ELBO and its terms, importance-weighted NLL and latents in use.
 Every test example draws from its own key, folded from its index, so that the batch size
 of the evaluation changes nothing.
 """
@@ -18,6 +18,7 @@ import vaejax
 from experiments.harness import distributed, keys
 from experiments.harness.experiment import ONLY, Experiment, Trained
 from experiments.harness.members import Members, in_pieces
+from experiments.harness.units import CARRYING_KL, disagreement, units
 from vaejax.base import Array, Example, Key, PyTree, batch_size_of
 from vaejax.training import TrainState
 
@@ -42,9 +43,13 @@ MEANINGS = {
         "active units",
         "latents whose posterior mean has a variance above 0.01 over the test set",
     ),
+    "units_by_kl": (
+        f"units above {CARRYING_KL} nats",
+        f"latents whose mean KL over the test set is above {CARRYING_KL} nats",
+    ),
 }
 # Decimals of each number.
-DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1}
+DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1, "units_by_kl": 1}
 ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 
 
@@ -83,8 +88,8 @@ def evaluate(trained: Trained, arm: str = ONLY) -> dict[str, np.ndarray]:
     that its importance samples leave, from the differences between two halves of them;
     the delta method of one example is far too small at the effective sample sizes of
     real models. It is NaN with one sample. `effective_sample_size` is the median over
-    examples; `doubtful` is the share of examples whose Pareto k is above 0.7, or NaN
-    where the samples are too few to tell.
+    examples; `doubtful` is the share of examples whose Pareto k is above 0.7 or NaN; it
+    is NaN itself where the samples are too few to tell, or the NLL is not finite.
     """
     experiment, members = trained.experiments[arm], trained.members
     states = trained.states[arm]
@@ -139,15 +144,30 @@ def evaluate(trained: Trained, arm: str = ONLY) -> dict[str, np.ndarray]:
         lambda *leaves: np.concatenate(leaves, axis=1), *parts
     )
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
+    nll = -log_marginal.mean(axis=1)
+    active, by_kl = units(trained, arm, test)
     return _named(means) | {
-        "nll": -log_marginal.mean(axis=1),
+        "nll": nll,
         "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1)) / num_examples,
         "effective_sample_size": np.median(sizes, axis=1),
-        "doubtful": np.where(
-            np.isposinf(ks).all(axis=1), np.nan, np.mean(ks > DOUBTFUL_K, axis=1)
-        ),
-        "active_units": active_units(trained, arm, test),
+        "doubtful": doubtful(ks, nll),
+        "active_units": active,
+        "units_by_kl": by_kl,
     }
+
+
+def doubtful(ks: np.ndarray, nll: np.ndarray) -> np.ndarray:
+    """Return the share of Pareto k that is not at most 0.7, of every member.
+
+    Args:
+      ks: `[members, examples]`; infinite where the samples are too few to tell.
+      nll: `[members]`.
+
+    Returns:
+      `[members]`, NaN where no k can tell or the NLL is not finite.
+    """
+    unknown = np.isposinf(ks).all(axis=1) | ~np.isfinite(nll)
+    return np.where(unknown, np.nan, np.mean(~(ks <= DOUBTFUL_K), axis=1))
 
 
 def log_marginal_in_halves(
@@ -155,32 +175,44 @@ def log_marginal_in_halves(
 ) -> tuple[Array, Array, Array, Array]:
     """Return log p(x) of one example with its error from two halves of its samples.
 
+    The samples are those of `vaejax.log_marginal` with one key for each half.
+
     Returns:
       The importance-weighted bound; its error, NaN with one sample; the effective
-      sample size of all samples; and Pareto k of the first half.
+      sample size; and Pareto k. Both are of all samples.
     """
     counts = [
         count for count in (num_samples - num_samples // 2, num_samples // 2) if count
     ]
-    keys = jax.random.split(key, len(counts))
-    halves = [
-        vaejax.log_marginal(vae, params, k, x, num_samples=n, chunk_size=NLL_CHUNK_SIZE)
-        for k, n in zip(keys, counts, strict=True)
-    ]
-    log_sums = jnp.stack(
-        [half.log_marginal + jnp.log(n) for half, n in zip(halves, counts, strict=True)]
+    halves = jnp.repeat(
+        jax.random.split(key, len(counts)),
+        np.array(counts),
+        total_repeat_length=num_samples,
     )
-    log_squares = 2 * log_sums - jnp.log(
-        jnp.stack([half.effective_sample_size for half in halves])
-    )
+    places = jnp.concatenate([jnp.arange(count, dtype=jnp.uint32) for count in counts])
+    posterior, prior = vae.encode(params, x), vae.prior(params)
+
+    def draw(sample: tuple[Key, Array]) -> Array:
+        return vaejax.objectives.log_weight_given_posterior(
+            vae, params, jax.random.fold_in(*sample), x, posterior, prior
+        )
+
+    log_weights = jax.lax.map(draw, (halves, places), batch_size=NLL_CHUNK_SIZE)
+    parts = jnp.split(log_weights, np.cumsum(counts)[:-1])
+    log_sums = jnp.stack([jax.nn.logsumexp(part) for part in parts])
     log_sum = jax.nn.logsumexp(log_sums)
-    difference = halves[0].log_marginal - halves[-1].log_marginal
-    error = jnp.abs(difference) * jnp.sqrt(
+    means = log_sums - jnp.log(jnp.array(counts, log_sums.dtype))
+    error = jnp.abs(means[0] - means[-1]) * jnp.sqrt(
         jnp.sum(jnp.square(jax.nn.softmax(log_sums))) / 2
     )
-    error = error if len(halves) > 1 else jnp.full_like(error, jnp.nan)
-    size = jnp.exp(2 * log_sum - jax.nn.logsumexp(log_squares))
-    return log_sum - jnp.log(num_samples), error, size, halves[0].pareto_k
+    error = error if len(counts) > 1 else jnp.full_like(error, jnp.nan)
+    size = jnp.exp(2 * log_sum - jax.nn.logsumexp(2 * log_weights))
+    return (
+        log_sum - jnp.log(num_samples),
+        error,
+        size,
+        vaejax.estimators.pareto_k(log_weights),
+    )
 
 
 def summarize(
@@ -205,49 +237,16 @@ def summarize(
         "effective_sample_size": float(np.median(finite)) if len(finite) else None,
         f"share_with_pareto_k_above_{DOUBTFUL_K}": _mean_or_none(numbers["doubtful"]),
     }
-    return {name: over_seeds(numbers[name], **about.get(name, {})) for name in MEANINGS}
+    summary = {
+        name: over_seeds(numbers[name], **about.get(name, {})) for name in MEANINGS
+    }
+    summary["units_by_kl"] |= {"threshold": CARRYING_KL, "note": disagreement(summary)}
+    return summary
 
 
 def _mean_or_none(values: np.ndarray) -> float | None:
     finite = values[np.isfinite(values)]
     return float(np.mean(finite)) if len(finite) else None
-
-
-def active_units(
-    trained: Trained, arm: str = ONLY, xs: PyTree | None = None
-) -> np.ndarray:
-    """Return the number of active units of each member, NaN where it has diverged.
-
-    Args:
-      trained: what was trained.
-      arm: the name of a model.
-      xs: the examples over which posterior means vary, `[examples, ...]`; by default
-        the test set.
-
-    Returns:
-      `[members]`.
-    """
-    experiment, members = trained.experiments[arm], trained.members
-    xs = experiment.test if xs is None else xs
-
-    def count(state: TrainState, test: PyTree) -> tuple[Array, Array]:
-        key = jax.random.fold_in(state.key, keys.FINAL_EVALUATION)
-        points = vaejax.embed(
-            experiment.vae,
-            state.params,
-            test,
-            key=key,
-            latent_point=experiment.latent_point,
-        )
-        leaves = jax.tree.leaves(points)
-        # NaN is not above the threshold: unmarked, a diverged member would count as 0.
-        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
-        counts = [vaejax.active_units(leaf) for leaf in leaves]
-        return jnp.sum(jnp.stack(counts)), finite
-
-    compiled = in_pieces(jax.jit(members.lift(count)), members.num, MEMBERS_AT_ONCE)
-    counts, finite = map(np.asarray, members.stack(compiled(trained.states[arm], xs)))
-    return np.where(finite, counts, np.nan)
 
 
 def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
@@ -312,9 +311,11 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
             notes.append(
                 f"median effective sample size {number['effective_sample_size']:.1f}"
             )
-        doubtful = number.get(f"share_with_pareto_k_above_{DOUBTFUL_K}")
-        if doubtful is not None:
-            notes.append(f"Pareto k above {DOUBTFUL_K} for {doubtful:.0%} of examples")
+        share = number.get(f"share_with_pareto_k_above_{DOUBTFUL_K}")
+        if share is not None:
+            notes.append(f"Pareto k above {DOUBTFUL_K} for {share:.0%} of examples")
+        if number.get("note"):
+            notes.append(number["note"])
         lines.append((label, text(number, DIGITS[name]), "; ".join(notes)))
     return lines
 

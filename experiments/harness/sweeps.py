@@ -11,6 +11,7 @@ import numpy as np
 from experiments.harness import evaluation
 from experiments.harness.experiment import ONLY, Experiment, Result, Trained
 from experiments.harness.members import Members, describe_setting
+from experiments.harness.units import disagreements
 from vaejax import plots
 
 FIGURES = {"negative_elbo": "negative ELBO", "nll": "NLL"}
@@ -66,7 +67,10 @@ def analyze_sweep(
         headline=f"smallest NLL at {describe_setting(best['setting'])}",
         about=f"{about}; {evaluation.ELBO_SAMPLES} samples per example, "
         f"{experiment.num_samples} of the NLL; "
-        "differences are paired by seed",
+        "differences are paired by seed"
+        + disagreements(
+            {name: entry["test"] for name, entry in zip(names, settings, strict=True)}
+        ),
         header=("setting", *(label for label, _ in evaluation.MEANINGS.values())),
         rows=rows,
         figures=partial(_figures, members, settings, trained.history[ONLY]),

@@ -26,6 +26,25 @@ def check_installed() -> None:
         )
 
 
+def _centered(codes: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Return codes, and others, less the mean of the codes, in float32 at least.
+
+    Offsets cost digits in single precision, which scikit-learn keeps; integers and half
+    precision it would compute with as they are.
+    """
+    mean = np.mean(codes, axis=0, dtype=np.float64)
+    given = np.asarray(codes).dtype
+    single = given == np.float32 or given.itemsize < 4
+    dtype = np.float32 if single else np.float64
+    moved = []
+    for each in (codes, *others):
+        out = np.empty(np.shape(each), dtype)
+        # Row by row in float64, without a copy of all in it.
+        np.subtract(each, mean, out=out, casting="unsafe", dtype=np.float64)
+        moved.append(out)
+    return moved
+
+
 def linear_accuracy(
     codes: np.ndarray,
     labels: np.ndarray,
@@ -41,6 +60,7 @@ def linear_accuracy(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    codes, test_codes = _centered(codes, test_codes)
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, tol=1e-3))
     return float(probe.fit(codes, labels).score(test_codes, test_labels))
 
@@ -57,6 +77,7 @@ def neighbor_accuracy(
     """
     from sklearn.neighbors import KNeighborsClassifier
 
+    codes, test_codes = _centered(codes, test_codes)
     probe = KNeighborsClassifier(min(NEIGHBORS, len(codes)), algorithm="brute")
     return float(probe.fit(codes, labels).score(test_codes, test_labels))
 
@@ -84,6 +105,7 @@ def k_means(
     """
     from sklearn.cluster import KMeans
 
+    codes, test_codes = _centered(codes, test_codes)
     num = len(np.unique(test_labels))
     return agreement(
         KMeans(num, n_init=RESTARTS, random_state=seed).fit(codes).predict(test_codes),
@@ -101,6 +123,7 @@ def gaussian_mixture(
     """
     from sklearn.mixture import GaussianMixture
 
+    codes, test_codes = _centered(codes, test_codes)
     num = len(np.unique(test_labels))
     # A floor under the variances, relative to the codes' own, so that a dimension
     # without spread does no harm.
@@ -149,6 +172,7 @@ def principal_components(
     """
     from sklearn.decomposition import PCA
 
+    images, test_images = _centered(images, test_images)
     components = PCA(num, svd_solver="covariance_eigh").fit(images)
     return components.transform(images), components.transform(test_images)
 

@@ -17,7 +17,7 @@ def thickness(images: np.ndarray) -> np.ndarray:
       images: `[num, height, width]`, in [0, 1], bright strokes on black.
     """
     widths = np.full(len(images), np.nan)
-    for index, image in enumerate(images):
+    for index, image in enumerate(np.asarray(images, np.float64)):
         # Cut at the border of the frame too.
         ink = np.pad(
             ndimage.zoom(image, ZOOM, order=1, mode="grid-constant", grid_mode=True)
@@ -50,9 +50,13 @@ def slant(images: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             return (images * values).sum(axis=(1, 2)) / mass
 
-    covariance = mean(rows * columns) - mean(rows) * mean(columns)
-    variance = mean(rows**2) - mean(rows) ** 2
+    rows, columns = (
+        coordinates - mean(coordinates)[:, None, None]
+        for coordinates in (rows, columns)
+    )
+    covariance, variance = mean(rows * columns), mean(rows**2)
+    # Ink in one row has no slant, and a variance of rounding errors alone.
     with np.errstate(invalid="ignore"):
         return np.degrees(
-            np.arctan2(-covariance, np.where(variance > 0, variance, np.nan))
+            np.arctan2(-covariance, np.where(variance > 1e-12, variance, np.nan))
         )

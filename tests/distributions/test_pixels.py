@@ -58,3 +58,16 @@ def test_bits_per_dimension():
     assert vaejax.distributions.bits_per_dimension(float(inner), 1) > 8
     with pytest.raises(ValueError, match="num_dimensions"):
         vaejax.distributions.bits_per_dimension(1.0, 0)
+    with pytest.raises(ValueError, match="level_width"):
+        vaejax.distributions.bits_per_dimension(1.0, 1, level_width=0)
+
+
+def test_bits_of_a_density_of_dequantized_levels_are_those_of_the_levels():
+    """A density that is even within each level is worth exactly the level's bits."""
+    masses = np.random.default_rng(0).dirichlet(np.ones(256))
+    entropy = -np.sum(masses * np.log2(masses))
+    for width in (1 / 256, 1 / 255):
+        nats = -np.sum(masses * np.log(masses / width))
+        found = vaejax.distributions.bits_per_dimension(nats, 1, level_width=width)
+        assert found == pytest.approx(entropy, rel=1e-12)
+    assert vaejax.distributions.bits_per_dimension(0.0, 7, level_width=1 / 256) == 8

@@ -17,20 +17,6 @@ from experiments.harness.programs import load_program
 from experiments.judges import classifier
 
 
-def test_nearest_distance_is_the_smallest_of_all():
-    others = jax.random.uniform(jax.random.key(0), (50, 4, 4))
-    near = jax.random.uniform(jax.random.key(1), (7, 4, 4))
-    expected = np.linalg.norm(
-        (near[:, None] - others[None]).reshape(7, 50, -1), axis=-1
-    ).min(axis=1)
-    np.testing.assert_allclose(
-        autoencoder.nearest_distance(near, others), expected, rtol=1e-4
-    )
-    np.testing.assert_allclose(
-        autoencoder.nearest_distance(others[:3], others), 0, atol=2e-3
-    )
-
-
 @pytest.mark.parametrize(
     ("logits", "confidence", "entropy"),
     [(np.zeros(10), 0.1, np.log(10)), ([0.0, -1e9], 1, 0)],

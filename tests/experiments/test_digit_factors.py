@@ -52,6 +52,23 @@ def test_without_ink_there_is_nothing_to_measure():
     assert np.isnan(strokes.thickness(nothing)) and np.isnan(strokes.slant(nothing))
 
 
+def test_ink_in_one_row_has_no_slant_whatever_its_levels():
+    images = np.zeros((2, 28, 28))
+    images[0, 17, 3:20] = np.random.default_rng(0).random(17)
+    images[1, 9, 4] = 0.3
+    assert np.all(np.isnan(strokes.slant(images)))
+
+
+def test_images_of_booleans_and_half_precision_are_measured_alike():
+    image = stroke(3, 25)[None]
+    for measure in (strokes.slant, strokes.thickness):
+        half = measure(image.astype(np.float16))
+        np.testing.assert_allclose(half, measure(image), atol=0.05)
+        np.testing.assert_array_equal(
+            measure(image > 0.5), measure((image > 0.5).astype(np.float64))
+        )
+
+
 def test_the_direction_of_a_factor_adds_one_unit_of_it():
     generator = np.random.default_rng(0)
     codes, weights = generator.normal(size=(500, 4)), np.array([1.0, -2.0, 0.0, 0.5])

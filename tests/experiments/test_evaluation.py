@@ -1,9 +1,12 @@
 """The numbers at the end of a run: their errors, and what is left out of them."""
 
+import math
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from support.linear_gaussian import (
     draw_examples,
@@ -12,7 +15,9 @@ from support.linear_gaussian import (
     with_best_encoder,
 )
 
+import vaejax
 from experiments.harness import evaluation
+from experiments.harness.units import CARRYING_KL, disagreement, disagreements
 
 
 def test_a_tail_that_is_too_heavy_is_counted():
@@ -69,3 +74,118 @@ def test_the_error_of_an_nll_is_the_spread_of_repeated_estimates():
             )(jax.random.split(jax.random.key(0), len(xs)), xs)[1]
         )
     )
+
+
+def test_samples_in_halves_are_those_of_log_marginal():
+    """And Pareto k is that of all samples, as it is reported."""
+    params = with_best_encoder(make_params(x_size=8, latent_size=4), widen=-1.0)
+    x, key = draw_examples(params, 1)[0], jax.random.key(3)
+    found = jax.jit(
+        partial(evaluation.log_marginal_in_halves, linear, params, num_samples=301)
+    )(key, x)
+    halves = [
+        vaejax.log_marginal(linear, params, each, x, num_samples=num)
+        for each, num in zip(jax.random.split(key), (151, 150), strict=True)
+    ]
+    both = np.logaddexp(
+        *(
+            half.log_marginal + math.log(num)
+            for half, num in zip(halves, (151, 150), strict=True)
+        )
+    )
+    np.testing.assert_allclose(found[0], both - math.log(301), rtol=1e-5)
+    weights = jnp.concatenate(
+        [
+            jax.vmap(
+                lambda i, each=each: vaejax.log_weight(
+                    linear, params, jax.random.fold_in(each, i), x
+                )
+            )(jnp.arange(num, dtype=jnp.uint32))
+            for each, num in zip(jax.random.split(key), (151, 150), strict=True)
+        ]
+    )
+    np.testing.assert_allclose(
+        found[3], vaejax.estimators.pareto_k(weights), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_a_pareto_k_of_nan_is_doubtful():
+    ks = np.array([[0.1, 0.6, np.nan, 0.8], [np.inf] * 4, [0.1] * 4, [-np.inf] * 4])
+    shares = evaluation.doubtful(ks, np.array([90.0, 90.0, np.nan, 90.0]))
+    np.testing.assert_array_equal(shares, [0.5, np.nan, np.nan, 0])
+
+
+def fit(xs, *, beta):
+    """Return a VAE of eight latents, trained in forty epochs, and its parameters."""
+    vae = vaejax.gaussian_vae(
+        latent_size=8,
+        encoder=vaejax.MLP((64,)),
+        decoder=vaejax.MLP((64,), (10, 2)),
+        likelihood=vaejax.normal_head(),
+    )
+    optimizer = optax.adam(3e-3)
+    loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae, beta=beta))
+    epoch = jax.jit(
+        vaejax.make_train_epoch(vaejax.make_train_step(loss_fn, optimizer), 100)
+    )
+    state = vaejax.init_train_state(vae, optimizer, jax.random.key(0), xs[0])
+    for _ in range(40):
+        state, _ = epoch(state, xs)
+    return vae, state.params
+
+
+def story(vae, params, xs):
+    """Return active units, units by KL, the KL, the share of k above 0.7, the note."""
+    statistics = vaejax.latent.code_statistics(vae, params, jax.random.key(1), xs)
+    counts = (
+        vaejax.active_units(vaejax.embed(vae, params, xs)),
+        vaejax.estimators.units_by_kl(statistics.kl, threshold=CARRYING_KL),
+        jnp.sum(statistics.kl),
+    )
+    ks = jax.jit(
+        jax.vmap(
+            lambda key, x: evaluation.log_marginal_in_halves(
+                vae, params, key, x, num_samples=200
+            )[3]
+        )
+    )(jax.random.split(jax.random.key(2), 100), xs[:100])
+    counts = [float(number) for number in counts]
+    share = evaluation.doubtful(np.asarray(ks)[None], np.zeros(1))[0]
+    summary = {
+        name: evaluation.over_seeds(np.array([number]))
+        for name, number in zip(
+            ("active_units", "units_by_kl", "kl"), counts, strict=True
+        )
+    }
+    return *counts, share, disagreement(summary)
+
+
+def test_units_kl_and_pareto_k_tell_one_story():
+    """On pure noise that was fitted, on a collapsed model and on a healthy one."""
+    generator = np.random.default_rng(0)
+    noise = jnp.asarray(generator.normal(size=(3000, 10)), jnp.float32)
+    three = generator.normal(size=(3000, 3)) @ generator.normal(size=(3, 10))
+    data = jnp.asarray(three, jnp.float32) + 0.3 * noise
+    active, carrying, kl, share, note = story(*fit(noise, beta=1.0), noise)
+    assert active > 4 and carrying <= 1 and kl < 1 and share < 0.1
+    assert "too small for that many units" in note and f"{kl:.2f} nats" in note
+    active, carrying, kl, share, note = story(*fit(data, beta=100.0), data)
+    assert active == carrying == 0 and kl < 0.1 and share == 0 and note is None
+    active, carrying, kl, share, note = story(*fit(data, beta=1.0), data)
+    assert active == carrying == 3 and kl > 3 and note is None
+
+
+def test_a_disagreement_is_said_in_both_directions_and_by_model():
+    def summary(active, carrying):
+        numbers = {"active_units": active, "units_by_kl": carrying, "kl": 0.26}
+        return {
+            name: evaluation.over_seeds(np.array([number]))
+            for name, number in numbers.items()
+        }
+
+    assert disagreement(summary(3.0, 3.0)) is None
+    assert disagreement(summary(np.nan, 3.0)) is None
+    assert disagreement(summary(8.0, 0.0)).startswith("8.0 active units but 0.0 above")
+    assert "differ from the prior" in disagreement(summary(0.0, 8.0))
+    found = disagreements({"one": summary(2.0, 2.0), "two": summary(8.0, 0.0)})
+    assert found.startswith("; two: 8.0 active") and disagreements({}) == ""

@@ -119,7 +119,9 @@ def test_the_summary_is_a_bound_and_says_what_it_was_measured_with(digits):
     # Trained at all (a uniform guess costs 543 nats), and the importance-weighted bound
     # is the tighter one.
     assert 100 < test["nll"]["mean"] < test["negative_elbo"]["mean"] < 250
-    assert test["active_units"]["mean"] == 2
+    assert test["active_units"]["mean"] == test["units_by_kl"]["mean"] == 2
+    assert test["units_by_kl"]["threshold"] == 0.1
+    assert test["units_by_kl"]["note"] is None
 
 
 LONG = [*SMALL, "--epochs", "20", "--seed", "3"]

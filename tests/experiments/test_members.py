@@ -140,7 +140,8 @@ def test_a_member_that_diverges_is_named_and_disturbs_no_other(tmp_path, capsys)
     assert (
         wild["mean"] is None and wild["num_diverged"] == 1 and wild["values"] == [None]
     )
-    assert summary["sweep"][1]["test"]["active_units"]["mean"] is None
+    for count in ("active_units", "units_by_kl"):
+        assert summary["sweep"][1]["test"][count]["mean"] is None
     alone = run_sweep(tmp_path, "alone", "--learning-rate", "1e-3")
     assert sane["mean"] == pytest.approx(
         alone["test"]["negative_elbo"]["mean"], rel=1e-4

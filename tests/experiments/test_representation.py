@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from support.dtypes import DTYPES
 from support.programs import SMALL, npz, status_of
 
 from experiments import representation
@@ -28,6 +29,29 @@ def test_classes_that_lie_apart_are_told_and_found():
     assert probes.neighbor_accuracy(CODES, LABELS, TEST_CODES, TEST_LABELS) == 1
     for cluster in (probes.k_means, probes.gaussian_mixture):
         assert cluster(0, CODES, TEST_CODES, TEST_LABELS) == (1, pytest.approx(1), 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_probes_take_codes_of_any_dtype_and_offset(dtype):
+    offset = 0 if DTYPES[dtype].itemsize < 4 else 1e6
+    codes, test_codes = (
+        (0.5 * each + (20 if dtype != "bool" else 0) + offset).astype(DTYPES[dtype])
+        for each in (CODES, TEST_CODES)
+    )
+    plain = [each.astype(np.float64) - offset for each in (codes, test_codes)]
+    for probe in (probes.linear_accuracy, probes.neighbor_accuracy):
+        assert probe(codes, LABELS, test_codes, TEST_LABELS) == probe(
+            plain[0], LABELS, plain[1], TEST_LABELS
+        )
+    for cluster in (probes.k_means, probes.gaussian_mixture):
+        assert cluster(0, codes, test_codes, TEST_LABELS) == cluster(
+            0, *plain, TEST_LABELS
+        )
+    np.testing.assert_allclose(
+        np.abs(probes.principal_components(codes, test_codes, 2)[1]),
+        np.abs(probes.principal_components(*plain, 2)[1]),
+        atol=1e-3,
+    )
 
 
 def test_codes_without_classes_are_at_chance():

@@ -125,6 +125,8 @@ def test_mistakes_name_the_fix(model):
             "at least 2",
         ),
     ]
+    with pytest.raises(TypeError, match="give booleans"):
+        vaejax.latent.attribute_direction(codes, jnp.ones(4, jnp.int32))
     for mistake, fix in mistakes:
         with pytest.raises(ValueError, match=fix):
             mistake()

@@ -99,3 +99,12 @@ def test_embedding_by_draws_gives_each_example_its_own():
     assert np.all(np.std(points, axis=0) > 0)
     with pytest.raises(TypeError, match="key"):
         vaejax.embed(case.vae, params, xs, latent_point=latent.draw)
+
+
+@pytest.mark.parametrize(
+    "temperature", [np.float32(-1), np.float64("nan"), jnp.float32(-1), -1, np.inf]
+)
+def test_temperatures_of_numpy_and_jax_are_checked(model, temperature):
+    vae, params, _ = model
+    with pytest.raises(ValueError, match="temperature is"):
+        vaejax.sample(vae, params, jax.random.key(0), 2, temperature=temperature)

@@ -51,3 +51,31 @@ def test_the_average_is_the_weighted_sum_of_every_step():
 def test_the_decay_of_an_average_is_checked(decay):
     with pytest.raises(ValueError, match="decay is"):
         vaejax.training.with_average(STEP, decay)
+
+
+@pytest.mark.parametrize(
+    "decay", [np.float32(1.5), np.float64("nan"), jnp.float32(-1), 0.999999999]
+)
+def test_decays_of_numpy_and_jax_and_those_that_round_to_one_are_refused(decay):
+    with pytest.raises(ValueError, match="decay is"):
+        vaejax.training.with_average(STEP, decay)
+
+
+def test_an_average_of_half_precision_keeps_small_steps():
+    """A thousandth of each step is far below the rounding of bfloat16."""
+
+    def step(state, batch):
+        return state._replace(params=state.params + batch), ()
+
+    state = vaejax.TrainState(
+        jnp.full((), 128, jnp.bfloat16), (), jax.random.key(0), jnp.int32(0)
+    )
+    state = vaejax.training.init_average(state)
+    averaging = vaejax.training.with_average(step, 0.999)
+    expected, param = 128.0, 128.0
+    for _ in range(20):
+        state, _ = averaging(state, jnp.ones((), jnp.bfloat16))
+        param += 1
+        expected = 0.999 * expected + 0.001 * param
+    np.testing.assert_allclose(state.extra["average"], expected, rtol=1e-6)
+    assert vaejax.training.averaged_state(state).params.dtype == jnp.bfloat16

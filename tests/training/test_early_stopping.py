@@ -107,3 +107,13 @@ def test_leaves_have_the_names_that_saved_checkpoints_have():
         ".extra['stopping'].waited": "int32 []",
         ".extra['stopping'].stopped": "bool []",
     }
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_is_no_improvement(loss):
+    state = vaejax.TrainState(jnp.ones(2), (), jax.random.key(0), jnp.int32(0))
+    state = vaejax.training.init_early_stopping(state)
+    for number in (jnp.bfloat16(2), loss, np.float64(loss)):
+        state = vaejax.training.update_early_stopping(state, number, patience=2)
+    stopping = state.extra["stopping"]
+    assert stopping.best_loss == 2 and stopping.stopped

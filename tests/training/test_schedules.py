@@ -1,5 +1,9 @@
 """Schedules at the steps where they turn, and inside a compiled step."""
 
+import contextlib
+import inspect
+import math
+from fractions import Fraction
 from functools import partial
 
 import jax
@@ -33,6 +37,113 @@ def test_cycles_rise_and_rest():
     np.testing.assert_allclose(
         jax.vmap(beta)(steps), [0, 0.4, 2, 2, 0, 0.4, 2, 2, 2], atol=1e-5
     )
+
+
+#: name -> (schedule of a length and a number of cycles, its exact value at a step)
+SCHEDULES = {
+    "warm_up": (
+        lambda value, length, cycles: vaejax.training.warm_up(value, length),
+        lambda step, length, cycles: min(Fraction(step, length), Fraction(1)),
+    ),
+    "logistic_warm_up": (
+        lambda value, length, cycles: vaejax.training.logistic_warm_up(value, length),
+        lambda step, length, cycles: 1 / (1 + math.exp(-10 * (step / length - 0.5))),
+    ),
+    "cyclical": (
+        lambda value, length, cycles: vaejax.training.cyclical(
+            value, length, num_cycles=cycles, ratio=0.75
+        ),
+        lambda step, length, cycles: (
+            min(Fraction(step * cycles, length) % 1 / Fraction(3, 4), Fraction(1))
+            if step < length
+            else Fraction(1)
+        ),
+    ),
+}
+LENGTHS = [
+    (220, 2),
+    *(
+        (int(length), int(cycles))
+        for length, cycles in zip(
+            np.random.default_rng(0).integers(1, 2000, 199),
+            np.random.default_rng(1).integers(1, 9, 199),
+            strict=True,
+        )
+    ),
+]
+# One shape for all, so that eager steps compile once.
+STEPS = np.arange(2003, dtype=np.int32)
+
+
+@contextlib.contextmanager
+def optimized():
+    """Compile as programs do, and not as the tests do."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
+def test_every_schedule_is_in_the_table():
+    functions = {
+        name: getattr(vaejax.training, name)
+        for name in vaejax.training.__all__
+        if inspect.isfunction(getattr(vaejax.training, name))
+    }
+    assert SCHEDULES.keys() == {
+        name
+        for name, function in functions.items()
+        if inspect.signature(function).return_annotation == vaejax.training.Schedule
+    }
+
+
+@pytest.mark.parametrize(
+    ("length", "cycles"),
+    [
+        pair if i % 10 == 0 else pytest.param(*pair, marks=pytest.mark.slow)
+        for i, pair in enumerate(LENGTHS)
+    ],
+)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_eager_and_compiled_values_are_one_at_every_step(name, length, cycles):
+    make, exact = SCHEDULES[name]
+    schedule = make(3.3, length, cycles)
+    eager = np.asarray(schedule(jnp.asarray(STEPS)))
+    with optimized():
+        np.testing.assert_array_equal(jax.jit(schedule)(STEPS), eager)
+    np.testing.assert_allclose(
+        eager[: length + 3],
+        [3.3 * float(exact(step, length, cycles)) for step in range(length + 3)],
+        rtol=2e-6,
+        atol=1e-9,
+    )
+    if name != "logistic_warm_up":
+        np.testing.assert_array_equal(eager[length:], np.float32(3.3))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_step_of_any_type_has_the_same_value(name):
+    schedule = SCHEDULES[name][0](0.7, 220, 2)
+    for step in (0, 1, 54, 110, 163, 219, 220, 255):
+        of_types = [
+            step,
+            *(cast(step) for cast in (float, np.int64, np.int32, np.uint8, np.float32)),
+            *(jnp.asarray(step, dtype) for dtype in (jnp.int32, jnp.uint32)),
+            jnp.asarray(step, jnp.float32),
+        ]
+        values = {float(schedule(each)) for each in of_types}
+        values |= {float(jax.jit(schedule)(each)) for each in of_types[:3]}
+        assert len(values) == 1, (step, values)
+    assert float(schedule(10**12)) == float(schedule(np.float64(1e12)))
+
+
+def test_cycles_of_many_steps_do_not_overflow():
+    schedule = vaejax.training.cyclical(1.0, 2_000_000_000, num_cycles=1000)
+    # Half of the rise of the last cycle, and its rest.
+    last = 2_000_000_000 - 2_000_000
+    assert float(schedule(last)) == 0 and float(schedule(last + 500_000)) == 0.5
+    assert float(schedule(last + 1_500_000)) == 1
 
 
 @pytest.mark.parametrize(

@@ -314,33 +314,49 @@ def discretized_normal_head(
     )
 
 
-def bits_per_dimension(nats: Array | float, num_dimensions: int) -> Array | float:
-    """Convert nats per example to bits per dimension: nats / (num_dimensions log 2).
+def bits_per_dimension(
+    nats: Array | float, num_dimensions: int, *, level_width: float = 1.0
+) -> Array | float:
+    """Convert nats per example to bits per dimension of 8-bit pixels.
 
-    The nats must be of a probability over 8-bit pixels. For a density of dequantized
-    data in [0, 1] add log2 255 bits, which gives an upper bound; for data that repeat
-    their levels a density has no meaning in bits.
+    nats / (num_dimensions log 2) - log2(level_width). With the default the nats are of
+    a probability over the 256 levels. Of a density of dequantized data, the mass of a
+    level is the density times the width of the level, averaged over it: give 1/256 for
+    (x + u) / 256, which adds 8 bits, or 1/255 for (x + u - 1/2) / 255, which adds
+    log2 255. The result is then an upper bound. For data that repeat their levels a
+    density has no meaning in bits.
 
     Args:
-      nats: a negative log-probability, of any shape.
+      nats: a negative log-probability, or a negative log-density of dequantized data,
+        of any shape.
       num_dimensions: the number of pixels times channels, at least 1.
+      level_width: the width of a level in the units of the density, a positive number;
+        1 for a probability.
 
     Returns:
       Bits per dimension, of the shape of `nats`.
 
     Raises:
-      ValueError: `num_dimensions` is not a positive integer.
+      ValueError: `num_dimensions` is not a positive integer, or `level_width` is not
+        positive and finite.
 
     Example:
       >>> import math
       >>> from vaejax.distributions import bits_per_dimension
       >>> round(bits_per_dimension(10 * math.log(256), num_dimensions=10), 3)
       8.0
+      >>> bits_per_dimension(0.0, 10, level_width=1 / 256)  # uniform on [0, 1]
+      8.0
 
     Source: Theis et al. 2016, section 3.1.
     """
     check_count("num_dimensions", num_dimensions)
-    return nats / (num_dimensions * math.log(2))
+    if not 0 < level_width < math.inf:
+        raise ValueError(
+            f"bits_per_dimension: level_width is {level_width}; give a positive "
+            "number, such as 1/256."
+        )
+    return nats / (num_dimensions * math.log(2)) - math.log2(level_width)
 
 
 DiscretizedLogistic.head = discretized_logistic_head()

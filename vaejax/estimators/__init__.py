@@ -40,11 +40,11 @@ from vaejax.estimators.hamiltonian import hamiltonian_transition
 from vaejax.estimators.importance_weights import jackknife, pareto_k
 from vaejax.estimators.inference import (
     InferenceGap,
-    active_units,
     inference_gap,
     optimal_posterior,
 )
 from vaejax.estimators.marginal import MarginalEstimate, log_marginal
+from vaejax.estimators.used_units import active_units, units_by_kl
 
 __all__ = [
     "AggregateDecomposition",
@@ -77,4 +77,5 @@ __all__ = [
     "sigmoidal_temperature_schedule",
     "start_at_posterior",
     "start_at_prior",
+    "units_by_kl",
 ]

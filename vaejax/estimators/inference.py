@@ -1,4 +1,4 @@
-"""Quality of the approximate posterior: inference gaps and active units."""
+"""Quality of the approximate posterior: inference gaps."""
 
 from typing import NamedTuple, cast
 
@@ -182,36 +182,3 @@ def inference_gap(
 
     elbos = jnp.mean(jax.lax.map(elbos_of, keys, batch_size=100), axis=0)
     return InferenceGap(log_marginal - elbos[0], elbos[0] - elbos[1], elbos[1])
-
-
-def active_units(means: Array, *, threshold: float = 0.01) -> Array:
-    """Count the dimensions of z whose posterior mean varies over the data.
-
-    Dimension j is active if Var_x(E[z_j|x]) exceeds the threshold.
-
-    Args:
-      means: `[examples, *latent]`, the posterior means, as `vaejax.embed` returns them;
-        at least two examples.
-      threshold: smallest variance of an active dimension, in squared units of z.
-
-    Returns:
-      The number of active dimensions, an integer scalar.
-
-    Raises:
-      ValueError: there are fewer than two examples.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> import vaejax
-      >>> means = jnp.array([[1.0, 0.01, 0.0], [-1.0, -0.01, 0.0]])
-      >>> int(vaejax.active_units(means))
-      1
-
-    Source: Burda et al. 2016, section 5.2.
-    """
-    if means.shape[0] < 2:
-        raise ValueError(
-            f"active_units: means has shape {means.shape}; a variance over data needs "
-            "at least two examples."
-        )
-    return jnp.sum(jnp.var(means, axis=0) > threshold)

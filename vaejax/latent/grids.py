@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import check_count
+from vaejax._reals import as_real, real_dtype
 from vaejax.base import (
     VAE,
     Array,
@@ -78,6 +79,7 @@ def traverse(
     flat, unravel = ravel_pytree(values(z))
     if steps is None:
         steps = jnp.linspace(-extent, extent, num, dtype=flat.dtype)
+    steps = jnp.asarray(steps, flat.dtype)
     if steps.ndim not in (1, 2) or (steps.ndim == 2 and len(steps) != flat.size):
         raise ValueError(
             f"traverse: steps has shape {steps.shape}; give [num], or [dimensions, "
@@ -150,8 +152,9 @@ def manifold(
     like = prior.mean if isinstance(prior, Normal) else draw(like_key, prior)
     flat, unravel = ravel_pytree(values(like))
     first, second = _plane(dimensions, flat.size)
-    center, quantiles = _marginals(
-        prior, prior_key, (jnp.arange(num, dtype=flat.dtype) + 0.5) / num
+    masses = (jnp.arange(num, dtype=real_dtype(flat.dtype)) + 0.5) / num
+    center, quantiles = (
+        each.astype(flat.dtype) for each in _marginals(prior, prior_key, masses)
     )
 
     def at(row: Array, column: Array) -> Latent:
@@ -190,14 +193,16 @@ def _marginals(
     They are `[dimensions]` and `[masses, dimensions]`.
     """
     if isinstance(prior, Normal):
-        flat, _ = ravel_pytree(prior.mean)
+        flat = as_real(prior.mean).ravel()
         stddev = jnp.broadcast_to(
-            jnp.exp(prior.log_variance / 2), prior.mean.shape
+            jnp.exp(as_real(prior.log_variance) / 2), prior.mean.shape
         ).ravel()
         standard = jax.scipy.stats.norm.ppf(masses)
         return flat, flat[None] + standard[:, None] * stddev[None]
     assert key is not None  # a prior that is drawn from has been given one
-    draws = jax.vmap(lambda key: ravel_pytree(values(draw(key, prior)))[0])(
-        jax.random.split(key, num_draws)
+    draws = as_real(
+        jax.vmap(lambda key: ravel_pytree(values(draw(key, prior)))[0])(
+            jax.random.split(key, num_draws)
+        )
     )
     return jnp.mean(draws, axis=0), jnp.quantile(draws, masses, axis=0)

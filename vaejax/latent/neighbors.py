@@ -1,12 +1,23 @@
 """Nearest neighbors in a data set, in latent space or among the examples themselves."""
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from vaejax._checks import check_count
+from vaejax._reals import difference, middle, real_dtype, to_device
 from vaejax.base import Array
+
+# Candidates beyond those asked for, among which products order neighbors.
+_MORE = 8
+# References compared with a batch of queries at a time.
+_ROWS_AT_ONCE = 4096
 
 
 class NearestNeighbors(NamedTuple):
@@ -29,7 +40,7 @@ class NearestNeighbors(NamedTuple):
 
 
 def nearest_neighbors(
-    queries: Array, references: Array, *, num: int = 1, batch_size: int = 1000
+    queries: ArrayLike, references: ArrayLike, *, num: int = 1, batch_size: int = 1000
 ) -> NearestNeighbors:
     """Find the nearest references of each query by Euclidean distance, in batches.
 
@@ -37,6 +48,10 @@ def nearest_neighbors(
     among pixels; all axes after the first are flattened. If generated images are closer
     to their nearest training image than held-out images are, the model has memorized
     training data.
+
+    Arrays are JAX's or NumPy's, of booleans, integers or floating point; differences
+    are taken in float32 at least. A copy of a reference is its neighbor at distance 0;
+    of equal distances the first reference is the nearer one. NaN is the furthest.
 
     Args:
       queries: `[queries, *dimensions]`.
@@ -61,25 +76,129 @@ def nearest_neighbors(
     """
     check_count("num", num)
     check_count("batch_size", batch_size)
-    if queries.shape[1:] != references.shape[1:]:
+    if np.shape(queries)[1:] != np.shape(references)[1:]:
         raise ValueError(
-            f"nearest_neighbors: each query has shape {queries.shape[1:]} and each "
-            f"reference {references.shape[1:]}; give the same."
+            f"nearest_neighbors: each query has shape {np.shape(queries)[1:]} and each "
+            f"reference {np.shape(references)[1:]}; give the same."
         )
-    if len(references) < num:
+    if np.shape(references)[0] < num:
         raise ValueError(
-            f"nearest_neighbors: num is {num} and there are {len(references)} "
+            f"nearest_neighbors: num is {num} and there are {np.shape(references)[0]} "
             "references; give at least as many."
         )
-    flat = references.reshape(len(references), -1)
-    lengths = jnp.sum(jnp.square(flat), axis=1)
+    queries, references = to_device(queries, references)
+    return _search(
+        queries.reshape(len(queries), -1),
+        references.reshape(len(references), -1),
+        num=num,
+        batch_size=batch_size,
+    )
 
-    def one(query: Array) -> NearestNeighbors:
-        # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is a matrix product once it is mapped; the
-        # distances of those found are computed exactly.
-        _, indices = jax.lax.top_k(2 * (flat @ query) - lengths, num)
-        distances = jnp.sqrt(jnp.sum(jnp.square(flat[indices] - query[None]), axis=1))
-        order = jnp.argsort(distances)
-        return NearestNeighbors(indices[order], distances[order])
 
-    return jax.lax.map(one, queries.reshape(len(queries), -1), batch_size=batch_size)
+@partial(jax.jit, static_argnames=("num", "batch_size"))
+def _search(
+    queries: Array, references: Array, *, num: int, batch_size: int
+) -> NearestNeighbors:
+    """Find neighbors among `[references, dimensions]`, a batch of queries at a time."""
+    if not len(queries):
+        return NearestNeighbors(
+            jnp.zeros((0, num), jnp.int32),
+            jnp.zeros((0, num), real_dtype(queries.dtype)),
+        )
+    num_batches = -(-len(queries) // batch_size)
+    size = -(-len(queries) // num_batches)
+    indices = jnp.minimum(jnp.arange(num_batches * size), len(queries) - 1)
+    batches = queries[indices].reshape(num_batches, size, -1)
+    center = middle(references)
+
+    def one(batch: Array) -> NearestNeighbors:
+        found, is_certain = _by_products(batch, references, center, num)
+        # Rows that crowd further from the center than float32 tells apart.
+        return jax.lax.cond(
+            is_certain,
+            lambda: found,
+            lambda: _by_differences(batch, references, num),
+        )
+
+    found = jax.lax.map(one, batches)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, num)[: len(queries)], found)
+
+
+def _by_products(
+    queries: Array, references: Array, center: Array, num: int
+) -> tuple[NearestNeighbors, Array]:
+    """Find neighbors by matrix products, and whether they are certainly all.
+
+    |a - b|^2 = |a|^2 + |b|^2 - 2 a.b of centered rows, less a bound on its rounding
+    error, selects candidates; their distances are then computed from differences.
+    """
+    num_candidates = min(num + _MORE, len(references))
+    centered = difference(queries, center[None])
+    unit = jnp.finfo(centered.dtype).eps / 2
+    size = queries.shape[1]
+    # The error of a sum of n terms is at most n units, and sqrt(n) by order.
+    share = 2 * unit * min(size + 6, 8 * (math.sqrt(size) + 1))
+    lengths = jnp.sum(jnp.square(centered), axis=1)
+
+    def lowest(rows: Array) -> Array:
+        others = difference(rows, center[None])
+        squares = lengths[:, None] + jnp.sum(jnp.square(others), axis=1)[None]
+        products = jnp.matmul(centered, others.T, precision=jax.lax.Precision.HIGHEST)
+        return (1 - share) * squares - 2 * products
+
+    bounds, indices = _smallest(lowest, queries, references, num_candidates + 1)
+    candidates = jnp.sort(indices[:, :-1], axis=1)
+    squares = jnp.sum(
+        jnp.square(difference(queries[:, None], references[candidates])), axis=2
+    )
+    order = jnp.argsort(squares, axis=1)[:, :num]
+    squares = jnp.take_along_axis(squares, order, axis=1)
+    # NaN, which is no distance, needs no second look.
+    is_certain = jnp.all(~(squares[:, -1] >= bounds[:, -1]))
+    return NearestNeighbors(
+        jnp.take_along_axis(candidates, order, axis=1), jnp.sqrt(squares)
+    ), is_certain
+
+
+def _by_differences(queries: Array, references: Array, num: int) -> NearestNeighbors:
+    """Find neighbors by the differences of all pairs."""
+
+    def squares(rows: Array) -> Array:
+        return jnp.sum(jnp.square(difference(queries[:, None], rows[None])), axis=2)
+
+    found, indices = _smallest(squares, queries, references, num)
+    return NearestNeighbors(indices, jnp.sqrt(found))
+
+
+def _smallest(
+    function: Callable[[Array], Array], queries: Array, references: Array, num: int
+) -> tuple[Array, Array]:
+    """Return the smallest values over all references and their indices, `[., num]`.
+
+    Of `[queries, rows]` values only those of one block of references exist at a time.
+    """
+    rows = min(_ROWS_AT_ONCE, len(references))
+    dtype = real_dtype(references.dtype)
+    last = jnp.finfo(dtype).max
+
+    def add(best: tuple[Array, Array], block: Array) -> tuple[tuple, None]:
+        start = jnp.minimum(block * rows, len(references) - rows)
+        values = function(jax.lax.dynamic_slice_in_dim(references, start, rows))
+        indices = start + jnp.arange(rows, dtype=jnp.int32)
+        # NaN is further than any number; rows of the block before count once.
+        values = jnp.where(jnp.isnan(values), last, jnp.minimum(values, last))
+        values = jnp.where(indices[None] < block * rows, jnp.inf, values)
+        values = jnp.concatenate([best[0], values], axis=1)
+        indices = jnp.concatenate(
+            [best[1], jnp.broadcast_to(indices, (len(queries), rows))], axis=1
+        )
+        smallest, places = jax.lax.top_k(-values, num)
+        return (-smallest, jnp.take_along_axis(indices, places, axis=1)), None
+
+    best = (
+        jnp.full((len(queries), num), jnp.inf, dtype),
+        jnp.zeros((len(queries), num), jnp.int32),
+    )
+    num_blocks = -(-len(references) // rows)
+    best, _ = jax.lax.scan(add, best, jnp.arange(num_blocks, dtype=jnp.int32))
+    return best

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import check_count
+from vaejax._reals import as_floating, as_real
 from vaejax.base import (
     VAE,
     Array,
@@ -44,7 +45,13 @@ def linear_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
       >>> linear_path(jnp.array([2.0, 0.0]), jnp.array([0.0, 4.0]), 0.25).tolist()
       [1.5, 1.0]
     """
-    return jax.tree.map(lambda a, b: (1 - t) * a + t * b, start, end)
+
+    def point(a: Array, b: Array) -> Array:
+        a, b = as_floating(a), as_floating(b)
+        at = jnp.asarray(t, a.dtype)
+        return (1 - at) * a + at * b.astype(a.dtype)
+
+    return jax.tree.map(point, start, end)
 
 
 def spherical_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
@@ -53,7 +60,8 @@ def spherical_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
     sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end, with w the angle between the
     two. Draws of a standard Normal in many dimensions lie near a sphere, and the middle
     of a straight line between two of them is far inside it. All leaves are taken as one
-    vector. Where start and end are parallel, the path is the straight line.
+    vector. Where start and end are parallel, zero, or opposite to within 0.001 radians,
+    the path is the straight line, with its derivatives.
 
     Args:
       start: latent values, the point at t = 0.
@@ -72,18 +80,29 @@ def spherical_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
 
     Source: White 2016, "Sampling generative networks", section 2.2.
     """
-    (a, unravel), (b, _) = ravel_pytree(start), ravel_pytree(end)
-    scale = jnp.sqrt(jnp.sum(a * a) * jnp.sum(b * b))
-    cosine = jnp.clip(jnp.sum(a * b) / jnp.where(scale > 0, scale, 1), -1, 1)
-    angle = jnp.arccos(cosine)
-    sine = jnp.sin(angle)
-    # Near angles of 0 and pi the quotients lose their digits; at 0 the great circle is
-    # the line.
-    curved = (scale > 0) & (sine > 1e-3)
-    divisor = jnp.where(curved, sine, 1)
-    left = jnp.where(curved, jnp.sin((1 - t) * angle) / divisor, 1 - t)
-    right = jnp.where(curved, jnp.sin(t * angle) / divisor, t)
-    return unravel(left * a + right * b)
+    start, end = jax.tree.map(as_floating, (start, end))
+    (flat, unravel), (other, _) = ravel_pytree(start), ravel_pytree(end)
+    a, b = as_real(flat), as_real(other)
+    t = jnp.asarray(t, a.dtype)
+    # Of the unit vectors, difference and sum are 2 sin(w / 2) and 2 cos(w / 2) long,
+    # which keeps the digits of small angles.
+    lengths = jnp.sum(a * a), jnp.sum(b * b)
+    has_angle = (lengths[0] > 0) & (lengths[1] > 0)
+    unit, other_unit = (
+        each * jax.lax.rsqrt(jnp.where(has_angle, length, 1))
+        for each, length in zip((a, b), lengths, strict=True)
+    )
+    apart = jnp.sum(jnp.square(unit - other_unit))
+    together = jnp.sum(jnp.square(unit + other_unit))
+    tiny = jnp.finfo(a.dtype).tiny
+    curved = has_angle & (apart > tiny) & (together > 1e-6)
+    # Inner replacements keep the derivative of the branch not taken finite.
+    angle = 2 * jnp.arctan2(
+        jnp.sqrt(jnp.where(curved, apart, 1)), jnp.sqrt(jnp.where(curved, together, 1))
+    )
+    left = jnp.where(curved, jnp.sin((1 - t) * angle) / jnp.sin(angle), 1 - t)
+    right = jnp.where(curved, jnp.sin(t * angle) / jnp.sin(angle), t)
+    return unravel((left * a + right * b).astype(flat.dtype))
 
 
 def interpolate(
@@ -193,6 +212,7 @@ def shift_latents(
     z_key, x_key = split_if_given(key, 2)
     z = latent_point(z_key, vae.encode(params, x))
     (flat, unravel), (move, _) = ravel_pytree(values(z)), ravel_pytree(direction)
+    move = move.astype(flat.dtype)
     if flat.size != move.size:
         raise ValueError(
             f"shift_latents: direction has {move.size} dimensions and z has "
@@ -200,5 +220,5 @@ def shift_latents(
         )
     moved = jax.vmap(
         lambda step: complete(vae, params, z, unravel(flat + step * move))
-    )(jnp.asarray(steps))
+    )(jnp.asarray(steps, flat.dtype))
     return decode_many(vae, params, x_key, moved, example_point)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import check_count
+from vaejax._reals import as_real, difference, means, middle, variances
 from vaejax.base import (
     VAE,
     Array,
@@ -57,7 +58,7 @@ class CodeStatistics(NamedTuple):
       stddev: `[dimensions]`, standard deviation of the aggregate posterior.
       quantiles: `[dimensions, quantiles]`, quantiles of the aggregate posterior.
       order: `[dimensions]`, the dimensions from the largest KL to the smallest; equal
-        ones by activity.
+        ones by activity. NaN comes first.
 
     Example:
       >>> import jax.numpy as jnp
@@ -206,7 +207,7 @@ def code_statistics(
     moments, kl, draws = jax.lax.map(
         one, (jax.random.split(xs_key, num), xs), batch_size=batch_size
     )
-    activity, kl = jnp.var(moments.mean, axis=0), jnp.mean(kl, axis=0)
+    activity, kl = variances(moments.mean), jnp.mean(kl, axis=0)
     first = jax.tree.map(lambda leaf: leaf[0], xs)
     if not isinstance(vae.encode(params, first), Normal):
         # Means of few draws vary by themselves too.
@@ -218,10 +219,10 @@ def code_statistics(
     return CodeStatistics(
         kl=kl,
         activity=activity,
-        mean=jnp.mean(draws, axis=0),
-        stddev=jnp.std(draws, axis=0),
+        mean=means(draws),
+        stddev=jnp.sqrt(variances(draws)),
         quantiles=jnp.quantile(draws, masses.astype(draws.dtype), axis=0).T,
-        order=jnp.lexsort((-activity, -kl)),
+        order=jnp.lexsort((_descending(activity), _descending(kl))),
     )
 
 
@@ -241,6 +242,7 @@ def attribute_direction(codes: Array, has_attribute: Array) -> Array:
 
     Raises:
       ValueError: `has_attribute` has another length than `codes`.
+      TypeError: `has_attribute` is not of booleans.
 
     Example:
       >>> import jax.numpy as jnp
@@ -251,18 +253,31 @@ def attribute_direction(codes: Array, has_attribute: Array) -> Array:
 
     Source: Larsen et al. 2016, "Autoencoding beyond pixels", section 4.2.
     """
+    codes, has_attribute = jnp.asarray(codes), jnp.asarray(has_attribute)
     if has_attribute.shape != codes.shape[:1]:
         raise ValueError(
             f"attribute_direction: has_attribute has shape {has_attribute.shape} and "
             f"there are {codes.shape[0]} codes; give one boolean each."
         )
-    return jnp.mean(codes, axis=0, where=has_attribute[:, None]) - jnp.mean(
-        codes, axis=0, where=~has_attribute[:, None]
+    if has_attribute.dtype != bool:
+        raise TypeError(
+            f"attribute_direction: has_attribute is {has_attribute.dtype}; give "
+            "booleans, such as labels == 3."
+        )
+    # From a code amid them, so that an offset costs no digits.
+    centered = difference(codes, middle(codes)[None])
+    return jnp.mean(centered, axis=0, where=has_attribute[:, None]) - jnp.mean(
+        centered, axis=0, where=~has_attribute[:, None]
     )
 
 
+def _descending(numbers: Array) -> Array:
+    # NaN counts as the largest, so that a broken dimension is not the least used one.
+    return jnp.where(jnp.isnan(numbers), -jnp.inf, -numbers)
+
+
 def _flat(z: Array) -> Array:
-    return ravel_pytree(values(z))[0]
+    return as_real(ravel_pytree(values(z))[0])
 
 
 def _moments(
@@ -270,22 +285,21 @@ def _moments(
 ) -> PosteriorMoments:
     if isinstance(distribution, Normal):
         stddev = jnp.broadcast_to(
-            jnp.exp(distribution.log_variance / 2), distribution.mean.shape
+            jnp.exp(as_real(distribution.log_variance) / 2), distribution.mean.shape
         )
-        return PosteriorMoments(distribution.mean.ravel(), stddev.ravel())
+        return PosteriorMoments(as_real(distribution.mean).ravel(), stddev.ravel())
     draws = jax.vmap(lambda key: _flat(draw(key, distribution)))(
         jax.random.split(key, num_samples)
     )
-    return PosteriorMoments(jnp.mean(draws, axis=0), jnp.std(draws, axis=0, ddof=1))
+    return PosteriorMoments(means(draws), jnp.sqrt(variances(draws, ddof=1)))
 
 
 def _kl_of_moments(posterior: PosteriorMoments, prior: PosteriorMoments) -> Array:
-    ratio = jnp.square(posterior.stddev / prior.stddev)
+    log_ratio = 2 * (jnp.log(posterior.stddev) - jnp.log(prior.stddev))
     return 0.5 * (
         jnp.square((posterior.mean - prior.mean) / prior.stddev)
-        + ratio
-        - 1
-        - jnp.log(ratio)
+        + jnp.expm1(log_ratio)
+        - log_ratio
     )
 
 

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax._checks import check_count
+from vaejax._reals import as_real
 from vaejax.base import (
     VAE,
     Array,
@@ -71,7 +73,9 @@ def sample(
 
     def cool(z: Latent) -> Latent:
         cooled = jax.tree.map(
-            lambda value, middle: middle + temperature * (value - middle),
+            lambda value, middle: (
+                middle + jnp.asarray(temperature, value.dtype) * (value - middle)
+            ),
             values(z),
             center,
         )
@@ -87,7 +91,9 @@ def sample(
 
 
 def _check_temperature(temperature: float | Array) -> None:
-    if isinstance(temperature, float | int) and not 0 <= temperature < float("inf"):
+    if isinstance(temperature, jax.core.Tracer):
+        return
+    if not (np.ndim(temperature) == 0 and 0 <= float(temperature) < float("inf")):
         raise ValueError(
             f"sample: temperature is {temperature}; give a number from 0 on, such as "
             "0.7."
@@ -98,7 +104,9 @@ def _center(prior: Distribution, key: Key, num: int = 1000) -> PyTree:
     if hasattr(prior, "mean"):
         return values(prior.mean)
     draws = jax.vmap(lambda key: values(draw(key, prior)))(jax.random.split(key, num))
-    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), draws)
+    return jax.tree.map(
+        lambda leaf: jnp.mean(as_real(leaf), axis=0).astype(leaf.dtype), draws
+    )
 
 
 def reconstruct(

@@ -141,9 +141,10 @@ def gradient_boosted_importances(
             "'vaejax[analysis]', or use lasso_importances."
         ) from error
     seed = int(generator_of("gradient_boosted_importances", key).integers(2**31))
-    trees = GradientBoostingClassifier(random_state=seed).fit(codes, factor)
+    centered = _centering(codes)
+    trees = GradientBoostingClassifier(random_state=seed).fit(centered(codes), factor)
     return np.asarray(trees.feature_importances_), lambda codes, factor: float(
-        np.mean(trees.predict(codes) == factor)
+        np.mean(trees.predict(centered(codes)) == factor)
     )
 
 
@@ -201,9 +202,10 @@ def random_forest_importances(
     )
     # Every dimension at every split; the stubs of scikit-learn take strings only.
     trees = trees.set_params(max_features=None)
-    trees = trees.fit(codes, factor)
+    centered = _centering(codes)
+    trees = trees.fit(centered(codes), factor)
     return np.asarray(trees.feature_importances_), lambda codes, factor: float(
-        np.mean(trees.predict(codes) == factor)
+        np.mean(trees.predict(centered(codes)) == factor)
     )
 
 
@@ -253,6 +255,7 @@ def lasso_importances(
     del key
     if not penalty >= 0:
         raise ValueError(f"lasso_importances: penalty is {penalty}; give 0 or more.")
+    codes, factor = np.asarray(codes, np.float64), np.asarray(factor, np.float64)
     code_mean, code_scale = np.mean(codes, axis=0), _scale(codes)
     mean, scale = np.mean(factor), np.std(factor)
     inputs, targets = (codes - code_mean) / code_scale, (factor - mean) / scale
@@ -272,6 +275,7 @@ def lasso_importances(
             break
 
     def informativeness(codes: np.ndarray, factor: np.ndarray) -> float:
+        codes, factor = np.asarray(codes, np.float64), np.asarray(factor, np.float64)
         predictions = mean + scale * ((codes - code_mean) / code_scale @ weights)
         return float(1 - np.sqrt(np.mean((predictions - factor) ** 2)) / np.std(factor))
 
@@ -400,5 +404,14 @@ def _concentration(weights: np.ndarray) -> np.ndarray:
 
 def _scale(values: np.ndarray) -> np.ndarray:
     """Return the standard deviation of each column, 1 where it is constant."""
-    stddev = np.std(values, axis=0)
-    return np.where(stddev > 0, stddev, 1)
+    # The mean of equal values may differ from them in the last digit.
+    return np.where(np.ptp(values, axis=0) > 0, np.std(values, axis=0), 1)
+
+
+def _centering(codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that moves codes by the mean of these, in float64.
+
+    Trees take float32, in which an offset would cost the digits of the codes.
+    """
+    mean = np.mean(np.asarray(codes, np.float64), axis=0)
+    return lambda codes: np.asarray(codes, np.float64) - mean

@@ -227,8 +227,8 @@ def balanced_threshold_accuracy(code: np.ndarray, factor: np.ndarray) -> float:
 
     Source: Kumar et al. 2018, section 3, for discrete factors.
     """
-    labels = classes_of(factor)
-    values, positions = np.unique(code, return_inverse=True)
+    labels = classes_of(np.asarray(factor))
+    values, positions = np.unique(np.asarray(code), return_inverse=True)
     counts = np.zeros((len(values), labels.max() + 1))
     np.add.at(counts, (positions, labels), 1)
     # best[k, c]: the most recognized up to a value whose interval, at most the k-th,
@@ -261,6 +261,7 @@ def squared_correlation(code: np.ndarray, factor: np.ndarray) -> float:
 
     Source: Kumar et al. 2018, section 3, for continuous factors.
     """
+    code, factor = np.asarray(code, np.float64), np.asarray(factor, np.float64)
     code, factor = code - np.mean(code), factor - np.mean(factor)
     return float(np.sum(code * factor) ** 2 / (np.sum(code**2) * np.sum(factor**2)))
 
@@ -317,7 +318,8 @@ def separated_attribute_predictability(
             f"separated_attribute_predictability: there are {len(scores)} scores for "
             f"{factors.shape[1]} factors; give one, or one for each."
         )
-    active = np.var(codes, axis=0) > min_variance
+    # The mean of equal values may differ from them in the last digit.
+    active = (np.var(codes, axis=0) > min_variance) & (np.ptp(codes, axis=0) > 0)
     matrix = np.zeros((codes.shape[1], factors.shape[1]))
     for (j, k), _ in np.ndenumerate(matrix):
         if active[j]:

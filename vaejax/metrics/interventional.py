@@ -306,7 +306,7 @@ def beta_vae_score(
 
     (inputs, labels), (test_inputs, test_labels) = points(num_train), points(num_eval)
     mean, stddev = np.mean(inputs, axis=0), np.std(inputs, axis=0)
-    stddev = np.where(stddev > 0, stddev, 1)
+    stddev = np.where(np.ptp(inputs, axis=0) > 0, stddev, 1)
     inputs, test_inputs = (inputs - mean) / stddev, (test_inputs - mean) / stddev
     weights, bias = _logistic_regression(
         inputs, labels, interventions.num_factors, penalty

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from vaejax._checks import check_count
 
 _ROWS_AT_ONCE = 1000
+_NUMBERS_AT_ONCE = 1 << 22
 
 
 class PrecisionRecall(NamedTuple):
@@ -242,9 +243,10 @@ class _Found(NamedTuple):
 def _balls_with(points: np.ndarray, centers: np.ndarray, radii: np.ndarray) -> _Found:
     per_point, is_reached = [], np.zeros(len(centers), bool)
     for first in range(0, len(points), _ROWS_AT_ONCE):
-        within = (
-            _squared_distances(points[first : first + _ROWS_AT_ONCE], centers) <= radii
-        )
+        rows = points[first : first + _ROWS_AT_ONCE]
+        distances = _squared_distances(rows, centers)
+        _refine(distances, rows, centers, radii[None])
+        within = distances <= radii
         per_point.append(np.sum(within, axis=1))
         is_reached |= np.any(within, axis=0)
     return _Found(np.concatenate(per_point), is_reached)
@@ -254,21 +256,46 @@ def _radii(points: np.ndarray, num_neighbors: int) -> np.ndarray:
     """Return the squared distance of each point to its k-th nearest other point."""
     found = []
     for first in range(0, len(points), _ROWS_AT_ONCE):
-        distances = _squared_distances(points[first : first + _ROWS_AT_ONCE], points)
-        rows = np.arange(len(distances))
+        rows = points[first : first + _ROWS_AT_ONCE]
+        distances = _squared_distances(rows, points)
         # Itself: the nearest, however many duplicates there are.
-        distances[rows, first + rows] = -1.0
+        own = np.arange(len(rows)), first + np.arange(len(rows))
+        distances[own] = -1.0
+        nearly = np.partition(distances, num_neighbors, axis=1)[:, num_neighbors]
+        _refine(distances, rows, points, nearly[:, None])
+        distances[own] = -1.0
         found.append(np.partition(distances, num_neighbors, axis=1)[:, num_neighbors])
     return np.concatenate(found)
 
 
 def _squared_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return `[points, others]`, by the matrix product.
+    """Return `[points, others]`, by the matrix product."""
+    return np.maximum(_squares(points, others) - 2 * points @ others.T, 0.0)
 
-    In float64 its rounding is far below any distance of features.
+
+def _refine(
+    distances: np.ndarray,
+    points: np.ndarray,
+    others: np.ndarray,
+    thresholds: np.ndarray,
+) -> None:
+    """Recompute squared distances that rounding may bring across their threshold.
+
+    They are those of the differences then, so that a copy lies at distance 0 and equal
+    distances are equal.
     """
-    squares = np.sum(points**2, axis=1)[:, None] + np.sum(others**2, axis=1)
-    return np.maximum(squares - 2 * points @ others.T, 0.0)
+    # Twice a bound of the sums' and the product's: the threshold may be off as well.
+    share = 4 * (points.shape[1] + 6) * np.finfo(np.float64).eps
+    near = np.abs(distances - thresholds) <= share * _squares(points, others)
+    rows, columns = np.nonzero(near)
+    step = max(1, _NUMBERS_AT_ONCE // points.shape[1])
+    for first in range(0, len(rows), step):
+        pairs = rows[first : first + step], columns[first : first + step]
+        distances[pairs] = np.sum((points[pairs[0]] - others[pairs[1]]) ** 2, axis=1)
+
+
+def _squares(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.sum(points**2, axis=1)[:, None] + np.sum(others**2, axis=1)
 
 
 def _check_sets(
@@ -308,4 +335,7 @@ def _check_sets(
         )
     # With the origin amid the points, features far from zero lose no digits.
     middle = np.mean(arrays["real"], axis=0)
+    if all(np.array_equal(points, np.rint(points)) for points in arrays.values()):
+        # Of whole numbers, sums and products stay exact.
+        middle = np.rint(middle)
     return arrays["real"] - middle, arrays["generated"] - middle

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import require
+from vaejax._reals import difference, to_device
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params, PyTree
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
 from vaejax.objectives._numbers import at_least_single, weighted
@@ -72,7 +73,7 @@ def inverse_multiquadratic_kernel(
 
 
 def _squared_distance(z: Array, other: Array) -> Array:
-    return jnp.sum(jnp.square(z - other))
+    return jnp.sum(jnp.square(difference(*to_device(z, other))))
 
 
 def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:

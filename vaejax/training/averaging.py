@@ -5,7 +5,11 @@ gradients, such as clipping and skipping non-finite ones, is optax's:
 `optax.clip_by_global_norm`, `optax.apply_if_finite`.
 """
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from vaejax.base import Array, PyTree, TrainStep
 from vaejax.training._extra import with_extra
@@ -21,7 +25,8 @@ def init_average(state: TrainState) -> TrainState:
       state: A state, such as `init_train_state` returns.
 
     Returns:
-      The state with the average in `extra["average"]`.
+      The state with the average in `extra["average"]`, in float32 for parameters of
+      half precision.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -30,7 +35,15 @@ def init_average(state: TrainState) -> TrainState:
       >>> init_average(state).extra["average"].shape
       (3,)
     """
-    return with_extra(state, _AVERAGE, state.params)
+    return with_extra(state, _AVERAGE, jax.tree.map(_widened, state.params))
+
+
+def _widened(leaf: Any) -> Any:
+    # In half precision, a thousandth of the difference would be rounded away.
+    leaf_dtype = jnp.result_type(leaf)
+    if jnp.issubdtype(leaf_dtype, jnp.floating) and leaf_dtype.itemsize < 4:
+        return jnp.asarray(leaf, jnp.float32)
+    return leaf
 
 
 def with_average(step: TrainStep, decay: float | Array) -> TrainStep:
@@ -47,7 +60,7 @@ def with_average(step: TrainStep, decay: float | Array) -> TrainStep:
       A step for states that came through `init_average`.
 
     Raises:
-      ValueError: The decay is a number outside [0, 1).
+      ValueError: The decay is a number outside [0, 1), or rounds to 1 in float32.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -62,18 +75,28 @@ def with_average(step: TrainStep, decay: float | Array) -> TrainStep:
 
     Source: Polyak & Juditsky 1992; exponential, as in Song et al. 2021, appendix C.
     """
-    if isinstance(decay, float | int) and not 0 <= decay < 1:
-        raise ValueError(
-            f"with_average: decay is {decay}; give a number in [0, 1), such as 0.999."
-        )
+    if not isinstance(decay, jax.core.Tracer):
+        if not np.all((np.asarray(decay) >= 0) & (np.asarray(decay) < 1)):
+            raise ValueError(
+                f"with_average: decay is {decay}; give a number in [0, 1), such as "
+                "0.999."
+            )
+        if np.any(np.float32(decay) == 1):
+            raise ValueError(
+                f"with_average: decay is {decay}, which is 1 in float32, so that the "
+                "average would never move; give 0.9999999 at most."
+            )
 
     def averaging(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
         after, metrics = step(state, batch)
-        average = jax.tree.map(
-            lambda a, p: decay * a + (1 - decay) * p,
-            state.extra[_AVERAGE],
-            after.params,
-        )
+
+        def move(average: Array, param: Array) -> Array:
+            if not jnp.issubdtype(jnp.result_type(average), jnp.floating):
+                return param
+            old = jnp.asarray(decay, jnp.result_type(average))
+            return old * average + (1 - old) * jnp.asarray(param, old.dtype)
+
+        average = jax.tree.map(move, state.extra[_AVERAGE], after.params)
         return with_extra(after, _AVERAGE, average), metrics
 
     return averaging
@@ -97,4 +120,14 @@ def averaged_state(state: TrainState) -> TrainState:
     """
     if _AVERAGE not in (state.extra or {}):
         return state
-    return state._replace(params=state.extra[_AVERAGE])
+
+    def narrowed(average: Any, param: Any) -> Any:
+        dtype = jnp.result_type(param)
+        return (
+            average
+            if jnp.result_type(average) == dtype
+            else jnp.asarray(average, dtype)
+        )
+
+    params = jax.tree.map(narrowed, state.extra[_AVERAGE], state.params)
+    return state._replace(params=params)

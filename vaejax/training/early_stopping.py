@@ -104,7 +104,8 @@ def update_early_stopping(
     """
     check_count("patience", patience)
     old = state.extra[_STOPPING]
-    better = (loss < old.best_loss) & ~old.stopped
+    loss = jnp.asarray(loss).astype(old.best_loss.dtype)
+    better = jnp.isfinite(loss) & (loss < old.best_loss) & ~old.stopped
     waited = jnp.where(better, 0, old.waited + 1)
     # A member that never had a finite loss must not end as the untrained one, which
     # would pass for a result.

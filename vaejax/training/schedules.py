@@ -2,13 +2,16 @@
 
 A schedule is a function of the step, which is traced. Any optax schedule is one
 (`optax.linear_schedule`, `optax.cosine_decay_schedule`, `optax.join_schedules`); here
-is what optax lacks. Their values may be traced, so that a sweep can vary them.
+is what optax lacks. Their values may be traced, so that a sweep can vary them. A step
+is an integer or a floating-point number, traced or not: values are the same bit for
+bit.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax._checks import check_count
 from vaejax.base import Array
@@ -42,8 +45,9 @@ def warm_up(value: float | Array, num_steps: int) -> Schedule:
     """
     if num_steps != 0:
         check_count("num_steps", num_steps)
-    lowest, length = (1.0, 1) if num_steps == 0 else (0.0, num_steps)
-    return lambda step: value * jnp.clip(_as_float(step) / length, lowest, 1.0)
+    if num_steps == 0:
+        return lambda step: value * jnp.ones_like(_as_float(step))
+    return lambda step: value * _share(_as_float(step), num_steps)
 
 
 def logistic_warm_up(
@@ -82,8 +86,9 @@ def logistic_warm_up(
         raise ValueError(
             f"logistic_warm_up: steepness is {steepness}; give a positive number."
         )
+    slope = steepness / num_steps
     return lambda step: (
-        value * jax.nn.sigmoid(steepness * (_as_float(step) / num_steps - 0.5))
+        value * jax.nn.sigmoid(slope * (_as_float(step) - num_steps / 2))
     )
 
 
@@ -121,13 +126,56 @@ def cyclical(
     if not 0 < ratio <= 1:
         raise ValueError(f"cyclical: ratio is {ratio}; give a number in (0, 1].")
 
+    # Cycle i starts at step i * num_steps / num_cycles: the first whole step, and how
+    # far that one is into its cycle, in units of 1 / num_cycles steps.
+    starts = [-(-i * num_steps // num_cycles) for i in range(num_cycles)]
+    rests = [start * num_cycles - i * num_steps for i, start in enumerate(starts)]
+    starts, rests = np.minimum(starts, _LAST).astype(np.int32), np.int32(rests)
+
     def schedule(step: Array) -> Array:
-        phase = jnp.mod(_as_float(step) * num_cycles / num_steps, 1.0)
-        rising = jnp.minimum(phase / ratio, 1.0)
-        return value * jnp.where(_as_float(step) < num_steps, rising, 1.0)
+        whole, part = _whole_and_part(step)
+        cycle = jnp.sum(whole[..., None] >= starts, axis=-1) - 1
+        cycle = jnp.maximum(cycle, 0)
+        since = (whole - jnp.asarray(starts)[cycle]) * num_cycles
+        phase = (since + jnp.asarray(rests)[cycle]).astype(jnp.float32)
+        rising = _share(phase + part * num_cycles, ratio * num_steps)
+        return value * jnp.where(whole < min(num_steps, _LAST), rising, 1.0)
 
     return schedule
 
 
+# The largest step, of int32.
+_LAST = int(np.iinfo(np.int32).max)
+
+
+def _share(position: Array, length: float) -> Array:
+    """Return min(position / length, 1), and 0 below 0."""
+    # The divisor is no constant, since a compiled division by one is a product with its
+    # reciprocal, which is rounded.
+    position = jnp.maximum(position, 0.0)
+    return position / jnp.maximum(position, length)
+
+
+def _whole_and_part(step: Array) -> tuple[Array, Array]:
+    """Return the integer and the fractional part of a step, `int32` and `float32`."""
+    step = _within(step)
+    if jnp.issubdtype(step.dtype, jnp.floating):
+        step = jnp.clip(step.astype(jnp.float32), 0.0, _LAST)
+        whole = jnp.floor(step)
+        # The largest float32 below 2^31, of which int32 holds no more.
+        return jnp.minimum(whole, _LAST - 127).astype(jnp.int32), step - whole
+    return step.astype(jnp.int32), jnp.zeros(step.shape, jnp.float32)
+
+
 def _as_float(step: Array) -> Array:
-    return jnp.asarray(step).astype(jnp.float32)
+    return _within(step).astype(jnp.float32)
+
+
+def _within(step: Array) -> Array:
+    # A Python integer may be larger than any that jax takes.
+    if isinstance(step, int):
+        step = min(step, _LAST)
+    step = jnp.asarray(step)
+    if jnp.issubdtype(step.dtype, jnp.integer) and step.dtype.itemsize >= 4:
+        return jnp.minimum(step, jnp.array(_LAST, step.dtype))
+    return step
