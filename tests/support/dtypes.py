@@ -1,5 +1,7 @@
 """The dtypes in which callers hold data, and small data that are exact in each."""
 
+import inspect
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,9 +26,5 @@ def table(shape, dtype, seed=0, offset=0):
 def functions_of(package):
     """Return the names of the public functions of a package."""
     return {
-        name
-        for name in package.__all__
-        if callable(getattr(package, name))
-        and not isinstance(getattr(package, name), type)
-        and hasattr(getattr(package, name), "__name__")
+        name for name in package.__all__ if inspect.isfunction(getattr(package, name))
     }

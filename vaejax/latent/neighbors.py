@@ -88,8 +88,8 @@ def nearest_neighbors(
         )
     queries, references = to_device(queries, references)
     return _search(
-        queries.reshape(len(queries), -1),
-        references.reshape(len(references), -1),
+        queries.reshape(len(queries), math.prod(queries.shape[1:])),
+        references.reshape(len(references), math.prod(references.shape[1:])),
         num=num,
         batch_size=batch_size,
     )
@@ -108,7 +108,7 @@ def _search(
     num_batches = -(-len(queries) // batch_size)
     size = -(-len(queries) // num_batches)
     indices = jnp.minimum(jnp.arange(num_batches * size), len(queries) - 1)
-    batches = queries[indices].reshape(num_batches, size, -1)
+    batches = queries[indices].reshape(num_batches, size, queries.shape[1])
     center = middle(references)
 
     def one(batch: Array) -> NearestNeighbors:

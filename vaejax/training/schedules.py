@@ -134,8 +134,8 @@ def cyclical(
 
     def schedule(step: Array) -> Array:
         whole, part = _whole_and_part(step)
-        cycle = jnp.sum(whole[..., None] >= starts, axis=-1) - 1
-        cycle = jnp.maximum(cycle, 0)
+        bounds = starts.reshape((1,) * whole.ndim + (-1,))
+        cycle = jnp.maximum(jnp.sum(whole[..., None] >= bounds, axis=-1) - 1, 0)
         since = (whole - jnp.asarray(starts)[cycle]) * num_cycles
         phase = (since + jnp.asarray(rests)[cycle]).astype(jnp.float32)
         rising = _share(phase + part * num_cycles, ratio * num_steps)
