@@ -19,7 +19,11 @@ def real_dtype(dtype: Any) -> Any:
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize >= 4:
         return dtype
     is_wide = jnp.issubdtype(dtype, jnp.integer) and dtype.itemsize >= 4
-    return jnp.dtype(jnp.float64 if is_wide and jax.config.x64_enabled else jnp.float32)
+    return jnp.dtype(jnp.float64 if is_wide and _in_double() else jnp.float32)
+
+
+def _in_double() -> bool:
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def as_real(array: Any) -> Array:
@@ -62,7 +66,7 @@ def to_device(*arrays: Any) -> tuple[Array, ...]:
     wide = any(dtype.itemsize == 8 and dtype.kind in "iuf" for dtype in dtypes)
     if (
         wide
-        and not jax.config.x64_enabled
+        and not _in_double()
         and all(isinstance(each, np.ndarray) for each in arrays)
         and len(arrays[-1])
     ):

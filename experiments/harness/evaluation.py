@@ -193,8 +193,9 @@ def log_marginal_in_halves(
     posterior, prior = vae.encode(params, x), vae.prior(params)
 
     def draw(sample: tuple[Key, Array]) -> Array:
+        half, place = sample
         return vaejax.objectives.log_weight_given_posterior(
-            vae, params, jax.random.fold_in(*sample), x, posterior, prior
+            vae, params, jax.random.fold_in(half, place), x, posterior, prior
         )
 
     log_weights = jax.lax.map(draw, (halves, places), batch_size=NLL_CHUNK_SIZE)

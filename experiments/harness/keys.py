@@ -9,6 +9,7 @@ checks. The integers never change, since they decide published numbers.
 EPOCH_EVALUATION = 100  # ELBO of test and validation examples after every epoch
 FINAL_EVALUATION = 101  # ELBO, NLL and active units at the end of a run
 FIGURES = 102  # figures, sounds and texts of a run
+UNITS_BY_KL = 103  # draws behind the KL of each latent at the end of a run
 IMAGE_MEASURES = 200  # calibrated_decoders: bits, errors and detail
 MUTUAL_INFORMATION = 300  # collapse: mutual information of x and z
 KL_TO_POSTERIOR = 400  # bounds: KL to the posterior after every epoch
@@ -46,6 +47,7 @@ PARENTS = {
         "EPOCH_EVALUATION",
         "FINAL_EVALUATION",
         "FIGURES",
+        "UNITS_BY_KL",
         "IMAGE_MEASURES",
         "MUTUAL_INFORMATION",
         "KL_TO_POSTERIOR",

@@ -40,6 +40,7 @@ def units(
 
     def count(state: TrainState, test: PyTree) -> tuple[Array, Array]:
         key = jax.random.fold_in(state.key, keys.FINAL_EVALUATION)
+        statistics_key = jax.random.fold_in(state.key, keys.UNITS_BY_KL)
         points = vaejax.embed(
             experiment.vae,
             state.params,
@@ -49,7 +50,7 @@ def units(
         )
         counts = [vaejax.active_units(leaf) for leaf in jax.tree.leaves(points)]
         statistics = vaejax.latent.code_statistics(
-            experiment.vae, state.params, jax.random.fold_in(key, 1), test
+            experiment.vae, state.params, statistics_key, test
         )
         return jnp.sum(jnp.stack(counts)), vaejax.estimators.units_by_kl(
             statistics.kl, threshold=CARRYING_KL

@@ -134,8 +134,9 @@ def sigmoidal_temperature_schedule(
 
     Source: Grosse et al. 2015; Wu et al. 2017.
     """
-    sigmoids = jax.nn.sigmoid(jnp.linspace(-delta, delta, num_temperatures + 1))
-    return (sigmoids - sigmoids[0]) / (sigmoids[-1] - sigmoids[0])
+    # On the host, so that compiled values are the eager ones.
+    sigmoids = 1 / (1 + np.exp(-np.linspace(-delta, delta, num_temperatures + 1)))
+    return jnp.asarray((sigmoids - sigmoids[0]) / (sigmoids[-1] - sigmoids[0]), float)
 
 
 class AnnealingPath(NamedTuple):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from vaejax._checks import check_count
 from vaejax._reals import as_real
@@ -91,7 +92,7 @@ def sample(
 
 
 def _check_temperature(temperature: float | Array) -> None:
-    if isinstance(temperature, jax.core.Tracer):
+    if isinstance(temperature, Tracer):
         return
     if not (np.ndim(temperature) == 0 and 0 <= float(temperature) < float("inf")):
         raise ValueError(

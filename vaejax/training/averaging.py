@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from vaejax.base import Array, PyTree, TrainStep
 from vaejax.training._extra import with_extra
@@ -75,7 +76,7 @@ def with_average(step: TrainStep, decay: float | Array) -> TrainStep:
 
     Source: Polyak & Juditsky 1992; exponential, as in Song et al. 2021, appendix C.
     """
-    if not isinstance(decay, jax.core.Tracer):
+    if not isinstance(decay, Tracer):
         if not np.all((np.asarray(decay) >= 0) & (np.asarray(decay) < 1)):
             raise ValueError(
                 f"with_average: decay is {decay}; give a number in [0, 1), such as "

@@ -130,7 +130,8 @@ def cyclical(
     # far that one is into its cycle, in units of 1 / num_cycles steps.
     starts = [-(-i * num_steps // num_cycles) for i in range(num_cycles)]
     rests = [start * num_cycles - i * num_steps for i, start in enumerate(starts)]
-    starts, rests = np.minimum(starts, _LAST).astype(np.int32), np.int32(rests)
+    starts = np.minimum(starts, _LAST).astype(np.int32)
+    rests = np.array(rests, np.int32)
 
     def schedule(step: Array) -> Array:
         whole, part = _whole_and_part(step)
@@ -173,9 +174,7 @@ def _as_float(step: Array) -> Array:
 
 def _within(step: Array) -> Array:
     # A Python integer may be larger than any that jax takes.
-    if isinstance(step, int):
-        step = min(step, _LAST)
-    step = jnp.asarray(step)
+    step = jnp.asarray(min(step, _LAST) if isinstance(step, int) else step)
     if jnp.issubdtype(step.dtype, jnp.integer) and step.dtype.itemsize >= 4:
         return jnp.minimum(step, jnp.array(_LAST, step.dtype))
     return step
