@@ -77,8 +77,8 @@ def disagreement(summary: Mapping[str, Mapping[str, Any]]) -> str | None:
     if active > carrying:
         return (
             f"{active:.1f} active units but {carrying:.1f} above {CARRYING_KL} nats: "
-            "the posterior means of the others vary by more than 0.01 and carry next to "
-            f"none of the KL of {total}"
+            "the posterior means of the others vary by more than 0.01 but carry next "
+            f"to none of the KL of {total}"
         )
     return (
         f"{carrying:.1f} units above {CARRYING_KL} nats but {active:.1f} active: part "

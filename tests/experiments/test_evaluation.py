@@ -172,7 +172,7 @@ def test_units_kl_and_pareto_k_tell_one_story():
     active, carrying, kl, share, note = story(noise, 1.0)
     assert active > 4 and carrying <= 1 and kl < 1 and share < 0.1
     assert "carry next to none" in note and f"{kl:.2f} nats" in note
-    active, carrying, kl, share, note = story(data, 100.0)
+    active, carrying, kl, share, note = story(noise, 100.0)
     assert active == carrying == 0 and kl < 0.1 and share < 0.1 and note is None
     active, carrying, kl, share, note = story(data, 1.0)
     assert active == carrying == 8 and kl > 8 and note is None
