@@ -112,6 +112,11 @@ def test_eager_and_compiled_values_are_one_at_every_step(name, length, cycles):
     eager = np.asarray(schedule(jnp.asarray(STEPS)))
     with optimized():
         np.testing.assert_array_equal(jax.jit(schedule)(STEPS), eager)
+        # Scalars, which XLA divides in another way than arrays.
+        one_by_one = jax.jit(lambda steps: jax.lax.map(schedule, steps))(STEPS)
+        np.testing.assert_array_equal(one_by_one, eager)
+    for step in (1, length // cycles, length - 1, length):
+        assert float(schedule(step)) == float(jax.jit(schedule)(step)) == eager[step]
     np.testing.assert_allclose(
         eager[: length + 3],
         [3.3 * float(exact(step, length, cycles)) for step in range(length + 3)],
