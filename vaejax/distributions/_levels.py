@@ -1,6 +1,7 @@
 """Helpers that distributions over the 256 levels of 8-bit pixels share."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -74,29 +75,46 @@ class Levels(SampleThenLogProb):
 
     @property
     def mean(self) -> Array:
-        return self._over_levels(0, lambda total, x, log_p: total + x * jnp.exp(log_p))
+        return _mean(self)
 
     @property
     def mode(self) -> Array:
-        def better(
-            best: tuple[Array, Array], x: Array, log_p: Array
-        ) -> tuple[Array, Array]:
-            level, log_best = best
-            return jnp.where(log_p > log_best, x, level), jnp.maximum(log_p, log_best)
+        return _mode(self)
 
-        return self._over_levels((0, -jnp.inf), better)[0]
 
-    def _over_levels(self, start: Any, combine: Callable[[Any, Array, Array], Any]):
-        shape, dtype = self._shape, density_dtype(*jax.tree.leaves(self))
+# Compiled once per shape in eager calls, and part of what is traced in others.
+@partial(jax.jit, inline=True)
+def _mean(distribution: Levels) -> Array:
+    return _over_levels(
+        distribution, 0, lambda total, x, log_p: total + x * jnp.exp(log_p)
+    )
 
-        # One level at a time: all at once would take 256 times an image.
-        def body(carry, level: Array):
-            x = jnp.full(shape, level / LAST)
-            exact, x = scored(self, x, own_axes=self._own_axes)
-            return combine(carry, x, exact._log_probs(x)), None
 
-        start = jax.tree.map(lambda value: jnp.full(shape, value, dtype), start)
-        return jax.lax.scan(body, start, jnp.arange(NUM_LEVELS, dtype=dtype))[0]
+@partial(jax.jit, inline=True)
+def _mode(distribution: Levels) -> Array:
+    def better(
+        best: tuple[Array, Array], x: Array, log_p: Array
+    ) -> tuple[Array, Array]:
+        level, log_best = best
+        return jnp.where(log_p > log_best, x, level), jnp.maximum(log_p, log_best)
+
+    return _over_levels(distribution, (0, -jnp.inf), better)[0]
+
+
+def _over_levels(
+    distribution: Levels, start: Any, combine: Callable[[Any, Array, Array], Any]
+) -> Any:
+    shape = distribution._shape
+    dtype = density_dtype(*jax.tree.leaves(distribution))
+
+    # One level at a time: all at once would take 256 times an image.
+    def body(carry: Any, level: Array) -> tuple[Any, None]:
+        x = jnp.full(shape, level / LAST)
+        exact, x = scored(distribution, x, own_axes=distribution._own_axes)
+        return combine(carry, x, exact._log_probs(x)), None
+
+    start = jax.tree.map(lambda value: jnp.full(shape, value, dtype), start)
+    return jax.lax.scan(body, start, jnp.arange(NUM_LEVELS, dtype=dtype))[0]
 
 
 def edges(

@@ -6,12 +6,14 @@ follows is `END_TOKEN` too; a sentence that fills its length has none.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_event
+from vaejax._programs import run
 from vaejax.base import END_TOKEN, Array, Key, Support, Transform
 from vaejax.distributions._shared import (
     SampleThenLogProb,
@@ -171,25 +173,42 @@ class Autoregressive(SampleThenLogProb):
         return jnp.sum(jnp.where(token_mask(tokens), token_log_probs, 0))
 
     def sample(self, key: Key) -> Array:
-        return self._generate(
-            lambda t, logits: jax.random.categorical(
-                jax.random.fold_in(key, t), logits.astype(density_dtype(logits))
-            )
-        )
+        return self._generate(key)
 
     @property
     def mode(self) -> Array:
         """The most likely token at each step, not always the most likely sentence."""
-        return self._generate(lambda t, logits: jnp.argmax(logits))
+        return self._generate(None)
 
-    def _generate(self, choose: Callable[[Array, Array], Array]) -> Array:
-        def body(tokens: Array, t: Array) -> tuple[Array, None]:
-            token = choose(t, self.logits_fn(_shift_right(tokens))[t]).astype(jnp.int32)
-            has_ended = jnp.any((tokens == END_TOKEN) & (jnp.arange(self.length) < t))
-            return tokens.at[t].set(jnp.where(has_ended, END_TOKEN, token)), None
+    def _generate(self, key: Key | None) -> Array:
+        given = self.logits_fn
+        logits = given if isinstance(given, partial) else partial(given)
+        static = (logits.func, self.length)
+        return run(_generate, static, logits.args, logits.keywords, key)
 
-        start = jnp.full(self.length, END_TOKEN, jnp.int32)
-        return jax.lax.scan(body, start, jnp.arange(self.length))[0]
+
+def _generate(
+    logits_fn: Callable[..., Array],
+    length: int,
+    arguments: tuple,
+    keywords: dict,
+    key: Key | None,
+) -> Array:
+    """Write a sentence token by token: drawn, or the most likely ones without a key."""
+
+    def body(tokens: Array, t: Array) -> tuple[Array, None]:
+        logits = logits_fn(*arguments, _shift_right(tokens), **keywords)[t]
+        if key is None:
+            token = jnp.argmax(logits)
+        else:
+            logits = logits.astype(density_dtype(logits))
+            token = jax.random.categorical(jax.random.fold_in(key, t), logits)
+        has_ended = jnp.any((tokens == END_TOKEN) & (jnp.arange(length) < t))
+        token = jnp.where(has_ended, END_TOKEN, token.astype(jnp.int32))
+        return tokens.at[t].set(token), None
+
+    start = jnp.full(length, END_TOKEN, jnp.int32)
+    return jax.lax.scan(body, start, jnp.arange(length))[0]
 
 
 def _shift_right(tokens: Array) -> Array:

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
+from vaejax._programs import run
+from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Key, Params, PyTree, batch_size_of
 from vaejax.objectives import AggregateLogRatios, aggregate_log_ratios
 
@@ -117,9 +119,24 @@ def aggregate_decomposition(
     """
     check_count("num_samples", num_samples)
     check_count("chunk_size", chunk_size)
+    batch_size_of(xs)
+    return run(
+        _aggregate_decomposition, (vae, num_samples, chunk_size), params, key, xs
+    )
+
+
+def _aggregate_decomposition(
+    vae: VAE, num_samples: int, chunk_size: int, params: Params, key: Key, xs: PyTree
+) -> AggregateDecomposition:
     num_examples = batch_size_of(xs)
-    posteriors = jax.lax.map(partial(vae.encode, params), xs, batch_size=chunk_size)
-    prior = vae.prior(params)
+    # Densities of all examples are summed: not in half precision.
+    posteriors, prior = jax.tree.map(
+        as_real,
+        (
+            jax.lax.map(partial(vae.encode, params), xs, batch_size=chunk_size),
+            vae.prior(params),
+        ),
+    )
     subset_key, noise_key = jax.random.split(key)
     indices = jax.random.permutation(subset_key, num_examples)[
         jnp.arange(num_samples) % num_examples

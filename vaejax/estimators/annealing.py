@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
+from vaejax._programs import judged, run
 from vaejax.base import VAE, Array, Example, Key, Latent, Params
 from vaejax.estimators.annealing_chains import (
     AnnealedEstimate,
@@ -24,7 +25,9 @@ from vaejax.estimators.annealing_chains import (
 from vaejax.estimators.annealing_path import (
     _DEFAULT_PATH,
     AnnealingPath,
+    _check_counts,
     _path_of_example,
+    _split_path,
 )
 
 # The preliminary run: where the search starts, its transitions at the first
@@ -99,6 +102,27 @@ def adapt_step_sizes(
             f"target_acceptance is {target_acceptance}; give a number within (0, 1), "
             "such as 0.65."
         )
+    check_count("num_chains", num_chains)
+    return run(
+        _adapt_step_sizes,
+        (vae, _split_path(path)[0], num_chains, repeats),
+        params,
+        key,
+        judged(x),
+        target_acceptance,
+    )
+
+
+def _adapt_step_sizes(
+    vae: VAE,
+    path: AnnealingPath,
+    num_chains: int,
+    repeats: int,
+    params: Params,
+    key: Key,
+    x: Example,
+    target_acceptance: Array,
+) -> Array:
     move = _path_of_example(vae, params, x, path).move
     initial_key, transition_key = jax.random.split(key)
     state = init_annealing(
@@ -113,11 +137,12 @@ def adapt_step_sizes(
         z, acceptance = move(
             jax.random.fold_in(transition_key, index), z, t, jnp.exp(log_step_size)
         )
-        error = jnp.mean(acceptance).astype(log_step_size.dtype) - target_acceptance
+        error = jnp.mean(acceptance.astype(log_step_size.dtype)) - target
         rate = jnp.where(index < _BURN_IN, _BURN_IN_RATE, _RATE).astype(error.dtype)
         return (z, log_step_size + rate * error), log_step_size
 
     first = jnp.asarray(math.log(_FIRST_STEP_SIZE), state.log_weight.dtype)
+    target = jnp.asarray(target_acceptance, first.dtype)
     indices = jnp.arange(_BURN_IN + repeats * path.num_temperatures, dtype=jnp.int32)
     _, log_step_sizes = jax.lax.scan(step, (state.z, first), indices)
     by_temperature = log_step_sizes[_BURN_IN:].reshape(path.num_temperatures, repeats)
@@ -180,6 +205,22 @@ def annealed_importance_sampling(
     Source: Neal 2001, section 2; 16 chains, 10 leapfrog steps and an acceptance of
     65 %: Wu et al. 2017.
     """
+    _check_counts(path)
+    check_count("num_chains", num_chains)
+    options, step_sizes = _split_path(path)
+    return run(_forward, (vae, options, num_chains), params, key, judged(x), step_sizes)
+
+
+def _forward(
+    vae: VAE,
+    options: AnnealingPath,
+    num_chains: int,
+    params: Params,
+    key: Key,
+    x: Example,
+    step_sizes: Array | None,
+) -> AnnealedEstimate:
+    path = options._replace(step_sizes=step_sizes)
     adapt_key, initial_key, transition_key = jax.random.split(key, 3)
     path = _with_step_sizes(vae, params, adapt_key, x, path, num_chains)
     state = init_annealing(
@@ -249,6 +290,25 @@ def reverse_annealed_importance_sampling(
 
     Source: Grosse et al. 2015.
     """
+    _check_counts(path)
+    check_count("num_chains", num_chains)
+    options, step_sizes = _split_path(path)
+    return run(
+        _reverse, (vae, options, num_chains), params, key, judged(x), z, step_sizes
+    )
+
+
+def _reverse(
+    vae: VAE,
+    options: AnnealingPath,
+    num_chains: int,
+    params: Params,
+    key: Key,
+    x: Example,
+    z: Latent,
+    step_sizes: Array | None,
+) -> AnnealedEstimate:
+    path = options._replace(step_sizes=step_sizes)
     adapt_key, transition_key = jax.random.split(key)
     path = _with_step_sizes(vae, params, adapt_key, x, path, num_chains)
     state = init_reverse_annealing(z, num_chains=num_chains)
@@ -346,14 +406,29 @@ def bidirectional_monte_carlo(
 
     Source: Grosse et al. 2015; for decoders, Wu et al. 2017.
     """
+    _check_counts(path)
+    check_count("num_chains", num_chains)
+    options, step_sizes = _split_path(path)
+    return run(_bidirectional, (vae, options, num_chains), params, key, step_sizes)
+
+
+def _bidirectional(
+    vae: VAE,
+    options: AnnealingPath,
+    num_chains: int,
+    params: Params,
+    key: Key,
+    step_sizes: Array | None,
+) -> BidirectionalEstimate:
+    path = options._replace(step_sizes=step_sizes)
     z_key, x_key, adapt_key, forward_key, reverse_key = jax.random.split(key, 5)
     z = require(vae.prior(params), "sample")(z_key)
     x = require(vae.decode(params, z), "sample")(x_key)
     path = _with_step_sizes(vae, params, adapt_key, x, path, num_chains)
-    options = {"path": path, "num_chains": num_chains}
-    forward = annealed_importance_sampling(vae, params, forward_key, x, **options)
+    chains = {"path": path, "num_chains": num_chains}
+    forward = annealed_importance_sampling(vae, params, forward_key, x, **chains)
     reverse = reverse_annealed_importance_sampling(
-        vae, params, reverse_key, x, z, **options
+        vae, params, reverse_key, x, z, **chains
     )
     lower, upper = forward.log_marginal, reverse.log_marginal
     return BidirectionalEstimate(lower, upper, upper - lower, forward, reverse, x)
@@ -377,7 +452,7 @@ def _with_step_sizes(
 def _transitions_per_temperature(
     path: AnnealingPath, num_transitions: int | None
 ) -> int:
-    check_count("num_temperatures", path.num_temperatures)
+    _check_counts(path)
     if num_transitions is None:
         num_transitions = max(path.num_temperatures, 200)
     check_count("num_transitions", num_transitions)

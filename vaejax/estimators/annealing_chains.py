@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
+from vaejax._programs import judged, run
 from vaejax.base import (
     VAE,
     Array,
@@ -27,9 +28,15 @@ from vaejax.estimators.annealing_path import (
     _DEFAULT_PATH,
     AnnealingPath,
     _chain_keys,
+    _check_counts,
     _path_of_example,
+    _split_path,
 )
-from vaejax.estimators.importance_weights import _mean_with_error
+from vaejax.estimators.importance_weights import (
+    _add_weights,
+    _mean_with_error,
+    _no_weights,
+)
 
 
 class AnnealingState(NamedTuple):
@@ -178,8 +185,8 @@ def anneal(
     p_0(z)], then z moves at b_(t+1) with `fold_in(key, t)`. In reverse, at t = T - 1,
     ..., 0 z moves first, which a reversible transition undoes, and then the weight
     grows by the same expression: `log_weight` is that of the forward chain through the
-    same states. Under `jax.jit` a run that is cut and continued, with the same key and
-    options, is bitwise the run in one piece.
+    same states. A run that is cut and continued, with the same key and options, is
+    bitwise the run in one piece if both are called outside `jax.jit` or both inside.
 
     Args:
       vae: the model; its prior and likelihood need a `log_prob` that is differentiable
@@ -222,6 +229,35 @@ def anneal(
 
     Source: Neal 2001, section 2; in reverse, Grosse et al. 2015.
     """
+    _check_counts(path)
+    if not isinstance(count, jax.Array):
+        check_count("count", count)
+    options, step_sizes = _split_path(path)
+    count = jnp.asarray(count, jnp.int32)
+    return run(
+        _anneal,
+        (vae, options, bool(reverse)),
+        params,
+        key,
+        judged(x),
+        state,
+        count,
+        step_sizes,
+    )
+
+
+def _anneal(
+    vae: VAE,
+    options: AnnealingPath,
+    reverse: bool,
+    params: Params,
+    key: Key,
+    x: Example,
+    state: AnnealingState,
+    count: Array,
+    step_sizes: Array | None,
+) -> AnnealingState:
+    path = options._replace(step_sizes=step_sizes)
     last_temperature = path.num_temperatures - 1
     of_example = _path_of_example(vae, params, x, path)
     step_sizes = _step_sizes_of(path)
@@ -242,8 +278,6 @@ def anneal(
             state.remaining - 1,
         )
 
-    if not isinstance(count, jax.Array):
-        check_count("count", count)
     # A loop of unknown length, which is compiled alike whatever the count: hence the
     # pieces agree to the bit.
     last = jnp.minimum(state.position + count, path.num_temperatures)
@@ -285,11 +319,8 @@ def annealed_estimate(
     Source: Neal 2001, section 2; in reverse, Grosse et al. 2015.
     """
     log_weight = -state.log_weight if reverse else state.log_weight
-    log_sum = jax.nn.logsumexp(log_weight)
-    log_sum_of_squares = jax.nn.logsumexp(2 * log_weight)
-    log_mean, *errors = _mean_with_error(
-        log_sum, log_sum_of_squares, log_weight.shape[0]
-    )
+    sums = _add_weights(_no_weights(1, log_weight.dtype), log_weight)
+    log_mean, *errors = _mean_with_error(sums, log_weight.shape[0])
     acceptance_rate = jnp.mean(state.acceptance) / jnp.maximum(
         state.position, 1
     ).astype(state.acceptance.dtype)

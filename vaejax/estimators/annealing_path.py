@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax._checks import check_count, require
+from vaejax._reals import as_real
 from vaejax.base import (
     VAE,
     Array,
@@ -27,7 +28,7 @@ from vaejax.base import (
     complete,
     values,
 )
-from vaejax.estimators.hamiltonian import hamiltonian_transition
+from vaejax.estimators.hamiltonian import _transition
 
 #: `(vae, params, x) -> p_0(z)`: the initial distribution of annealed chains.
 InitialFn = Callable[[VAE, Params, Example], Distribution]
@@ -177,6 +178,17 @@ class AnnealingPath(NamedTuple):
 _DEFAULT_PATH = AnnealingPath()
 
 
+def _split_path(path: AnnealingPath) -> tuple[AnnealingPath, Array | None]:
+    """Return the options that a program is compiled for, and the step sizes."""
+    steps = None if path.step_sizes is None else jnp.asarray(path.step_sizes)
+    return path._replace(step_sizes=None), steps
+
+
+def _check_counts(path: AnnealingPath) -> None:
+    check_count("num_temperatures", path.num_temperatures)
+    check_count("num_leapfrog", path.num_leapfrog)
+
+
 class _PathOfExample(NamedTuple):
     """The path of one example. Temperature t = 0, ..., T - 1 leads from b_t to b_(t+1).
 
@@ -195,11 +207,8 @@ def _path_of_example(
 ) -> _PathOfExample:
     """Return the functions by which chains walk the path of x.
 
-    Raises ValueError for a count that is not a positive integer or a schedule that is
-    no path from 0 to 1.
+    Raises ValueError for a schedule that is no path from 0 to 1.
     """
-    check_count("num_temperatures", path.num_temperatures)
-    check_count("num_leapfrog", path.num_leapfrog)
     inverse_temperatures = _inverse_temperatures(path)
     prior, start = vae.prior(params), path.initial(vae, params, x)
 
@@ -208,10 +217,13 @@ def _path_of_example(
         log_initial = require(
             start, "log_prob", "give initial=vaejax.estimators.start_at_prior"
         )(z)
-        log_joint = require(vae.decode(params, z), "log_prob")(x) + require(
-            prior, "log_prob"
-        )(z)
-        return log_initial, log_joint - log_initial
+        log_likelihood = require(vae.decode(params, z), "log_prob")(x)
+        log_prior = require(prior, "log_prob")(z)
+        # Their sum and difference cancel: not in half precision.
+        log_initial, log_likelihood, log_prior = map(
+            as_real, (log_initial, log_likelihood, log_prior)
+        )
+        return log_initial, log_likelihood + log_prior - log_initial
 
     def weigh(zs: Latent, t: Array) -> Array:
         log_ratios = jax.vmap(lambda z: log_densities(z)[1])(zs)
@@ -226,12 +238,8 @@ def _path_of_example(
             log_initial, log_ratio = log_densities(complete(vae, params, z, edited))
             return log_initial + inverse_temperature.astype(log_ratio.dtype) * log_ratio
 
-        moved, acceptance = hamiltonian_transition(
-            log_density,
-            key,
-            values(z),
-            step_size=step_size,
-            num_leapfrog=path.num_leapfrog,
+        moved, acceptance = _transition(
+            log_density, path.num_leapfrog, key, values(z), step_size
         )
         return complete(vae, params, z, moved), acceptance
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import check_count
+from vaejax._programs import run
+from vaejax._reals import as_real
 from vaejax.base import Array, Key, PyTree
 
 
@@ -27,6 +29,8 @@ def hamiltonian_transition(
 
     Args:
       log_density: `z -> scalar`, in nats, up to a constant; must be differentiable.
+        Outside `jax.jit`, give the same function to every call: another one compiles
+        again.
       key: key of the momentum and of the acceptance.
       z: a pytree of float arrays.
       step_size: e, a positive scalar that must not depend on z.
@@ -51,10 +55,24 @@ def hamiltonian_transition(
     Source: Neal 2011, section 5.3.
     """
     check_count("num_leapfrog", num_leapfrog)
+    return run(_transition, (log_density, num_leapfrog), key, z, step_size)
+
+
+def _transition(
+    log_density: Callable[[PyTree], Array],
+    num_leapfrog: int,
+    key: Key,
+    z: PyTree,
+    step_size: float | Array,
+) -> tuple[PyTree, Array]:
     momentum_key, acceptance_key = jax.random.split(key)
-    start, unravel = ravel_pytree(z)
+    given, unravel = ravel_pytree(z)
+    # In half precision a trajectory would lose its small steps and its energy.
+    start = as_real(given)
     step_size = jnp.asarray(step_size, start.dtype)
-    value_and_gradient = jax.value_and_grad(lambda flat: log_density(unravel(flat)))
+    value_and_gradient = jax.value_and_grad(
+        lambda flat: as_real(log_density(unravel(flat.astype(given.dtype))))
+    )
 
     def leapfrog(
         _, point: tuple[Array, Array, Array, Array]
@@ -74,4 +92,5 @@ def hamiltonian_transition(
     log_ratio = last_value - value - kinetic_change.astype(value.dtype)
     acceptance = jnp.where(jnp.isnan(log_ratio), 0, jnp.exp(jnp.minimum(log_ratio, 0)))
     is_accepted = jax.random.uniform(acceptance_key, (), acceptance.dtype) < acceptance
-    return unravel(jnp.where(is_accepted, end, start)), acceptance
+    moved = jnp.where(is_accepted, end, start).astype(given.dtype)
+    return unravel(moved), acceptance

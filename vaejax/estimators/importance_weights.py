@@ -5,38 +5,86 @@ Functions of the log-weights of one example, `[samples]`, in nats, as
 """
 
 import math
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from vaejax._reals import as_real
 from vaejax.base import Array
 
 # Fewer exceedances say nothing about a tail.
 _SMALLEST_TAIL = 5
-# Of log-weights of some hundred nats, in single precision.
+# Of log-weights of some hundred nats, in single precision; of larger ones, this many
+# units of the last place.
 _ROUNDING = 1e-3
+_ROUNDING_UNITS = 8
 
 
-def _mean_with_error(
-    log_sum: Array, log_sum_of_squares: Array, num_samples: int
-) -> tuple[Array, Array, Array]:
+class _WeightSums(NamedTuple):
+    """Sums over weights w that are added a chunk at a time.
+
+    Attributes:
+      total: sum w / w_1, with w_1 the largest weight so far.
+      squares: sum (w / w_1)^2.
+      largest: the largest log-weights so far, in descending order, the first log w_1.
+    """
+
+    total: Array
+    squares: Array
+    largest: Array
+
+
+def _no_weights(num_largest: int, dtype: jnp.dtype) -> _WeightSums:
+    zero = jnp.zeros((), dtype)
+    return _WeightSums(zero, zero, jnp.full((num_largest,), -jnp.inf, dtype))
+
+
+def _add_weights(sums: _WeightSums, log_weights: Array) -> _WeightSums:
+    """Add a chunk of weights; the order of the chunks changes rounding only."""
+    largest = jax.lax.top_k(
+        jnp.concatenate([sums.largest, log_weights]), len(sums.largest)
+    )[0]
+    before, after = _reference(sums.largest), _reference(largest)
+    # Of nothing so far, the reference is no weight.
+    rescale = jnp.where(sums.total == 0, 0, jnp.exp(before - after))
+    weights = jnp.exp(log_weights - after)
+    return _WeightSums(
+        rescale * sums.total + jnp.sum(weights),
+        jnp.square(rescale) * sums.squares + jnp.sum(jnp.square(weights)),
+        largest,
+    )
+
+
+def _reference(largest: Array) -> Array:
+    """Return the largest log-weight, or 0 where it is not finite; a constant."""
+    first = jax.lax.stop_gradient(largest[0])
+    return jnp.where(jnp.isfinite(first), first, 0)
+
+
+def _mean_with_error(sums: _WeightSums, num_samples: int) -> tuple[Array, Array, Array]:
     """Return log 1/n sum w, its standard error, and the effective sample size.
 
-    From log sum w and log sum w^2, the error by the delta method with an unbiased
-    variance; it is infinite for one weight.
+    The error is by the delta method with an unbiased variance; it is infinite for one
+    weight. A mean that is not finite has an infinite error and no effective samples.
     """
-    effective_sample_size = jnp.exp(2 * log_sum - log_sum_of_squares)
+    log_mean = _reference(sums.largest) + jnp.log(sums.total) - math.log(num_samples)
+    is_usable = jnp.isfinite(log_mean)
+    total = jnp.where(is_usable, sums.total, 1)
+    squares = jnp.where(is_usable, sums.squares, 1)
+    effective_sample_size = jnp.square(total) / squares
     # Var(log mean w) ~ Var(w) / (n E[w]^2), with the unbiased variance: (n / ESS - 1) /
     # (n - 1).
     relative_variance = jnp.maximum(num_samples / effective_sample_size - 1, 0) / max(
         num_samples - 1, 1
     )
-    standard_error = (
-        jnp.sqrt(relative_variance)
-        if num_samples > 1
-        else jnp.full_like(log_sum, jnp.inf)
+    has_error = is_usable & (num_samples > 1)
+    return (
+        log_mean,
+        jnp.where(has_error, jnp.sqrt(relative_variance), jnp.inf),
+        jnp.where(is_usable, effective_sample_size, 0),
     )
-    return log_sum - math.log(num_samples), standard_error, effective_sample_size
 
 
 def _tail_size(num_samples: int) -> int:
@@ -56,8 +104,9 @@ def pareto_k(log_weights: Array) -> Array:
       log_weights: `[samples]`, in nats.
 
     Returns:
-      k, a scalar: infinite with fewer than 25 samples, which show no tail; minus
-      infinity where the largest weights are equal but for rounding.
+      k, a scalar in float32 or better: infinite with fewer than 25 samples, which show
+      no tail, and where a log-weight is NaN or infinite; minus infinity where the
+      largest weights are equal but for rounding.
 
     Raises:
       ValueError: `log_weights` does not have exactly one axis.
@@ -72,10 +121,10 @@ def pareto_k(log_weights: Array) -> Array:
     of Zhang & Stephens 2009.
     """
     _check_vector("pareto_k", log_weights)
+    log_weights = as_real(jnp.asarray(log_weights))
     num = _tail_size(len(log_weights))
-    if num < _SMALLEST_TAIL:
-        return jnp.full((), jnp.inf, log_weights.dtype)
-    return _pareto_k_of_tail(jax.lax.top_k(log_weights, num + 1)[0])
+    k = _pareto_k_of_tail(jax.lax.top_k(log_weights, num + 1)[0])
+    return jnp.where(jnp.any(jnp.isnan(log_weights)), jnp.inf, k)
 
 
 def _pareto_k_of_tail(largest: Array) -> Array:
@@ -86,7 +135,10 @@ def _pareto_k_of_tail(largest: Array) -> Array:
     num = len(largest) - 1
     if num < _SMALLEST_TAIL:
         return jnp.full((), jnp.inf, largest.dtype)
-    weights = jnp.exp(largest - largest[0])
+    # A tail of one infinite weight, or of none, has no shape.
+    has_shape = jnp.isfinite(largest[0])
+    first = jnp.where(has_shape, largest[0], 0)
+    weights = jnp.where(has_shape, jnp.exp(largest - first), 1)
     # In ascending order; weights that are all equal leave no exceedance.
     exceedances = jnp.maximum(
         (weights[:-1] - weights[-1])[::-1], jnp.finfo(largest.dtype).tiny * 1e6
@@ -106,8 +158,14 @@ def _pareto_k_of_tail(largest: Array) -> Array:
     log_likelihoods = num * (jnp.log(-candidates / shapes) - shapes - 1)
     k = shape(jnp.sum(jax.nn.softmax(log_likelihoods) * candidates))
     # A weak prior of ten exceedances at k = 1/2.
+    k = (num * k + 5) / (num + 10)
+    unit = jnp.finfo(largest.dtype).eps * jnp.abs(first)
+    are_equal = largest[0] - largest[-1] < jnp.maximum(
+        _ROUNDING, _ROUNDING_UNITS * unit
+    )
+    # NaN would pass every comparison with a limit.
     return jnp.where(
-        largest[0] - largest[-1] < _ROUNDING, -jnp.inf, (num * k + 5) / (num + 10)
+        has_shape & ~jnp.isnan(k), jnp.where(are_equal, -jnp.inf, k), jnp.inf
     )
 
 
@@ -118,14 +176,14 @@ def jackknife(log_weights: Array, *, order: int = 1) -> Array:
     leave one out, order 1 is n L_n - (n - 1) mean L_(n-1); order 2 is n^2/2 L_n -
     (n - 1)^2 mean L_(n-1) + (n - 2)^2/2 mean L_(n-2). The result is an estimate of
     log p(x), no longer a bound, and noisier; it is useless where the largest weight is
-    most of the sum.
+    most of the sum, and infinite where all others are zero.
 
     Args:
       log_weights: `[n]`, in nats, n > order.
       order: 1 takes O(n) time, 2 takes O(n^2) time and O(n) memory.
 
     Returns:
-      The estimate of log p(x), a scalar in nats.
+      The estimate of log p(x), a scalar in nats, in float32 or better.
 
     Raises:
       ValueError: the order is neither 1 nor 2, there are too few weights, or
@@ -149,31 +207,92 @@ def jackknife(log_weights: Array, *, order: int = 1) -> Array:
             f"jackknife: there are {num} log-weights; order {order} needs at least "
             f"{order + 1}."
         )
-    bound = jax.nn.logsumexp(log_weights) - math.log(num)
-    shares, others = _shares(log_weights)
-    # log of what is left without i, relative to all: log1p(-v), or by the rest where v
-    # is most of the sum.
-    without_one = jnp.where(
-        shares < 0.5, jnp.log1p(-jnp.minimum(shares, 0.5)), jnp.log(others)
-    )
-    mean = jnp.mean(without_one)
+    return _jackknife(log_weights, order=order)
+
+
+@partial(jax.jit, static_argnames="order", inline=True)
+def _jackknife(log_weights: Array, *, order: int) -> Array:
+    num = len(log_weights)
+    sums = _left_out_sums(log_weights)
+    bound = sums.largest + sums.all - math.log(num)
+    mean = jnp.mean(sums.ratios_without_one)
     if order == 1:
-        return bound - (num - 1) * mean - (num - 1) * math.log(num / (num - 1))
-    # log(1 - v_i - v_j) = log(1 - v_i) + log(1 - v_j) + log(1 - r_i r_j) with r = v /
-    # (1 - v): differences of large multiples of the bounds themselves would lose every
-    # digit.
-    ratios = shares / others
-    largest = 1 - jnp.finfo(log_weights.dtype).eps
+        found = bound - (num - 1) * mean - (num - 1) * math.log(num / (num - 1))
+    else:
+        # log(1 - v_i - v_j) = log(1 - v_i) + log(1 - v_j) + p_ij: differences of large
+        # multiples of the bounds themselves would lose every digit.
+        pairs = _sum_over_pairs(sums) / (num * (num - 1))
+        constant = -((num - 1) ** 2) * math.log(num / (num - 1)) + (
+            num - 2
+        ) ** 2 / 2 * math.log(num / (num - 2))
+        found = bound - (2 * num - 3) * mean + (num - 2) ** 2 / 2 * pairs + constant
+    # One weight that is not zero: the bounds without it are -inf, which outweighs all.
+    found = jnp.where(jnp.isneginf(sums.without_first), jnp.inf, found)
+    return jnp.where(jnp.isneginf(sums.all), -jnp.inf, found)
+
+
+class _LeftOutSums(NamedTuple):
+    """Logarithms of the sum of all weights and of sums of all but one, or but two.
+
+    All but `largest` are relative to the largest weight.
+
+    Attributes:
+      largest: the largest log-weight.
+      sorted: `[n]`, the log-weights in descending order.
+      all: log sum w.
+      without_first: log of the sum without the largest weight.
+      without_first_two: log of the sum without the two largest.
+      ratios_without_one: `[n]`, log(1 - v_i) with v_i = w_i / sum w.
+    """
+
+    largest: Array
+    sorted: Array
+    all: Array
+    without_first: Array
+    without_first_two: Array
+    ratios_without_one: Array
+
+
+def _left_out_sums(log_weights: Array) -> _LeftOutSums:
+    log_weights = jnp.sort(as_real(log_weights), descending=True)
+    largest = jnp.where(jnp.isneginf(log_weights[0]), 0, log_weights[0])
+    log_weights = log_weights - largest
+    everything = jax.nn.logsumexp(log_weights)
+    without_first = jax.nn.logsumexp(log_weights[1:])
+    # A weight after the largest is at most half of the sum: 1 - v does not cancel.
+    ratios = jnp.log1p(-jnp.exp(log_weights[1:] - everything))
+    return _LeftOutSums(
+        largest,
+        log_weights,
+        everything,
+        without_first,
+        jax.nn.logsumexp(log_weights[2:]) if len(log_weights) > 2 else without_first,
+        jnp.concatenate([(without_first - everything)[None], ratios]),
+    )
+
+
+def _sum_over_pairs(sums: _LeftOutSums) -> Array:
+    """Return the sum over i != j of p_ij = log(1 - v_i - v_j) / [(1 - v_i) (1 - v_j)].
+
+    Where neither is the largest weight, p_ij = log(1 - r_i r_j) with r = v / (1 - v).
+    What is left without the largest may be far below one unit of the sum's last place:
+    its pairs are relative to the sum without it, and that of the two largest is by the
+    sum of all others.
+    """
+    num = len(sums.sorted)
+    without_one = sums.ratios_without_one
+    odds = jnp.exp(sums.sorted[1:] - sums.all - without_one[1:])
 
     def with_others(i: Array) -> Array:
-        pairs = jnp.log1p(-jnp.minimum(ratios[i] * ratios, largest))
-        return jnp.sum(jnp.where(jnp.arange(num) == i, 0, pairs))
+        # With itself, the odds may be 1, whose logarithm is not finite.
+        others = jnp.where(jnp.arange(num - 1) == i, 0, odds)
+        return jnp.sum(jnp.log1p(-odds[i] * others))
 
-    pairs = jnp.sum(jax.lax.map(with_others, jnp.arange(num))) / (num * (num - 1))
-    constant = -((num - 1) ** 2) * math.log(num / (num - 1)) + (
-        num - 2
-    ) ** 2 / 2 * math.log(num / (num - 2))
-    return bound - (2 * num - 3) * mean + (num - 2) ** 2 / 2 * pairs + constant
+    of_others = jnp.sum(jax.lax.map(with_others, jnp.arange(num - 1)))
+    shares = jnp.exp(sums.sorted[2:] - sums.without_first)
+    of_first = jnp.sum(jnp.log1p(-shares) - without_one[2:])
+    of_first_two = sums.without_first_two - sums.without_first - without_one[1]
+    return of_others + 2 * (of_first + of_first_two)
 
 
 def _check_vector(name: str, log_weights: Array) -> None:
@@ -182,15 +301,3 @@ def _check_vector(name: str, log_weights: Array) -> None:
             f"{name}: log_weights has shape {jnp.shape(log_weights)}; give [samples] "
             "of one example; vmap over a set."
         )
-
-
-def _shares(log_weights: Array) -> tuple[Array, Array]:
-    """Return v_i = w_i / sum w and the sum of all others, `[n]` each.
-
-    The sums avoid the cancellation of 1 - v_i.
-    """
-    shares = jax.nn.softmax(log_weights)
-    none = jnp.zeros_like(shares[:1])
-    before = jnp.concatenate([none, jnp.cumsum(shares[:-1])])
-    after = jnp.concatenate([jnp.cumsum(shares[:0:-1])[::-1], none])
-    return shares, jnp.maximum(before + after, jnp.finfo(shares.dtype).tiny)

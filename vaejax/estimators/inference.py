@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from vaejax._checks import check_count
+from vaejax._programs import judged, run
+from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, PyTree
 from vaejax.objectives import kl_closed_form, negative_elbo
 
@@ -83,10 +85,34 @@ def optimal_posterior(
     """
     check_count("num_steps", num_steps)
     check_count("num_samples", num_samples)
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+    return run(
+        _optimal_posterior,
+        (vae, num_steps, num_samples, kl_fn),
+        params,
+        key,
+        judged(x),
+        learning_rate,
+    )
 
-    def loss(posterior: Distribution, key: Key) -> Array:
-        fixed = vae._replace(encode=lambda params, x: posterior)
+
+def _optimal_posterior(
+    vae: VAE,
+    num_steps: int,
+    num_samples: int,
+    kl_fn: KlFn,
+    params: Params,
+    key: Key,
+    x: Example,
+    learning_rate: Array,
+) -> Distribution:
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+    given = cast("PyTree", vae.encode(params, x))
+
+    def as_given(posterior: PyTree) -> Distribution:
+        return jax.tree.map(lambda a, b: a.astype(b.dtype), posterior, given)
+
+    def loss(posterior: PyTree, key: Key) -> Array:
+        fixed = vae._replace(encode=lambda params, x: as_given(posterior))
         return negative_elbo(
             fixed, params, key, x, num_samples=num_samples, kl_fn=kl_fn
         )[0]
@@ -97,11 +123,12 @@ def optimal_posterior(
         updates, optimizer_state = optimizer.update(gradient, optimizer_state)
         return (optax.apply_updates(posterior, updates), optimizer_state), None
 
-    posterior = cast("PyTree", vae.encode(params, x))
+    # Steps far smaller than the posterior's own numbers: not in half precision.
+    posterior = jax.tree.map(as_real, given)
     (posterior, _), _ = jax.lax.scan(
         step, (posterior, optimizer.init(posterior)), jnp.arange(num_steps)
     )
-    return posterior
+    return as_given(posterior)
 
 
 def inference_gap(
@@ -157,6 +184,29 @@ def inference_gap(
     Source: Cremer et al. 2018, equations 5 to 7.
     """
     check_count("num_samples", num_samples)
+    check_count("num_steps", num_steps)
+    return run(
+        _inference_gap,
+        (vae, num_samples, num_steps, kl_fn),
+        params,
+        key,
+        judged(x),
+        log_marginal,
+        learning_rate,
+    )
+
+
+def _inference_gap(
+    vae: VAE,
+    num_samples: int,
+    num_steps: int,
+    kl_fn: KlFn,
+    params: Params,
+    key: Key,
+    x: Example,
+    log_marginal: Array,
+    learning_rate: Array,
+) -> InferenceGap:
     optimize_key, elbo_key = jax.random.split(key)
     best = optimal_posterior(
         vae,
@@ -178,7 +228,8 @@ def inference_gap(
             fixed = vae._replace(encode=lambda params, x: posterior)
             return -negative_elbo(fixed, params, key, x, kl_fn=kl_fn)[0]
 
-        return jax.vmap(elbo)(posteriors)
+        return as_real(jax.vmap(elbo)(posteriors))
 
     elbos = jnp.mean(jax.lax.map(elbos_of, keys, batch_size=100), axis=0)
+    log_marginal = jnp.asarray(log_marginal, elbos.dtype)
     return InferenceGap(log_marginal - elbos[0], elbos[0] - elbos[1], elbos[1])

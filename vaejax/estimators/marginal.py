@@ -7,9 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
+from vaejax._programs import judged, run
+from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Example, Key, Params
 from vaejax.estimators.importance_weights import (
+    _add_weights,
     _mean_with_error,
+    _no_weights,
     _pareto_k_of_tail,
     _tail_size,
 )
@@ -26,10 +30,11 @@ class MarginalEstimate(NamedTuple):
         infinite for one sample. It does not cover the bias of the bound. It never
         exceeds 1, and it is too small where the effective sample size is: over a set,
         compare two independent estimates instead.
-      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples.
-      pareto_k: shape of the tail of the weights, see `vaejax.estimators.pareto_k`:
-        above 0.7, trust neither estimate nor error; infinite with fewer than 25
-        samples.
+      effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples;
+        0, with an infinite error, where the estimate is not finite.
+      pareto_k: shape of the tail of the weights of all samples, see
+        `vaejax.estimators.pareto_k`: above 0.7, trust neither estimate nor error;
+        infinite with fewer than 25 samples or where a weight is NaN.
 
     Example:
       >>> import vaejax
@@ -58,7 +63,8 @@ def log_marginal(
     The bound is log 1/n sum_i p(x|z_i) p(z_i) / q(z_i|x) with z_i ~ q(z|x). The example
     is encoded once and exactly n latents are decoded, `chunk_size` at a time, so that
     memory does not grow with n. Sample i draws from `fold_in(key, i)`: the chunk size
-    changes rounding only.
+    changes rounding only. Sums are in float32 whatever the parameters are in. Outside
+    `jax.jit` it compiles once per model and shape of x: build the VAE once.
 
     Args:
       vae: the model.
@@ -95,41 +101,39 @@ def log_marginal(
     """
     check_count("num_samples", num_samples)
     check_count("chunk_size", chunk_size)
+    return run(_log_marginal, (vae, num_samples, chunk_size), params, key, judged(x))
+
+
+def _log_marginal(
+    vae: VAE, num_samples: int, chunk_size: int, params: Params, key: Key, x: Example
+) -> MarginalEstimate:
     posterior, prior = vae.encode(params, x), vae.prior(params)
-    num_largest = _tail_size(num_samples) + 1
 
     def log_weights(first: Array, count: int) -> Array:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(
             first + jnp.arange(count, dtype=jnp.uint32)
         )
-        return jax.vmap(
+        drawn = jax.vmap(
             lambda key: log_weight_given_posterior(
                 vae, params, key, x, posterior, prior
             )
         )(keys)
-
-    def add(
-        sums: tuple[Array, Array, Array], log_weights: Array
-    ) -> tuple[Array, Array, Array]:
-        log_sum, log_sum_of_squares, largest = sums
-        return (
-            jnp.logaddexp(log_sum, jax.nn.logsumexp(log_weights)),
-            jnp.logaddexp(log_sum_of_squares, jax.nn.logsumexp(2 * log_weights)),
-            jax.lax.top_k(jnp.concatenate([largest, log_weights]), num_largest)[0],
-        )
+        return as_real(drawn)
 
     num_chunks, left_over = divmod(num_samples, chunk_size)
     dtype = jax.eval_shape(partial(log_weights, count=1), jnp.uint32(0)).dtype
-    nothing = jnp.full((), -jnp.inf, dtype)
-    sums = nothing, nothing, jnp.full((num_largest,), -jnp.inf, dtype)
+    sums = _no_weights(_tail_size(num_samples) + 1, dtype)
     if left_over:
-        sums = add(sums, log_weights(jnp.uint32(num_samples - left_over), left_over))
+        first = jnp.uint32(num_samples - left_over)
+        sums = _add_weights(sums, log_weights(first, left_over))
     firsts = jnp.arange(num_chunks, dtype=jnp.uint32) * jnp.uint32(chunk_size)
     sums, _ = jax.lax.scan(
-        lambda sums, first: (add(sums, log_weights(first, chunk_size)), None),
+        lambda sums, first: (_add_weights(sums, log_weights(first, chunk_size)), None),
         sums,
         firsts,
     )
-    log_sum, log_sum_of_squares, largest = sums
-    estimate = _mean_with_error(log_sum, log_sum_of_squares, num_samples)
-    return MarginalEstimate(*estimate, _pareto_k_of_tail(largest))
+    estimate = _mean_with_error(sums, num_samples)
+    pareto_k = _pareto_k_of_tail(sums.largest)
+    # The largest weights need not hold the one that is NaN.
+    pareto_k = jnp.where(jnp.isnan(sums.total), jnp.inf, pareto_k)
+    return MarginalEstimate(*estimate, pareto_k)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import check_count
+from vaejax._programs import run
 from vaejax._reals import as_real, difference, means, middle, variances
 from vaejax.base import (
     VAE,
@@ -127,7 +128,12 @@ def posterior_moments(
     """
     check_count("batch_size", batch_size)
     _check_samples("posterior_moments", num_samples)
+    return run(_posterior_moments, (vae, num_samples, batch_size), params, key, xs)
 
+
+def _posterior_moments(
+    vae: VAE, num_samples: int, batch_size: int, params: Params, key: Key, xs: Example
+) -> PosteriorMoments:
     def one(example: tuple[Key, Example]) -> PosteriorMoments:
         key, x = example
         return _moments(vae.encode(params, x), key, num_samples)
@@ -188,7 +194,25 @@ def code_statistics(
     """
     check_count("batch_size", batch_size)
     _check_samples("code_statistics", num_samples)
-    num = _check_examples(batch_size_of(xs))
+    _check_examples(batch_size_of(xs))
+    masses = (
+        jnp.linspace(0.01, 0.99, 11) if quantiles is None else jnp.asarray(quantiles)
+    )
+    return run(
+        _code_statistics, (vae, num_samples, batch_size), params, key, xs, masses
+    )
+
+
+def _code_statistics(
+    vae: VAE,
+    num_samples: int,
+    batch_size: int,
+    params: Params,
+    key: Key,
+    xs: Example,
+    masses: Array,
+) -> CodeStatistics:
+    num = batch_size_of(xs)
     prior_key, xs_key = jax.random.split(key)
     # The moments of the prior are estimated once, so they may cost more.
     prior_moments = _moments(vae.prior(params), prior_key, 10_000)
@@ -213,9 +237,6 @@ def code_statistics(
         # Means of few draws vary by themselves too.
         noise = jnp.mean(jnp.square(moments.stddev), axis=0) / num_samples
         activity = jnp.maximum(activity - noise, 0)
-    masses = (
-        jnp.linspace(0.01, 0.99, 11) if quantiles is None else jnp.asarray(quantiles)
-    )
     return CodeStatistics(
         kl=kl,
         activity=activity,
@@ -303,13 +324,12 @@ def _kl_of_moments(posterior: PosteriorMoments, prior: PosteriorMoments) -> Arra
     )
 
 
-def _check_examples(num: int) -> int:
+def _check_examples(num: int) -> None:
     if num < 2:
         raise ValueError(
             f"code_statistics: there is {num} example; a variance over data needs at "
             "least two."
         )
-    return num
 
 
 def _check_samples(name: str, num_samples: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from jax.core import Tracer
 
 from vaejax._checks import check_count
+from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import (
     VAE,
@@ -198,7 +199,17 @@ def embed(
       (4, 2)
     """
     check_count("batch_size", batch_size)
+    return run(_embed, (vae, batch_size, latent_point), params, xs, key)
 
+
+def _embed(
+    vae: VAE,
+    batch_size: int,
+    latent_point: PointEstimator,
+    params: Params,
+    xs: Example,
+    key: Key | None,
+) -> PyTree:
     def one(example: tuple[Key | None, Example]) -> PyTree:
         key, x = example
         return values(latent_point(key, vae.encode(params, x)))

@@ -4,6 +4,7 @@ A sentence is `tokens [length]`, integers, ended by `vaejax.distributions.END_TO
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -45,19 +46,23 @@ class GRU(nn.Module):
             "recurrent", nn.initializers.orthogonal(), (self.size, 3 * self.size)
         )
 
-        def step(state: Array, from_input: Array) -> tuple[Array, Array]:
-            from_state = state @ recurrent
-            gates = jax.nn.sigmoid(
-                from_input[: 2 * self.size] + from_state[: 2 * self.size]
-            )
-            reset, update = gates[: self.size], gates[self.size :]
-            new = jnp.tanh(
-                from_input[2 * self.size :] + reset * from_state[2 * self.size :]
-            )
-            state = (1 - update) * new + update * state
-            return state, state
+        return _gru_states(recurrent, start, from_inputs)
 
-        return jax.lax.scan(step, start, from_inputs)[1]
+
+# Compiled once per shape in eager calls, and part of what is traced in others.
+@partial(jax.jit, inline=True)
+def _gru_states(recurrent: Array, start: Array, from_inputs: Array) -> Array:
+    size = len(recurrent)
+
+    def step(state: Array, from_input: Array) -> tuple[Array, Array]:
+        from_state = state @ recurrent
+        gates = jax.nn.sigmoid(from_input[: 2 * size] + from_state[: 2 * size])
+        reset, update = gates[:size], gates[size:]
+        new = jnp.tanh(from_input[2 * size :] + reset * from_state[2 * size :])
+        state = (1 - update) * new + update * state
+        return state, state
+
+    return jax.lax.scan(step, start, from_inputs)[1]
 
 
 class RecurrentEncoder(nn.Module):

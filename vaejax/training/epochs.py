@@ -6,6 +6,7 @@ any step, and a resumed run sees the batches that the uninterrupted one would ha
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -101,10 +102,10 @@ def make_train_epoch(
 
     An epoch takes `len(data) // batch_size` batches; the examples left over take their
     turn in the order of another epoch. The batch of a step is a function of (key, step)
-    alone, so a call may start anywhere, also inside an epoch. The epoch is not jitted:
-    wrap it in `jax.jit`, or map it over stacked states with
-    `jax.vmap(epoch, in_axes=(0, None))`, which trains many seeds on one copy of the
-    data.
+    alone, so a call may start anywhere, also inside an epoch. An epoch compiles once
+    per shape. Wrap it in `jax.jit` with `donate_argnums=0` to update the state in
+    place, or map it over stacked states with `jax.vmap(epoch, in_axes=(0, None))`,
+    which trains many seeds on one copy of the data.
 
     Args:
       step: `(state, batch) -> (state, metrics)`, as `make_train_step` returns it.
@@ -139,6 +140,7 @@ def make_train_epoch(
     if steps_per_dispatch is not None:
         check_count("steps_per_dispatch", steps_per_dispatch)
 
+    @partial(jax.jit, inline=True)
     def epoch(state: TrainState, data: PyTree) -> tuple[TrainState, PyTree]:
         num_examples = batch_size_of(data)
         num_batches = steps_per_epoch(num_examples, batch_size)

@@ -1,0 +1,334 @@
+"""Calls outside `jax.jit` of all that loops: compiled once, memory flat, values right.
+
+`LOOPS` names every function of the library with a loop of JAX in it, found in the
+source, and the calls in `CALLS` that run it.
+"""
+
+import ast
+import gc
+import operator
+import os
+import weakref
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.linear_gaussian import make_params, vae, with_best_encoder
+
+import vaejax
+from vaejax import estimators, latent, training
+from vaejax._programs import run
+from vaejax.distributions import Autoregressive, DiscretizedLogistic
+from vaejax.networks import GRU, RecurrentDecoder
+
+ROOT = Path(vaejax.__file__).parent
+PARAMS = with_best_encoder(make_params(), widen=0.5)
+X = np.array([1.0, -0.5, 0.3, 2.0, -1.0], np.float32)
+XS = np.stack([X, 2 * X, -X])
+Z = jnp.array([0.3, -0.2])
+STEPS = jnp.array([0.5, 0.4, 0.3])
+PATH = estimators.AnnealingPath(num_temperatures=3, num_leapfrog=2)
+LOG_WEIGHTS = np.float32(np.random.default_rng(0).normal(size=30))
+
+
+def is_normal(z):
+    return -jnp.sum(jnp.square(z)) / 2
+
+
+def count_step(state, batch):
+    return state._replace(step=state.step + 1), jnp.sum(batch)
+
+
+EPOCH = training.make_train_epoch(count_step, 2)
+STREAMED = training.make_streamed_epoch(count_step, 2)
+DECODER = RecurrentDecoder(7, 4, 4)
+DECODER_PARAMS = DECODER.init(jax.random.key(0), Z, jnp.zeros(4, jnp.int32))
+GRU_PARAMS = GRU(3).init(jax.random.key(0), jnp.zeros(3), jnp.zeros((4, 2)))
+
+
+def new_state(key):
+    return training.TrainState((), (), key, jnp.int32(0))
+
+
+def sentences():
+    logits_fn = jax.tree_util.Partial(DECODER.apply, DECODER_PARAMS, Z)
+    return Autoregressive(logits_fn, 4)
+
+
+def annealed(vae, key):
+    state = estimators.init_annealing(vae, PARAMS, key, X, path=PATH, num_chains=2)
+    path = PATH._replace(step_sizes=STEPS)
+    return estimators.anneal(vae, PARAMS, key, X, state, 2, path=path)
+
+
+def of_model(function, *arguments, **options):
+    def call(vae, key):
+        # Optax is not written for the strict promotion that the tests turn on.
+        with jax.numpy_dtype_promotion("standard"):
+            return function(vae, PARAMS, key, *arguments, **options)
+
+    return call
+
+
+def without_model(function):
+    return lambda vae, key: function(key)
+
+
+def annealing(function, *arguments, step_sizes=STEPS):
+    path = PATH._replace(step_sizes=step_sizes)
+    return of_model(function, *arguments, path=path, num_chains=2)
+
+
+# `(vae, key) -> arrays`; those that look at the VAE come first.
+OF_MODELS = {
+    "log_marginal": of_model(estimators.log_marginal, X, num_samples=7, chunk_size=3),
+    "adapt_step_sizes": of_model(
+        estimators.adapt_step_sizes, X, path=PATH, num_chains=2, num_transitions=3
+    ),
+    "annealed_importance_sampling": annealing(
+        estimators.annealed_importance_sampling, X
+    ),
+    "annealed_importance_sampling, adapted": annealing(
+        estimators.annealed_importance_sampling, X, step_sizes=None
+    ),
+    "reverse_annealed_importance_sampling": annealing(
+        estimators.reverse_annealed_importance_sampling, X, Z
+    ),
+    "bidirectional_monte_carlo": annealing(estimators.bidirectional_monte_carlo),
+    "anneal": annealed,
+    "optimal_posterior": of_model(
+        estimators.optimal_posterior, X, num_steps=3, num_samples=2
+    ),
+    "inference_gap": of_model(
+        estimators.inference_gap, X, -9.0, num_steps=3, num_samples=4
+    ),
+    "aggregate_decomposition": of_model(
+        estimators.aggregate_decomposition, XS, num_samples=4, chunk_size=2
+    ),
+    "embed": lambda vae, key: vaejax.embed(vae, PARAMS, XS, key=key),
+    "posterior_moments": of_model(latent.posterior_moments, XS),
+    "code_statistics": of_model(latent.code_statistics, XS),
+}
+CALLS = OF_MODELS | {
+    "hamiltonian_transition": without_model(
+        lambda key: estimators.hamiltonian_transition(is_normal, key, Z, step_size=0.1)
+    ),
+    "jackknife": without_model(lambda key: estimators.jackknife(LOG_WEIGHTS)),
+    "jackknife, order 2": without_model(
+        lambda key: estimators.jackknife(LOG_WEIGHTS, order=2)
+    ),
+    "nearest_neighbors": without_model(lambda key: latent.nearest_neighbors(XS, XS)),
+    "pareto_k": without_model(lambda key: estimators.pareto_k(LOG_WEIGHTS)),
+    "make_train_epoch": without_model(lambda key: EPOCH(new_state(key), XS)),
+    "make_streamed_epoch": without_model(
+        lambda key: STREAMED(new_state(jnp.copy(key)), XS)
+    ),
+    "Autoregressive.sample": without_model(lambda key: sentences().sample(key)),
+    "Autoregressive.mode": without_model(lambda key: sentences().mode),
+    "DiscretizedLogistic.mean": without_model(
+        lambda key: DiscretizedLogistic(Z, jnp.zeros(2)).mean
+    ),
+    "DiscretizedLogistic.mode": without_model(
+        lambda key: DiscretizedLogistic(Z, jnp.zeros(2)).mode
+    ),
+    "GRU": without_model(
+        lambda key: GRU(3).apply(GRU_PARAMS, jnp.zeros(3), jnp.ones((4, 2)))
+    ),
+}
+LOOPS = {
+    ("distributions/_levels.py", "_over_levels"): "DiscretizedLogistic.mean",
+    ("distributions/autoregressive.py", "_generate"): "Autoregressive.sample",
+    (
+        "estimators/aggregate_posterior.py",
+        "_aggregate_decomposition",
+    ): "aggregate_decomposition",
+    ("estimators/annealing.py", "_adapt_step_sizes"): "adapt_step_sizes",
+    ("estimators/annealing_chains.py", "_anneal"): "anneal",
+    ("estimators/hamiltonian.py", "_transition"): "hamiltonian_transition",
+    ("estimators/importance_weights.py", "_sum_over_pairs"): "jackknife, order 2",
+    ("estimators/inference.py", "_optimal_posterior"): "optimal_posterior",
+    ("estimators/inference.py", "_inference_gap"): "inference_gap",
+    ("estimators/marginal.py", "_log_marginal"): "log_marginal",
+    ("latent/neighbors.py", "_search"): "nearest_neighbors",
+    ("latent/neighbors.py", "_smallest"): "nearest_neighbors",
+    ("latent/statistics.py", "_posterior_moments"): "posterior_moments",
+    ("latent/statistics.py", "_code_statistics"): "code_statistics",
+    ("latent/tools.py", "_embed"): "embed",
+    ("networks/recurrent.py", "_gru_states"): "GRU",
+    ("training/epochs.py", "make_train_epoch"): "make_train_epoch",
+    ("training/epochs.py", "_batches_from"): "make_train_epoch",
+    ("training/streaming.py", "_scan"): "make_streamed_epoch",
+}
+LAX_LOOPS = {"scan", "map", "while_loop", "fori_loop", "cond", "switch"}
+
+
+def some(names):
+    """Every tenth in the normal run, all in the slow one."""
+    return [
+        name if index % 10 == 0 else pytest.param(name, marks=pytest.mark.slow)
+        for index, name in enumerate(names)
+    ]
+
+
+def test_every_loop_of_the_library_has_an_eager_call():
+    found = set()
+    for file in sorted(ROOT.glob("**/*.py")):
+        for top in ast.parse(file.read_text()).body:
+            for node in ast.walk(top):
+                if (
+                    isinstance(node, ast.Attribute)
+                    and node.attr in LAX_LOOPS
+                    and ast.unparse(node.value) in ("jax.lax", "lax")
+                ):
+                    found.add((str(file.relative_to(ROOT)), top.name))
+    assert found == set(LOOPS)
+    assert set(LOOPS.values()) <= set(CALLS)
+
+
+@pytest.fixture
+def compilations():
+    """Names of the programs that JAX compiles, or takes from its cache on disk."""
+    events = []
+
+    def listen(event, duration, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(about.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_second_eager_call_compiles_nothing(name, compilations):
+    call, keys = partial(CALLS[name], vae), list(jax.random.split(jax.random.key(0), 3))
+    jax.block_until_ready(call(keys[0]))
+    compilations.clear()
+    for key in keys[1:]:
+        jax.block_until_ready(call(key))
+    assert not compilations
+
+
+def test_what_is_counted_are_compilations(compilations):
+    for _ in range(2):
+        compilations.clear()
+        jax.lax.map(lambda x: x + 1, jnp.ones(2))
+        assert compilations
+
+
+@pytest.mark.parametrize("name", some(OF_MODELS))
+def test_a_second_eager_vmap_compiles_nothing(name, compilations):
+    keys = list(jax.random.split(jax.random.key(0), (3, 2)))
+    mapped = jax.vmap(partial(OF_MODELS[name], vae))
+    jax.block_until_ready(mapped(keys[0]))
+    compilations.clear()
+    jax.block_until_ready([mapped(keys[1]), mapped(keys[2])])
+    assert not compilations
+
+
+def shifted(condition):
+    """A model of a condition, as one writes it: its functions close over the value."""
+    return vae._replace(
+        prior=lambda params: vaejax.Normal(condition * jnp.ones(2), jnp.zeros(2)),
+        decode=lambda params, z: vae.decode(params, z + condition),
+    )
+
+
+@pytest.mark.parametrize("name", some(OF_MODELS))
+def test_a_model_closed_over_a_traced_value_gives_the_looped_values(name):
+    def total(condition):
+        found = OF_MODELS[name](shifted(condition), jax.random.key(0))
+        leaves = [leaf for leaf in jax.tree.leaves(found) if leaf.dtype == jnp.float32]
+        return jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in leaves]))
+
+    def slope(condition):
+        return jax.jvp(total, (condition,), (jnp.ones(()),))
+
+    conditions = jnp.array([0.0, 0.4])
+    looped = jnp.stack([total(condition) for condition in conditions])
+    with jax.checking_leaks():
+        values = [jax.jit(total)(condition) for condition in conditions]
+        mapped = jax.vmap(total)(conditions)
+        both = jax.jit(jax.vmap(total))(conditions)
+        derived, slopes = jax.vmap(slope)(conditions)
+        looped_slopes = [slope(condition)[1] for condition in conditions]
+    for found in (jnp.stack(values), mapped, both, derived):
+        np.testing.assert_allclose(found, looped, rtol=2e-5, atol=1e-4)
+    np.testing.assert_allclose(slopes, jnp.stack(looped_slopes), rtol=1e-3, atol=1e-3)
+
+
+def test_gradients_by_a_traced_condition_are_the_looped_ones():
+    def bound(condition):
+        call = OF_MODELS["log_marginal"]
+        return call(shifted(condition), jax.random.key(0)).log_marginal
+
+    conditions = jnp.array([0.0, 0.4])
+    looped = jnp.stack([jax.grad(bound)(condition) for condition in conditions])
+    step = 1e-2
+    differences = (bound(step) - bound(-step)) / (2 * step)
+    np.testing.assert_allclose(looped[0], differences, rtol=1e-2)
+    with jax.checking_leaks():
+        mapped = jax.jit(jax.vmap(jax.grad(bound)))(conditions)
+    np.testing.assert_allclose(mapped, looped, rtol=1e-4)
+
+
+def test_a_program_ends_with_the_model_that_it_was_compiled_for():
+    large = jnp.ones(1000)
+    model = shifted(large[0])
+    OF_MODELS["log_marginal"](model, jax.random.key(0))
+    decode = weakref.ref(model.decode)
+    del model
+    gc.collect()
+    assert decode() is None
+
+
+def test_equal_methods_share_a_program():
+    traced = []
+
+    class Model:
+        def decode(self, x):
+            traced.append(x)
+            return x + 1
+
+    def body(function, x):
+        return function(x)
+
+    model = Model()
+    assert run(body, (model.decode,), 1.0) == run(body, (model.decode,), 1.0) == 2
+    # Another shape, once the method of the first call is gone.
+    gc.collect()
+    assert run(body, (model.decode,), jnp.ones(2)).shape == (2,)
+    assert len(traced) == 2
+
+
+def test_functions_without_a_hash_are_called_as_they_are():
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, x):
+            return 2 * x
+
+    assert run(operator.call, (Unhashable(),), 3.0) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CALLS)
+def test_memory_is_flat_over_500_eager_calls(name):
+    call = partial(CALLS[name], vae)
+    keys = list(jax.random.split(jax.random.key(0), 520))
+
+    def resident_mebibytes():
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    for key in keys[:20]:
+        jax.block_until_ready(call(key))
+    before = resident_mebibytes()
+    for key in keys[20:]:
+        jax.block_until_ready(call(key))
+    # A program that is compiled again takes megabytes.
+    assert resident_mebibytes() - before < 500 * 0.02
