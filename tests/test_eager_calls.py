@@ -304,6 +304,31 @@ def test_equal_methods_share_a_program():
     assert len(traced) == 2
 
 
+def test_partials_built_for_each_call_share_a_program(compilations):
+    def call(x, **options):
+        kl_fn = partial(vaejax.kl_monte_carlo, **options)
+        return estimators.inference_gap(
+            vae, PARAMS, jax.random.key(0), X, x, num_steps=1, kl_fn=kl_fn
+        )
+
+    with jax.numpy_dtype_promotion("standard"):
+        call(1.0)
+        compilations.clear()
+        call(2.0)
+    assert not compilations
+
+
+def test_values_of_two_types_and_arrays_make_programs_of_their_own():
+    def body(function, x):
+        return function(x)
+
+    found = [
+        run(body, (partial(jnp.add, other),), jnp.ones((), jnp.int32))
+        for other in (1, np.int32(2), jnp.int32(3), np.ones(2, np.int32))
+    ]
+    assert [leaf.tolist() for leaf in found] == [2, 3, 4, [2, 2]]
+
+
 def test_functions_without_a_hash_are_called_as_they_are():
     class Unhashable:
         __hash__ = None

@@ -7,6 +7,7 @@ it is given and per shape.
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -20,10 +21,11 @@ def run(body: Callable, static: tuple, *arguments: Any) -> Any:
     """Return `body(*static, *arguments)` of a program that is compiled once.
 
     `static` holds functions and hashable values, in tuples such as a `VAE`. A program
-    is found by the identity of its functions and lives as long as all of them, so that
-    models which are built and thrown away leave nothing behind. Inside another
-    transformation the body becomes part of what is traced, and its functions may close
-    over traced values. Functions that cannot be hashed compile in every call.
+    is found by the identity of its functions (of the parts of a `partial`) and lives as
+    long as all of them, so that models which are built and thrown away leave nothing
+    behind. Inside another transformation the body becomes part of what is traced, and
+    its functions may close over traced values. Functions that cannot be hashed compile
+    in every call.
     """
     functions: list[Callable] = []
     kept = _without_functions(static, functions)
@@ -81,7 +83,7 @@ class _Functions:
         return 0
 
 
-_FUNCTION, _METHOD = object(), object()
+_FUNCTION, _METHOD, _VALUE = object(), object(), object()
 
 
 def _program(body: Callable, kept: Hashable, functions: list[Callable]) -> Callable:
@@ -99,25 +101,49 @@ def _program(body: Callable, kept: Hashable, functions: list[Callable]) -> Calla
     return node.programs[body, kept]
 
 
-def _without_functions(value: Any, functions: list[Callable]) -> Any:
-    """Return a hashable value without its functions, which go into the list."""
+def _without_functions(value: Any, functions: list[Callable]) -> tuple:
+    """Return a value without its functions, which go into the list."""
     if isinstance(value, tuple):
-        return type(value), tuple(_without_functions(v, functions) for v in value)
+        return type(value), *(_without_functions(part, functions) for part in value)
     if isinstance(value, MethodType):
         # An object of its own at every look-up; what it is bound to lives on.
         functions += [value.__func__, value.__self__]
-        return _METHOD
+        return (_METHOD,)
+    if type(value) is partial and (kept := _of_partial(value, functions)):
+        return kept
     if callable(value):
         functions.append(value)
-        return _FUNCTION
-    return value
+        return (_FUNCTION,)
+    # Equal numbers of two types, such as 1 and 1.0, make two programs.
+    return _VALUE, type(value), value
 
 
-def _with_functions(kept: Any, functions: Iterator[Callable]) -> Any:
-    if isinstance(kept, tuple):
-        kind, parts = kept
-        values = [_with_functions(part, functions) for part in parts]
-        return kind(values) if kind is tuple else kind(*values)
-    if kept is _METHOD:
+def _of_partial(value: partial, functions: list[Callable]) -> tuple | None:
+    """Return a partial by its parts if they can be hashed.
+
+    Those that are built for each call share a program then.
+    """
+    parts = (value.func, value.args, *sorted(value.keywords.items()))
+    inside: list[Callable] = []
+    kept = tuple(_without_functions(part, inside) for part in parts)
+    try:
+        hash((kept, *inside))
+    except TypeError:
+        return None
+    functions += inside
+    return partial, *kept
+
+
+def _with_functions(kept: tuple, functions: Iterator[Callable]) -> Any:
+    kind, *parts = kept
+    if kind is _VALUE:
+        return parts[1]
+    if kind is _FUNCTION:
+        return next(functions)
+    if kind is _METHOD:
         return MethodType(next(functions), next(functions))
-    return next(functions) if kept is _FUNCTION else kept
+    values = [_with_functions(part, functions) for part in parts]
+    if kind is partial:
+        function, arguments, *keywords = values
+        return partial(function, *arguments, **dict(keywords))
+    return tuple(values) if kind is tuple else kind(*values)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from support.leave_out import leave_out
 
 from vaejax.estimators import jackknife, pareto_k
 
@@ -56,18 +57,6 @@ def test_pareto_k_of_extreme_weights_is_no_nan(log_weights, lowest, highest):
 def test_pareto_k_needs_25_samples():
     assert pareto_k(jnp.zeros(24)) == np.inf
     assert pareto_k(jnp.zeros(25)) == -np.inf
-
-
-def leave_out(log_weights, num):
-    """Mean bound over all ways to leave `num` weights out, in double precision, by
-    enumeration.
-    """
-    size = len(log_weights) - num
-    bounds = [
-        scipy.special.logsumexp(kept)
-        for kept in itertools.combinations(log_weights, size)
-    ]
-    return np.mean(bounds) - math.log(size)
 
 
 @pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
