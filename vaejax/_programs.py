@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, ref
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def run(body: Callable, static: tuple, *arguments: Any) -> Any:
@@ -44,7 +45,7 @@ def judged(x: Any) -> Any:
     """
 
     def judge(leaf: Any) -> Any:
-        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(
+        if isinstance(leaf, Tracer) or not jnp.issubdtype(
             jnp.result_type(leaf), jnp.unsignedinteger
         ):
             return leaf
