@@ -1,5 +1,6 @@
 """Checks of arguments: one error that names the value and the fix."""
 
+import math
 import numbers
 from typing import Any
 
@@ -36,7 +37,7 @@ def check_not_gray_levels(distribution: Any, event: Any, remedy: str) -> None:
     if not jnp.issubdtype(dtype, jnp.unsignedinteger):
         return
     name = f"{type(distribution).__name__}.log_prob: the event"
-    if isinstance(event, Tracer):
+    if is_traced(event):
         raise TypeError(f"{name} is {dtype}; {remedy}.")
     if np.size(event) and (largest := np.max(event)) > 1:
         raise ValueError(f"{name} is {dtype} up to {largest}; {remedy}.")
@@ -50,9 +51,68 @@ def check_not_integers(distribution: Any, event: Any, remedy: str) -> None:
         )
 
 
+def is_traced(value: Any) -> bool:
+    """Return whether a value is known only when the traced function runs."""
+    return isinstance(value, Tracer)
+
+
+def check_in_range(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Raise ValueError unless a number, or each of an array, is finite and in a range.
+
+    Python, NumPy and concrete JAX numbers are judged alike; a traced one passes.
+    """
+    if is_traced(value):
+        return
+    numbers = _concrete(name, value)
+    above = numbers > low if open_low else numbers >= low
+    below = numbers < high if open_high else numbers <= high
+    inside = above & below & np.isfinite(numbers)
+    if not np.all(inside):
+        wrong = value if np.ndim(numbers) == 0 else numbers[~inside][0]
+        raise ValueError(
+            f"{name} is {wrong}; give {_in_words(low, high, open_low, open_high)}."
+        )
+
+
+def check_weights(function: str, **weights: Any) -> None:
+    """Raise ValueError unless every weight, given by name, is finite and at least 0."""
+    for name, value in weights.items():
+        check_in_range(f"{function}: {name}", value, 0)
+
+
+def _concrete(name: str, value: Any) -> np.ndarray:
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {value!r}; give a number.") from error
+
+
+def _in_words(low: float, high: float, open_low: bool, open_high: bool) -> str:
+    if low == -math.inf and high == math.inf:
+        return "a finite number"
+    if high == math.inf:
+        return f"a finite number {f'above {low}' if open_low else f'from {low} on'}"
+    if low == -math.inf:
+        return f"a finite number {'below' if open_high else 'of at most'} {high}"
+    return f"a number in {'(' if open_low else '['}{low}, {high}" + (
+        ")" if open_high else "]"
+    )
+
+
 def check_bounds(name: str, lower: float, upper: float) -> None:
-    """Raise ValueError unless `lower` is below `upper`."""
-    if not lower < upper:
+    """Raise ValueError unless `lower` is below `upper`; each may be infinite."""
+    low, high = _concrete(f"min_{name}", lower), _concrete(f"max_{name}", upper)
+    if not low < high:
         raise ValueError(
             f"min_{name} is {lower} and max_{name} is {upper}; the first must be "
             "smaller."

@@ -7,6 +7,8 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
+
 from experiments.harness.errors import UsageError
 
 
@@ -161,7 +163,7 @@ def check_options(config: Any) -> None:
 
 
 def _check_training(config: Config) -> None:
-    if config.average is not None and config.average >= 1:
+    if config.average is not None and np.float32(config.average) >= 1:
         raise UsageError(
             f"--average is {config.average}; give a decay below 1, such as 0.999."
         )

@@ -31,7 +31,13 @@ from support.quadrature import (
     renyi,
 )
 
-from vaejax import kl_monte_carlo, negative_elbo, negative_iwae
+from vaejax import (
+    kl_closed_form,
+    kl_monte_carlo,
+    kl_per_dimension,
+    negative_elbo,
+    negative_iwae,
+)
 from vaejax.objectives import (
     log_weights,
     negative_miwae,
@@ -275,3 +281,29 @@ def test_each_sample_is_decoded_once(name, expected):
     )
     jax.effects_barrier()
     assert len(decoded) == len(set(decoded)) == expected
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        partial(negative_iwae, num_samples=2),
+        partial(negative_miwae, num_groups=2, num_samples=2),
+        partial(negative_piwae, num_groups=2, num_samples=2),
+        partial(negative_renyi, num_samples=2, alpha=0.5),
+        partial(log_weights, num_samples=2),
+    ],
+)
+@pytest.mark.parametrize(
+    "kl_fn",
+    [
+        kl_closed_form,
+        kl_per_dimension,
+        partial(kl_closed_form),
+    ],
+)
+def test_a_closed_form_of_the_kl_makes_no_importance_weights(objective, kl_fn):
+    def run(key):
+        return objective(vae, PARAMS, key, X, kl_fn=kl_fn)
+
+    with pytest.raises(ValueError, match=r"kl_fn is kl_\w+, .*give kl_monte_carlo"):
+        jax.eval_shape(run, jax.random.key(0))

@@ -33,6 +33,7 @@ def test_a_capacity_pulls_the_kl_to_its_target_from_both_sides():
         )
 
     assert jax.grad(loss)(2.5, 4.0) == -10 and jax.grad(loss)(2.5, 1.0) == 10
+    assert jax.grad(loss)(2.5, 2.5) == 0
 
 
 @pytest.mark.parametrize(("minimum", "has_gradient"), [(1e3, False), (0.0, True)])

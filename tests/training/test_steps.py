@@ -2,6 +2,7 @@
 skipped, and a recorded trace.
 """
 
+import warnings
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from support.programs import users_settings
 
 from vaejax import (
     MLP,
+    Normal,
     TrainState,
     gaussian_vae,
     init_train_state,
@@ -80,6 +82,59 @@ def test_schedules_reach_the_loss_by_name():
 def test_keys_must_be_typed():
     with pytest.raises(TypeError, match=r"uint32.*jax.random.key\(seed\)"):
         init_train_state(VAE, OPTIMIZER, jax.random.PRNGKey(0), jnp.zeros((14, 14)))
+
+
+@pytest.mark.parametrize("offset", [2000.0, -50.0, 10.0])
+def test_data_far_above_unit_size_are_named_before_the_first_step(offset):
+    vae = gaussian_vae(latent_size=2, encoder=MLP(()), decoder=MLP((), (5,)))
+    x = offset + np.random.default_rng(0).normal(size=5)
+    with pytest.warns(UserWarning, match=r"x are about [0-9.e+]+ in size.*subtract"):
+        init_train_state(vae, OPTIMIZER, jax.random.key(0), jnp.asarray(x, jnp.float32))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        jnp.array([0.3, -1.8, 0.1, 2.5, 300]),  # an outlier
+        jnp.zeros(5),
+        jnp.array([0, 7, 1000, 40, 999]),  # tokens
+    ],
+)
+def test_other_data_are_not(x):
+    vae = VAE._replace(init=lambda key, x: ())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        init_train_state(vae, OPTIMIZER, jax.random.key(0), x)
+        jax.eval_shape(
+            partial(init_train_state, vae, OPTIMIZER),
+            jax.random.key(0),
+            jnp.full(5, 1e3),
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_standardized_data_of_any_location_and_scale_are_learned(seed):
+    x = 2000 + 10 * np.random.default_rng(seed).normal(size=(512, 5))
+    mean, stddev = x.mean(axis=0), x.std(axis=0)
+    data = jnp.asarray((x - mean) / stddev, jnp.float32)
+    vae = gaussian_vae(
+        latent_size=2, encoder=MLP((64,)), decoder=MLP((64,), (5, 2)), likelihood=Normal
+    )
+    with jax.numpy_dtype_promotion("standard"):
+        optimizer = optax.adam(1e-3)
+        state = init_train_state(vae, optimizer, jax.random.key(seed), data[0])
+        loss_fn = mean_over_batch(partial(negative_elbo, vae))
+        epoch = make_train_epoch(make_train_step(loss_fn, optimizer), 64)
+        _, metrics = jax.jit(
+            lambda state: jax.lax.scan(
+                lambda state, _: epoch(state, data), state, None, length=200
+            )
+        )(state)
+    jacobian = np.log(stddev).sum()
+    entropy = 5 / 2 * np.log(2 * np.pi * np.e * 100)
+    loss = np.mean(metrics.loss[-10:]) + jacobian
+    assert abs(loss - entropy) < 1
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted():

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_event
+from vaejax._checks import check_count, check_event, check_in_range
 from vaejax._programs import run
 from vaejax.base import END_TOKEN, Array, Key, Support, Transform
 from vaejax.distributions._shared import (
@@ -94,14 +94,15 @@ def make_word_dropout(rate: float, vocabulary_size: int) -> Transform:
 
     Args:
       rate: the probability that a token is hidden, in [0, 1].
-      vocabulary_size: the number of tokens of the vocabulary.
+      vocabulary_size: the number of tokens of the vocabulary, at least 1.
 
     Returns:
       `transform(key, tokens) -> TeacherForcedTokens`. It raises TypeError where the
       dtype of the tokens cannot hold the unknown one.
 
     Raises:
-      ValueError: the rate is outside [0, 1].
+      ValueError: the rate is outside [0, 1], or `vocabulary_size` is not a positive
+        integer.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -112,8 +113,8 @@ def make_word_dropout(rate: float, vocabulary_size: int) -> Transform:
 
     Source: Bowman et al. 2016, section 3.1.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"make_word_dropout: rate is {rate}; give a probability.")
+    check_in_range("make_word_dropout: rate", rate, 0, 1)
+    check_count("make_word_dropout: vocabulary_size", vocabulary_size)
 
     def transform(key: Key, tokens: Array) -> TeacherForcedTokens:
         if jnp.iinfo(tokens.dtype).max < vocabulary_size:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_bounds, check_not_gray_levels
+from vaejax._checks import check_bounds, check_in_range, check_not_gray_levels
 from vaejax.base import Array, Head, Key, Support
 from vaejax.distributions._shared import (
     SampleThenLogProb,
@@ -184,11 +184,7 @@ def fixed_variance_normal_head(*, variance: float = 1.0) -> Head:
       >>> round(float(normal.log_prob(jnp.ones(2))), 3)  # -2 - log(pi)
       -3.145
     """
-    if not 0 < variance < math.inf:
-        raise ValueError(
-            f"fixed_variance_normal_head: variance is {variance}; give a positive "
-            "number."
-        )
+    check_in_range("fixed_variance_normal_head: variance", variance, 0, open_low=True)
     return parameter_free_head(
         lambda mean: Normal(mean, jnp.full((), math.log(variance), mean.dtype))
     )
@@ -206,7 +202,7 @@ def shared_variance_normal_head(
     best value is the mean squared error.
 
     Args:
-      log_variance: the initial log-variance.
+      log_variance: the initial log-variance, finite.
       min_log_variance: lower bound of the log-variance, soft.
       max_log_variance: upper bound of the log-variance, above the lower one.
 
@@ -214,7 +210,8 @@ def shared_variance_normal_head(
       A head of 1 parameter, the mean: the network outputs `[*event]`.
 
     Raises:
-      ValueError: the bounds are not in increasing order.
+      ValueError: the bounds are not in increasing order, or `log_variance` is not
+        finite.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -227,6 +224,7 @@ def shared_variance_normal_head(
     Source: Rybkin et al. 2021 (sigma-VAE), section 3.1.
     """
     check_bounds("log_variance", min_log_variance, max_log_variance)
+    check_in_range("shared_variance_normal_head: log_variance", log_variance)
 
     def init(key: Key) -> Array:
         del key

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from vaejax._checks import check_event, check_not_gray_levels
+from vaejax._checks import check_count, check_event, check_not_gray_levels
 from vaejax.base import Array, Head, Key, Params, Support
 from vaejax.distributions._shared import (
     SampleThenLogProb,
@@ -197,6 +197,7 @@ def categorical_head(num_classes: int) -> Head:
       >>> head.apply((), jnp.zeros((3, 10))).mode.shape
       (3,)
     """
+    check_count("categorical_head: num_classes", num_classes)
     if num_classes < 2:
         raise ValueError(
             f"categorical_head: num_classes is {num_classes}; give at least 2."

@@ -11,7 +11,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_bounds, check_count
+from vaejax._checks import check_bounds, check_count, check_in_range
 from vaejax.base import Array, Head, Key, Params, Support
 from vaejax.distributions._levels import LAST, PIXELS, Levels, edges
 from vaejax.distributions._shared import (
@@ -351,11 +351,7 @@ def bits_per_dimension(
     Source: Theis et al. 2016, section 3.1.
     """
     check_count("num_dimensions", num_dimensions)
-    if not 0 < level_width < math.inf:
-        raise ValueError(
-            f"bits_per_dimension: level_width is {level_width}; give a positive "
-            "number, such as 1/256."
-        )
+    check_in_range("bits_per_dimension: level_width", level_width, 0, open_low=True)
     return nats / (num_dimensions * math.log(2)) - math.log2(level_width)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, require
+from vaejax._checks import check_count, check_in_range, require
 from vaejax._programs import judged, run
 from vaejax.base import VAE, Array, Example, Key, Latent, Params
 from vaejax.estimators.annealing_chains import (
@@ -97,11 +97,9 @@ def adapt_step_sizes(
     Source: Wu et al. 2017, who fix step sizes of 65 % acceptance in a preliminary run.
     """
     repeats = _transitions_per_temperature(path, num_transitions)
-    if not 0 < target_acceptance < 1:
-        raise ValueError(
-            f"target_acceptance is {target_acceptance}; give a number within (0, 1), "
-            "such as 0.65."
-        )
+    check_in_range(
+        "target_acceptance", target_acceptance, 0, 1, open_low=True, open_high=True
+    )
     check_count("num_chains", num_chains)
     return run(
         _adapt_step_sizes,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import check_count, require
+from vaejax._checks import check_count, check_in_range, require
 from vaejax._reals import as_real
 from vaejax.base import (
     VAE,
@@ -103,6 +103,9 @@ def linear_temperature_schedule(num_temperatures: int) -> Array:
     Returns:
       `[num_temperatures + 1]`, from exactly 0 to exactly 1.
 
+    Raises:
+      ValueError: `num_temperatures` is not a positive integer.
+
     Example:
       >>> from vaejax.estimators import linear_temperature_schedule
       >>> linear_temperature_schedule(4).tolist()
@@ -110,6 +113,7 @@ def linear_temperature_schedule(num_temperatures: int) -> Array:
 
     Source: Neal 2001, section 2.
     """
+    check_count("linear_temperature_schedule: num_temperatures", num_temperatures)
     return jnp.linspace(0, 1, num_temperatures + 1)
 
 
@@ -128,6 +132,10 @@ def sigmoidal_temperature_schedule(
     Returns:
       `[num_temperatures + 1]`, from exactly 0 to exactly 1.
 
+    Raises:
+      ValueError: `num_temperatures` is not a positive integer, or `delta` is not
+        positive and finite.
+
     Example:
       >>> from vaejax.estimators import sigmoidal_temperature_schedule
       >>> [round(b, 3) for b in sigmoidal_temperature_schedule(4).tolist()]
@@ -135,6 +143,8 @@ def sigmoidal_temperature_schedule(
 
     Source: Grosse et al. 2015; Wu et al. 2017.
     """
+    check_count("sigmoidal_temperature_schedule: num_temperatures", num_temperatures)
+    check_in_range("sigmoidal_temperature_schedule: delta", delta, 0, open_low=True)
     # On the host, so that compiled values are the eager ones.
     sigmoids = 1 / (1 + np.exp(-np.linspace(-delta, delta, num_temperatures + 1)))
     return jnp.asarray((sigmoids - sigmoids[0]) / (sigmoids[-1] - sigmoids[0]), float)

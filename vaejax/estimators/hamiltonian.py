@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_in_range
 from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import Array, Key, PyTree
@@ -40,7 +40,8 @@ def hamiltonian_transition(
       The new z, and the acceptance probability.
 
     Raises:
-      ValueError: `num_leapfrog` is not a positive integer.
+      ValueError: `num_leapfrog` is not a positive integer, or `step_size` is not
+        positive and finite.
 
     Example:
       >>> from functools import partial
@@ -55,6 +56,7 @@ def hamiltonian_transition(
     Source: Neal 2011, section 5.3.
     """
     check_count("num_leapfrog", num_leapfrog)
+    check_in_range("hamiltonian_transition: step_size", step_size, 0, open_low=True)
     return run(_transition, (log_density, num_leapfrog), key, z, step_size)
 
 

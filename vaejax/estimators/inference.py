@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_in_range
 from vaejax._programs import judged, run
 from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, PyTree
@@ -85,6 +85,7 @@ def optimal_posterior(
     """
     check_count("num_steps", num_steps)
     check_count("num_samples", num_samples)
+    check_in_range("learning_rate", learning_rate, 0, open_low=True)
     return run(
         _optimal_posterior,
         (vae, num_steps, num_samples, kl_fn),
@@ -185,6 +186,7 @@ def inference_gap(
     """
     check_count("num_samples", num_samples)
     check_count("num_steps", num_steps)
+    check_in_range("learning_rate", learning_rate, 0, open_low=True)
     return run(
         _inference_gap,
         (vae, num_samples, num_steps, kl_fn),

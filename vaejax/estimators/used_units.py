@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vaejax._checks import check_in_range
 from vaejax._reals import as_real, to_device, variances
 from vaejax.base import Array
 
@@ -24,7 +25,8 @@ def active_units(means: ArrayLike, *, threshold: float = 0.01) -> Array:
       finite, since such a dimension is neither active nor unused.
 
     Raises:
-      ValueError: there are fewer than two examples.
+      ValueError: there are fewer than two examples, or the threshold is negative or not
+        finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -35,6 +37,7 @@ def active_units(means: ArrayLike, *, threshold: float = 0.01) -> Array:
 
     Source: Burda et al. 2016, section 5.2.
     """
+    check_in_range("active_units: threshold", threshold, 0)
     (means,) = to_device(means)
     if means.ndim == 0 or means.shape[0] < 2:
         raise ValueError(
@@ -60,6 +63,9 @@ def units_by_kl(kl: ArrayLike, *, threshold: float = 0.1) -> Array:
       The number of dimensions above the threshold, a floating-point scalar: NaN where a
       KL is NaN.
 
+    Raises:
+      ValueError: the threshold is negative or not finite.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.estimators import units_by_kl
@@ -69,6 +75,7 @@ def units_by_kl(kl: ArrayLike, *, threshold: float = 0.1) -> Array:
     Source: Lucas et al. 2019, "Don't blame the ELBO!", which calls a dimension
     collapsed where its KL stays below a threshold.
     """
+    check_in_range("units_by_kl: threshold", threshold, 0)
     return _count_above(as_real(kl), threshold)
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_in_range
 from vaejax._reals import as_real, real_dtype
 from vaejax.base import (
     VAE,
@@ -45,8 +45,8 @@ def traverse(
       params: its parameters.
       x: one example, without a batch axis.
       num: number of values, a positive integer.
-      extent: the `num` values are equally spaced from -extent to extent, the same for
-        every dimension.
+      extent: the `num` values are equally spaced from -extent to extent, a positive
+        number, the same for every dimension.
       steps: values that replace those of `num` and `extent`: `[num]`, or
         `[dimensions, num]` for values of each dimension, such as the quantiles of
         `code_statistics`.
@@ -58,8 +58,8 @@ def traverse(
       `[dimensions, num, *x]`, the decoded examples.
 
     Raises:
-      ValueError: `num` is not a positive integer, or `steps` has another number of
-        dimensions than z.
+      ValueError: `num` is not a positive integer, `extent` is not positive and finite,
+        or `steps` has another number of dimensions than z.
       TypeError: a distribution has no such point, or a draw has no key.
 
     Example:
@@ -74,6 +74,7 @@ def traverse(
       (2, 4, 3)
     """
     check_count("num", num)
+    check_in_range("traverse: extent", extent, 0, open_low=True)
     z_key, x_key = split_if_given(key, 2)
     z = latent_point(z_key, vae.encode(params, x))
     flat, unravel = ravel_pytree(values(z))

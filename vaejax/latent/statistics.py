@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_in_range
 from vaejax._programs import run
 from vaejax._reals import as_real, difference, means, middle, variances
 from vaejax.base import (
@@ -175,8 +175,8 @@ def code_statistics(
       The `CodeStatistics`.
 
     Raises:
-      ValueError: there are fewer than two examples, `num_samples` is below two, or
-        `batch_size` below one.
+      ValueError: there are fewer than two examples, `num_samples` is below two,
+        `batch_size` below one, or a quantile outside [0, 1].
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -194,6 +194,8 @@ def code_statistics(
     """
     check_count("batch_size", batch_size)
     _check_samples("code_statistics", num_samples)
+    if quantiles is not None:
+        check_in_range("code_statistics: quantiles", quantiles, 0, 1)
     _check_examples(batch_size_of(xs))
     masses = (
         jnp.linspace(0.01, 0.99, 11) if quantiles is None else jnp.asarray(quantiles)
@@ -333,6 +335,7 @@ def _check_examples(num: int) -> None:
 
 
 def _check_samples(name: str, num_samples: int) -> None:
+    check_count(f"{name}: num_samples", num_samples)
     if num_samples < 2:
         raise ValueError(
             f"{name}: num_samples is {num_samples}; a standard deviation needs at "

@@ -2,15 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_in_range
 from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import (
     VAE,
-    Array,
     Distribution,
     Example,
     Key,
@@ -69,7 +66,7 @@ def sample(
     prior = vae.prior(params)
     center = None
     if not isinstance(temperature, float | int) or temperature != 1:
-        _check_temperature(temperature)
+        check_in_range("sample: temperature", temperature, 0)
         key, center_key = jax.random.split(key)
         center = _center(prior, center_key)
 
@@ -90,16 +87,6 @@ def sample(
         return example_point(x_key, vae.decode(params, z))
 
     return jax.vmap(one)(jax.random.split(key, num))
-
-
-def _check_temperature(temperature: float | Array) -> None:
-    if isinstance(temperature, Tracer):
-        return
-    if not (np.ndim(temperature) == 0 and 0 <= float(temperature) < float("inf")):
-        raise ValueError(
-            f"sample: temperature is {temperature}; give a number from 0 on, such as "
-            "0.7."
-        )
 
 
 def _center(prior: Distribution, key: Key, num: int = 1000) -> PyTree:

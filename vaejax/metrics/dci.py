@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr
 
+from vaejax._checks import check_count, check_in_range
 from vaejax.base import Key
 from vaejax.metrics._tables import check_table, generator_of
 
@@ -174,6 +175,7 @@ def random_forest_importances(
       The importances `[dimensions]`, and the informativeness as a function.
 
     Raises:
+      ValueError: a count is not a positive integer.
       ImportError: scikit-learn is not installed.
 
     Example:
@@ -189,6 +191,8 @@ def random_forest_importances(
     Source: Eastwood & Williams 2018, section 4, where the depth is chosen on held-out
     examples.
     """
+    check_count("random_forest_importances: num_trees", num_trees)
+    check_count("random_forest_importances: min_leaf", min_leaf)
     try:
         from sklearn.ensemble import RandomForestClassifier
     except ImportError as error:
@@ -235,7 +239,8 @@ def lasso_importances(
       The importances `[dimensions]`, and the informativeness as a function.
 
     Raises:
-      ValueError: the penalty is negative.
+      ValueError: the penalty is negative or not finite, or `max_iterations` is not a
+        positive integer.
 
     Example:
       >>> import numpy as np
@@ -253,8 +258,8 @@ def lasso_importances(
     examples.
     """
     del key
-    if not penalty >= 0:
-        raise ValueError(f"lasso_importances: penalty is {penalty}; give 0 or more.")
+    check_in_range("lasso_importances: penalty", penalty, 0)
+    check_count("lasso_importances: max_iterations", max_iterations)
     codes, factor = np.asarray(codes, np.float64), np.asarray(factor, np.float64)
     code_mean, code_scale = np.mean(codes, axis=0), _scale(codes)
     mean, scale = np.mean(factor), np.std(factor)

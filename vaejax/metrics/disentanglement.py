@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_in_range
 from vaejax.metrics._tables import check_table, classes_of
 
 #: `(code [num], factor [num]) -> float`: how well one dimension of a code predicts one
@@ -294,7 +294,7 @@ def separated_attribute_predictability(
     Raises:
       ValueError: codes and factors differ in number, there are fewer than two
         dimensions, a code is not finite, a factor is not of integers or is constant,
-        or scores and factors differ in number.
+        scores and factors differ in number, or `min_variance` is negative.
 
     Example:
       >>> import numpy as np
@@ -312,6 +312,7 @@ def separated_attribute_predictability(
     codes, factors = check_table(
         "separated_attribute_predictability", codes, factors, min_dimensions=2
     )
+    check_in_range("separated_attribute_predictability: min_variance", min_variance, 0)
     scores = [score] * factors.shape[1] if callable(score) else list(score)
     if len(scores) != factors.shape[1]:
         raise ValueError(

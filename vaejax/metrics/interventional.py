@@ -13,7 +13,7 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_in_range
 from vaejax.base import Key
 from vaejax.metrics._tables import check_table, generator_of
 
@@ -202,6 +202,7 @@ def factor_vae_score(
             f"factor_vae_score: batch_size is {batch_size}; give two or more, to have "
             "a variance."
         )
+    check_in_range("factor_vae_score: min_stddev", min_stddev, 0)
     generator = generator_of("factor_vae_score", key)
     active = interventions.stddev >= min_stddev
     votes = np.zeros((len(active), interventions.num_factors), np.int64)
@@ -273,7 +274,8 @@ def beta_vae_score(
       The score, with the accuracy in training.
 
     Raises:
-      ValueError: a count is not a positive integer, or the penalty is negative.
+      ValueError: a count is not a positive integer, or the penalty is negative or not
+        finite.
       TypeError: the key is not a typed key.
 
     Example:
@@ -291,8 +293,7 @@ def beta_vae_score(
     _check_counts(
         "beta_vae_score", num_train=num_train, num_eval=num_eval, batch_size=batch_size
     )
-    if not penalty >= 0:
-        raise ValueError(f"beta_vae_score: penalty is {penalty}; give 0 or more.")
+    check_in_range("beta_vae_score: penalty", penalty, 0)
     generator = generator_of("beta_vae_score", key)
 
     def points(num: int) -> tuple[np.ndarray, np.ndarray]:
@@ -380,11 +381,7 @@ def interventional_robustness(
     those of disentanglement_lib, the code of its authors.
     """
     codes, factors = check_table("interventional_robustness", codes, factors)
-    if not 0 < quantile <= 1:
-        raise ValueError(
-            f"interventional_robustness: quantile is {quantile}; give more than 0 and "
-            "at most 1."
-        )
+    check_in_range("interventional_robustness: quantile", quantile, 0, 1, open_low=True)
     largest = np.max(np.abs(codes - np.mean(codes, axis=0)), axis=0)
     # The mean of equal values may differ from them in the last digit.
     largest = np.where(np.ptp(codes, axis=0) > 0, largest, 0)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_weights
 from vaejax.base import VAE, Array, Distribution, Key, LossFn, Params, PyTree
 from vaejax.distributions import Normal
 from vaejax.objectives._batch_draws import draw_batch
@@ -32,12 +32,15 @@ def minibatch_weighted(batch_size: int, dataset_size: int) -> Array:
     gradient; to report the values, use `vaejax.estimators.aggregate_decomposition`.
 
     Args:
-      batch_size: B, a positive integer.
+      batch_size: B, between 1 and N.
       dataset_size: N, the examples of the training set, a positive integer.
 
     Returns:
       `[batch, batch]`, the log-weight of the posterior of example j at the z of
       example i.
+
+    Raises:
+      ValueError: the batch is empty, or has more examples than the data set.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,6 +51,7 @@ def minibatch_weighted(batch_size: int, dataset_size: int) -> Array:
 
     Source: Chen et al. 2018, appendix C.1.
     """
+    _check_sizes("minibatch_weighted", batch_size, dataset_size, 1)
     return jnp.full((batch_size, batch_size), -math.log(dataset_size * batch_size))
 
 
@@ -78,17 +82,22 @@ def minibatch_stratified(batch_size: int, dataset_size: int) -> Array:
 
     Source: Chen et al. 2018, appendix C.2.
     """
-    if not 2 <= batch_size <= dataset_size:
-        raise ValueError(
-            f"minibatch_stratified: the batch has {batch_size} example(s) and "
-            f"dataset_size is {dataset_size}; give at least two, and no more than the "
-            "data set holds."
-        )
+    _check_sizes("minibatch_stratified", batch_size, dataset_size, 2)
     num_others = batch_size - 1
     own = jnp.eye(batch_size, dtype=bool)
     last = math.log((dataset_size - num_others) / (dataset_size * num_others))
     of_others = jnp.where(jnp.roll(own, 1, axis=1), last, -math.log(num_others))
     return jnp.where(own, -math.log(dataset_size), of_others)
+
+
+def _check_sizes(name: str, batch_size: int, dataset_size: int, least: int) -> None:
+    check_count(f"{name}: dataset_size", dataset_size)
+    if not least <= batch_size <= dataset_size:
+        raise ValueError(
+            f"{name}: the batch has {batch_size} example(s) and dataset_size is "
+            f"{dataset_size}; give at least {least}, and no more than the data set "
+            "holds."
+        )
 
 
 class TotalCorrelationTerms(NamedTuple):
@@ -145,7 +154,8 @@ def beta_tcvae_loss(
       TotalCorrelationTerms)`; the weights are at least 0 and may be traced.
 
     Raises:
-      ValueError: `dataset_size` is not a positive integer.
+      ValueError: `dataset_size` is not a positive integer; when the loss is called, the
+        batch has more examples, or a weight is negative or not finite.
       TypeError: when the loss is called, posterior or prior is not such a `Normal`.
 
     Example:
@@ -163,7 +173,7 @@ def beta_tcvae_loss(
 
     Source: Chen et al. 2018, equations 2 and 4.
     """
-    check_count("dataset_size", dataset_size)
+    check_count("beta_tcvae_loss: dataset_size", dataset_size)
 
     def loss_fn(
         params: Params,
@@ -174,8 +184,11 @@ def beta_tcvae_loss(
         beta: float | Array = 6.0,
         gamma: float | Array = 1.0,
     ) -> tuple[Array, TotalCorrelationTerms]:
+        check_weights("beta_tcvae_loss", alpha=alpha, beta=beta, gamma=gamma)
         draws, prior = draw_batch(vae, params, key, batch), vae.prior(params)
-        log_weights = minibatch_weights(len(draws.log_posterior), dataset_size)
+        num = len(draws.log_posterior)
+        _check_sizes("beta_tcvae_loss", num, dataset_size, 1)
+        log_weights = minibatch_weights(num, dataset_size)
         parts = jax.vmap(partial(aggregate_log_ratios, draws.posterior, prior))(
             draws.z, draws.log_posterior, log_weights
         )

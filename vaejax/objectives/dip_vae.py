@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import require
+from vaejax._checks import check_weights, require
 from vaejax.base import VAE, Array, Distribution, Key, KlFn, LossFn, Params, PyTree
 from vaejax.distributions import Normal
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
@@ -134,6 +134,7 @@ def dip_vae_loss(
       traced. For DIP-VAE-II give both lambdas the same value.
 
     Raises:
+      ValueError: when the loss is called, a weight is negative or not finite.
       TypeError: when the loss is called, `covariance` does not take the posterior.
 
     Example:
@@ -161,6 +162,12 @@ def dip_vae_loss(
         lambda_diagonal: float | Array = 100.0,
         beta: float | Array = 1.0,
     ) -> tuple[Array, CovarianceTerms]:
+        check_weights(
+            "dip_vae_loss",
+            lambda_off_diagonal=lambda_off_diagonal,
+            lambda_diagonal=lambda_diagonal,
+            beta=beta,
+        )
         draws = draw_batch(vae, params, key, batch)
         elbo = mean_elbo_terms(draws, vae.prior(params), kl_fn)
         matrix = covariance(draws.posterior)

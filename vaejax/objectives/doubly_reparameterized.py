@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, require
+from vaejax._checks import check_count, check_in_range, require
 from vaejax.base import VAE, Array, Example, Key, Latent, Latents, Params
 from vaejax.objectives._numbers import at_least_single
 from vaejax.objectives.importance_weights import (
@@ -52,7 +52,7 @@ def negative_dreg(
       The scalar loss and its `IwaeTerms`.
 
     Raises:
-      ValueError: `num_samples` is not a positive integer.
+      ValueError: `num_samples` is not a positive integer, or `alpha` is outside [0, 1].
       TypeError: the posterior has no `log_prob`, or z is hierarchical and the prior has
         no `complete`.
 
@@ -75,6 +75,7 @@ def negative_dreg(
     Source: Tucker et al. 2019 (IWAE-DReG, RWS-DReG).
     """
     check_count("num_samples", num_samples)
+    check_in_range("negative_dreg: alpha", alpha, 0, 1)
     stop, posterior = jax.lax.stop_gradient, vae.encode(params, x)
     remedy = "negative_dreg differentiates log q(z|x) by z; use negative_iwae"
     require(posterior, "log_prob", remedy)

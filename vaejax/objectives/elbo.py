@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, require
+from vaejax._checks import check_count, check_weights, require
 from vaejax.base import VAE, Array, Example, Key, KlFn, Params
 from vaejax.objectives._numbers import at_least_single, weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
@@ -86,11 +86,11 @@ def elbo_terms(
         kl_terms = kl_fn(posterior, prior, z, log_posterior)
         return at_least_single(log_likelihood), at_least_single(kl_terms)
 
+    keys = jax.random.split(key, num_samples)
     if num_samples == 1:
         # An axis of one sample would cost a fifth of a training step on CPU.
-        log_likelihood, kl_terms = terms(key)
+        log_likelihood, kl_terms = terms(keys[0])
     else:
-        keys = jax.random.split(key, num_samples)
         log_likelihood, kl_terms = jax.tree.map(
             lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(terms)(keys)
         )
@@ -126,7 +126,8 @@ def negative_elbo(
       The scalar loss and its `ElboTerms`, which do not depend on beta.
 
     Raises:
-      ValueError: `num_samples` is not a positive integer.
+      ValueError: `num_samples` is not a positive integer, or `beta` is negative or not
+        finite.
       TypeError: no closed form of the KL is known for this posterior and prior.
 
     Example:
@@ -146,5 +147,6 @@ def negative_elbo(
     Source: Kingma & Welling 2014, equations 3 and 10; beta: Higgins et al. 2017,
     equation 4.
     """
+    check_weights("negative_elbo", beta=beta)
     terms = elbo_terms(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
     return weighted(beta, terms.kl) - terms.log_likelihood, terms

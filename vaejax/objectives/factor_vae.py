@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import require
+from vaejax._checks import check_weights, require
 from vaejax.base import (
     VAE,
     Array,
@@ -189,7 +189,8 @@ def factor_vae_loss(
       least 0 and may be traced.
 
     Raises:
-      ValueError: when the loss is called, the batch has fewer than four examples.
+      ValueError: when the loss is called, the batch has fewer than four examples, or a
+        weight is negative or not finite.
       TypeError: when the loss is called, the parameters are not those of
         `with_discriminator`.
 
@@ -220,6 +221,7 @@ def factor_vae_loss(
         gamma: float | Array = 35.0,
         beta: float | Array = 1.0,
     ) -> tuple[Array, DiscriminatorTerms]:
+        check_weights("factor_vae_loss", gamma=gamma, beta=beta)
         _check_discriminator(params)
         draws = draw_batch(vae, params, key, batch)
         num = len(draws.log_posterior)

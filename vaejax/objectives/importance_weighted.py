@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, require
+from vaejax._checks import check_count, check_in_range, require
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
 from vaejax.objectives._numbers import weighted
 from vaejax.objectives.importance_weights import (
@@ -52,7 +52,7 @@ def negative_iwae(
       The scalar loss and its `IwaeTerms`.
 
     Raises:
-      ValueError: `num_samples` is not a positive integer.
+      ValueError: `num_samples` is not a positive integer, or `kl_fn` is a closed form.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -108,7 +108,8 @@ def negative_miwae(
       group.
 
     Raises:
-      ValueError: a count is not a positive integer.
+      ValueError: a count is not a positive integer, `mixing` is outside [0, 1], or
+        `kl_fn` is a closed form.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -128,6 +129,7 @@ def negative_miwae(
     """
     check_count("num_groups", num_groups)
     check_count("num_samples", num_samples)
+    check_in_range("negative_miwae: mixing", mixing, 0, 1)
     weights = log_weights(
         vae, params, key, x, num_samples=num_groups * num_samples, kl_fn=kl_fn
     )
@@ -167,7 +169,7 @@ def negative_piwae(
       group.
 
     Raises:
-      ValueError: a count is not a positive integer.
+      ValueError: a count is not a positive integer, or `kl_fn` is a closed form.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -229,14 +231,15 @@ def negative_renyi(
       key: decides the samples of z; all are held at once.
       x: one example, without a batch axis.
       num_samples: k, a positive integer.
-      alpha: order of the divergence, any real number; may be traced.
+      alpha: order of the divergence, any finite number; may be traced.
       kl_fn: estimator of the KL, as in `negative_iwae`.
 
     Returns:
       The scalar loss and its `IwaeTerms`.
 
     Raises:
-      ValueError: `num_samples` is not a positive integer.
+      ValueError: `num_samples` is not a positive integer, `alpha` is not finite, or
+        `kl_fn` is a closed form.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -254,6 +257,7 @@ def negative_renyi(
 
     Source: Li & Turner 2016, section 4.1.
     """
+    check_in_range("negative_renyi: alpha", alpha)
     weights = log_weights(vae, params, key, x, num_samples=num_samples, kl_fn=kl_fn)
     return -_renyi_bound(weights, alpha), _iwae_terms(weights)
 

@@ -4,6 +4,7 @@ The log-weights are log w = log p(x, z) - log q(z|x) with z ~ q(z|x), in nats.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,11 @@ import jax.numpy as jnp
 from vaejax._checks import check_count, require
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
 from vaejax.objectives._numbers import at_least_single
-from vaejax.objectives.kl_estimators import kl_monte_carlo
+from vaejax.objectives.kl_estimators import (
+    kl_closed_form,
+    kl_monte_carlo,
+    kl_per_dimension,
+)
 
 
 class IwaeTerms(NamedTuple):
@@ -97,6 +102,9 @@ def log_weight_given_posterior(
     Returns:
       The scalar log w.
 
+    Raises:
+      ValueError: `kl_fn` is a closed form.
+
     Example:
       >>> import jax, jax.numpy as jnp
       >>> import vaejax
@@ -129,9 +137,22 @@ def _log_weight_at(
     kl_fn: KlFn = kl_monte_carlo,
 ) -> Array:
     """Return the log-weight of a given z with its log q(z|x)."""
+    _check_kl_of_sample(kl_fn)
     log_likelihood = require(vae.decode(params, z), "log_prob")(x)
     kl_terms = kl_fn(posterior, prior, z, log_posterior)
     return at_least_single(log_likelihood) - jnp.sum(at_least_single(kl_terms))
+
+
+def _check_kl_of_sample(kl_fn: KlFn) -> None:
+    """Raise ValueError where the KL is a closed form, so that E[w] is not p(x)."""
+    function = kl_fn
+    while isinstance(function, partial):
+        function = function.func
+    if function in (kl_closed_form, kl_per_dimension):
+        raise ValueError(
+            f"kl_fn is {function.__name__}, a mean over z, and importance weights need "
+            "log q(z|x) - log p(z) of each sample; give kl_monte_carlo."
+        )
 
 
 def log_weights(
@@ -161,7 +182,7 @@ def log_weights(
       `[num_samples]`, the log-weights.
 
     Raises:
-      ValueError: `num_samples` is not a positive integer.
+      ValueError: `num_samples` is not a positive integer, or `kl_fn` is a closed form.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vaejax._checks import require
+from vaejax._checks import check_in_range, is_traced, require
 from vaejax._reals import difference, to_device
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params, PyTree
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
@@ -32,12 +33,17 @@ def gaussian_kernel(z: Array, other: Array, *, variance: float | None = None) ->
     Returns:
       The scalar value of the kernel, in (0, 1].
 
+    Raises:
+      ValueError: `variance` is not positive and finite.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.objectives import gaussian_kernel
       >>> round(float(gaussian_kernel(jnp.zeros(2), jnp.ones(2))), 3)
       0.607
     """
+    if variance is not None:
+        check_in_range("gaussian_kernel: variance", variance, 0, open_low=True)
     return jnp.exp(
         -_squared_distance(z, other) / (2 * (z.size if variance is None else variance))
     )
@@ -60,6 +66,9 @@ def inverse_multiquadratic_kernel(
     Returns:
       The scalar value of the kernel, in (0, 1].
 
+    Raises:
+      ValueError: `scale` is not positive and finite.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.objectives import inverse_multiquadratic_kernel
@@ -69,6 +78,7 @@ def inverse_multiquadratic_kernel(
     Source: Tolstikhin et al. 2018 (WAE), section 4.
     """
     scale = 2.0 * z.size if scale is None else scale
+    check_in_range("inverse_multiquadratic_kernel: scale", scale, 0, open_low=True)
     return scale / (scale + _squared_distance(z, other))
 
 
@@ -152,6 +162,16 @@ class DiscrepancyTerms(NamedTuple):
     maximum_mean_discrepancy: Array
 
 
+def _check_weights(alpha: float | Array, lambda_marginal: float | Array) -> None:
+    check_in_range("info_vae_loss: alpha", alpha, high=1)
+    check_in_range("info_vae_loss: lambda_marginal", lambda_marginal)
+    if is_traced(alpha) or is_traced(lambda_marginal):
+        return
+    # In NumPy: under jit a sum of JAX's numbers would be traced.
+    total = np.float64(alpha) + np.float64(lambda_marginal)
+    check_in_range("info_vae_loss: alpha + lambda_marginal", total, 1)
+
+
 def info_vae_loss(
     vae: VAE, *, kernel: Kernel = gaussian_kernel, kl_fn: KlFn = kl_closed_form
 ) -> LossFn:
@@ -171,12 +191,14 @@ def info_vae_loss(
 
     Returns:
       `loss_fn(params, key, batch, *, alpha=0.0, lambda_marginal=1000.0) -> (loss,
-      DiscrepancyTerms)` for a batch of at least two examples; both weights may be
-      traced. With a kernel of at most 1 the discrepancy is at most 2, so
-      `lambda_marginal`, the paper's lambda, matters only from the hundreds on.
+      DiscrepancyTerms)` for a batch of at least two examples; alpha is at most 1 and
+      lambda_marginal at least 1 - alpha, and both may be traced. With a kernel of at
+      most 1 the discrepancy is at most 2, so `lambda_marginal`, the paper's lambda,
+      matters only from the hundreds on.
 
     Raises:
-      ValueError: when the loss is called, the batch has fewer than two examples.
+      ValueError: when the loss is called, the batch has fewer than two examples, or the
+        KL or the discrepancy has a negative weight.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -203,6 +225,7 @@ def info_vae_loss(
         alpha: float | Array = 0.0,
         lambda_marginal: float | Array = 1000.0,
     ) -> tuple[Array, DiscrepancyTerms]:
+        _check_weights(alpha, lambda_marginal)
         draws, prior = draw_batch(vae, params, key, batch), vae.prior(params)
         elbo = mean_elbo_terms(draws, prior, kl_fn)
         num = len(draws.log_posterior)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from vaejax._checks import check_weights
 from vaejax.base import Array
 from vaejax.objectives.elbo import ElboTerms
 
@@ -25,6 +26,9 @@ def free_bits_loss(
     Returns:
       The scalar loss.
 
+    Raises:
+      ValueError: `minimum` or `beta` is negative or not finite.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.objectives import ElboTerms, free_bits_loss
@@ -34,6 +38,7 @@ def free_bits_loss(
 
     Source: Kingma et al. 2016, equation 15.
     """
+    check_weights("free_bits_loss", minimum=minimum, beta=beta)
     return beta * jnp.sum(jnp.maximum(means.kl_terms, minimum)) - means.log_likelihood
 
 
@@ -55,6 +60,9 @@ def capacity_loss(
     Returns:
       The scalar loss.
 
+    Raises:
+      ValueError: `target` or `gamma` is negative or not finite.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.objectives import ElboTerms, capacity_loss
@@ -64,4 +72,7 @@ def capacity_loss(
 
     Source: Burgess et al. 2018, equation 8.
     """
-    return gamma * jnp.abs(means.kl - target) - means.log_likelihood
+    check_weights("capacity_loss", target=target, gamma=gamma)
+    distance = means.kl - target
+    # Not jnp.abs, whose derivative at 0 is 1: at its target the KL has no gradient.
+    return gamma * distance * jnp.sign(distance) - means.log_likelihood

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import require
+from vaejax._checks import check_weights, require
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params
 from vaejax.objectives._numbers import at_least_single, weighted
 from vaejax.objectives.batching import _batch_means
@@ -34,6 +34,7 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
       arrays, `[batch, *x]`.
 
     Raises:
+      ValueError: when the loss is called, `beta` is negative or not finite.
       TypeError: when the loss is called, the parameters hold no such log-variance.
 
     Example:
@@ -69,6 +70,7 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
     def loss_fn(
         params: Params, key: Key, batch: Array, *, beta: float | Array = 1.0
     ) -> tuple[Array, ElboTerms]:
+        check_weights("optimal_variance_loss", beta=beta)
         parameter = _log_variance_of(params)
         squared_error, kl_terms = _batch_means(partial(parts, params), key, batch)
         num_dimensions = math.prod(batch.shape[1:])

@@ -31,13 +31,16 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
       `num_examples // batch_size`.
 
     Raises:
-      ValueError: The data hold less than one batch.
+      ValueError: A count is not a positive integer, or the data hold less than one
+        batch.
 
     Example:
       >>> from vaejax.training import steps_per_epoch
       >>> steps_per_epoch(1000, 128)
       7
     """
+    check_count("batch_size", batch_size)
+    check_count("num_examples", num_examples)
     if num_examples < batch_size:
         raise ValueError(
             f"batch_size is {batch_size} and the data hold {num_examples} examples; "

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_in_range
 from vaejax.base import Array
 
 #: `step -> value`: a function of the number of steps taken, such as an optax schedule.
@@ -33,7 +33,8 @@ def warm_up(value: float | Array, num_steps: int) -> Schedule:
       A function of the step, for `make_train_step` or optax.
 
     Raises:
-      ValueError: The number of steps is neither 0 nor a positive integer.
+      ValueError: The number of steps is neither 0 nor a positive integer, or the value
+        is not finite.
 
     Example:
       >>> from vaejax.training import warm_up
@@ -43,6 +44,7 @@ def warm_up(value: float | Array, num_steps: int) -> Schedule:
 
     Source: Sønderby et al. 2016, section 2.3.
     """
+    check_in_range("warm_up: value", value)
     if num_steps != 0:
         check_count("num_steps", num_steps)
     if num_steps == 0:
@@ -70,8 +72,8 @@ def logistic_warm_up(
       A function of the step, for `make_train_step` or optax.
 
     Raises:
-      ValueError: The number of steps is not a positive integer, or the steepness is not
-        positive.
+      ValueError: The number of steps is not a positive integer, the value is not
+        finite, or the steepness is not positive.
 
     Example:
       >>> from vaejax.training import logistic_warm_up
@@ -82,10 +84,8 @@ def logistic_warm_up(
     Source: Bowman et al. 2016, section 3.1 and figure 2.
     """
     check_count("num_steps", num_steps)
-    if not steepness > 0:
-        raise ValueError(
-            f"logistic_warm_up: steepness is {steepness}; give a positive number."
-        )
+    check_in_range("logistic_warm_up: value", value)
+    check_in_range("logistic_warm_up: steepness", steepness, 0, open_low=True)
     slope = steepness / num_steps
     return lambda step: (
         value * jax.nn.sigmoid(slope * (_as_float(step) - num_steps / 2))
@@ -111,7 +111,8 @@ def cyclical(
       A function of the step, for `make_train_step` or optax.
 
     Raises:
-      ValueError: A count is not a positive integer, or the ratio is outside (0, 1].
+      ValueError: A count is not a positive integer, the value is not finite, or the
+        ratio is outside (0, 1].
 
     Example:
       >>> from vaejax.training import cyclical
@@ -123,8 +124,8 @@ def cyclical(
     """
     check_count("num_steps", num_steps)
     check_count("num_cycles", num_cycles)
-    if not 0 < ratio <= 1:
-        raise ValueError(f"cyclical: ratio is {ratio}; give a number in (0, 1].")
+    check_in_range("cyclical: value", value)
+    check_in_range("cyclical: ratio", ratio, 0, 1, open_low=True)
 
     # Cycle i starts at step i * num_steps / num_cycles: the first whole step, and how
     # far that one is into its cycle, in units of 1 / num_cycles steps.

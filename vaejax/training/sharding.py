@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vaejax._checks import check_count, is_key
+from vaejax._checks import check_count, check_in_range, is_key
 from vaejax.base import PyTree
 
 _BATCH_AXIS = "batch"
@@ -98,6 +98,9 @@ def fully_sharded(mesh: Mesh, tree: PyTree, *, min_size: int = 2**14) -> PyTree:
     Returns:
       A tree of shardings with the structure of `tree`.
 
+    Raises:
+      ValueError: `min_size` is negative or not finite.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.training import fully_sharded, make_mesh
@@ -106,6 +109,7 @@ def fully_sharded(mesh: Mesh, tree: PyTree, *, min_size: int = 2**14) -> PyTree:
       >>> shardings["kernel"].spec[0], shardings["bias"].is_fully_replicated
       ('batch', True)
     """
+    check_in_range("fully_sharded: min_size", min_size, 0)
 
     def sharding_of(leaf: Any) -> NamedSharding:
         divisible = [
