@@ -41,6 +41,8 @@ def gaussian_kernel(z: Array, other: Array, *, variance: float | None = None) ->
       >>> from vaejax.objectives import gaussian_kernel
       >>> round(float(gaussian_kernel(jnp.zeros(2), jnp.ones(2))), 3)
       0.607
+
+    Source: Zhao et al. 2019 (InfoVAE), but for the variance.
     """
     if variance is not None:
         check_in_range("gaussian_kernel: variance", variance, 0, open_low=True)

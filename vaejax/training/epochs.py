@@ -40,12 +40,12 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
       7
     """
     check_count("batch_size", batch_size)
-    check_count("num_examples", num_examples)
     if num_examples < batch_size:
         raise ValueError(
             f"batch_size is {batch_size} and the data hold {num_examples} examples; "
             "give a smaller one."
         )
+    check_count("num_examples", num_examples)
     return num_examples // batch_size
 
 
