@@ -73,6 +73,22 @@ def scored(
     return with_parameters(distribution, dtype, shape), event
 
 
+def scored_as_vectors(
+    distribution: _Distribution, event: Any
+) -> tuple[_Distribution, Array]:
+    """Return what `scored` does with all axes in one, for sums over an event.
+
+    Loops over the short last axis of an image are slow on CPU.
+    """
+    distribution, event = scored(distribution, event)
+    if event.ndim < 2:
+        return distribution, event
+    vectors = jax.tree.map(
+        lambda leaf: leaf.ravel() if leaf.ndim else leaf, distribution
+    )
+    return vectors, event.ravel()
+
+
 def drawn(distribution: _Distribution) -> tuple[_Distribution, tuple[int, ...], Any]:
     """Return a distribution as `sample` computes with it, its shape and its dtype.
 
@@ -126,13 +142,19 @@ def symmetric_abs(x: Array) -> Array:
 
 
 def log_softmax(logits: Array) -> Array:
-    """Return log-probabilities of the classes on the last axis.
+    """Return log-probabilities of the classes on the last axis."""
+    shifted, log_total = shifted_logits(logits)
+    return shifted - log_total
+
+
+def shifted_logits(logits: Array) -> tuple[Array, Array]:
+    """Return logits of which the largest is 0, and log sum exp of them, `[..., 1]`.
 
     A class of an infinite logit is certain, where the difference of two would be NaN.
     """
     largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     shifted = jnp.where(logits == jnp.inf, 0, logits - largest)
-    return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))
+    return shifted, jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))
 
 
 def log1mexp(x: Array) -> Array:

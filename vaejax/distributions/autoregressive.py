@@ -18,7 +18,6 @@ from vaejax.base import END_TOKEN, Array, Key, Support, Transform
 from vaejax.distributions._shared import (
     SampleThenLogProb,
     density_dtype,
-    log_softmax,
 )
 from vaejax.distributions.discrete import _CLASSES, as_classes, log_probs_of
 
@@ -169,8 +168,7 @@ class Autoregressive(SampleThenLogProb):
         tokens = as_classes(self, tokens, "tokens")
         inputs = jnp.asarray(inputs)
         logits = self.logits_fn(_shift_right(inputs))
-        log_probs = log_softmax(logits.astype(density_dtype(logits)))
-        token_log_probs = log_probs_of(log_probs, tokens)
+        token_log_probs = log_probs_of(logits.astype(density_dtype(logits)), tokens)
         return jnp.sum(jnp.where(token_mask(tokens), token_log_probs, 0))
 
     def sample(self, key: Key) -> Array:

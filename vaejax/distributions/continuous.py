@@ -17,7 +17,7 @@ from vaejax.distributions._shared import (
     SampleThenLogProb,
     drawn,
     log1mexp,
-    scored,
+    scored_as_vectors,
     shape_of,
     standardized,
 )
@@ -96,7 +96,7 @@ class Normal:
     support: ClassVar[Support] = _REAL
 
     def log_prob(self, event: Array) -> Array:
-        self, event = scored(self, event)
+        self, event = scored_as_vectors(self, event)
         return _log_normal(
             self.log_variance, standardized(event, self.mean, self.log_variance / 2)
         )
@@ -108,7 +108,7 @@ class Normal:
         event, noise = self._event_and_noise(key)
         # From the noise, not from (event - mean) / stddev, which cancels when the
         # variance is tiny.
-        scores, noise = scored(self, noise)
+        scores, noise = scored_as_vectors(self, noise)
         return event, _log_normal(scores.log_variance, noise)
 
     @property
@@ -269,7 +269,7 @@ class ContinuousBernoulli(SampleThenLogProb):
 
     def log_prob(self, event: Array) -> Array:
         check_not_gray_levels(self, event, "divide gray levels by 255")
-        self, event = scored(self, event)
+        self, event = scored_as_vectors(self, event)
         is_outside = (event < 0) | (event > 1)
         event = jnp.where(is_outside, 0, event)
         # l x - log((exp(l) - 1) / l) = log(|l| / (1 - exp(-|l|))) - |l| w, w the

@@ -19,7 +19,7 @@ from vaejax.distributions._shared import (
     density_dtype,
     drawn,
     expm1_less,
-    scored,
+    scored_as_vectors,
     shape_of,
     stirling_rest,
     with_parameters,
@@ -59,7 +59,7 @@ class Poisson(SampleThenLogProb):
     support: ClassVar[Support] = _COUNTS
 
     def log_prob(self, event: Array) -> Array:
-        self, event = scored(self, event)
+        self, event = scored_as_vectors(self, event)
         no_count, some = _no_count(event), _at_least_one(event)
         # Each branch gets a rate of its own side: exp overflows on the other.
         is_zero = event == 0
@@ -120,7 +120,7 @@ class NegativeBinomial(SampleThenLogProb):
     support: ClassVar[Support] = _COUNTS
 
     def log_prob(self, event: Array) -> Array:
-        self, event = scored(self, event)
+        self, event = scored_as_vectors(self, event)
         no_count, some = _no_count(event), _at_least_one(event)
         # Beyond these bounds it is a Poisson, and nothing but zeros, to the last digit;
         # their exponentials are finite, as the mean must be.

@@ -13,9 +13,9 @@ from vaejax.base import Array, Head, Key, Params, Support
 from vaejax.distributions._shared import (
     SampleThenLogProb,
     density_dtype,
-    log_softmax,
     no_parameters,
-    scored,
+    scored_as_vectors,
+    shifted_logits,
 )
 from vaejax.distributions.heads import parameter_free_head
 
@@ -97,9 +97,8 @@ class Bernoulli(SampleThenLogProb):
             event,
             "gray levels: with_transform(objective, binarize); 0/1 data: astype(bool)",
         )
-        self, event = scored(self, event)
-        # As vectors: loops over the short last axis of an image are slow on CPU.
-        return -jnp.sum(_cross_entropy(jnp.ravel(self.logits), jnp.ravel(event)))
+        self, event = scored_as_vectors(self, event)
+        return -jnp.sum(_cross_entropy(self.logits, event))
 
     def sample(self, key: Key) -> Array:
         logits = jnp.asarray(self.logits)
@@ -146,7 +145,7 @@ class Categorical(SampleThenLogProb):
     def log_prob(self, event: Array) -> Array:
         check_event(self, event, jnp.shape(self.logits)[:-1])
         logits = jnp.asarray(self.logits).astype(density_dtype(self.logits))
-        return jnp.sum(log_probs_of(log_softmax(logits), as_classes(self, event)))
+        return jnp.sum(log_probs_of(logits, as_classes(self, event)))
 
     def sample(self, key: Key) -> Array:
         # In half precision many classes would draw the same noise.
@@ -170,12 +169,14 @@ def as_classes(distribution: Any, event: Any, noun: str = "classes") -> Array:
     return event.astype(jnp.int64 if event.dtype.itemsize > 4 else jnp.int32)
 
 
-def log_probs_of(log_probs: Array, classes: Array) -> Array:
-    """Pick the log-probability of each class on the last axis, -inf of no class."""
-    is_class = (classes >= 0) & (classes < log_probs.shape[-1])
+def log_probs_of(logits: Array, classes: Array) -> Array:
+    """Return the log-probability of each class on the last axis, -inf of no class."""
+    is_class = (classes >= 0) & (classes < logits.shape[-1])
     index = jnp.where(is_class, classes, 0)[..., None]
-    picked = jnp.take_along_axis(log_probs, index, axis=-1)[..., 0]
-    return jnp.where(is_class, picked, -jnp.inf)
+    # Normalized after the choice, since all log-probabilities are not needed.
+    shifted, log_total = shifted_logits(logits)
+    log_prob = jnp.take_along_axis(shifted, index, axis=-1) - log_total
+    return jnp.where(is_class, log_prob[..., 0], -jnp.inf)
 
 
 def categorical_head(num_classes: int) -> Head:

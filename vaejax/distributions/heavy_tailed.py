@@ -16,7 +16,7 @@ from vaejax.distributions._shared import (
     draw_around,
     drawn,
     inverse_scale,
-    scored,
+    scored_as_vectors,
     shape_of,
     standardized,
     stirling_rest,
@@ -57,7 +57,7 @@ class Laplace(SampleThenLogProb):
     support: ClassVar[Support] = _REAL
 
     def log_prob(self, event: Array) -> Array:
-        self, event = scored(self, event)
+        self, event = scored_as_vectors(self, event)
         # The derivative by the mean is 0 at the mean, the symmetric one of its kink.
         error = symmetric_abs(standardized(event, self.mean, self.log_scale))
         return -jnp.sum(math.log(2) + self.log_scale + error)
@@ -105,7 +105,7 @@ class StudentT(SampleThenLogProb):
     support: ClassVar[Support] = _REAL
 
     def log_prob(self, event: Array) -> Array:
-        self, event = scored(self, event)
+        self, event = scored_as_vectors(self, event)
         # Beyond exp(60) degrees of freedom it is a Normal to the last digit.
         log_nu = jnp.where(
             self.log_degrees_of_freedom > 60, 60, self.log_degrees_of_freedom
