@@ -28,38 +28,38 @@ from vaejax.distributions import (
 )
 
 
-@pytest.mark.parametrize("bounds", [(-20.0, 20.0), (-1.0, 0.5)])
+@pytest.mark.parametrize("bounds", [(-20.0, 20.0), (-1.0, 0.5), (0.0, 6.9)])
 def test_soft_clip_stays_inside_and_increases(bounds):
     y = np.asarray(soft_clip(np.linspace(-100, 100, 4001, dtype=np.float32), *bounds))
-    assert np.all((y >= bounds[0] - 1e-6) & (y <= bounds[1] + 1e-6))
+    assert np.all((y >= np.float32(bounds[0])) & (y <= np.float32(bounds[1])))
     assert np.all(np.diff(y) >= 0)
-    np.testing.assert_allclose(
-        soft_clip(np.float32([-1e30, 1e30]), *bounds), bounds, rtol=1e-6
-    )
+    far = np.float32([-np.inf, -1e30, 1e30, np.inf])
+    np.testing.assert_allclose(soft_clip(far, *bounds), np.repeat(bounds, 2), rtol=1e-6)
+    assert np.isnan(soft_clip(np.float32(np.nan), *bounds))
 
 
 def test_soft_clip_is_the_identity_inside():
-    x = np.linspace(-10, 10, 101, dtype=np.float32)
-    np.testing.assert_allclose(soft_clip(x, -20.0, 20.0), x, atol=1.1 * math.exp(-10))
+    x = np.linspace(-19, 19, 101, dtype=np.float32)
+    np.testing.assert_array_equal(soft_clip(x, -20.0, 20.0), x)
+    x = np.linspace(-0.5, 0, 11, dtype=np.float32)  # margin 3/8
+    np.testing.assert_array_equal(soft_clip(x, -1.0, 0.5), x)
 
 
 def test_soft_clip_keeps_a_gradient_at_any_distance():
     slope = jax.vmap(jax.grad(lambda x: soft_clip(x, -20.0, 20.0)))
     distance = np.float32([0.5, 1, 10, 110, 1e4, 1e6])
-    expected = 0.5 / (1 + distance)
-    np.testing.assert_allclose(slope(20 + distance), expected, rtol=1e-3)
-    np.testing.assert_allclose(slope(-20 - distance), expected, rtol=1e-3)
-    inside = np.linspace(-19.9, 19.9, 50, dtype=np.float32)
-    exact = scipy.special.expit(20.0 - inside) * scipy.special.expit(20.0 + inside)
-    np.testing.assert_allclose(slope(inside), exact, rtol=1e-5)
+    np.testing.assert_allclose(slope(19 + distance), 1 / (1 + distance), rtol=1e-6)
+    np.testing.assert_allclose(slope(-19 - distance), 1 / (1 + distance), rtol=1e-6)
+    np.testing.assert_array_equal(slope(np.linspace(-19, 19, 50, dtype=np.float32)), 1)
 
 
-def test_soft_clip_has_its_second_derivative_inside():
-    second = jax.vmap(jax.grad(jax.grad(lambda x: soft_clip(x, -4.0, math.inf))))
-    x = np.linspace(-3.9, 10, 30, dtype=np.float32)
-    sigmoid = scipy.special.expit(x + 4)
-    np.testing.assert_allclose(second(x), sigmoid * (1 - sigmoid), rtol=1e-4)
-    assert np.all(np.asarray(second(np.float32([-4.1, -30, -1e4]))) >= 0)
+def test_soft_clip_turns_smoothly_into_its_bound():
+    # The value is once differentiable: its slope is 1 at the margin, and then that of
+    # 1 - 1 / (1 + d).
+    x = 19 + np.linspace(0, 5, 200)
+    with jax.enable_x64(True):
+        y = np.asarray(soft_clip(x, -20.0, 20.0))
+    np.testing.assert_allclose(y, 20 - 1 / (x - 18), rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
@@ -68,7 +68,8 @@ def test_soft_clip_in_half_precision(dtype):
     y = soft_clip(x, -20.0, 20.0)
     assert y.dtype == dtype
     np.testing.assert_array_equal(y[2:6], x[2:6])
-    np.testing.assert_array_equal(y[jnp.array([0, 1, 6, 7])], [-20, -20, 20, 20])
+    np.testing.assert_array_equal(y[jnp.array([0, 7])], [-20, 20])
+    np.testing.assert_allclose(np.float32(y[jnp.array([1, 6])]), [-20, 20], rtol=4e-3)
     slope = jax.vmap(jax.grad(lambda x: soft_clip(x, -20.0, 20.0)))(x)
     assert slope.dtype == dtype and jnp.all(slope > 0)
 
@@ -115,7 +116,7 @@ def test_an_output_far_outside_its_bounds_has_a_gradient(name, far):
     if name == "shared_variance_normal":
         x, params = jnp.ones(3), jnp.float32(far)
         slope = jax.grad(lambda p: head.apply(p, x).log_variance)(params)
-        assert 1e-4 < slope < 1e-3
+        assert 1e-4 < slope < 2e-3
         return
     outputs = jnp.zeros((head.num_parameters,))
     outputs = outputs[None] if head.num_parameters > 1 else outputs
@@ -125,7 +126,7 @@ def test_an_output_far_outside_its_bounds_has_a_gradient(name, far):
         )
         # The sum over the parameters of the distribution: one of them is bounded.
         slope = sum(jnp.sum(leaf[..., index]) for leaf in jax.tree.leaves(jacobian))
-        assert 1e-4 < slope < 1e-3
+        assert 1e-4 < slope < 2e-3
 
 
 @pytest.mark.parametrize(("start", "end"), [(100.0, 2.1), (-100.0, -12.0)])
@@ -153,8 +154,12 @@ def test_a_variance_that_starts_far_outside_comes_back(start, end):
 def test_soft_clip_may_be_one_sided():
     x = np.float32([-50, 0, 50])
     np.testing.assert_array_equal(soft_clip(x, -math.inf, math.inf), x)
-    np.testing.assert_allclose(soft_clip(x, -20.0, math.inf), [-20, 0, 50], atol=1e-5)
-    np.testing.assert_allclose(soft_clip(x, -math.inf, 20.0), [-50, 0, 20], atol=1e-5)
+    np.testing.assert_allclose(
+        soft_clip(x, -20.0, math.inf), [-20 + 1 / 32, 0, 50], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        soft_clip(x, -math.inf, 20.0), [-50, 0, 20 - 1 / 32], atol=1e-5
+    )
 
 
 def test_num_parameters_is_the_width_that_a_head_takes():

@@ -60,9 +60,10 @@ def parameter_free_head(
 def soft_clip(x: Array, lower: float, upper: float) -> Array:
     """Map the real line smoothly and monotonically into [lower, upper].
 
-    Inside the bounds it is the identity up to exp(-distance to the bound). Beyond a
-    bound, at the distance d, its value saturates but its derivative is set to that of
-    a logarithm, 1 / (2 (1 + d)), so that a network that is far outside can return.
+    It is the identity up to a margin m = min(1, (upper - lower) / 4) from each bound.
+    At a distance d beyond that, the value is m (1 - m / (m + d)) further on, which
+    tends to the bound. The derivative is set to m / (m + d) there, larger than that of
+    the value, so that a network that is far outside can return.
 
     Args:
       x: an array of any shape.
@@ -78,12 +79,13 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from vaejax.distributions import soft_clip
-      >>> [round(float(soft_clip(jnp.array(x), -20.0, 20.0)), 3) for x in (3, 99)]
-      [3.0, 20.0]
-      >>> round(float(jax.grad(soft_clip)(69.0, -20.0, 20.0)), 3)
+      >>> [round(float(soft_clip(jnp.array(x), -20.0, 20.0)), 3) for x in (3, 20, 99)]
+      [3.0, 19.5, 19.988]
+      >>> round(float(jax.grad(soft_clip)(118.0, -20.0, 20.0)), 3)
       0.01
 
-    Source: Chua et al. 2018 (PETS), appendix A.1, for the values.
+    Source: Chua et al. 2018 (PETS), appendix A.1, for soft bounds; their softplus needs
+    two exponentials and two logarithms, and its derivative vanishes.
     """
     lower, upper = float(lower), float(upper)
     if not lower < upper:
@@ -91,32 +93,35 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
             f"soft_clip: lower is {lower} and upper is {upper}; the first must be "
             "smaller."
         )
-    # The second bound would otherwise lift the supremum above `upper` where the two
-    # are close.
-    upper += math.log(-math.expm1(lower - upper))
+    margin = min(1.0, (upper - lower) / 4)
     x = jnp.asarray(x)
-    # upper - (upper - x) would round x to the digits of half-precision `upper`.
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        x = x.astype(float)
+    # Half precision would round the distance to a bound.
     y = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
     if upper < math.inf:
-        y = _soft_minimum(y, upper)
+        y = _bounded_above(y, upper, margin)
     if lower > -math.inf:
-        y = 0 - _soft_minimum(-y, -lower)
+        y = 0 - _bounded_above(-y, -lower, margin)
     return y.astype(x.dtype)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _soft_minimum(x: Array, bound: float) -> Array:
-    return bound - jax.nn.softplus(bound - x)
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _bounded_above(x: Array, bound: float, margin: float) -> Array:
+    shrinkage = margin / (margin + jnp.maximum(x - (bound - margin), 0))
+    # The sum may exceed the bound by a rounding.
+    y = jnp.minimum(x, bound - margin) + margin * (1 - shrinkage)
+    return jnp.minimum(y, bound)
 
 
-@_soft_minimum.defjvp
-def _soft_minimum_jvp(bound, primals, tangents):
+@_bounded_above.defjvp
+def _bounded_above_jvp(
+    bound: float, margin: float, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
-    # The derivative, sigmoid(bound - x), vanishes beyond the bound. What replaces it
-    # there is equal to it at the bound.
-    beyond = 0.5 / (1 + jnp.maximum(x - bound, 0))
-    slope = jnp.where(x > bound, beyond, jax.nn.sigmoid(bound - x))
-    return _soft_minimum(x, bound), slope * tangent
+    # The derivative of the value is the square of this slope: too small to return by.
+    slope = margin / (margin + jnp.maximum(x - (bound - margin), 0))
+    return _bounded_above(x, bound, margin), slope * tangent
 
 
 def as_head(likelihood: HeadLike) -> Head:
