@@ -74,7 +74,7 @@ class _Functions:
     def __init__(self, functions: list[Callable]) -> None:
         self._references = [ref(function) for function in functions]
 
-    def __iter__(self) -> Iterator[Callable | None]:
+    def __iter__(self) -> Iterator[Any]:
         return (reference() for reference in self._references)
 
     def __eq__(self, other: object) -> bool:
@@ -87,7 +87,7 @@ class _Functions:
 _FUNCTION, _METHOD, _VALUE = object(), object(), object()
 
 
-def _program(body: Callable, kept: Hashable, functions: list[Callable]) -> Callable:
+def _program(body: Callable, kept: tuple, functions: list[Callable]) -> Callable:
     node = _ROOT
     for function in functions:
         node = node.following.setdefault(function, _Node())
@@ -135,7 +135,7 @@ def _of_partial(value: partial, functions: list[Callable]) -> tuple | None:
     return partial, *kept
 
 
-def _with_functions(kept: tuple, functions: Iterator[Callable]) -> Any:
+def _with_functions(kept: tuple, functions: Iterator[Any]) -> Any:
     kind, *parts = kept
     if kind is _VALUE:
         return parts[1]

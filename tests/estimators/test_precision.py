@@ -60,7 +60,7 @@ CALLS = {
         jnp.mean, estimators.optimal_posterior(MODEL, p, k, x, num_steps=200)
     ),
     "inference_gap": lambda p, k, x, xs, z: estimators.inference_gap(
-        MODEL, p, k, x, jnp.float32(-9), num_steps=50, num_samples=100
+        MODEL, p, k, x, jnp.float32(-9), num_steps=50, num_samples=30
     ),
     "aggregate_decomposition": lambda p, k, x, xs, z: [
         part.value

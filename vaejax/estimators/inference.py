@@ -12,6 +12,9 @@ from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, PyTree
 from vaejax.objectives import kl_closed_form, negative_elbo
 
+# Samples per step of the search for the best posterior.
+_SAMPLES = 20
+
 
 class InferenceGap(NamedTuple):
     """Gaps that separate the ELBO of one example from log p(x), in nats.
@@ -40,7 +43,7 @@ def optimal_posterior(
     x: Example,
     *,
     num_steps: int = 300,
-    num_samples: int = 20,
+    num_samples: int = _SAMPLES,
     learning_rate: float = 0.03,
     kl_fn: KlFn = kl_closed_form,
 ) -> Distribution:
@@ -210,14 +213,8 @@ def _inference_gap(
     learning_rate: Array,
 ) -> InferenceGap:
     optimize_key, elbo_key = jax.random.split(key)
-    best = optimal_posterior(
-        vae,
-        params,
-        optimize_key,
-        x,
-        num_steps=num_steps,
-        learning_rate=learning_rate,
-        kl_fn=kl_fn,
+    best = _optimal_posterior(
+        vae, num_steps, _SAMPLES, kl_fn, params, optimize_key, x, learning_rate
     )
     keys = jax.random.split(elbo_key, num_samples)
 
