@@ -27,7 +27,7 @@ from experiments.benchmarks.timing import (
     seconds_of,
     spread,
 )
-from vaejax import VAE, estimators, mean_over_batch, objectives
+from vaejax import VAE, estimators, kl_divergence, mean_over_batch, objectives
 from vaejax.base import Array, HeadLike, Key, LossFn, Params, PyTree
 
 REFERENCE = "negative_elbo"
@@ -159,6 +159,12 @@ def estimator_rows(vae: VAE, latent_size: int) -> dict[str, Row]:
         means = jax.vmap(lambda x: vae.encode(params, x).mean)(batch)
         return estimators.active_units(means)
 
+    def units_by_kl(params: Params, key: Key, batch: Array) -> PyTree:
+        del key
+        prior = vae.prior(params)
+        each = jax.vmap(lambda x: jax.vmap(kl_divergence)(vae.encode(params, x), prior))
+        return estimators.units_by_kl(jnp.mean(each(batch), axis=0))
+
     return {
         "log_marginal": of_example(
             estimators.log_marginal, num_samples=MARGINAL_SAMPLES, chunk_size=10
@@ -184,6 +190,7 @@ def estimator_rows(vae: VAE, latent_size: int) -> dict[str, Row]:
         "inference_gap": of_example(gap),
         "aggregate_decomposition": Row(decompose, vae),
         "active_units": Row(units, vae),
+        "units_by_kl": Row(units_by_kl, vae),
     }
 
 

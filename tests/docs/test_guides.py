@@ -25,8 +25,9 @@ EXTENDING = (DOCS / "extending.md").read_text()
 
 
 def _guide(path: Path):
-    # Four models are compiled and trained there.
-    marks = [pytest.mark.slow] if path.stem == "data" else []
+    # Each of these compiles many models, or trains some.
+    many = {"data", "estimators", "latent_space", "models", "training"}
+    marks = [pytest.mark.slow] if path.stem in many else []
     return pytest.param(path, id=path.stem, marks=marks)
 
 

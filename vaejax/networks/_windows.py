@@ -80,7 +80,7 @@ def _sum_of_windows(
         ]
         for axis in (0, 1)
     ]
-    return sum(
+    shifted = [
         jax.lax.pad(
             products[:, :, size * row + column],
             zero,
@@ -88,4 +88,5 @@ def _sum_of_windows(
         )
         for row in range(size)
         for column in range(size)
-    )
+    ]
+    return sum(shifted, start=zero)

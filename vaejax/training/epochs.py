@@ -117,7 +117,8 @@ def make_train_epoch(
         returns it; None leaves it to the compiler.
       steps_per_dispatch: The number of steps per call, unrolled into one program
         without a loop, at most those of an epoch; None takes a whole epoch. Meant for
-        convolutions on CPU, which are several times slower inside a loop.
+        `jax.lax.conv_general_dilated` on CPU, which is several times slower inside a
+        loop; the convolutions of `vaejax.networks` are matrix products there.
 
     Returns:
       `epoch(state, data) -> (state, metrics)`. The data are a pytree of arrays
