@@ -40,25 +40,34 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
-def _cross_entropy(logits: Array, x: Array) -> Array:
-    # -log p = |l| w + log(1 + exp(-|l|)), w the weight of the class against the logit:
-    # finite at any logit. A weight of 0 is kept from an infinite logit.
-    size = jnp.abs(logits)
-    weight = jnp.where(logits > 0, 1 - x, x)
-    value = jnp.where(weight == 0, 0, size) * weight + jnp.log1p(jnp.exp(-size))
-    return jnp.where((x < 0) | (x > 1), jnp.inf, value)
+def _log_prob(logits: Array, x: Array) -> Array:
+    # -log p = max(l, 0) - x l + log(1 + exp(-|l|)): finite at any logit, that of the
+    # largest number included. Comparisons would keep it out of XLA's fused products.
+    largest = jnp.finfo(logits.dtype).max
+    size = jnp.clip(logits, -largest, largest)
+    against = jnp.maximum(size, 0) - jnp.clip(x, 0, 1) * size
+    log_prob = -jnp.sum(against + jnp.log1p(jnp.exp(-jnp.abs(logits))))
+    # An infinite logit against the event counts as the largest number.
+    is_impossible = (log_prob < -1e-6 * largest) | jnp.any((x < 0) | (x > 1))
+    return jnp.where(is_impossible, -jnp.inf, log_prob)
 
 
-@partial(_cross_entropy.defjvp, symbolic_zeros=True)
+@partial(_log_prob.defjvp, symbolic_zeros=True)
 def _(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
-    # d/dl = sigmoid(l) - x; the exponential is that of the value.
+    # The same by element, where the exponential is that of the derivative too:
+    # -log p = |l| w + log(1 + exp(-|l|)), w the weight of the class against the logit.
     (logits, x), (logits_dot, x_dot) = primals, tangents
+    size, weight = jnp.abs(logits), jnp.where(logits > 0, 1 - x, x)
+    # A weight of 0 is kept from an infinite logit.
+    value = jnp.where(weight == 0, 0, size) * weight + jnp.log1p(jnp.exp(-size))
+    log_prob = -jnp.sum(jnp.where((x < 0) | (x > 1), jnp.inf, value))
+    # d/dl = x - sigmoid(l).
     terms = []
     if not isinstance(logits_dot, SymbolicZero):
-        terms.append((_sigmoid(logits) - x) * logits_dot)
+        terms.append(jnp.sum((x - _sigmoid(logits)) * logits_dot))
     if not isinstance(x_dot, SymbolicZero):
-        terms.append(-logits * x_dot)
-    return _cross_entropy(logits, x), sum(terms[1:], start=terms[0])
+        terms.append(jnp.sum(logits * x_dot))
+    return log_prob, sum(terms[1:], start=terms[0])
 
 
 @jax.tree_util.register_dataclass
@@ -98,7 +107,7 @@ class Bernoulli(SampleThenLogProb):
             "gray levels: with_transform(objective, binarize); 0/1 data: astype(bool)",
         )
         self, event = scored_as_vectors(self, event)
-        return -jnp.sum(_cross_entropy(self.logits, event))
+        return _log_prob(self.logits, event)
 
     def sample(self, key: Key) -> Array:
         logits = jnp.asarray(self.logits)
