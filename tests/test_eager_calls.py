@@ -148,7 +148,7 @@ LOOPS = {
         "estimators/aggregate_posterior.py",
         "_aggregate_decomposition",
     ): "aggregate_decomposition",
-    ("estimators/annealing.py", "_adapt_step_sizes"): "adapt_step_sizes",
+    ("estimators/step_sizes.py", "_adapt_step_sizes"): "adapt_step_sizes",
     ("estimators/annealing_chains.py", "_anneal"): "anneal",
     ("estimators/hamiltonian.py", "_transition"): "hamiltonian_transition",
     ("estimators/importance_weights.py", "_sum_over_pairs"): "jackknife, order 2",

@@ -14,7 +14,6 @@ from vaejax.estimators.aggregate_posterior import (
 )
 from vaejax.estimators.annealing import (
     BidirectionalEstimate,
-    adapt_step_sizes,
     annealed_importance_sampling,
     bidirectional_monte_carlo,
     reverse_annealed_importance_sampling,
@@ -44,6 +43,7 @@ from vaejax.estimators.inference import (
     optimal_posterior,
 )
 from vaejax.estimators.marginal import MarginalEstimate, log_marginal
+from vaejax.estimators.step_sizes import adapt_step_sizes
 from vaejax.estimators.used_units import active_units, units_by_kl
 
 __all__ = [

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count
-from vaejax._programs import judged, run
+from vaejax._programs import judged
 from vaejax.base import (
     VAE,
     Array,
@@ -30,7 +30,7 @@ from vaejax.estimators.annealing_path import (
     _chain_keys,
     _check_counts,
     _path_of_example,
-    _split_path,
+    _run_along,
 )
 from vaejax.estimators.importance_weights import (
     _add_weights,
@@ -232,32 +232,22 @@ def anneal(
     _check_counts(path)
     if not isinstance(count, jax.Array):
         check_count("count", count)
-    options, step_sizes = _split_path(path)
     count = jnp.asarray(count, jnp.int32)
-    return run(
-        _anneal,
-        (vae, options, bool(reverse)),
-        params,
-        key,
-        judged(x),
-        state,
-        count,
-        step_sizes,
+    return _run_along(
+        path, _anneal, (vae, bool(reverse)), params, key, judged(x), state, count
     )
 
 
 def _anneal(
     vae: VAE,
-    options: AnnealingPath,
     reverse: bool,
+    path: AnnealingPath,
     params: Params,
     key: Key,
     x: Example,
     state: AnnealingState,
     count: Array,
-    step_sizes: Array | None,
 ) -> AnnealingState:
-    path = options._replace(step_sizes=step_sizes)
     last_temperature = path.num_temperatures - 1
     of_example = _path_of_example(vae, params, x, path)
     step_sizes = _step_sizes_of(path)

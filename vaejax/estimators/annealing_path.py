@@ -7,13 +7,14 @@ arrays. `annealing_chains.py` moves the chains, `annealing.py` holds the whole r
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaejax._checks import check_count, check_in_range, require
+from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import (
     VAE,
@@ -188,10 +189,26 @@ class AnnealingPath(NamedTuple):
 _DEFAULT_PATH = AnnealingPath()
 
 
-def _split_path(path: AnnealingPath) -> tuple[AnnealingPath, Array | None]:
-    """Return the options that a program is compiled for, and the step sizes."""
+def _run_along(
+    path: AnnealingPath, body: Callable[..., Any], static: tuple, *arguments: Any
+) -> Any:
+    """Return `body(*static, path, *arguments)` of a program that is compiled once.
+
+    It is compiled for `static` and the options of the path, at any step sizes.
+    """
     steps = None if path.step_sizes is None else jnp.asarray(path.step_sizes)
-    return path._replace(step_sizes=None), steps
+    options = path._replace(step_sizes=None)
+    return run(_with_path, (body, static, options), steps, *arguments)
+
+
+def _with_path(
+    body: Callable[..., Any],
+    static: tuple,
+    options: AnnealingPath,
+    step_sizes: Array | None,
+    *arguments: Any,
+) -> Any:
+    return body(*static, options._replace(step_sizes=step_sizes), *arguments)
 
 
 def _check_counts(path: AnnealingPath) -> None:
