@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary, ref
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+
+from vaejax._checks import is_traced
 
 
 def run(body: Callable, static: tuple, *arguments: Any) -> Any:
@@ -45,7 +46,7 @@ def judged(x: Any) -> Any:
     """
 
     def judge(leaf: Any) -> Any:
-        if isinstance(leaf, Tracer) or not jnp.issubdtype(
+        if is_traced(leaf) or not jnp.issubdtype(
             jnp.result_type(leaf), jnp.unsignedinteger
         ):
             return leaf

@@ -136,11 +136,6 @@ def inverse_scale(log_scale: Array) -> Array:
     return jnp.exp(-jnp.where(log_scale < -80, -80, log_scale))
 
 
-def symmetric_abs(x: Array) -> Array:
-    """Return |x|, with the derivative 0 at 0 where JAX takes 1."""
-    return x * jnp.sign(x)
-
-
 def log_softmax(logits: Array) -> Array:
     """Return log-probabilities of the classes on the last axis."""
     shifted, log_total = shifted_logits(logits)

@@ -277,7 +277,7 @@ class ContinuousBernoulli(SampleThenLogProb):
         # is 0 / 0, the series of the logarithm.
         small, near_zero, safe = self._around_zero()
         series = small / 2 + small**2 / 24 - small**4 / 2880 + small**6 / 181440
-        steepness = jnp.where(safe > 0, safe, -safe)
+        steepness = jnp.abs(safe)
         distance = jnp.where(safe > 0, 1 - event, event)
         fall = jnp.where(distance == 0, 0, steepness) * distance
         far = jnp.where(

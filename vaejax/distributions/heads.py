@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
+from vaejax._reals import at_least_single
 from vaejax.base import Array, Distribution, Head, HeadLike, Key, Params, Support
 from vaejax.distributions._shared import no_parameters
 
@@ -98,7 +99,7 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         x = x.astype(float)
     # Half precision would round the distance to a bound.
-    y = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+    y = at_least_single(x)
     if upper < math.inf:
         y = _bounded_above(y, upper, margin)
     if lower > -math.inf:
@@ -108,9 +109,8 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _bounded_above(x: Array, bound: float, margin: float) -> Array:
-    shrinkage = margin / (margin + jnp.maximum(x - (bound - margin), 0))
     # The sum may exceed the bound by a rounding.
-    y = jnp.minimum(x, bound - margin) + margin * (1 - shrinkage)
+    y = jnp.minimum(x, bound - margin) + margin * (1 - _slope(x, bound, margin))
     return jnp.minimum(y, bound)
 
 
@@ -120,8 +120,11 @@ def _bounded_above_jvp(
 ) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
     # The derivative of the value is the square of this slope: too small to return by.
-    slope = margin / (margin + jnp.maximum(x - (bound - margin), 0))
-    return _bounded_above(x, bound, margin), slope * tangent
+    return _bounded_above(x, bound, margin), _slope(x, bound, margin) * tangent
+
+
+def _slope(x: Array, bound: float, margin: float) -> Array:
+    return margin / (margin + jnp.maximum(x - (bound - margin), 0))
 
 
 def as_head(likelihood: HeadLike) -> Head:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from vaejax._checks import check_bounds
+from vaejax._reals import symmetric_abs
 from vaejax.base import Array, Head, Key, Support
 from vaejax.distributions._shared import (
     SampleThenLogProb,
@@ -20,7 +21,6 @@ from vaejax.distributions._shared import (
     shape_of,
     standardized,
     stirling_rest,
-    symmetric_abs,
 )
 from vaejax.distributions.continuous import _REAL
 from vaejax.distributions.heads import parameter_free_head, soft_clip

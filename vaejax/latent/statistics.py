@@ -24,7 +24,7 @@ from vaejax.base import (
     draw,
     values,
 )
-from vaejax.distributions import Normal
+from vaejax.distributions import Normal, kl_divergence
 
 
 class PosteriorMoments(NamedTuple):
@@ -318,12 +318,11 @@ def _moments(
 
 
 def _kl_of_moments(posterior: PosteriorMoments, prior: PosteriorMoments) -> Array:
-    log_ratio = 2 * (jnp.log(posterior.stddev) - jnp.log(prior.stddev))
-    return 0.5 * (
-        jnp.square((posterior.mean - prior.mean) / prior.stddev)
-        + jnp.expm1(log_ratio)
-        - log_ratio
+    q, p = (
+        Normal(moments.mean, 2 * jnp.log(moments.stddev))
+        for moments in (posterior, prior)
     )
+    return jax.vmap(kl_divergence)(q, p)
 
 
 def _check_examples(num: int) -> None:

@@ -1,11 +1,11 @@
-"""What networks do with the dtype of their inputs."""
+"""Conversion of inputs of networks to floating point."""
 
 import jax.numpy as jnp
 
 from vaejax.base import Array
 
 
-def as_real(x: Array) -> Array:
+def integers_as_single(x: Array) -> Array:
     """Return integers and bools as float32, and other inputs unchanged."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)

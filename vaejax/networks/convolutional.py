@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.base import Array
-from vaejax.networks._inputs import as_real
+from vaejax.networks._inputs import integers_as_single
 from vaejax.networks._windows import WindowProducts
 
 _ZEROS = nn.initializers.zeros
@@ -329,7 +329,7 @@ def _check_image_shape(where: str, image_shape: Sequence[int]) -> None:
 
 def _with_channels(x: Array) -> Array:
     _check_image_shape("a convolutional encoder", x.shape)
-    x = as_real(x)
+    x = integers_as_single(x)
     return x if x.ndim == 3 else x[..., None]
 
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.base import Array
-from vaejax.networks._inputs import as_real
+from vaejax.networks._inputs import integers_as_single
 
 
 class MLP(nn.Module):
@@ -48,7 +48,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = as_real(jnp.ravel(x))
+        x = integers_as_single(jnp.ravel(x))
         for size in self.hidden_sizes:
             x = self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x))
         if self.output_shape is None:
@@ -86,7 +86,7 @@ class GatedMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = as_real(jnp.ravel(x))
+        x = integers_as_single(jnp.ravel(x))
         for size in self.hidden_sizes:
             values, gates = (
                 nn.Dense(size, kernel_init=self.kernel_init)(x) for _ in range(2)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import require
+from vaejax._reals import at_least_single
 from vaejax.base import (
     VAE,
     Array,
@@ -17,7 +18,6 @@ from vaejax.base import (
     PyTree,
     batch_size_of,
 )
-from vaejax.objectives._numbers import at_least_single
 from vaejax.objectives.elbo import ElboTerms
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vaejax._reals import at_least_single
 from vaejax.base import (
     Array,
     Example,
@@ -17,7 +18,6 @@ from vaejax.base import (
     Transform,
     batch_size_of,
 )
-from vaejax.objectives._numbers import at_least_single
 
 #: `(params, key, x) -> terms` of one example, such as `partial(elbo_terms, vae)`.
 TermsFn = Callable[[Params, Key, Example], PyTree]

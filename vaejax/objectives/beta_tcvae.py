@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count, check_weights
+from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Distribution, Key, LossFn, Params, PyTree
 from vaejax.distributions import Normal
 from vaejax.objectives._batch_draws import draw_batch
-from vaejax.objectives._numbers import at_least_single, weighted
+from vaejax.objectives._numbers import weighted
 
 
 def minibatch_weighted(batch_size: int, dataset_size: int) -> Array:

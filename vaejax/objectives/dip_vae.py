@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_weights, require
+from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Distribution, Key, KlFn, LossFn, Params, PyTree
 from vaejax.distributions import Normal
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
-from vaejax.objectives._numbers import at_least_single, weighted
+from vaejax.objectives._numbers import weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count, check_in_range, require
+from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Example, Key, Latent, Latents, Params
-from vaejax.objectives._numbers import at_least_single
 from vaejax.objectives.importance_weights import (
     IwaeTerms,
     _iwae_terms,

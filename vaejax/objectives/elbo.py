@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count, check_weights, require
+from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Example, Key, KlFn, Params
-from vaejax.objectives._numbers import at_least_single, weighted
+from vaejax.objectives._numbers import weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 

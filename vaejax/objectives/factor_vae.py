@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_weights, require
+from vaejax._reals import at_least_single
 from vaejax.base import (
     VAE,
     Array,
@@ -20,7 +21,7 @@ from vaejax.base import (
 )
 from vaejax.networks import Network, as_network
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
-from vaejax.objectives._numbers import at_least_single, weighted
+from vaejax.objectives._numbers import weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_count, require
+from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
-from vaejax.objectives._numbers import at_least_single
 from vaejax.objectives.kl_estimators import (
     kl_closed_form,
     kl_monte_carlo,

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax._checks import check_in_range, is_traced, require
-from vaejax._reals import difference, to_device
+from vaejax._reals import at_least_single, difference, to_device
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params, PyTree
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
-from vaejax.objectives._numbers import at_least_single, weighted
+from vaejax.objectives._numbers import weighted
 from vaejax.objectives.kl_estimators import kl_closed_form
 
 #: `(z, other) -> scalar`: a symmetric, positive definite kernel.

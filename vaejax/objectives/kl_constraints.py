@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from vaejax._checks import check_weights
+from vaejax._reals import symmetric_abs
 from vaejax.base import Array
 from vaejax.objectives.elbo import ElboTerms
 
@@ -73,6 +74,5 @@ def capacity_loss(
     Source: Burgess et al. 2018, equation 8.
     """
     check_weights("capacity_loss", target=target, gamma=gamma)
-    distance = means.kl - target
-    # Not jnp.abs, whose derivative at 0 is 1: at its target the KL has no gradient.
-    return gamma * distance * jnp.sign(distance) - means.log_likelihood
+    # At its target the KL has no gradient.
+    return gamma * symmetric_abs(means.kl - target) - means.log_likelihood

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import require
+from vaejax._reals import at_least_single
 from vaejax.base import Array, Distribution, Latent
 from vaejax.distributions import Normal, kl_divergence
-from vaejax.objectives._numbers import at_least_single
 
 
 def kl_closed_form(

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_weights, require
+from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params
-from vaejax.objectives._numbers import at_least_single, weighted
+from vaejax.objectives._numbers import weighted
 from vaejax.objectives.batching import _batch_means
 from vaejax.objectives.elbo import ElboTerms
 from vaejax.objectives.kl_estimators import kl_closed_form

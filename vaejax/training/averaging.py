@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from vaejax._checks import check_in_range, is_traced
+from vaejax._reals import at_least_single
 from vaejax.base import Array, PyTree, TrainStep
 from vaejax.training._extra import with_extra
 from vaejax.training.steps import TrainState
@@ -36,15 +37,8 @@ def init_average(state: TrainState) -> TrainState:
       >>> init_average(state).extra["average"].shape
       (3,)
     """
-    return with_extra(state, _AVERAGE, jax.tree.map(_widened, state.params))
-
-
-def _widened(leaf: Any) -> Any:
     # In half precision, a thousandth of the difference would be rounded away.
-    leaf_dtype = jnp.result_type(leaf)
-    if jnp.issubdtype(leaf_dtype, jnp.floating) and leaf_dtype.itemsize < 4:
-        return jnp.asarray(leaf, jnp.float32)
-    return leaf
+    return with_extra(state, _AVERAGE, jax.tree.map(at_least_single, state.params))
 
 
 def with_average(step: TrainStep, decay: float | Array) -> TrainStep:
@@ -76,17 +70,12 @@ def with_average(step: TrainStep, decay: float | Array) -> TrainStep:
 
     Source: Polyak & Juditsky 1992; exponential, as in Song et al. 2021, appendix C.
     """
-    if not isinstance(decay, Tracer):
-        if not np.all((np.asarray(decay) >= 0) & (np.asarray(decay) < 1)):
-            raise ValueError(
-                f"with_average: decay is {decay}; give a number in [0, 1), such as "
-                "0.999."
-            )
-        if np.any(np.float32(decay) == 1):
-            raise ValueError(
-                f"with_average: decay is {decay}, which is 1 in float32, so that the "
-                "average would never move; give 0.9999999 at most."
-            )
+    check_in_range("with_average: decay", decay, 0, 1, open_high=True)
+    if not is_traced(decay) and np.any(np.float32(decay) == 1):
+        raise ValueError(
+            f"with_average: decay is {decay}, which is 1 in float32, so that the "
+            "average would never move; give 0.9999999 at most."
+        )
 
     def averaging(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
         after, metrics = step(state, batch)
