@@ -28,7 +28,7 @@ from experiments import harness
 from experiments.data import image_data
 from experiments.harness import cli, evaluation, keys, model_options
 from experiments.harness.figures import over_epochs
-from experiments.harness.members import in_pieces
+from experiments.harness.members import MEMBERS_AT_ONCE, in_pieces
 from experiments.harness.units import disagreements
 from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array, Distribution, Head, Key, Latent, Params, PyTree
@@ -293,7 +293,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         numbers = evaluation.evaluate(trained, name)
         of_images = partial(measure, experiment.vae, name != BERNOULLI)
         compiled = in_pieces(
-            jax.jit(members.lift(of_images)), members.num, evaluation.MEMBERS_AT_ONCE
+            jax.jit(members.lift(of_images)), members.num, MEMBERS_AT_ONCE
         )
         extra = jax.tree.map(
             np.asarray,

@@ -40,7 +40,7 @@ from experiments.harness import (
     keys,
     model_options,
 )
-from experiments.harness.members import Members, in_pieces
+from experiments.harness.members import MEMBERS_AT_ONCE, Members, in_pieces
 from experiments.harness.units import disagreements
 from vaejax import datasets, plots
 from vaejax.base import Array
@@ -290,9 +290,7 @@ def mutual_information(trained: harness.Trained, arm: str) -> np.ndarray:
         )
         return parts.mutual_information.value
 
-    compiled = in_pieces(
-        jax.jit(members.lift(one)), members.num, evaluation.MEMBERS_AT_ONCE
-    )
+    compiled = in_pieces(jax.jit(members.lift(one)), members.num, MEMBERS_AT_ONCE)
     return np.asarray(members.stack(compiled(trained.states[arm], experiment.test)))
 
 

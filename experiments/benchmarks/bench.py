@@ -1,4 +1,4 @@
-"""What every section of the benchmark gets: its options and the main job."""
+"""Options of the benchmark and the main job, which every section is given."""
 
 import dataclasses
 from collections.abc import Callable

@@ -17,7 +17,7 @@ from tqdm import tqdm
 import vaejax
 from experiments.harness import distributed, keys
 from experiments.harness.experiment import ONLY, Experiment, Trained
-from experiments.harness.members import Members, in_pieces
+from experiments.harness.members import MEMBERS_AT_ONCE, Members, in_pieces
 from experiments.harness.units import CARRYING_KL, disagreement, units
 from vaejax.base import Array, Example, Key, PyTree, batch_size_of
 from vaejax.training import TrainState
@@ -31,7 +31,6 @@ DOUBTFUL_K = 0.7
 # Examples mapped together: a thousand where one sample is decoded; few where many are,
 # so that about a thousand decodes at a time stay in cache.
 BATCH_SIZE, NLL_BATCH_SIZE, NLL_CHUNK_SIZE = 1000, 4, 250
-MEMBERS_AT_ONCE = 4
 
 # The numbers of a summary in the order of its table: label and meaning.
 MEANINGS = {
@@ -119,8 +118,6 @@ def evaluate(trained: Trained, arm: str = ONLY) -> dict[str, np.ndarray]:
             NLL_BATCH_SIZE,
         )
 
-    # A few members at a time, since what many samples of many members need does not
-    # stay in cache.
     compiled = in_pieces(jax.jit(members.lift(measure)), members.num, MEMBERS_AT_ONCE)
     test = jax.device_put(experiment.test)
     num_examples, parts = batch_size_of(test), []

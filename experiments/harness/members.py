@@ -193,6 +193,11 @@ def pieces(num: int, at_once: int) -> list[slice]:
     return [slice(start, start + size) for start in starts]
 
 
+# Members that are evaluated together: what many samples of many need does not stay in
+# cache.
+MEMBERS_AT_ONCE = 4
+
+
 def in_pieces(
     function: Callable, num: int, at_once: int, layout: Any = None
 ) -> Callable:

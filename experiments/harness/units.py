@@ -10,14 +10,13 @@ import numpy as np
 import vaejax
 from experiments.harness import keys
 from experiments.harness.experiment import ONLY, Trained
-from experiments.harness.members import in_pieces
+from experiments.harness.members import MEMBERS_AT_ONCE, in_pieces
 from vaejax.base import Array, PyTree
 from vaejax.training import TrainState
 
 # Nats of KL above which a latent counts as carrying some. A variance of 0.01, the
 # threshold of active units, may be as little as 0.005 nats.
 CARRYING_KL = 0.1
-MEMBERS_AT_ONCE = 4
 
 
 def units(
