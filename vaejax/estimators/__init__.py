@@ -2,9 +2,9 @@
 
 `log_marginal` is the importance-weighted bound, `pareto_k` and `jackknife` judge and
 correct it. Annealing bounds log p(x) more tightly and, on simulated data, from both
-sides; an `AnnealingPath` holds its options. `inference_gap` and
-`aggregate_decomposition` take the ELBO and its KL apart. Read `marginal.py` first, then
-`annealing.py`.
+sides; an `AnnealingPath` holds its options. `correct_bound` corrects the bound of a set
+by annealing a part of it. `inference_gap` and `aggregate_decomposition` take the ELBO
+and its KL apart. Read `marginal.py` first, then `annealing.py`.
 """
 
 from vaejax.estimators.aggregate_posterior import (
@@ -35,6 +35,7 @@ from vaejax.estimators.annealing_path import (
     start_at_posterior,
     start_at_prior,
 )
+from vaejax.estimators.corrected_marginal import CorrectedMarginal, correct_bound
 from vaejax.estimators.hamiltonian import hamiltonian_transition
 from vaejax.estimators.importance_weights import jackknife, pareto_k
 from vaejax.estimators.inference import (
@@ -52,6 +53,7 @@ __all__ = [
     "AnnealingPath",
     "AnnealingState",
     "BidirectionalEstimate",
+    "CorrectedMarginal",
     "InferenceGap",
     "InitialFn",
     "MarginalEstimate",
@@ -64,6 +66,7 @@ __all__ = [
     "annealed_estimate",
     "annealed_importance_sampling",
     "bidirectional_monte_carlo",
+    "correct_bound",
     "hamiltonian_transition",
     "inference_gap",
     "init_annealing",
