@@ -79,6 +79,12 @@ def calls_of_models(dtype):
         path = PATH._replace(step_sizes=step_sizes)
         return of(function, *arguments, path=path, num_chains=2)
 
+    def moved(vae, params, key):
+        # Built for each call, as in a program that sets its options.
+        transition = partial(estimators.hamiltonian_transition, num_leapfrog=2)
+        path = PATH._replace(step_sizes=steps, transition=transition)
+        return forward(vae, params, key, x, path=path, num_chains=2)
+
     def annealed(vae, params, key):
         state = estimators.init_annealing(vae, params, key, x, path=PATH, num_chains=2)
         path = PATH._replace(step_sizes=steps)
@@ -96,6 +102,7 @@ def calls_of_models(dtype):
         ),
         "annealed_importance_sampling": annealing(forward, x),
         "annealed_importance_sampling, adapted": annealing(forward, x, step_sizes=None),
+        "annealed_importance_sampling, transition": of(moved),
         "reverse_annealed_importance_sampling": annealing(reverse, x, z),
         "bidirectional_monte_carlo": annealing(estimators.bidirectional_monte_carlo),
         "anneal": of(annealed),

@@ -28,6 +28,7 @@ print(*sorted({name.partition(".")[0] for name in after}))
 """
 HEAVY = {
     "PIL",
+    "blackjax",
     "equinox",
     "experiments",
     "matplotlib",

@@ -25,6 +25,7 @@ OTHER_ESTIMATORS = [
     "MarginalEstimate",
     "MonteCarloMean",
     "TemperatureSchedule",
+    "Transition",
     "anneal",
     "annealed_estimate",
     "correct_bound",

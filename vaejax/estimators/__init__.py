@@ -29,14 +29,11 @@ from vaejax.estimators.annealing_chains import (
 from vaejax.estimators.annealing_path import (
     AnnealingPath,
     InitialFn,
-    TemperatureSchedule,
-    linear_temperature_schedule,
-    sigmoidal_temperature_schedule,
     start_at_posterior,
     start_at_prior,
 )
 from vaejax.estimators.corrected_marginal import CorrectedMarginal, correct_bound
-from vaejax.estimators.hamiltonian import hamiltonian_transition
+from vaejax.estimators.hamiltonian import Transition, hamiltonian_transition
 from vaejax.estimators.importance_weights import jackknife, pareto_k
 from vaejax.estimators.inference import (
     InferenceGap,
@@ -45,6 +42,11 @@ from vaejax.estimators.inference import (
 )
 from vaejax.estimators.marginal import MarginalEstimate, log_marginal
 from vaejax.estimators.step_sizes import adapt_step_sizes
+from vaejax.estimators.temperature_schedules import (
+    TemperatureSchedule,
+    linear_temperature_schedule,
+    sigmoidal_temperature_schedule,
+)
 from vaejax.estimators.used_units import active_units, units_by_kl
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "MarginalEstimate",
     "MonteCarloMean",
     "TemperatureSchedule",
+    "Transition",
     "active_units",
     "adapt_step_sizes",
     "aggregate_decomposition",

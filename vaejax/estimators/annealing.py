@@ -42,11 +42,11 @@ def annealed_importance_sampling(
 
     The bound is log 1/n sum_i w_i, in nats, with E[w] = p(x) at any number of
     temperatures T. Each chain starts at z_0 ~ p_0(z) and passes T temperatures, where
-    w = prod_t [p(x, z_t) / p_0(z_t)]^(b_(t+1) - b_t) and z_(t+1) comes from z_t by a
-    Hamiltonian transition that leaves f_b(t+1) invariant. A chain costs T
-    (num_leapfrog + 1) gradients of the decoder. Where step sizes are adapted here,
-    max(T, 200) + 100 transitions come on top: adapt once, and give them, where T is
-    small or examples are alike.
+    w = prod_t [p(x, z_t) / p_0(z_t)]^(b_(t+1) - b_t) and z_(t+1) comes from z_t by the
+    transition of the path, which leaves f_b(t+1) invariant. With Hamiltonian Monte
+    Carlo a chain costs T (num_leapfrog + 1) gradients of the decoder. Where step sizes
+    are adapted here, max(T, 200) + 100 transitions come on top: adapt once, and give
+    them, where T is small or examples are alike.
 
     Args:
       vae: the model; its prior and likelihood need a `log_prob` that is differentiable
@@ -62,8 +62,8 @@ def annealed_importance_sampling(
       The lower bound, with its Monte-Carlo error.
 
     Raises:
-      ValueError: a count is not a positive integer, or the schedule or step sizes do
-        not have the length of the path.
+      ValueError: a count is not a positive integer, the schedule or step sizes do not
+        have the length of the path, or a transition changes the form of z.
       TypeError: z holds anything but floats, or a distribution lacks a `log_prob`.
 
     Example:
@@ -142,8 +142,8 @@ def reverse_annealed_importance_sampling(
       The upper bound, with its Monte-Carlo error.
 
     Raises:
-      ValueError: a count is not a positive integer, or the schedule or step sizes do
-        not have the length of the path.
+      ValueError: a count is not a positive integer, the schedule or step sizes do not
+        have the length of the path, or a transition changes the form of z.
       TypeError: z holds anything but floats, or a distribution lacks a `log_prob`.
 
     Example:
@@ -254,8 +254,8 @@ def bidirectional_monte_carlo(
       Both bounds and the example.
 
     Raises:
-      ValueError: a count is not a positive integer, or the schedule or step sizes do
-        not have the length of the path.
+      ValueError: a count is not a positive integer, the schedule or step sizes do not
+        have the length of the path, or a transition changes the form of z.
       TypeError: z holds anything but floats, or a distribution lacks a `log_prob` or a
         `sample`.
 

@@ -205,8 +205,8 @@ def anneal(
       The state after these temperatures.
 
     Raises:
-      ValueError: a count is not a positive integer, or the schedule or step sizes do
-        not have the length of the path.
+      ValueError: a count is not a positive integer, the schedule or step sizes do not
+        have the length of the path, or a transition changes the form of z.
       TypeError: a distribution lacks a `log_prob`.
 
     Example:

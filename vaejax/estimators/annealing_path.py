@@ -2,18 +2,20 @@
 
 Between an initial distribution p_0(z) and p(x, z) lies the geometric path f_b(z) =
 p_0(z)^(1-b) p(x, z)^b, with the inverse temperatures 0 = b_0 <= ... <= b_T = 1. Chains
-move on it by Hamiltonian Monte Carlo, for any model whose z is a pytree of float
-arrays. `annealing_chains.py` moves the chains, `annealing.py` holds the whole runs.
+move on it by a `Transition`, Hamiltonian Monte Carlo by default, for any model whose z
+is a pytree of float arrays. `annealing_chains.py` moves the chains, `annealing.py`
+holds the whole runs.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import check_count, check_in_range, require
+from vaejax._checks import check_count, require
 from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import (
@@ -29,12 +31,18 @@ from vaejax.base import (
     complete,
     values,
 )
-from vaejax.estimators.hamiltonian import _transition
+from vaejax.estimators.hamiltonian import (
+    Transition,
+    _make_transition,
+    hamiltonian_transition,
+)
+from vaejax.estimators.temperature_schedules import (
+    TemperatureSchedule,
+    sigmoidal_temperature_schedule,
+)
 
 #: `(vae, params, x) -> p_0(z)`: the initial distribution of annealed chains.
 InitialFn = Callable[[VAE, Params, Example], Distribution]
-#: `num_temperatures -> [num_temperatures + 1]` inverse temperatures from 0 to 1.
-TemperatureSchedule = Callable[[int], Array]
 
 
 def start_at_prior(vae: VAE, params: Params, x: Example) -> Distribution:
@@ -95,62 +103,6 @@ def start_at_posterior(vae: VAE, params: Params, x: Example) -> Distribution:
     return vae.encode(params, x)
 
 
-def linear_temperature_schedule(num_temperatures: int) -> Array:
-    """Return equally spaced inverse temperatures b_t = t / T.
-
-    Args:
-      num_temperatures: T, at least 1.
-
-    Returns:
-      `[num_temperatures + 1]`, from exactly 0 to exactly 1.
-
-    Raises:
-      ValueError: `num_temperatures` is not a positive integer.
-
-    Example:
-      >>> from vaejax.estimators import linear_temperature_schedule
-      >>> linear_temperature_schedule(4).tolist()
-      [0.0, 0.25, 0.5, 0.75, 1.0]
-
-    Source: Neal 2001, section 2.
-    """
-    check_count("linear_temperature_schedule: num_temperatures", num_temperatures)
-    return jnp.linspace(0, 1, num_temperatures + 1)
-
-
-def sigmoidal_temperature_schedule(
-    num_temperatures: int, *, delta: float = 4.0
-) -> Array:
-    """Return inverse temperatures that are dense near 0 and near 1.
-
-    b_t = (s_t - s_0) / (s_T - s_0) with s_t = sigmoid(delta (2 t / T - 1)).
-
-    Args:
-      num_temperatures: T, at least 1.
-      delta: half the range of the sigmoid's argument, positive; the larger it is, the
-        more temperatures lie near the ends.
-
-    Returns:
-      `[num_temperatures + 1]`, from exactly 0 to exactly 1.
-
-    Raises:
-      ValueError: `num_temperatures` is not a positive integer, or `delta` is not
-        positive and finite.
-
-    Example:
-      >>> from vaejax.estimators import sigmoidal_temperature_schedule
-      >>> [round(b, 3) for b in sigmoidal_temperature_schedule(4).tolist()]
-      [0.0, 0.105, 0.5, 0.895, 1.0]
-
-    Source: Grosse et al. 2015; Wu et al. 2017.
-    """
-    check_count("sigmoidal_temperature_schedule: num_temperatures", num_temperatures)
-    check_in_range("sigmoidal_temperature_schedule: delta", delta, 0, open_low=True)
-    # On the host, so that compiled values are the eager ones.
-    sigmoids = 1 / (1 + np.exp(-np.linspace(-delta, delta, num_temperatures + 1)))
-    return jnp.asarray((sigmoids - sigmoids[0]) / (sigmoids[-1] - sigmoids[0]), float)
-
-
 class AnnealingPath(NamedTuple):
     """Options of an annealing path, the same for every direction and every piece.
 
@@ -160,7 +112,8 @@ class AnnealingPath(NamedTuple):
     Attributes:
       num_temperatures: T, the number of steps, at least 1. Memory grows with it by a
         few numbers per temperature, whatever the model.
-      num_leapfrog: leapfrog steps per Hamiltonian transition, at least 1.
+      num_leapfrog: leapfrog steps per Hamiltonian transition, at least 1; not used
+        with another `transition`.
       temperature_schedule: `T -> [T + 1]`, inverse temperatures from 0 to 1 that never
         fall, such as `sigmoidal_temperature_schedule`.
       initial: p_0(z), as a function `(vae, params, x) -> Distribution`, such as
@@ -169,6 +122,16 @@ class AnnealingPath(NamedTuple):
         independently of the run that uses it; `adapt_step_sizes` finds them. With None,
         `annealed_importance_sampling` and its relatives adapt them with a key of their
         own.
+      transition: `(log_density, key, z, step_size) -> (z, acceptance)`, which moves one
+        chain and leaves exp(log_density) invariant for any scalar `step_size`; for
+        reverse chains it must be reversible. `log_density` is a function of z in nats,
+        up to a constant. z is the part of a latent that may be edited, and is returned
+        in the same structure, shapes and dtypes. `acceptance` is a scalar that only
+        `adapt_step_sizes` uses: a probability, or whether the move was accepted. A
+        transition may ignore `step_size`; any `step_sizes` then save adapting them.
+        All draws come from `key`. It runs under `jax.vmap` over chains, and the same
+        function should be given to every call, since another one compiles again. None
+        is `hamiltonian_transition` with `num_leapfrog` steps.
 
     Example:
       >>> from vaejax.estimators import AnnealingPath, start_at_posterior
@@ -184,6 +147,7 @@ class AnnealingPath(NamedTuple):
     temperature_schedule: TemperatureSchedule = sigmoidal_temperature_schedule
     initial: InitialFn = start_at_prior
     step_sizes: Array | None = None
+    transition: Transition | None = None
 
 
 _DEFAULT_PATH = AnnealingPath()
@@ -238,6 +202,9 @@ def _path_of_example(
     """
     inverse_temperatures = _inverse_temperatures(path)
     prior, start = vae.prior(params), path.initial(vae, params, x)
+    transition = path.transition
+    if transition is None:
+        transition = partial(hamiltonian_transition, num_leapfrog=path.num_leapfrog)
 
     def log_densities(z: Latent) -> tuple[Array, Array]:
         """Return log p_0(z), and log p(x, z) - log p_0(z)."""
@@ -265,8 +232,8 @@ def _path_of_example(
             log_initial, log_ratio = log_densities(complete(vae, params, z, edited))
             return log_initial + inverse_temperature.astype(log_ratio.dtype) * log_ratio
 
-        moved, acceptance = _transition(
-            log_density, path.num_leapfrog, key, values(z), step_size
+        moved, acceptance = _make_transition(
+            transition, log_density, key, values(z), step_size
         )
         return complete(vae, params, z, moved), acceptance
 

@@ -1,9 +1,11 @@
-"""Hamiltonian Monte Carlo: a Markov transition that follows gradients."""
+"""Markov transitions: their type, and Hamiltonian Monte Carlo."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import check_count, check_in_range
@@ -11,13 +13,19 @@ from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import Array, Key, PyTree
 
+#: `(log_density, key, z, step_size) -> (z, acceptance)`: a Markov transition that
+#: leaves exp(log_density) invariant, such as `hamiltonian_transition`.
+Transition = Callable[
+    [Callable[[PyTree], Array], Key, PyTree, Array], tuple[PyTree, Array]
+]
+
 
 def hamiltonian_transition(
     log_density: Callable[[PyTree], Array],
     key: Key,
     z: PyTree,
-    *,
     step_size: float | Array,
+    *,
     num_leapfrog: int = 10,
 ) -> tuple[PyTree, Array]:
     """Make one transition of Hamiltonian Monte Carlo with unit mass.
@@ -25,7 +33,8 @@ def hamiltonian_transition(
     It leaves exp(log_density) invariant and is reversible. The momentum is r ~ N(0, I);
     `num_leapfrog` times r += e/2 grad, z += e r, r += e/2 grad; the result z', r' is
     accepted with probability min(1, exp[log_density(z') - |r'|^2/2 - log_density(z) +
-    |r|^2/2]). A trajectory that ends in NaN is rejected.
+    |r|^2/2]). A trajectory that ends in NaN is rejected. With `num_leapfrog` given by
+    `functools.partial`, it is a `Transition` of an `AnnealingPath`.
 
     Args:
       log_density: `z -> scalar`, in nats, up to a constant; must be differentiable.
@@ -96,3 +105,45 @@ def _transition(
     is_accepted = jax.random.uniform(acceptance_key, (), acceptance.dtype) < acceptance
     moved = jnp.where(is_accepted, end, start).astype(given.dtype)
     return unravel(moved), acceptance
+
+
+def _make_transition(
+    transition: Transition,
+    log_density: Callable[[PyTree], Array],
+    key: Key,
+    z: PyTree,
+    step_size: Array,
+) -> tuple[PyTree, Array]:
+    """Return the z and the acceptance of a transition, judged by their form."""
+    returned = transition(log_density, key, z, step_size)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(
+            f"transition returned {_form(returned)}; return a pair (z, acceptance)."
+        )
+    moved, acceptance = returned
+    if _form(moved) != _form(z):
+        raise ValueError(
+            f"transition was given a z of {_form(z)} and returned one of "
+            f"{_form(moved)}; keep its structure, shapes and dtypes."
+        )
+    if not _is_number(acceptance) or jnp.shape(acceptance) != ():
+        raise ValueError(
+            f"transition returned an acceptance of {_form(acceptance)}; return a "
+            "scalar, the probability that the move was accepted."
+        )
+    return moved, as_real(acceptance)
+
+
+def _form(tree: PyTree) -> str:
+    """Return the structure of a pytree in words, with the dtypes and shapes of it."""
+
+    def in_words(leaf: Any) -> str:
+        if not _is_number(leaf):
+            return type(leaf).__name__
+        return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
+
+    return str(jax.tree.map(in_words, tree))
+
+
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int)

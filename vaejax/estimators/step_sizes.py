@@ -62,7 +62,8 @@ def adapt_step_sizes(
 
     Raises:
       ValueError: a count is not a positive integer, `target_acceptance` is outside
-        (0, 1), or the schedule does not have the length of the path.
+        (0, 1), the schedule does not have the length of the path, or a transition
+        changes the form of z.
       TypeError: z holds anything but floats, or a distribution lacks a `log_prob`.
 
     Example:
