@@ -131,6 +131,10 @@ CALLS = OF_MODELS | {
         lambda key: estimators.jackknife(LOG_WEIGHTS, order=2)
     ),
     "nearest_neighbors": without_model(lambda key: latent.nearest_neighbors(XS, XS)),
+    "marginal_of_weights": without_model(
+        lambda key: estimators.marginal_of_weights(LOG_WEIGHTS)
+    ),
+    "psis_weights": without_model(lambda key: estimators.psis_weights(LOG_WEIGHTS)),
     "pareto_k": without_model(lambda key: estimators.pareto_k(LOG_WEIGHTS)),
     "make_train_epoch": without_model(lambda key: EPOCH(new_state(key), XS)),
     "make_streamed_epoch": without_model(

@@ -327,6 +327,7 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         of_vae(estimators.optimal_posterior, X),
         {"num_samples": COUNT, "num_steps": COUNT, "learning_rate": POSITIVE},
     ),
+    "pareto_k_threshold": (estimators.pareto_k_threshold, {"num_samples": COUNT}),
     "reverse_annealed_importance_sampling": (
         in_path(estimators.reverse_annealed_importance_sampling, X, X),
         {"num_chains": COUNT},

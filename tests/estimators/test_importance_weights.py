@@ -1,4 +1,4 @@
-"""The tail of log-weights and the jackknife against what is known of them."""
+"""The jackknife against what is known of it, and vectors that are refused."""
 
 import itertools
 import math
@@ -8,55 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-import scipy.stats
 from support.leave_out import leave_out
 
-from vaejax.estimators import jackknife, pareto_k
-
-
-@pytest.mark.parametrize("k", [0.2, 0.5, 0.9])
-def test_pareto_k_is_the_shape_of_pareto_weights(k):
-    weights = scipy.stats.genpareto(k).rvs(
-        (200, 2000), random_state=np.random.default_rng(0)
-    )
-    estimates = np.asarray(
-        jax.jit(jax.vmap(pareto_k))(np.log(weights).astype(np.float32))
-    )
-    # 135 exceedances: a deviation of (1 + k) / sqrt(135) each, and the prior's pull
-    # towards 1/2.
-    assert abs(np.mean(estimates) - k) < 5 * (1 + k) / math.sqrt(
-        135 * 200
-    ) + 10 / 145 * abs(0.5 - k)
-    np.testing.assert_allclose(np.std(estimates), (1 + k) / math.sqrt(135), rtol=0.3)
-
-
-def test_pareto_k_does_not_depend_on_scale_or_order():
-    log_weights = np.float32(np.random.default_rng(1).normal(size=400))
-    k = pareto_k(jnp.asarray(log_weights))
-    np.testing.assert_allclose(
-        pareto_k(jnp.asarray(log_weights[::-1] - 90)), k, atol=1e-3
-    )
-
-
-@pytest.mark.parametrize(
-    ("log_weights", "lowest", "highest"),
-    [
-        (np.zeros(100), -np.inf, -np.inf),
-        (np.repeat([0.0, -200.0], 50), -np.inf, -np.inf),
-        (np.append(np.zeros(99), -200.0), -np.inf, -np.inf),
-        (np.append(np.zeros(99), 200.0), 0.7, 1e3),
-        (np.linspace(0, -900, 100), 0.7, 1e3),
-    ],
+from vaejax.estimators import (
+    jackknife,
+    marginal_of_weights,
+    pareto_k,
+    psis_weights,
 )
-def test_pareto_k_of_extreme_weights_is_no_nan(log_weights, lowest, highest):
-    with jax.debug_nans(True):
-        k = jax.jit(pareto_k)(np.float32(log_weights))
-    assert lowest <= k <= highest
-
-
-def test_pareto_k_needs_25_samples():
-    assert pareto_k(jnp.zeros(24)) == np.inf
-    assert pareto_k(jnp.zeros(25)) == -np.inf
 
 
 @pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
@@ -91,12 +50,20 @@ def test_each_order_takes_more_of_the_bias_away():
         assert abs(better.mean()) < abs(worse.mean()) / 2
 
 
-@pytest.mark.parametrize("function", [pareto_k, jackknife])
+@pytest.mark.parametrize(
+    "function", [pareto_k, jackknife, psis_weights, marginal_of_weights]
+)
 def test_a_set_goes_through_vmap(function):
     with pytest.raises(
         ValueError, match=r"shape \(4, 30\); give \[samples\] of one example"
     ):
         function(jnp.zeros((4, 30)))
+
+
+@pytest.mark.parametrize("function", [pareto_k, psis_weights, marginal_of_weights])
+def test_no_weights_are_refused(function):
+    with pytest.raises(ValueError, match="log_weights is empty; give at least one"):
+        function(jnp.zeros(0))
 
 
 def test_jackknife_of_many_equal_weights_is_their_value():

@@ -13,7 +13,14 @@ from support.linear_gaussian import make_params, vae, with_best_encoder
 
 import vaejax
 from vaejax import estimators
-from vaejax.estimators import AnnealingState, annealed_estimate, jackknife, pareto_k
+from vaejax.estimators import (
+    AnnealingState,
+    annealed_estimate,
+    jackknife,
+    marginal_of_weights,
+    pareto_k,
+    psis_weights,
+)
 
 HALVES = {"bfloat16": jnp.bfloat16, "float16": jnp.float16}
 X = np.array([1.0, -0.5, 0.25, 2.0, -1.0], np.float32)
@@ -132,6 +139,19 @@ def test_half_precision_weights_give_the_float32_value_of_the_same_numbers(
     assert found == expected
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("function", [psis_weights, marginal_of_weights])
+def test_half_precision_weights_give_the_float32_record_of_the_same_numbers(
+    function, dtype
+):
+    log_weights = jnp.asarray(
+        np.random.default_rng(0).normal(-90, 2, 60), HALVES[dtype]
+    )
+    found, expected = function(log_weights), function(log_weights.astype(jnp.float32))
+    assert {leaf.dtype for leaf in found} == {np.dtype(np.float32)}
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def annealed(log_weights):
     """The public function of given log-weights that returns mean, error and ESS."""
     log_weights = jnp.asarray(log_weights, jnp.float32)
@@ -156,13 +176,14 @@ FAR = {
 }
 
 
+@pytest.mark.parametrize("function", [annealed, marginal_of_weights])
 @pytest.mark.parametrize("name", FAR)
-def test_weights_in_far_tails_are_those_of_float64(name):
+def test_weights_in_far_tails_are_those_of_float64(name, function):
     log_weights = np.float32(FAR[name]).astype(np.float64)
     scale = log_weights.max()
     weights = np.exp(log_weights - scale)
     size = weights.sum() ** 2 / np.square(weights).sum()
-    found = annealed(log_weights)
+    found = function(np.float32(log_weights))
     np.testing.assert_allclose(
         found.log_marginal, np.log(weights.mean()) + scale, rtol=1e-6, atol=1e-6
     )
@@ -227,9 +248,10 @@ def test_weights_that_are_no_numbers_never_count_as_good(bad):
     log_weights = np.zeros(100, np.float32)
     log_weights[7] = bad
     assert pareto_k(log_weights) == np.inf
-    estimate = annealed(log_weights)
-    assert estimate.effective_sample_size == 0
-    assert estimate.standard_error == np.inf
+    assert marginal_of_weights(log_weights).pareto_k == np.inf
+    for estimate in (annealed(log_weights), marginal_of_weights(log_weights)):
+        assert estimate.effective_sample_size == 0
+        assert estimate.standard_error == np.inf
     x = X.copy()
     x[0] = bad
     estimate = estimators.log_marginal(
@@ -241,10 +263,11 @@ def test_weights_that_are_no_numbers_never_count_as_good(bad):
 
 
 def test_weights_of_zero_never_count_as_good():
-    estimate = annealed(np.full(30, -np.inf))
-    assert estimate.log_marginal == -np.inf
-    assert estimate.standard_error == np.inf
-    assert estimate.effective_sample_size == 0
+    zeros = np.full(30, -np.inf, np.float32)
+    for estimate in (annealed(zeros), marginal_of_weights(zeros)):
+        assert estimate.log_marginal == -np.inf
+        assert estimate.standard_error == np.inf
+        assert estimate.effective_sample_size == 0
     assert pareto_k(np.full(30, -np.inf, np.float32)) == np.inf
 
 

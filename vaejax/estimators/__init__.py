@@ -1,10 +1,11 @@
 """Estimators of log p(x), of its error, and of the quality of q(z|x).
 
 `log_marginal` is the importance-weighted bound, `pareto_k` and `jackknife` judge and
-correct it. Annealing bounds log p(x) more tightly and, on simulated data, from both
-sides; an `AnnealingPath` holds its options. `correct_bound` corrects the bound of a set
-by annealing a part of it. `inference_gap` and `aggregate_decomposition` take the ELBO
-and its KL apart. Read `marginal.py` first, then `annealing.py`.
+correct it, `psis_weights` smooths its weights. Annealing bounds log p(x) more tightly
+and, on simulated data, from both sides; an `AnnealingPath` holds its options.
+`correct_bound` corrects the bound of a set by annealing a part of it. `inference_gap`
+and `aggregate_decomposition` take the ELBO and its KL apart. Read `marginal.py` first,
+then `annealing.py`.
 """
 
 from vaejax.estimators.aggregate_posterior import (
@@ -34,13 +35,23 @@ from vaejax.estimators.annealing_path import (
 )
 from vaejax.estimators.corrected_marginal import CorrectedMarginal, correct_bound
 from vaejax.estimators.hamiltonian import Transition, hamiltonian_transition
-from vaejax.estimators.importance_weights import jackknife, pareto_k
+from vaejax.estimators.importance_weights import jackknife
 from vaejax.estimators.inference import (
     InferenceGap,
     inference_gap,
     optimal_posterior,
 )
-from vaejax.estimators.marginal import MarginalEstimate, log_marginal
+from vaejax.estimators.marginal import (
+    MarginalEstimate,
+    log_marginal,
+    marginal_of_weights,
+)
+from vaejax.estimators.pareto_smoothing import (
+    SmoothedWeights,
+    pareto_k,
+    pareto_k_threshold,
+    psis_weights,
+)
 from vaejax.estimators.step_sizes import adapt_step_sizes
 from vaejax.estimators.temperature_schedules import (
     TemperatureSchedule,
@@ -60,6 +71,7 @@ __all__ = [
     "InitialFn",
     "MarginalEstimate",
     "MonteCarloMean",
+    "SmoothedWeights",
     "TemperatureSchedule",
     "Transition",
     "active_units",
@@ -77,8 +89,11 @@ __all__ = [
     "jackknife",
     "linear_temperature_schedule",
     "log_marginal",
+    "marginal_of_weights",
     "optimal_posterior",
     "pareto_k",
+    "pareto_k_threshold",
+    "psis_weights",
     "reverse_annealed_importance_sampling",
     "sigmoidal_temperature_schedule",
     "start_at_posterior",

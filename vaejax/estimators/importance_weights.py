@@ -1,4 +1,4 @@
-"""Diagnostics of importance weights, and a correction of the bias of their bound.
+"""Sums over importance weights, and a correction of the bias of their bound.
 
 Functions of the log-weights of one example, `[samples]`, in nats, as
 `vaejax.objectives.log_weights` draws them.
@@ -13,13 +13,6 @@ import jax.numpy as jnp
 
 from vaejax._reals import as_real
 from vaejax.base import Array
-
-# Fewer exceedances say nothing about a tail.
-_SMALLEST_TAIL = 5
-# Of log-weights of some hundred nats, in single precision; of larger ones, this many
-# units of the last place.
-_ROUNDING = 1e-3
-_ROUNDING_UNITS = 8
 
 
 class _WeightSums(NamedTuple):
@@ -84,88 +77,6 @@ def _mean_with_error(sums: _WeightSums, num_samples: int) -> tuple[Array, Array,
         log_mean,
         jnp.where(has_error, jnp.sqrt(relative_variance), jnp.inf),
         jnp.where(is_usable, effective_sample_size, 0),
-    )
-
-
-def _tail_size(num_samples: int) -> int:
-    """Return the number of largest weights in the tail, min(n / 5, 3 sqrt(n))."""
-    return min(num_samples // 5, math.ceil(3 * math.sqrt(num_samples)))
-
-
-def pareto_k(log_weights: Array) -> Array:
-    """Fit the shape k of a generalized Pareto distribution to the largest weights.
-
-    Weights have 1/k finite moments: below 0.5 the variance of their mean is finite and
-    its standard error can be trusted; above 0.7 the mean has not converged at any
-    practical number of samples, whatever its standard error says. With n weights the
-    tail is the largest min(n / 5, 3 sqrt(n)) of them.
-
-    Args:
-      log_weights: `[samples]`, in nats.
-
-    Returns:
-      k, a scalar in float32 or better: infinite with fewer than 25 samples, which show
-      no tail, and where a log-weight is NaN or infinite; minus infinity where the
-      largest weights are equal but for rounding.
-
-    Raises:
-      ValueError: `log_weights` does not have exactly one axis.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from vaejax.estimators import pareto_k
-      >>> float(pareto_k(jnp.zeros(24)))  # too few weights
-      inf
-
-    Source: Vehtari et al. 2024 (Pareto-smoothed importance sampling); the fit is that
-    of Zhang & Stephens 2009.
-    """
-    _check_vector("pareto_k", log_weights)
-    log_weights = as_real(jnp.asarray(log_weights))
-    num = _tail_size(len(log_weights))
-    k = _pareto_k_of_tail(jax.lax.top_k(log_weights, num + 1)[0])
-    return jnp.where(jnp.any(jnp.isnan(log_weights)), jnp.inf, k)
-
-
-def _pareto_k_of_tail(largest: Array) -> Array:
-    """Compute `pareto_k` from the `_tail_size(n) + 1` largest of n log-weights.
-
-    They are in descending order.
-    """
-    num = len(largest) - 1
-    if num < _SMALLEST_TAIL:
-        return jnp.full((), jnp.inf, largest.dtype)
-    # A tail of one infinite weight, or of none, has no shape.
-    has_shape = jnp.isfinite(largest[0])
-    first = jnp.where(has_shape, largest[0], 0)
-    weights = jnp.where(has_shape, jnp.exp(largest - first), 1)
-    # In ascending order; weights that are all equal leave no exceedance.
-    exceedances = jnp.maximum(
-        (weights[:-1] - weights[-1])[::-1], jnp.finfo(largest.dtype).tiny * 1e6
-    )
-    num_candidates = 30 + math.isqrt(num)
-    steps = jnp.sqrt(
-        num_candidates / (jnp.arange(num_candidates, dtype=largest.dtype) + 0.5)
-    )
-    quartile = exceedances[math.floor(num / 4 + 0.5) - 1]
-    # b = -k / sigma; the profile likelihood of each candidate is its weight.
-    candidates = 1 / exceedances[-1] + (1 - steps) / (3 * quartile)
-
-    def shape(b: Array) -> Array:
-        return jnp.mean(jnp.log1p(-b * exceedances))
-
-    shapes = jax.vmap(shape)(candidates)
-    log_likelihoods = num * (jnp.log(-candidates / shapes) - shapes - 1)
-    k = shape(jnp.sum(jax.nn.softmax(log_likelihoods) * candidates))
-    # A weak prior of ten exceedances at k = 1/2.
-    k = (num * k + 5) / (num + 10)
-    unit = jnp.finfo(largest.dtype).eps * jnp.abs(first)
-    are_equal = largest[0] - largest[-1] < jnp.maximum(
-        _ROUNDING, _ROUNDING_UNITS * unit
-    )
-    # NaN would pass every comparison with a limit.
-    return jnp.where(
-        has_shape & ~jnp.isnan(k), jnp.where(are_equal, -jnp.inf, k), jnp.inf
     )
 
 
@@ -296,8 +207,11 @@ def _sum_over_pairs(sums: _LeftOutSums) -> Array:
 
 
 def _check_vector(name: str, log_weights: Array) -> None:
-    if jnp.ndim(log_weights) != 1:
+    shape = jnp.shape(log_weights)
+    if len(shape) != 1:
         raise ValueError(
-            f"{name}: log_weights has shape {jnp.shape(log_weights)}; give [samples] "
-            "of one example; vmap over a set."
+            f"{name}: log_weights has shape {shape}; give [samples] of one example; "
+            "vmap over a set."
         )
+    if shape == (0,):
+        raise ValueError(f"{name}: log_weights is empty; give at least one.")

@@ -1,4 +1,4 @@
-"""Importance-weighted estimate of log p(x), with its Monte-Carlo error."""
+"""Importance-weighted estimate of log p(x), with its error, from samples or weights."""
 
 from functools import partial
 from typing import NamedTuple
@@ -12,11 +12,12 @@ from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Example, Key, Params
 from vaejax.estimators.importance_weights import (
     _add_weights,
+    _check_vector,
     _mean_with_error,
     _no_weights,
-    _pareto_k_of_tail,
-    _tail_size,
+    _WeightSums,
 )
+from vaejax.estimators.pareto_smoothing import _pareto_k_of_tail, _tail_size
 from vaejax.objectives import log_weight_given_posterior
 
 
@@ -33,14 +34,15 @@ class MarginalEstimate(NamedTuple):
       effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples;
         0, with an infinite error, where the estimate is not finite.
       pareto_k: shape of the tail of the weights of all samples, see
-        `vaejax.estimators.pareto_k`: above 0.7, trust neither estimate nor error;
-        infinite with fewer than 25 samples or where a weight is NaN.
+        `vaejax.estimators.pareto_k`: above `vaejax.estimators.pareto_k_threshold` of
+        their number, trust neither estimate nor error; infinite with fewer than 25
+        samples or where a weight is NaN.
 
     Example:
       >>> import vaejax
-      >>> estimate = vaejax.MarginalEstimate(-86.4, 0.1, 350.0, pareto_k=0.6)
-      >>> estimate.pareto_k < 0.7
-      True
+      >>> estimate = vaejax.MarginalEstimate(-86.4, 0.1, 35.0, pareto_k=0.6)
+      >>> estimate.pareto_k < vaejax.estimators.pareto_k_threshold(100)  # 0.5
+      False
     """
 
     log_marginal: Array
@@ -132,6 +134,44 @@ def _log_marginal(
         sums,
         firsts,
     )
+    return _estimate(sums, num_samples)
+
+
+def marginal_of_weights(log_weights: Array) -> MarginalEstimate:
+    """Estimate log p(x) of one example from importance weights that are given.
+
+    The estimate is the one that `log_marginal` makes of the samples that it draws.
+
+    Args:
+      log_weights: `[samples]`, log p(x, z_i) - log q(z_i|x) of independent z_i ~
+        q(z|x), in nats, such as `vaejax.objectives.log_weights` draws.
+
+    Returns:
+      The bound log 1/n sum_i w_i with its standard error and the diagnostics of the
+      weights, in float32 or better.
+
+    Raises:
+      ValueError: `log_weights` does not have exactly one axis, or is empty.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.estimators import marginal_of_weights
+      >>> estimate = marginal_of_weights(jnp.log(jnp.array([1.0, 3.0])))
+      >>> round(float(estimate.log_marginal), 3)  # log 2
+      0.693
+      >>> round(float(estimate.effective_sample_size), 3)  # 4^2 / (1 + 9)
+      1.6
+
+    Source: Burda et al. 2016, section 5 and equation 8.
+    """
+    _check_vector("marginal_of_weights", log_weights)
+    log_weights = as_real(jnp.asarray(log_weights))
+    num_samples = len(log_weights)
+    sums = _no_weights(_tail_size(num_samples) + 1, log_weights.dtype)
+    return _estimate(_add_weights(sums, log_weights), num_samples)
+
+
+def _estimate(sums: _WeightSums, num_samples: int) -> MarginalEstimate:
     estimate = _mean_with_error(sums, num_samples)
     pareto_k = _pareto_k_of_tail(sums.largest)
     # The largest weights need not hold the one that is NaN.
