@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from support import linear_gaussian
 from support.cases import (
@@ -18,7 +19,10 @@ from support.cases import (
 )
 
 import vaejax
-from vaejax.estimators import aggregate_decomposition
+from vaejax.estimators import (
+    _shrunken_kernels as shrunken_kernels,
+    aggregate_decomposition,
+)
 
 
 def decompose(vae, params, xs, **options):
@@ -118,8 +122,200 @@ def test_mutual_information_reaches_the_logarithm_of_the_examples_and_no_more():
     one = decompose(
         three_normals(np.zeros((3, 2)), 1.0), (), jnp.arange(3), num_samples=1
     )
-    np.testing.assert_allclose([part.value for part in one], 0, atol=1e-5)
-    assert all(part.standard_error == np.inf for part in one)
+    np.testing.assert_allclose([part.value for part in one[:5]], 0, atol=1e-5)
+    every = (*one[:5], *one.lower, *one.upper)
+    assert all(part.standard_error == np.inf for part in every)
+
+
+def of_means(latent_size):
+    """A VAE whose examples are posterior means and whose parameters a log-variance."""
+    zeros = jnp.zeros(latent_size)
+    return vaejax.VAE(
+        None,
+        lambda log_variance, x: vaejax.Normal(x, log_variance),
+        lambda log_variance: vaejax.Normal(zeros, zeros),
+        None,
+    )
+
+
+def autoregressive(num, correlation):
+    axis = np.arange(num)
+    return correlation ** np.abs(np.subtract.outer(axis, axis))
+
+
+# 20 latents: the covariance of q(z) and the variances of the posteriors.
+SMALL = np.eye(20)
+SMALL[:3, :3] = autoregressive(3, 0.5)
+GAUSSIANS = {
+    "independent": (np.eye(20), np.full(20, 0.07)),
+    "correlated": (autoregressive(20, 0.8), np.full(20, 0.05)),
+    "little information": (SMALL, np.repeat([0.3, 1.0], [3, 17])),
+}
+decompose_20 = jax.jit(partial(aggregate_decomposition, of_means(20), num_samples=1000))
+
+
+@pytest.mark.parametrize("num", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", GAUSSIANS)
+def test_bounds_enclose_the_parts_of_a_gaussian_whether_saturated_or_not(name, num):
+    covariance, variances = GAUSSIANS[name]
+    xs = np.random.default_rng(1).multivariate_normal(
+        np.zeros(20), covariance - np.diag(variances), size=num
+    )
+    parts = decompose_20(
+        np.float32(np.log(variances)), jax.random.key(3), np.float32(xs)
+    )
+    entropy = np.linalg.slogdet(covariance)[1] / 2
+    total_correlation = -entropy  # the diagonal is one
+    exact = {
+        "mutual_information": entropy - np.log(variances).sum() / 2,
+        "total_correlation": total_correlation,
+        "dimension_wise_kl": 0.0,
+        "marginal_kl": total_correlation,
+    }
+    ends = {n: (getattr(parts.lower, n), getattr(parts.upper, n)) for n in exact}
+    for part, value in exact.items():
+        below, above = ends[part]
+        assert below.value - 5 * below.standard_error < value
+        assert value < above.value + 5 * above.standard_error
+    # What a Gaussian fitted to 4 of 5 folds costs, and what the dimensions leave open.
+    cost = 20 * 23 / (4 * 0.8 * num)
+    cost += ends["dimension_wise_kl"][1].value - ends["dimension_wise_kl"][0].value
+    for estimate in (ends["total_correlation"][0], ends["marginal_kl"][0]):
+        check(estimate, total_correlation, cost)
+        assert estimate.standard_error < 0.2 and cost < 0.4
+    if name == "little information":
+        assert not parts.is_saturated
+        for part, value in exact.items():
+            check(getattr(parts, part), value, 0.1)
+        assert 0.2 < total_correlation < 0.3
+    else:
+        assert parts.is_saturated
+        assert exact["mutual_information"] > math.log(num) + 9
+        # The capped estimate is KL - log N, wherever the truth is.
+        kl_less_cap = parts.kl.value - math.log(num)
+        assert abs(parts.total_correlation.value - kl_less_cap) < 0.5
+        assert parts.total_correlation.value > total_correlation + 9
+
+
+def ring(random, num):
+    """Points near the unit circle, two thirds of them on its right half."""
+    angle = np.pi * (random.random(num) - 0.5 + (random.random(num) < 1 / 3))
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def parts_by_quadrature(variance):
+    """The parts for posteriors around the points of `ring`, from integrals."""
+    angle = np.pi * ((np.arange(400) + 0.5) / 400 - 0.5)
+    points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    axis = np.linspace(-4, 4, 300)
+
+    def density(points):
+        first, second = (
+            scipy.stats.norm(points[:, j, None], math.sqrt(variance)).pdf(axis)
+            for j in range(2)
+        )
+        return first.T @ second / len(points)
+
+    q = 2 / 3 * density(points) + 1 / 3 * density(-points)
+    width = axis[1] - axis[0]
+    product = np.outer(q.sum(axis=1), q.sum(axis=0)) * width**2
+    prior = np.outer(*[scipy.stats.norm.pdf(axis)] * 2)
+
+    def mean(values):
+        return float(np.sum(q * values) * width**2)
+
+    return {
+        "mutual_information": -mean(np.log(q)) - 1 - math.log(2 * math.pi * variance),
+        "total_correlation": mean(np.log(q / product)),
+        "dimension_wise_kl": mean(np.log(product / prior)),
+        "marginal_kl": mean(np.log(q / prior)),
+    }
+
+
+def test_bounds_hold_in_expectation_over_data_sets_and_their_errors_are_the_spread():
+    variance, num_sets = 0.03, 300
+    exact = parts_by_quadrature(variance)
+    assert exact["total_correlation"] > 0.2
+    xs = np.float32(ring(np.random.default_rng(0), num_sets * 60)).reshape(-1, 60, 2)
+    keys = jax.random.split(jax.random.key(1), num_sets)
+    # Four samples of each example, which share its place.
+    decomposed = partial(
+        aggregate_decomposition, of_means(2), num_samples=240, chunk_size=240
+    )
+    parts = jax.jit(jax.vmap(decomposed, in_axes=(None, 0, 0)))(
+        jnp.full(2, math.log(variance)), keys, xs
+    )
+    for name, value in exact.items():
+        for estimate, sign in (
+            (getattr(parts.lower, name), 1),
+            (getattr(parts.upper, name), -1),
+        ):
+            values = np.float64(estimate.value)
+            error = values.std(ddof=1) / math.sqrt(num_sets)
+            assert sign * values.mean() < sign * value + 5 * error, name
+            # Four samples of one example count as one, so that errors are not small.
+            ratio = values.std(ddof=1) / estimate.standard_error.mean()
+            assert 0.4 < ratio < 1.15, name
+    # 60 examples leave more than 0.1 nats open.
+    assert parts.is_saturated.mean() > 0.9
+
+
+def test_densities_of_kernels_integrate_to_one_and_do_not_know_their_example():
+    random = np.random.default_rng(0)
+    means = np.float32(random.normal(size=(7, 2)) @ [[1.0, 0.8], [0.0, 0.5]])
+    log_variances = np.float32(random.normal(-2, 0.5, size=(7, 2)))
+    axis = np.linspace(-8, 8, 161, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+
+    @jax.jit
+    def log_densities(means):
+        kernels = shrunken_kernels.fit_shrunken_kernels(
+            vaejax.Normal(means, log_variances)
+        )
+        return jax.vmap(
+            lambda z: shrunken_kernels.log_shrunken_kernels(kernels, z, jnp.int32(3))
+        )(grid)
+
+    found = np.float64(log_densities(means))
+    np.testing.assert_allclose(np.exp(found).sum(axis=0) * 0.1**2, 1, rtol=1e-4)
+    # A shrinkage of 0 is the Gaussian of the other folds; 3 is alone in its own.
+    others = np.arange(7) != 3
+    exact = scipy.stats.multivariate_normal(
+        means[others].mean(axis=0),
+        np.cov(means[others].T, ddof=0)
+        + np.diag(np.exp(log_variances[others]).mean(axis=0)),
+    ).logpdf(grid)
+    np.testing.assert_allclose(found[:, 0], exact, rtol=1e-4, atol=1e-4)
+    means[3] = 50
+    np.testing.assert_allclose(log_densities(means), found, rtol=1e-5)
+    means[2] = 50
+    assert np.all(np.max(np.abs(log_densities(means) - found), axis=0) > 1)
+
+
+def test_a_mixture_is_at_least_its_best_density_and_keeps_what_is_not_finite():
+    random = np.random.default_rng(0)
+    log_densities = np.float32(random.normal(size=(500, 3)) * [2, 2, 1] - [2, 2, 9])
+    # One outlier, which only the second density knows.
+    log_densities[0] = [-np.inf, -5, -np.inf]
+    found = np.asarray(shrunken_kernels.stacked(log_densities))
+    assert found.mean() > log_densities[:, 1].mean() + 0.1
+    shared = log_densities + np.log([0.5, 0.3, 0.2])
+    assert found.mean() > scipy.special.logsumexp(shared, axis=1).mean()
+    log_densities[0] = -np.inf
+    found = shrunken_kernels.stacked(log_densities)
+    assert found[0] == -np.inf and np.isfinite(found[1:]).all()
+    log_densities[0, 1] = np.nan
+    assert np.isnan(shrunken_kernels.stacked(log_densities)[0])
+
+
+@pytest.mark.parametrize("xs", [[0.0], [0.0, np.nan], [1e30, -1e30]])
+def test_what_is_unknown_or_not_finite_never_counts_as_fine(xs):
+    xs = np.float32(xs)[:, None]
+    parts = decompose(of_means(1), jnp.zeros(1), xs, num_samples=6)
+    assert parts.is_saturated
+    ends = (parts.lower.marginal_kl, parts.upper.mutual_information)
+    for end in ends:
+        assert not np.isfinite(end.value) and end.standard_error == np.inf
 
 
 @pytest.mark.parametrize(

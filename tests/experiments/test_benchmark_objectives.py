@@ -14,6 +14,7 @@ from vaejax import estimators
 
 # The rest of the package: types, and parts of the estimators.
 OTHER_ESTIMATORS = [
+    "AggregateBounds",
     "AggregateDecomposition",
     "AnnealedEstimate",
     "AnnealingPath",

@@ -9,6 +9,7 @@ then `annealing.py`.
 """
 
 from vaejax.estimators.aggregate_posterior import (
+    AggregateBounds,
     AggregateDecomposition,
     MonteCarloMean,
     aggregate_decomposition,
@@ -61,6 +62,7 @@ from vaejax.estimators.temperature_schedules import (
 from vaejax.estimators.used_units import active_units, units_by_kl
 
 __all__ = [
+    "AggregateBounds",
     "AggregateDecomposition",
     "AnnealedEstimate",
     "AnnealingPath",
