@@ -29,7 +29,12 @@ from experiments.harness import binary_images, cli, distributed, evaluation, key
 from experiments.harness.members import Members
 from vaejax import plots
 from vaejax.base import VAE, Array, Key, Params, PyTree
-from vaejax.estimators import AnnealingPath
+from vaejax.estimators import (
+    AggregateBounds,
+    AggregateDecomposition,
+    AnnealingPath,
+    MonteCarloMean,
+)
 from vaejax.training import TrainState
 
 ABOUT = harness.About(
@@ -54,6 +59,7 @@ JACKKNIFES = tuple(
 )
 WEIGHTED = tuple(f"IWAE, {count:,} samples" for count in COUNTS)
 GAPS = ("approximation gap", "amortization gap")
+ENDS = {"lower": "at least", "upper": "at most"}
 CHECKS = ("Pareto k of the largest IWAE", "acceptance rate of annealing")
 # In the order of the table.
 NAMES = ("ELBO", *WEIGHTED, *JACKKNIFES, ANNEALED, *GAPS, *CHECKS)
@@ -276,13 +282,7 @@ def _result(
     test, simulated = numbers(on_test), numbers(on_simulated)
     # Trees of arrays come back in the order of the alphabet.
     test = {name: test[name] for name in NAMES}
-    aggregate = {
-        name: evaluation.over_seeds(
-            np.array([float(getattr(part, name).value) for part in parts]),
-            standard_error=float(getattr(parts[0], name).standard_error),
-        )
-        for name in parts[0]._fields
-    }
+    aggregate = _parts_of_kl(parts)
     steps = {
         f"{name} less ELBO": _difference(on_test, name)
         for name in (*WEIGHTED, *JACKKNIFES, ANNEALED)
@@ -291,10 +291,14 @@ def _result(
     rows += [
         (f"simulated: {name}", *_cells(number)) for name, number in simulated.items()
     ]
+    # A capped estimate is no value of the model: what is known are its bounds.
     rows += [
-        (f"{name.replace('_', ' ')} (all test digits)", *_cells(number))
+        (f"{name.replace('_', ' ')}, {words} (all test digits)", *_cells(number[end]))
         for name, number in aggregate.items()
+        for end, words in ENDS.items()
+        if end in number
     ]
+    rows.append(("kl (all test digits)", *_cells(aggregate["kl"])))
     best = test[ANNEALED]
     return harness.Result(
         summary={
@@ -305,6 +309,7 @@ def _result(
         }
         | {
             "aggregate": aggregate,
+            "aggregate_is_saturated": [bool(part.is_saturated) for part in parts],
             "num_examples": config.num_examples,
             "binarization": "dynamic",
         },
@@ -326,6 +331,29 @@ def _result(
             "bounds": "Every bound on the same test digits, less the ELBO.",
         },
     )
+
+
+def _parts_of_kl(parts: list[AggregateDecomposition]) -> dict[str, dict[str, Any]]:
+    """The parts of the KL over seeds, four of them with `lower` and `upper`."""
+
+    def over_seeds(estimates: list[MonteCarloMean], **about: Any) -> dict[str, Any]:
+        return evaluation.over_seeds(
+            np.array([float(estimate.value) for estimate in estimates]),
+            standard_error=float(estimates[0].standard_error),
+            **about,
+        )
+
+    def bounds(name: str) -> dict[str, dict[str, Any]]:
+        return {
+            end: over_seeds([getattr(getattr(part, end), name) for part in parts])
+            for end in ENDS
+        }
+
+    numbers = {
+        name: over_seeds([getattr(part, name) for part in parts], **bounds(name))
+        for name in AggregateBounds._fields
+    }
+    return numbers | {"kl": over_seeds([part.kl for part in parts])}
 
 
 def _difference(found: list[dict[str, np.ndarray]], name: str) -> dict[str, Any]:

@@ -178,7 +178,19 @@ def test_the_bounds_of_a_trained_model_are_in_order(tmp_path):
     options += ["--num-examples", 10, "--num-chains", 4, "--num-temperatures", 50]
     done = execute(*options, module="experiments.bounds")
     assert done.returncode == 0, done.stderr
-    test = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    test = summary["test"]
+    for number in list(summary["aggregate"].values())[:4]:
+        assert number["lower"]["mean"] < number["upper"]["mean"] + 0.01
+    parts = summary["aggregate"]
+    np.testing.assert_allclose(
+        parts["kl"]["mean"],
+        parts["mutual_information"]["mean"] + parts["marginal_kl"]["mean"],
+        rtol=1e-4,
+    )
+    missing = parts["mutual_information"]["upper"]["mean"]
+    missing -= parts["mutual_information"]["lower"]["mean"]
+    assert summary["aggregate_is_saturated"] == [missing > 0.1]
     below, middle, above = (
         test[name]["mean"]
         for name in ("ELBO", "IWAE, 10 samples", "IWAE, 5,000 samples")
