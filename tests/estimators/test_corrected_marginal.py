@@ -46,16 +46,15 @@ def test_each_part_is_that_of_float64():
 
 @pytest.mark.parametrize("n", [2, 5])
 def test_over_all_subsets_the_estimate_is_unbiased_and_so_is_its_squared_error(n):
-    found = [
-        correct_bound(BOUNDS, np.array(subset), ANNEALED[list(subset)])
-        for subset in itertools.combinations(range(6), n)
-    ]
+    subsets = np.array(list(itertools.combinations(range(6), n)))
+    mapped = jax.jit(jax.vmap(correct_bound, (None, 0, 0)))
+    found = mapped(BOUNDS, subsets, ANNEALED[subsets])
     for name, target in (
         ("annealed", ANNEALED.mean()),
         ("difference", (ANNEALED - BOUNDS).mean()),
         ("corrected", ANNEALED.mean()),
     ):
-        values, errors = np.stack([part_of(estimate, name) for estimate in found]).T
+        values, errors = part_of(found, name)
         np.testing.assert_allclose(values.mean(), target, rtol=1e-5)
         np.testing.assert_allclose(np.square(errors).mean(), values.var(), rtol=1e-4)
 
@@ -100,8 +99,9 @@ def test_members_are_mapped_with_one_subset():
     annealed = members[:, SUBSET] + np.float32([1.0, 2.0, 4.0])
     mapped = jax.vmap(correct_bound, (0, None, 0))(members, SUBSET, annealed)
     compiled = jax.jit(jax.vmap(correct_bound, (0, None, 0)))(members, SUBSET, annealed)
+    one = jax.jit(correct_bound)
     for index in range(3):
-        expected = correct_bound(members[index], SUBSET, annealed[index])
+        expected = one(members[index], SUBSET, annealed[index])
         for found in (mapped, compiled):
             jax.tree.map(
                 lambda one, other, index=index: np.testing.assert_allclose(
@@ -146,7 +146,7 @@ def test_many_large_values_keep_their_digits():
     bounds = np.float32(-1e5 + RANDOM.normal(size=20_000))
     subset = np.arange(0, 20_000, 10)
     annealed = bounds[subset] + np.float32(0.25)
-    found = correct_bound(bounds, subset, annealed)
+    found = jax.jit(correct_bound)(bounds, subset, annealed)
     expected = bounds.astype(np.float64).mean() + 0.25
     np.testing.assert_allclose(found.corrected.value, expected, atol=2 * 2**-7)
     np.testing.assert_allclose(found.difference, (0.25, 0), atol=1e-6)
