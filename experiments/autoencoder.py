@@ -24,7 +24,7 @@ import numpy as np
 import vaejax
 from experiments import harness
 from experiments.data import image_data
-from experiments.harness import binary_images, cli, evaluation, keys
+from experiments.harness import averages, binary_images, cli, keys
 from experiments.harness.figures import over_epochs
 from experiments.judges import classifier
 from vaejax import datasets, plots
@@ -215,7 +215,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
                 for images in seeds
             ]
             judged[arm, place] = {
-                name: evaluation.over_seeds([n[name] for n in numbers])
+                name: averages.over_seeds([n[name] for n in numbers])
                 for name in numbers[0]
             }
         trained.check_interrupts()
@@ -284,7 +284,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
         name: np.subtract(one[name]["values"], other[name]["values"]) for name in one
     }
     return _values(
-        {name: evaluation.over_seeds(difference) for name, difference in pairs.items()}
+        {name: averages.over_seeds(difference) for name, difference in pairs.items()}
     )
 
 

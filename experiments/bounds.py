@@ -25,7 +25,14 @@ from tqdm import tqdm
 
 import vaejax
 from experiments import harness
-from experiments.harness import binary_images, cli, distributed, evaluation, keys
+from experiments.harness import (
+    annealing,
+    averages,
+    binary_images,
+    cli,
+    distributed,
+    keys,
+)
 from experiments.harness.members import Members
 from vaejax import plots
 from vaejax.base import VAE, Array, Key, Params, PyTree
@@ -49,11 +56,13 @@ ABOUT = harness.About(
     ),
 )
 
-COUNTS = (10, 100, 1000, 5000)
+COUNTS = (10, 100, 1000, 5000, 50_000)
 JACKKNIFE_COUNT = 100
 ELBO_SAMPLES = 1000
 AT_ONCE = 8  # examples mapped together
+PILOT = 4  # digits of the run that finds the step sizes
 ANNEALED = "annealed importance sampling"
+HALVED = "annealed importance sampling, half the temperatures"
 JACKKNIFES = tuple(
     f"jackknife, order {order}, {JACKKNIFE_COUNT} samples" for order in (1, 2)
 )
@@ -62,7 +71,8 @@ GAPS = ("approximation gap", "amortization gap")
 ENDS = {"lower": "at least", "upper": "at most"}
 CHECKS = ("Pareto k of the largest IWAE", "acceptance rate of annealing")
 # In the order of the table.
-NAMES = ("ELBO", *WEIGHTED, *JACKKNIFES, ANNEALED, *GAPS, *CHECKS)
+NAMES = ("ELBO", *WEIGHTED, *JACKKNIFES, HALVED, ANNEALED, *GAPS, *CHECKS)
+NUM_LEAPFROG = 5
 # While training: few examples, chains from q(z|x), which need few temperatures.
 FOLLOWED, FOLLOWED_CHAINS = 32, 8
 FOLLOWED_PATH = AnnealingPath(
@@ -74,12 +84,12 @@ FOLLOWED_PATH = AnnealingPath(
 
 @dataclasses.dataclass(frozen=True)
 class Config(binary_images.Config):
-    num_examples: int = 24
-    """Number of test digits, and of simulated ones."""
-    num_chains: int = 16
-    """Chains of annealed importance sampling."""
-    num_temperatures: int = 1000
-    """Temperatures of annealed importance sampling."""
+    num_examples: int = 64
+    """Number of test digits, drawn once, and of simulated ones."""
+    num_chains: int = 8
+    """Chains of annealed importance sampling, from q(z|x)."""
+    num_temperatures: int = 500
+    """Temperatures of annealed importance sampling, an even number."""
 
 
 def make_experiment(config: Config) -> harness.Experiment:
@@ -89,6 +99,15 @@ def make_experiment(config: Config) -> harness.Experiment:
             f"--num-examples is {config.num_examples}; give at least 2, and no more "
             f"than the {len(experiment.test)} "
             "test ones."
+        )
+    if config.num_temperatures % 2:
+        raise harness.UsageError(
+            f"--num-temperatures is {config.num_temperatures}; give an even number, "
+            "since half of them are tried too."
+        )
+    if config.num_annealed != Config.num_annealed:
+        raise harness.UsageError(
+            "--num-annealed: every digit is annealed here; give --num-examples."
         )
     follow = partial(kl_to_posterior, experiment.vae, experiment.test[:FOLLOWED])
     return experiment._replace(diagnostics=follow)
@@ -141,14 +160,21 @@ def test_bounds(
     config: Config, vae: VAE, params: Params, path: AnnealingPath, key: Key, x: Array
 ) -> dict[str, Array]:
     """Return every bound of one test example, in nats."""
-    elbo_key, jackknife_key, annealing_key, gap_key, *iwae_keys = jax.random.split(
-        key, 4 + len(COUNTS)
+    elbo_key, jackknife_key, annealing_key, half_key, gap_key, *iwae_keys = (
+        jax.random.split(key, 5 + len(COUNTS))
     )
     weights = vaejax.objectives.log_weights(
         vae, params, jackknife_key, x, num_samples=JACKKNIFE_COUNT
     )
-    annealed = vaejax.estimators.annealed_importance_sampling(
-        vae, params, annealing_key, x, path=path, num_chains=config.num_chains
+    assert path.step_sizes is not None
+    half = path._replace(
+        num_temperatures=path.num_temperatures // 2, step_sizes=path.step_sizes[1::2]
+    )
+    annealed, halved = (
+        vaejax.estimators.annealed_importance_sampling(
+            vae, params, each, x, path=each_path, num_chains=config.num_chains
+        )
+        for each, each_path in ((annealing_key, path), (half_key, half))
     )
     estimates = [
         vaejax.log_marginal(vae, params, key, x, num_samples=count)
@@ -162,6 +188,7 @@ def test_bounds(
         *(estimate.log_marginal for estimate in estimates),
         vaejax.estimators.jackknife(weights),
         vaejax.estimators.jackknife(weights, order=2),
+        halved.log_marginal,
         annealed.log_marginal,
         gap.approximation,
         gap.amortization,
@@ -186,22 +213,17 @@ def analyze(trained: harness.Trained) -> harness.Result:
     config, members = trained.config, trained.members
     experiment = trained.experiments[harness.ONLY]
     check_interrupts = trained.check_interrupts
-    vae, xs = experiment.vae, experiment.test[: config.num_examples]
+    places = annealing.examples_to_anneal(
+        experiment.num_test_examples, config.num_examples
+    )
+    vae, xs = experiment.vae, experiment.test[places]
     on_test, on_simulated, parts = [], [], []
     for index in range(members.num):
         state = trained.state(member=index)
         bounds_key = jax.random.fold_in(state.key, keys.BOUNDS)
         test_key, simulated_key, parts_key, adapt_key = jax.random.split(bounds_key, 4)
-        path = AnnealingPath(num_temperatures=config.num_temperatures)
-        adapt = jax.jit(
-            partial(
-                vaejax.estimators.adapt_step_sizes,
-                vae,
-                path=path,
-                num_chains=config.num_chains,
-            )
-        )
-        path = path._replace(step_sizes=adapt(state.params, adapt_key, xs[0]))
+        path = adapted_path(config, vae, state.params, adapt_key, xs[:PILOT])
+        check_interrupts()
         test_keys = jax.random.split(test_key, len(xs))
         one = partial(test_bounds, config, vae, state.params, path)
         on_test.append(
@@ -226,6 +248,27 @@ def analyze(trained: harness.Trained) -> harness.Result:
         check_interrupts()
     history = trained.history[harness.ONLY]
     return _result(config, members, history, on_test, on_simulated, parts)
+
+
+def adapted_path(
+    config: Config, vae: VAE, params: Params, key: Key, xs: Array
+) -> AnnealingPath:
+    """Return the path with the mean step sizes of a pilot run on some digits."""
+    path = AnnealingPath(
+        num_temperatures=config.num_temperatures,
+        num_leapfrog=NUM_LEAPFROG,
+        initial=vaejax.estimators.start_at_posterior,
+    )
+    adapt = partial(
+        vaejax.estimators.adapt_step_sizes,
+        vae,
+        path=path,
+        num_chains=config.num_chains,
+    )
+    step_sizes = jax.jit(jax.vmap(adapt, in_axes=(None, 0, 0)))(
+        params, jax.random.split(key, len(xs)), xs
+    )
+    return path._replace(step_sizes=jnp.exp(jnp.mean(jnp.log(step_sizes), axis=0)))
 
 
 def over_examples(
@@ -266,15 +309,13 @@ def _result(
     on_simulated: list,
     parts: list,
 ) -> harness.Result:
-    """The numbers over seeds, with standard errors over examples of the first seed."""
+    """The numbers over seeds, with standard errors over examples of their mean."""
 
     def numbers(found: list[dict[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
         return {
-            name: evaluation.over_seeds(
+            name: averages.over_seeds(
                 np.array([values[name].mean() for values in found]),
-                standard_error_over_examples=float(
-                    np.std(found[0][name], ddof=1) / np.sqrt(len(found[0][name]))
-                ),
+                standard_error_over_examples=_error([one[name] for one in found]),
             )
             for name in found[0]
         }
@@ -285,9 +326,13 @@ def _result(
     aggregate = _parts_of_kl(parts)
     steps = {
         f"{name} less ELBO": _difference(on_test, name)
-        for name in (*WEIGHTED, *JACKKNIFES, ANNEALED)
+        for name in (*WEIGHTED, *JACKKNIFES, HALVED, ANNEALED)
     }
-    rows = [(name, *_cells(number)) for name, number in (test | steps).items()]
+    short = {
+        f"{ANNEALED} less {name}": _difference(on_test, ANNEALED, name)
+        for name in (*WEIGHTED, HALVED)
+    }
+    rows = [(name, *_cells(number)) for name, number in (test | steps | short).items()]
     rows += [
         (f"simulated: {name}", *_cells(number)) for name, number in simulated.items()
     ]
@@ -305,6 +350,7 @@ def _result(
             "units": "nats per example",
             "test": test,
             "less_elbo": steps,
+            "annealed_less": short,
             "simulated": simulated,
         }
         | {
@@ -313,14 +359,14 @@ def _result(
             "num_examples": config.num_examples,
             "binarization": "dynamic",
         },
-        headline=f"log p(x) {evaluation.text(best, 2)} nats by annealing, "
-        f"{evaluation.text(test['ELBO'], 2)} by the ELBO",
+        headline=f"log p(x) {averages.text(best, 2)} nats by annealing, "
+        f"{averages.text(test['ELBO'], 2)} by the ELBO",
         about=f"{config.num_examples} test digits and as many simulated; "
         f"{members.describe()}; nats per example; "
         f"annealing with {config.num_chains} chains of {config.num_temperatures:,} "
         "temperatures; ELBO of "
         f"{ELBO_SAMPLES:,} samples; the last column is the standard error over "
-        "examples, for the first seed",
+        "examples, of the mean over seeds",
         header=("bound", "log p(x), nats", "over examples"),
         rows=rows,
         figures=partial(_figures, history, test),
@@ -337,7 +383,7 @@ def _parts_of_kl(parts: list[AggregateDecomposition]) -> dict[str, dict[str, Any
     """The parts of the KL over seeds, four of them with `lower` and `upper`."""
 
     def over_seeds(estimates: list[MonteCarloMean], **about: Any) -> dict[str, Any]:
-        return evaluation.over_seeds(
+        return averages.over_seeds(
             np.array([float(estimate.value) for estimate in estimates]),
             standard_error=float(estimates[0].standard_error),
             **about,
@@ -356,17 +402,25 @@ def _parts_of_kl(parts: list[AggregateDecomposition]) -> dict[str, dict[str, Any
     return numbers | {"kl": over_seeds([part.kl for part in parts])}
 
 
-def _difference(found: list[dict[str, np.ndarray]], name: str) -> dict[str, Any]:
-    differences = [values[name] - values["ELBO"] for values in found]
-    error = float(np.std(differences[0], ddof=1) / np.sqrt(len(differences[0])))
-    return evaluation.over_seeds(
-        np.array([d.mean() for d in differences]), standard_error_over_examples=error
+def _difference(
+    found: list[dict[str, np.ndarray]], name: str, other: str = "ELBO"
+) -> dict[str, Any]:
+    differences = [values[name] - values[other] for values in found]
+    return averages.over_seeds(
+        np.array([d.mean() for d in differences]),
+        standard_error_over_examples=_error(differences),
     )
+
+
+def _error(each: list[np.ndarray]) -> float:
+    """The standard error over examples, `[examples]` of each seed, of the mean."""
+    means = np.mean(each, axis=0)
+    return float(np.std(means, ddof=1) / np.sqrt(len(means)))
 
 
 def _cells(number: dict[str, Any]) -> tuple[str, str]:
     error = number.get("standard_error_over_examples", number.get("standard_error"))
-    return evaluation.text(number, 3), f"± {error:.3f}"
+    return averages.text(number, 3), f"± {error:.3f}"
 
 
 def _figures(history: list[dict], test: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import optax
 import vaejax
 from experiments import harness
 from experiments.data import image_data
-from experiments.harness import cli, evaluation, keys, model_options
+from experiments.harness import averages, cli, evaluation, keys, model_options
 from experiments.harness.figures import over_epochs
 from experiments.harness.members import MEMBERS_AT_ONCE, in_pieces
 from experiments.harness.units import disagreements
@@ -301,7 +301,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         )
         summaries[name] = evaluation.summarize(numbers, experiment)
         summaries[name] |= {
-            key: evaluation.over_seeds(values) for key, values in extra.items()
+            key: averages.over_seeds(values) for key, values in extra.items()
         }
         if name == BERNOULLI:
             del summaries[name]["bits_per_dimension"]
@@ -322,9 +322,9 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "num_test_examples": len(xs),
             "test": summaries,
         },
-        headline=f"{evaluation.text(bits, 2)} bits per dimension with one learned "
+        headline=f"{averages.text(bits, 2)} bits per dimension with one learned "
         "variance, "
-        f"{evaluation.text(summaries['unit variance']['bits_per_dimension'], 2)} with "
+        f"{averages.text(summaries['unit variance']['bits_per_dimension'], 2)} with "
         "unit variance",
         about=f"{len(xs):,} test images; {members.describe()}; negative ELBO and NLL "
         "in nats per image, of a density "

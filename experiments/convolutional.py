@@ -21,7 +21,15 @@ import numpy as np
 import vaejax
 from experiments import harness
 from experiments.data import shapes
-from experiments.harness import analysis, binary_images, cli, evaluation, figures, keys
+from experiments.harness import (
+    analysis,
+    averages,
+    binary_images,
+    cli,
+    evaluation,
+    figures,
+    keys,
+)
 from experiments.harness.units import disagreements
 from vaejax import datasets, plots
 
@@ -48,6 +56,8 @@ class Config(binary_images.Config):
     """
     epochs: int = 5
     """Passes over the training data; the learning rate decays to zero over them."""
+    num_annealed: harness.NonNegativeInt = 32
+    """Test images whose log p(x) is annealed too, which shows the bias of the NLL."""
     first_channels: int = 32
     """Channels of the first convolution; the second has twice as many, and images above
     40 pixels have a third.
@@ -121,10 +131,9 @@ def analyze(trained: harness.Trained) -> harness.Result:
                 *evaluation.cells(summaries[name]),
             )
         )
-    differences = {
-        key: evaluation.over_seeds(numbers[CONVOLUTIONAL][key] - numbers[MLP][key])
-        for key in evaluation.MEANINGS
-    }
+    differences = evaluation.paired(
+        numbers[CONVOLUTIONAL], numbers[MLP], trained.first_experiment
+    )
     rows.append(
         (f"{CONVOLUTIONAL} minus {MLP}", "", *evaluation.cells(differences, sign="+"))
     )
@@ -137,7 +146,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "difference": differences,
         },
         headline=(
-            f"negative ELBO {evaluation.text(differences['negative_elbo'], 2, '+')} "
+            f"negative ELBO {averages.text(differences['negative_elbo'], 2, '+')} "
             "nats by convolutions"
         ),
         about=f"{analysis.protocol(trained)}; {trained.members.describe()}; nats per "
@@ -147,7 +156,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         header=(
             "networks",
             "parameters",
-            *(label for label, _ in evaluation.MEANINGS.values()),
+            *evaluation.COLUMNS,
         ),
         rows=rows,
         figures=partial(_figures, trained),

@@ -23,7 +23,7 @@ import scipy.stats
 
 import vaejax
 from experiments import harness
-from experiments.harness import binary_images, cli, evaluation, keys
+from experiments.harness import averages, binary_images, cli, keys
 from experiments.judges import strokes
 from vaejax import plots
 from vaejax.base import VAE, Array, Params
@@ -53,10 +53,12 @@ class Config(binary_images.Config):
 
 
 def make_experiment(config: Config) -> harness.Comparison:
-    if config.num_samples != Config.num_samples:
-        raise harness.UsageError(
-            "--num-samples: this experiment estimates no NLL; leave it out."
-        )
+    for name in ("num_samples", "num_annealed"):
+        if getattr(config, name) != getattr(Config, name):
+            raise harness.UsageError(
+                f"--{name.replace('_', '-')}: this experiment estimates no NLL; leave "
+                "it out."
+            )
     if config.sweep:
         raise harness.UsageError(
             "--sweep: this experiment looks at one setting; leave it out."
@@ -91,7 +93,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         found.append(look(experiment.vae, state, experiment.test, factors))
         trained.check_interrupts()
     numbers = {
-        f"{name}, {what}": evaluation.over_seeds(
+        f"{name}, {what}": averages.over_seeds(
             np.array([one["numbers"][name][what] for one in found])
         )
         for name in factors
@@ -106,7 +108,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         },
         headline=", ".join(
             f"{name}: |correlation| "
-            f"{evaluation.text(numbers[f'{name}, largest |correlation|'], 2)}"
+            f"{averages.text(numbers[f'{name}, largest |correlation|'], 2)}"
             for name in factors
         ),
         about=f"{len(experiment.test):,} test digits, {num_latents} latents; Spearman "
@@ -115,7 +117,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         f"mean over {SHOWN} of them, from "
         f"the {MASSES[0]:.0%} to the {MASSES[-1]:.0%} quantile; {members.describe()}",
         rows=[
-            (name, evaluation.text(number, 2), _unit(name))
+            (name, averages.text(number, 2), _unit(name))
             for name, number in numbers.items()
         ],
         figures=partial(_figures, found[0]),

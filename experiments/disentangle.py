@@ -36,7 +36,7 @@ from tqdm import tqdm
 import vaejax
 from experiments import harness
 from experiments.data import factor_data, sprites
-from experiments.harness import cli, evaluation, keys
+from experiments.harness import averages, cli, evaluation, keys
 from experiments.harness.units import CARRYING_KL, units
 from experiments.judges import factor_scores
 from vaejax import plots
@@ -265,7 +265,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
                 progress.update()
                 trained.check_interrupts()
             numbers[arm] = {
-                name: evaluation.over_seeds(np.array([one[name] for one in each]))
+                name: averages.over_seeds(np.array([one[name] for one in each]))
                 for name in DIGITS
             }
     rivals = {

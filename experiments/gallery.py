@@ -25,8 +25,8 @@ import vaejax
 from experiments.harness import (
     About,
     UsageError,
+    averages,
     cli,
-    evaluation,
     keys,
     load_run,
     run_dir,
@@ -103,7 +103,7 @@ def gallery(
     names = [f"z{j + 1}" for j in order]
     figures = {"kl": _kl(statistics)}
     numbers = {
-        "kl": evaluation.plain(np.asarray(statistics.kl)),
+        "kl": averages.plain(np.asarray(statistics.kl)),
         "order": np.asarray(statistics.order).tolist(),
         "posterior_mean_variance": np.asarray(statistics.activity).tolist(),
     }

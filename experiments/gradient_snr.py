@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import vaejax
 from experiments import harness
-from experiments.harness import cli, evaluation
+from experiments.harness import averages, cli
 from vaejax import plots
 from vaejax.base import Array, Key
 
@@ -270,17 +270,15 @@ def _result(
         for part, (found, errors), expected in zip(
             PARTS, slopes[name], objective.slopes, strict=True
         ):
-            number = evaluation.over_seeds(found, fitted_error=float(np.mean(errors)))
+            number = averages.over_seeds(found, fitted_error=float(np.mean(errors)))
             summary.setdefault(part, {})[name] = number | {"theory": expected}
-            cells += [evaluation.text(number, 3, "+"), f"{expected:+.1f}"]
+            cells += [averages.text(number, 3, "+"), f"{expected:+.1f}"]
         rows.append((name, *cells))
     encoder = summary["encoder"]
     return harness.Result(
         summary={
             "num_samples": counts.tolist(),
-            "ratios": {
-                name: evaluation.plain(values) for name, values in ratios.items()
-            },
+            "ratios": {name: averages.plain(values) for name, values in ratios.items()},
             "slopes": summary,
         },
         headline=f"the encoder's ratio goes as K^({encoder['IWAE']['mean']:+.2f}) for "

@@ -26,7 +26,7 @@ import optax
 import vaejax
 from experiments import harness
 from experiments.data import image_data
-from experiments.harness import cli, evaluation
+from experiments.harness import averages, cli
 from experiments.harness.members import in_pieces
 from experiments.judges import probabilistic_pca
 from vaejax import datasets, plots
@@ -249,7 +249,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         }
         | {"models": summaries},
         headline=(
-            f"ELBO {evaluation.text(summaries[small]['gap'], 3)} nats below exact "
+            f"ELBO {averages.text(summaries[small]['gap'], 3)} nats below exact "
             f"probabilistic PCA at {small}"
         ),
         about=f"{len(arms[small].train):,} training examples; "
@@ -339,7 +339,7 @@ def compare(trained: harness.Trained, name: str, arm: Arm) -> dict[str, Any]:
     models = [
         model_of(vae, members.member(states, i).params) for i in range(members.num)
     ]
-    over = evaluation.over_seeds
+    over = averages.over_seeds
     return {
         "exact": exact,
         "elbo": over(found["elbo"]),
@@ -358,20 +358,20 @@ def compare(trained: harness.Trained, name: str, arm: Arm) -> dict[str, Any]:
         "predicted_used": int(np.sum(predicted > 0)),
         "variance": over(np.array([model.variance for model in models]))
         | {"exact": best.variance},
-        "kl_terms": evaluation.plain(found["kl_terms"]),
-        "predicted_kl_terms": evaluation.plain(predicted),
+        "kl_terms": averages.plain(found["kl_terms"]),
+        "predicted_kl_terms": averages.plain(predicted),
     }
 
 
 def _cells(numbers: dict[str, Any]) -> list[str]:
     return [
         f"{numbers['exact']:.3f}",
-        evaluation.text(numbers["elbo"], 3),
-        evaluation.text(numbers["gap"], 4),
-        evaluation.text(numbers["log_marginal"], 3),
+        averages.text(numbers["elbo"], 3),
+        averages.text(numbers["gap"], 4),
+        averages.text(numbers["log_marginal"], 3),
         f"{numbers['exact_test']:.3f}",
-        evaluation.text(numbers["test_elbo"], 3),
-        evaluation.text(numbers["used"], 1),
+        averages.text(numbers["test_elbo"], 3),
+        averages.text(numbers["used"], 1),
         str(numbers["predicted_used"]),
     ]
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import vaejax
 from experiments import harness
-from experiments.harness import binary_images, cli, evaluation, keys
+from experiments.harness import averages, binary_images, cli, keys
 from experiments.judges import probes
 from vaejax import datasets, plots
 
@@ -72,10 +72,12 @@ def make_experiment(config: Config) -> harness.Comparison:
             f"--data {config.data} has {len(train.images)} training images; give more "
             f"than {FEW[0]}."
         )
-    if config.num_samples != Config.num_samples:
-        raise harness.UsageError(
-            "--num-samples: this experiment estimates no NLL; leave it out."
-        )
+    for name in ("num_samples", "num_annealed"):
+        if getattr(config, name) != getattr(Config, name):
+            raise harness.UsageError(
+                f"--{name.replace('_', '-')}: this experiment estimates no NLL; leave "
+                "it out."
+            )
     if config.latent_size != Config.latent_size:
         raise harness.UsageError(
             "--latent-size: this experiment compares several; give --latent-sizes."
@@ -149,7 +151,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
                 if index == 0 and arm == f"{BETA_SIZE} latents":
                     shown["VAE"] = codes[1][mapped]
             found[arm] = {
-                name: evaluation.over_seeds(np.array([one[name] for one in each]))
+                name: averages.over_seeds(np.array([one[name] for one in each]))
                 for name in each[0]
             }
         for size in sizes:
@@ -169,8 +171,8 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "test": found,
         },
         headline=f"with 100 labels {BETA_SIZE} latents tell "
-        f"{evaluation.text(found[best]['linear, 100 labels'], 3)}, as many components "
-        f"{evaluation.text(found[f'{BETA_SIZE} components']['linear, 100 labels'], 3)}",
+        f"{averages.text(found[best]['linear, 100 labels'], 3)}, as many components "
+        f"{averages.text(found[f'{BETA_SIZE} components']['linear, 100 labels'], 3)}",
         about=f"test accuracy of {len(test.labels):,} images, all methods of images "
         "binarized once (in training the "
         "VAE sees them binarized at each access); linear: logistic regression; "
@@ -255,13 +257,12 @@ def measure(
 def _alone(numbers: dict[str, float]) -> dict[str, Any]:
     """The numbers of a code without seeds."""
     return {
-        name: evaluation.over_seeds(np.array([value]))
-        for name, value in numbers.items()
+        name: averages.over_seeds(np.array([value])) for name, value in numbers.items()
     }
 
 
 def _cell(numbers: Mapping[str, Any], name: str) -> str:
-    return "" if numbers[name]["mean"] is None else evaluation.text(numbers[name], 3)
+    return "" if numbers[name]["mean"] is None else averages.text(numbers[name], 3)
 
 
 def figures(

@@ -28,7 +28,7 @@ import numpy as np
 import vaejax
 from experiments import harness
 from experiments.data import image_data
-from experiments.harness import binary_images, cli, evaluation, keys
+from experiments.harness import averages, binary_images, cli, evaluation, keys, trust
 from experiments.judges import classifier
 from vaejax import datasets, latent, plots
 from vaejax.base import VAE, Array
@@ -51,6 +51,14 @@ ARMS = {
 TEMPERATURE = 0.7
 SHOWN = 12
 DIGITS = {"precision": 3, "recall": 3, "density": 3, "coverage": 3, "frechet": 2}
+# Of the summary of every model.
+LIKELIHOODS = (
+    "nll",
+    "nll_more_samples",
+    "nll_annealed",
+    "nll_bias",
+    "nll_corrected",
+)
 HEADER = ("images", "precision", "recall", "density", "coverage", "Fréchet distance")
 MEANS, COOL, RECONSTRUCTED, DRAWN = (
     "prior, means",
@@ -120,14 +128,15 @@ def analyze(trained: harness.Trained) -> harness.Result:
     }
     numbers = {
         name: {
-            what: evaluation.over_seeds([value])
+            what: averages.over_seeds([value])
             for what, value in scores(features[drawn], judging, images).items()
         }
         for name, (drawn, images) in held_out.items()
     }
-    nll, shown = {}, {}
+    evaluated, summaries, shown = {}, {}, {}
     for arm, experiment in arms.items():
-        nll[arm] = evaluation.over_seeds(evaluation.evaluate(trained, arm)["nll"])
+        evaluated[arm] = evaluation.evaluate(trained, arm)
+        summaries[arm] = evaluation.summarize(evaluated[arm], experiment)
         found: dict[str, list[dict[str, float]]] = {}
         for index in range(members.num):
             sets = decoded(experiment.vae, trained.state(arm, index), binary)
@@ -142,7 +151,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
             trained.check_interrupts()
         for what, each in found.items():
             numbers[f"{arm}: {what}"] = {
-                name: evaluation.over_seeds([one[name] for one in each])
+                name: averages.over_seeds([one[name] for one in each])
                 for name in each[0]
             }
     accuracies = {
@@ -156,12 +165,20 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "num_images": num_images,
             "features": f"{classifier.WIDTH} of the classifier's last hidden layer",
             "expected_coverage": expected,
-            "nll": nll,
+            "nll": {
+                arm: {name: summary[name] for name in LIKELIHOODS if name in summary}
+                for arm, summary in summaries.items()
+            },
+            "minus_20_latents": {
+                arm: trust.paired(numbers, evaluated["20 latents"], arms[arm])
+                for arm, numbers in evaluated.items()
+                if arm != "20 latents"
+            },
             "test": numbers,
         },
         headline=", ".join(
             f"{arm}: coverage "
-            f"{evaluation.text(numbers[f'{arm}: {MEANS}']['coverage'], 2)}"
+            f"{averages.text(numbers[f'{arm}: {MEANS}']['coverage'], 2)}"
             for arm in arms
         ),
         about=f"{num_images:,} images per set; {classifier.WIDTH} features of a "
@@ -170,9 +187,8 @@ def analyze(trained: harness.Trained) -> harness.Result:
         "images); means against gray test "
         "images, draws against binarized ones; a perfect model has a coverage of "
         f"{expected:.3f}; "
-        f"{members.describe()}. NLL in nats per example, dynamic binarization, "
-        f"{trained.first_experiment.num_samples} samples: "
-        + "; ".join(f"{arm} {evaluation.text(value, 2)}" for arm, value in nll.items()),
+        f"{members.describe()}. NLL in nats per example, dynamic binarization: "
+        + "; ".join(f"{arm} {_nll(summary)}" for arm, summary in summaries.items()),
         header=HEADER,
         rows=[(name, *evaluation.cells(row, DIGITS)) for name, row in numbers.items()],
         figures=lambda: {
@@ -186,6 +202,13 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "distance: a sample that is memorized would be the image below it.",
         },
     )
+
+
+def _nll(summary: Mapping[str, Any]) -> str:
+    """The bound, and the corrected NLL where it is annealed."""
+    bound = f"bound {averages.text(summary['nll'], 2)}"
+    corrected = averages.with_error(summary.get("nll_corrected"), 2)
+    return f"{bound}, corrected {corrected}" if corrected else bound
 
 
 def decoded(vae: VAE, state: TrainState, xs: Array) -> dict[str, Array]:

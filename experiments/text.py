@@ -23,7 +23,7 @@ import optax
 
 import vaejax
 from experiments import harness
-from experiments.harness import binary_images, cli, evaluation, keys
+from experiments.harness import averages, binary_images, cli, evaluation, keys, trust
 from experiments.harness.figures import over_epochs
 from experiments.harness.units import disagreements
 from experiments.judges import trigram
@@ -91,6 +91,10 @@ class Config(harness.Config):
     """
     num_samples: int = 100
     """Importance samples per sentence of the test NLL."""
+    num_annealed: harness.NonNegativeInt = 32
+    """Test sentences whose log p(x) is annealed too, by the VAE with free bits, which
+    shows the bias of its NLL.
+    """
 
 
 class Context(NamedTuple):
@@ -212,7 +216,7 @@ def make_experiment(config: Config) -> harness.Comparison:
     )
 
     def experiment(
-        vae: vaejax.VAE, recipe: harness.Recipe, num_samples: int
+        vae: vaejax.VAE, recipe: harness.Recipe, num_samples: int, num_annealed: int
     ) -> harness.Experiment:
         return harness.Experiment(
             vae=vae,
@@ -224,6 +228,7 @@ def make_experiment(config: Config) -> harness.Comparison:
             data_checksum=checksum,
             binarization="none",
             num_samples=num_samples,
+            num_annealed=num_annealed,
             validation=validation,
         )
 
@@ -231,13 +236,14 @@ def make_experiment(config: Config) -> harness.Comparison:
     recipe = harness.Recipe(
         cured_loss(config, vae, vocabulary.size), optimizer, {"beta": beta}
     )
-    arms = {CURED: experiment(vae, recipe, config.num_samples)}
+    arms = {CURED: experiment(vae, recipe, config.num_samples, config.num_annealed)}
     for name, model, num_samples in (
         (PLAIN, plain, config.num_samples),
         (LANGUAGE_MODEL, without, 1),
     ):
         loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, model))
-        arms[name] = experiment(model, harness.Recipe(loss_fn, optimizer), num_samples)
+        recipe = harness.Recipe(loss_fn, optimizer)
+        arms[name] = experiment(model, recipe, num_samples, 0)
     baseline = trigram.fit(train, validation, vocabulary.size).negative_log_probs(test)
     return harness.Comparison(arms, context=Context(vocabulary, float(baseline.mean())))
 
@@ -257,7 +263,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
     for arm, experiment in arms.items():
         numbers[arm]["perplexity"] = np.exp(numbers[arm]["nll"] / tokens_a_sentence)
         summaries[arm] = evaluation.summarize(numbers[arm], experiment)
-        summaries[arm]["perplexity"] = evaluation.over_seeds(numbers[arm]["perplexity"])
+        summaries[arm]["perplexity"] = averages.over_seeds(numbers[arm]["perplexity"])
         rows.append((arm, *evaluation.cells(summaries[arm], DIGITS)))
     blank = ("",) * 3
     rows.append(
@@ -270,17 +276,20 @@ def analyze(trained: harness.Trained) -> harness.Result:
     )
     differences = {}
     for arm in (CURED, PLAIN):
-        paired = numbers[arm]["nll"] - numbers[LANGUAGE_MODEL]["nll"]
-        differences[arm] = evaluation.over_seeds(paired)
-        rows.append(
+        differences[arm] = trust.paired(
+            numbers[arm], trust.exact(numbers[LANGUAGE_MODEL], arms[arm]), arms[arm]
+        )
+        rows += [
             (
-                f"{arm} minus {LANGUAGE_MODEL}",
-                evaluation.text(differences[arm], 2, "+"),
+                f"{arm} minus {LANGUAGE_MODEL}{by}",
+                averages.text(differences[arm][name], 2, "+"),
                 "",
                 *blank,
             )
-        )
-    kl = {arm: evaluation.text(summary["kl"], 1) for arm, summary in summaries.items()}
+            for name, by in (("nll", ""), ("nll_corrected", ", corrected"))
+            if name in differences[arm]
+        ]
+    kl = {arm: averages.text(summary["kl"], 1) for arm, summary in summaries.items()}
     listings = write(arms[CURED].vae, trained.state(CURED), test, vocabulary)
     return harness.Result(
         summary={
@@ -301,7 +310,14 @@ def analyze(trained: harness.Trained) -> harness.Result:
         f"{arms[CURED].num_samples} samples, an upper bound; "
         "perplexity is per token; differences are paired by seed"
         f"{disagreements(summaries)}",
-        header=("model", "NLL", "perplexity", "KL", "active units", "negative ELBO"),
+        header=(
+            "model",
+            "NLL bound",
+            "perplexity",
+            "KL",
+            "active units",
+            "negative ELBO",
+        ),
         rows=rows,
         figures=partial(figures, trained.history),
         captions={

@@ -1,6 +1,7 @@
 """The analysis of a single model: the numbers of the test set, or of a sweep."""
 
 from functools import partial
+from typing import Any
 
 import jax
 
@@ -29,12 +30,24 @@ def analyze_model(trained: Trained) -> Result:
     history = trained.history[ONLY]
     return Result(
         summary=summary | {"test": test},
-        headline=f"test negative ELBO {test['negative_elbo']['mean']:.2f} nats",
+        headline=_headline(test),
         about=about,
         rows=evaluation.rows(test),
         figures=partial(experiment.figures, first.params, key, history),
         files=partial(experiment.files, first.params, key),
         captions=experiment.captions,
+    )
+
+
+def _headline(test: dict[str, dict[str, Any]]) -> str:
+    """The negative ELBO, and the NLL corrected for its bias where that is known."""
+    headline = f"test negative ELBO {test['negative_elbo']['mean']:.2f} nats"
+    corrected = test.get("nll_corrected")
+    if corrected is None or corrected["standard_error"] is None:
+        return headline
+    return (
+        f"{headline}; NLL {corrected['mean']:.2f} ± {corrected['standard_error']:.2f}, "
+        f"{corrected['num_examples']} examples annealed"
     )
 
 

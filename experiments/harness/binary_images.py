@@ -44,6 +44,8 @@ class Config(options.Config):
     """Epochs over which beta rises linearly from 0."""
     num_samples: int = 500
     """Importance samples per example of the test NLL."""
+    num_annealed: options.NonNegativeInt = 64
+    """Test examples whose log p(x) is annealed too, which shows the bias of the NLL."""
 
 
 def is_gray(images: np.ndarray) -> bool:
@@ -114,6 +116,7 @@ def binary_experiment(
         binarization="dynamic" if is_gray(train.images) else "static",
         figures=partial(figures.image_figures, vae, xs, test.labels),
         num_samples=config.num_samples,
+        num_annealed=config.num_annealed,
         validation=None
         if validation is None
         else binarize_once(keys.VALIDATION_SET, validation.images),

@@ -1,11 +1,12 @@
 """The numbers of a test set, and their rows in a table.
 
-They are the negative ELBO and its terms, importance-weighted NLL and latents in use.
-Every test example draws from its own key, folded from its index, so that the batch size
-of the evaluation changes nothing.
+They are the negative ELBO and its terms, importance-weighted NLL and latents in use;
+`trust.py` has the numbers that say how far to trust the NLL. Every test example draws
+from its own key, folded from its index, so that the batch size of the evaluation
+changes nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments.harness import distributed, keys
+from experiments.harness import distributed, keys, trust
+from experiments.harness.averages import over_seeds, plain, text
 from experiments.harness.experiment import ONLY, Experiment, Trained
 from experiments.harness.members import MEMBERS_AT_ONCE, Members, in_pieces
 from experiments.harness.units import CARRYING_KL, disagreement, units
@@ -25,9 +27,6 @@ from vaejax.training import TrainState
 # Posterior samples per test example for the ELBO and its terms; those of the NLL are
 # the experiment's.
 ELBO_SAMPLES = 10
-# Pareto k above which neither the estimate of the NLL nor its error has converged
-# (Vehtari et al. 2024).
-DOUBTFUL_K = 0.7
 # Examples mapped together: a thousand where one sample is decoded; few where many are,
 # so that about a thousand decodes at a time stay in cache.
 BATCH_SIZE, NLL_BATCH_SIZE, NLL_CHUNK_SIZE = 1000, 4, 250
@@ -37,7 +36,20 @@ MEANINGS = {
     "negative_elbo": ("negative ELBO", "upper bound of -log p(x)"),
     "log_likelihood": ("expected log-likelihood", "E_q[log p(x|z)]"),
     "kl": ("KL", "KL(q(z|x) || p(z)), what the latents carry"),
-    "nll": ("NLL", "-log p(x), importance-weighted upper bound"),
+    "nll": ("NLL bound", "-log p(x), importance-weighted upper bound"),
+    "nll_more_samples": (
+        "NLL bound, more samples",
+        "the same bound, moved by its change on a few examples",
+    ),
+    "nll_annealed": (
+        "NLL, annealed",
+        "upper bound of -log p(x) in expectation, of a few examples",
+    ),
+    "nll_bias": (
+        "bias of the NLL bound",
+        "NLL bound minus annealed NLL, of the same examples",
+    ),
+    "nll_corrected": ("NLL, corrected", "NLL bound minus its bias"),
     "active_units": (
         "active units",
         "latents whose posterior mean has a variance above 0.01 over the test set",
@@ -47,8 +59,17 @@ MEANINGS = {
         f"latents whose mean KL over the test set is above {CARRYING_KL} nats",
     ),
 }
-# Decimals of each number.
-DIGITS = dict.fromkeys(MEANINGS, 2) | {"active_units": 1, "units_by_kl": 1}
+# Decimals of each number in a table that compares models; the others are in summaries.
+DIGITS = {
+    "negative_elbo": 2,
+    "log_likelihood": 2,
+    "kl": 2,
+    "nll": 2,
+    "nll_corrected": 2,
+    "active_units": 1,
+    "units_by_kl": 1,
+}
+COLUMNS = tuple(MEANINGS[name][0] for name in DIGITS)
 ELBO_NUMBERS = ("negative_elbo", "log_likelihood", "kl")
 
 
@@ -80,15 +101,25 @@ def make_mean_elbo(
     return mean_elbo
 
 
-def evaluate(trained: Trained, arm: str = ONLY) -> dict[str, np.ndarray]:
-    """Return the numbers of every member of a model, `{name: [members]}`.
+def evaluate(
+    trained: Trained, arm: str = ONLY, *, annealed: Sequence[int] | None = None
+) -> dict[str, np.ndarray]:
+    """Return the numbers of every member of a model, `{name: [members, ...]}`.
 
     They are in nats per example. `monte_carlo_error` is the standard error of the NLL
     that its importance samples leave, from the differences between two halves of them;
     the delta method of one example is far too small at the effective sample sizes of
     real models. It is NaN with one sample. `effective_sample_size` is the median over
-    examples; `doubtful` is the share of examples whose Pareto k is above 0.7 or NaN; it
-    is NaN itself where the samples are too few to tell, or the NLL is not finite.
+    examples; `doubtful` is the share of examples whose Pareto k is above the threshold
+    of so many samples or NaN; it is NaN itself where the samples are too few to tell,
+    or the NLL is not finite. The numbers of a few examples alone are those of
+    `trust.of_few_examples`.
+
+    Args:
+      trained: what was trained.
+      arm: the name of a model.
+      annealed: numbers of the members to anneal, by default
+        `annealing.members_to_anneal`; none where the experiment anneals nothing.
     """
     experiment, members = trained.experiments[arm], trained.members
     states = trained.states[arm]
@@ -143,28 +174,19 @@ def evaluate(trained: Trained, arm: str = ONLY) -> dict[str, np.ndarray]:
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
     nll = -log_marginal.mean(axis=1)
     active, by_kl = units(trained, arm, test)
-    return _named(means) | {
-        "nll": nll,
-        "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1)) / num_examples,
-        "effective_sample_size": np.median(sizes, axis=1),
-        "doubtful": doubtful(ks, nll),
-        "active_units": active,
-        "units_by_kl": by_kl,
-    }
-
-
-def doubtful(ks: np.ndarray, nll: np.ndarray) -> np.ndarray:
-    """Return the share of Pareto k that is not at most 0.7, of every member.
-
-    Args:
-      ks: `[members, examples]`; infinite where the samples are too few to tell.
-      nll: `[members]`.
-
-    Returns:
-      `[members]`, NaN where no k can tell or the NLL is not finite.
-    """
-    unknown = np.isposinf(ks).all(axis=1) | ~np.isfinite(nll)
-    return np.where(unknown, np.nan, np.mean(~(ks <= DOUBTFUL_K), axis=1))
+    few = trust.of_few_examples(trained, arm, log_marginal, annealed)
+    return (
+        _named(means)
+        | {
+            "nll": nll,
+            "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1)) / num_examples,
+            "effective_sample_size": np.median(sizes, axis=1),
+            "doubtful": trust.doubtful(ks, nll, experiment.num_samples),
+            "active_units": active,
+            "units_by_kl": by_kl,
+        }
+        | few
+    )
 
 
 def log_marginal_in_halves(
@@ -196,21 +218,18 @@ def log_marginal_in_halves(
         )
 
     log_weights = jax.lax.map(draw, (halves, places), batch_size=NLL_CHUNK_SIZE)
-    parts = jnp.split(log_weights, np.cumsum(counts)[:-1])
-    log_sums = jnp.stack([jax.nn.logsumexp(part) for part in parts])
-    log_sum = jax.nn.logsumexp(log_sums)
-    means = log_sums - jnp.log(jnp.array(counts, log_sums.dtype))
-    error = jnp.abs(means[0] - means[-1]) * jnp.sqrt(
-        jnp.sum(jnp.square(jax.nn.softmax(log_sums))) / 2
+    whole, *halves = (
+        vaejax.estimators.marginal_of_weights(part)
+        for part in (log_weights, *jnp.split(log_weights, np.cumsum(counts)[:-1]))
     )
-    error = error if len(counts) > 1 else jnp.full_like(error, jnp.nan)
-    size = jnp.exp(2 * log_sum - jax.nn.logsumexp(2 * log_weights))
-    return (
-        log_sum - jnp.log(num_samples),
-        error,
-        size,
-        vaejax.estimators.pareto_k(log_weights),
-    )
+    if len(halves) == 1:
+        error = jnp.full_like(whole.log_marginal, jnp.nan)
+    else:
+        # Of a mean of two: the weight of each half in the sum of all.
+        means = jnp.stack([half.log_marginal for half in halves])
+        shares = jax.nn.softmax(means + jnp.log(jnp.array(counts, means.dtype)))
+        error = jnp.abs(means[0] - means[1]) * jnp.sqrt(jnp.sum(jnp.square(shares)) / 2)
+    return whole.log_marginal, error, whole.effective_sample_size, whole.pareto_k
 
 
 def summarize(
@@ -233,50 +252,32 @@ def summarize(
         "num_samples": experiment.num_samples,
         "monte_carlo_error": float(np.max(errors)) if len(errors) else None,
         "effective_sample_size": float(np.median(finite)) if len(finite) else None,
-        f"share_with_pareto_k_above_{DOUBTFUL_K}": _mean_or_none(numbers["doubtful"]),
+        **trust.pareto_k_summary(numbers["doubtful"], experiment.num_samples),
     }
     summary = {
-        name: over_seeds(numbers[name], **about.get(name, {})) for name in MEANINGS
-    }
+        name: over_seeds(numbers[name], **about.get(name, {}))
+        for name in MEANINGS
+        if name in numbers
+    } | trust.summarize(numbers, experiment)
     summary["units_by_kl"] |= {"threshold": CARRYING_KL, "note": disagreement(summary)}
-    return summary
+    return {name: summary[name] for name in MEANINGS if name in summary}
 
 
-def _mean_or_none(values: np.ndarray) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(np.mean(finite)) if len(finite) else None
+def paired(
+    numbers: Mapping[str, np.ndarray],
+    others: Mapping[str, np.ndarray],
+    experiment: Experiment,
+) -> dict[str, dict[str, Any]]:
+    """Return the numbers of one model less those of another, paired by seed.
 
-
-def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
-    """Return mean and std of a number over the seeds that have not diverged.
-
-    The std is the sample standard deviation, None for a single seed; `about` is added.
+    Those of the NLL are paired by example too; see `trust.paired`.
     """
-    values = np.asarray(values, float)
-    finite = values[np.isfinite(values)]
-    return {
-        "mean": float(np.mean(finite)) if len(finite) else None,
-        "std": float(np.std(finite, ddof=1)) if len(finite) > 1 else None,
-        "num_seeds": len(finite),
-        "num_diverged": len(values) - len(finite),
-        "values": plain(values),
-    } | about
-
-
-def plain(values: np.ndarray) -> list:
-    """Return an array as nested lists for JSON, with None in place of NaN."""
-    found = np.asarray(values, object)
-    found[~np.isfinite(values)] = None
-    return found.tolist()
-
-
-def text(number: dict[str, Any], digits: int, sign: str = "") -> str:
-    """Return a number with its error bar, as text."""
-    if number["mean"] is None:
-        return "diverged"
-    std = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
-    diverged = f" ({number['num_diverged']} diverged)" if number["num_diverged"] else ""
-    return f"{number['mean']:{sign}.{digits}f}{std}{diverged}"
+    differences = {
+        name: over_seeds(numbers[name] - others[name])
+        for name in DIGITS
+        if name in numbers
+    }
+    return differences | trust.paired(numbers, others, experiment)
 
 
 def cells(
@@ -297,8 +298,8 @@ def cells(
 def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Return the rows of a summary: name, value with its error bar, and a note."""
     lines = []
-    for name, (label, meaning) in MEANINGS.items():
-        number = test[name]
+    for name, number in test.items():
+        label, meaning = MEANINGS[name]
         notes = [meaning]
         if number.get("closed_form"):
             notes.append("closed form")
@@ -309,12 +310,15 @@ def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
             notes.append(
                 f"median effective sample size {number['effective_sample_size']:.1f}"
             )
-        share = number.get(f"share_with_pareto_k_above_{DOUBTFUL_K}")
-        if share is not None:
-            notes.append(f"Pareto k above {DOUBTFUL_K} for {share:.0%} of examples")
+        if number.get("share_above_pareto_k_threshold") is not None:
+            notes.append(
+                f"Pareto k above {number['pareto_k_threshold']:.2f} for "
+                f"{number['share_above_pareto_k_threshold']:.0%} of examples"
+            )
+        notes += trust.notes(name, number)
         if number.get("note"):
             notes.append(number["note"])
-        lines.append((label, text(number, DIGITS[name]), "; ".join(notes)))
+        lines.append((label, text(number, DIGITS.get(name, 2)), "; ".join(notes)))
     return lines
 
 

@@ -78,6 +78,8 @@ class Experiment(NamedTuple):
         numbers that these compare with.
       figures: `(params, key, history) -> {name: Figure}` for one member.
       num_samples: importance samples per example of the test NLL.
+      num_annealed: test examples whose log p(x) is annealed too, or 0 for a model
+        whose latents cannot be.
       kl_fn: the KL of this posterior and prior.
       latent_point: the latent that stands for a posterior when active units are
         counted.
@@ -102,6 +104,7 @@ class Experiment(NamedTuple):
         lambda params, key, history: {}
     )
     num_samples: int = 500
+    num_annealed: int = 0
     kl_fn: KlFn = vaejax.kl_closed_form
     latent_point: latent.PointEstimator = latent.mean
     validation: PyTree | None = None

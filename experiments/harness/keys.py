@@ -10,6 +10,10 @@ EPOCH_EVALUATION = 100  # ELBO of test and validation examples after every epoch
 FINAL_EVALUATION = 101  # ELBO, NLL and active units at the end of a run
 FIGURES = 102  # figures, sounds and texts of a run
 UNITS_BY_KL = 103  # draws behind the KL of each latent at the end of a run
+MORE_SAMPLES = 104  # NLL of a few test examples with ten times the samples
+ANNEALING = 105  # annealed NLL of a few test examples
+ANNEALING_PILOT = 106  # its pilot run
+ANNEALING_SIMULATED = 107  # its examples drawn from the model
 IMAGE_MEASURES = 200  # calibrated_decoders: bits, errors and detail
 MUTUAL_INFORMATION = 300  # collapse: mutual information of x and z
 KL_TO_POSTERIOR = 400  # bounds: KL to the posterior after every epoch
@@ -25,6 +29,9 @@ PAGE = 701  # explore: samples and codes
 TEST_SET = 777  # test images
 VALIDATION_SET = 778  # validation images
 TRAINING_SET = 779  # training images, where they are binarized once too
+
+# Keys of choices that are the same for every run, `jax.random.key(STREAM)`.
+ANNEALED_EXAMPLES = 780  # which test examples are annealed
 
 # Keys of judges, `jax.random.key(STREAM)`: not distinct from the others, since key(0)
 # is also that of the run of seed 0, and key(778) that of VALIDATION_SET.
@@ -48,6 +55,10 @@ PARENTS = {
         "FINAL_EVALUATION",
         "FIGURES",
         "UNITS_BY_KL",
+        "MORE_SAMPLES",
+        "ANNEALING",
+        "ANNEALING_PILOT",
+        "ANNEALING_SIMULATED",
         "IMAGE_MEASURES",
         "MUTUAL_INFORMATION",
         "KL_TO_POSTERIOR",
@@ -58,7 +69,12 @@ PARENTS = {
         "GALLERY",
         "PAGE",
     ),
-    "images binarized once": ("TEST_SET", "VALIDATION_SET", "TRAINING_SET"),
+    "the same for every run": (
+        "TEST_SET",
+        "VALIDATION_SET",
+        "TRAINING_SET",
+        "ANNEALED_EXAMPLES",
+    ),
     "classifier": ("CLASSIFIER",),
     "scores of factors": ("FACTOR_SCORES",),
     "data": ("RENDERED_SHAPES", "CLIPS", "FACTOR_TEST", "FACTOR_SCORED"),

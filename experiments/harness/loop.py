@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments.harness import distributed, evaluation, run_dir
+from experiments.harness import averages, distributed, evaluation, run_dir
 from experiments.harness.epoch_program import compiled_epoch, recipe_of, streamed_epoch
 from experiments.harness.errors import RunError
 from experiments.harness.job import Job, streams
@@ -164,7 +164,7 @@ def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, An
         if diagnostics is not None:
             values = job.members.stack(jax.device_get(diagnose(evaluated)))
             numbers["diagnostics"] = {
-                name: evaluation.plain(value) for name, value in values.items()
+                name: averages.plain(value) for name, value in values.items()
             }
         return numbers
 
@@ -250,7 +250,7 @@ def _means(members: Members, loss: np.ndarray, terms: Any) -> dict[str, list]:
         ):
             series[jax.tree_util.keystr(place, simple=True, separator="/")] = term
     return {
-        name: evaluation.plain(_mean_of_finite(members.stack(term)))
+        name: averages.plain(_mean_of_finite(members.stack(term)))
         for name, term in series.items()
     }
 

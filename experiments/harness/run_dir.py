@@ -260,12 +260,13 @@ def _read_saved(name: str, path: Path, config: Any) -> dict[str, Any]:
             f"--resume: {path} holds a run of another experiment, not of {name}; give "
             "its folder with --out."
         )
-    options = _plain(config).keys()
-    if saved.keys() != options:
-        different = sorted(saved.keys() ^ options)
+    # An option that came later has the default that leaves a run as it was.
+    saved = _plain(type(config)()) | saved
+    unknown = sorted(saved.keys() - _plain(config).keys())
+    if unknown:
         raise UsageError(
-            f"--resume: {path} was made by another version (options {different} "
-            "differ); start the run again in another folder."
+            f"--resume: {path} was made by another version (it has the options "
+            f"{unknown}, which this one lacks); start the run again in another folder."
         )
     return saved
 

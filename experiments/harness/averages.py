@@ -1,0 +1,60 @@
+"""Numbers of a summary over seeds, and their text in a table."""
+
+from typing import Any
+
+import numpy as np
+
+
+def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
+    """Return mean and std of a number over the seeds that have not diverged.
+
+    The std is the sample standard deviation, None for a single seed; `about` is added.
+    """
+    values = np.asarray(values, float)
+    finite = values[np.isfinite(values)]
+    return {
+        "mean": float(np.mean(finite)) if len(finite) else None,
+        "std": float(np.std(finite, ddof=1)) if len(finite) > 1 else None,
+        "num_seeds": len(finite),
+        "num_diverged": len(values) - len(finite),
+        "values": plain(values),
+    } | about
+
+
+def plain(values: np.ndarray) -> list:
+    """Return an array as nested lists for JSON, with None in place of NaN."""
+    found = np.asarray(values, object)
+    found[~np.isfinite(values)] = None
+    return found.tolist()
+
+
+def number_or_none(value: Any) -> float | None:
+    """Return a number for JSON: None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
+
+
+def mean_or_none(values: np.ndarray) -> float | None:
+    """Return the mean of the finite values, None where there are none."""
+    finite = np.asarray(values)[np.isfinite(values)]
+    return float(np.mean(finite)) if len(finite) else None
+
+
+def with_error(number: dict[str, Any] | None, digits: int, sign: str = "") -> str:
+    """Return a number with its standard error over examples, as text.
+
+    It is empty for a number that is missing or was measured nowhere.
+    """
+    if number is None or number["mean"] is None:
+        return ""
+    error = number.get("standard_error")
+    error = "" if error is None else f" ± {error:.{digits}f}"
+    return f"{number['mean']:{sign}.{digits}f}{error}"
+
+
+def text(number: dict[str, Any], digits: int, sign: str = "") -> str:
+    """Return a number with its error bar, as text."""
+    if number["mean"] is None:
+        return "diverged"
+    std = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
+    diverged = f" ({number['num_diverged']} diverged)" if number["num_diverged"] else ""
+    return f"{number['mean']:{sign}.{digits}f}{std}{diverged}"
