@@ -1,25 +1,35 @@
 """Checkpoints over orbax: atomic, verified when they are read, with typed PRNG keys.
 
 A checkpoint is any pytree of arrays, such as a `TrainState`, under a step number.
-Beside it stand a description of every leaf and a digest of the bytes, so that a
+Beside it stand a description of every leaf and digests of the bytes, so that a
 checkpoint of another model, dtype or PRNG implementation, or one with a flipped bit, is
-refused with a message; orbax alone casts the first silently and returns the last.
+refused with a message; orbax alone casts the first silently and returns the last. What
+else belongs to the state, such as its configuration, travels with it as `metadata`.
 `write_atomically` is for the other files of a run.
 """
 
-import errno
-import gc
-import hashlib
 import json
+import operator
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from vaejax._checks import is_key
+from vaejax._checkpoint_files import (
+    FORMAT,
+    CheckpointMismatchError,
+    abstract,
+    open_manager,
+    read_leaves,
+    read_meta,
+    read_tree,
+    sha256_of,
+    write,
+)
+from vaejax._checks import check_count
+from vaejax._digests import check_arrays, describe, digest, digests
 from vaejax._files import write_atomically
 from vaejax.base import PyTree
 
@@ -28,6 +38,7 @@ __all__ = [
     "describe",
     "digest",
     "latest",
+    "read_metadata",
     "restore",
     "save",
     "steps",
@@ -35,11 +46,14 @@ __all__ = [
 ]
 
 
-class CheckpointMismatchError(ValueError):
-    """The error for a checkpoint that is intact, but of another kind of state."""
-
-
-def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> None:
+def save(
+    directory: str | Path,
+    state: PyTree,
+    *,
+    step: int,
+    keep: int = 2,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
     """Write a state as the checkpoint of a step, atomically.
 
     A kill at any moment leaves the checkpoints that were there. One of the same step is
@@ -48,11 +62,19 @@ def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> N
 
     Args:
       directory: The folder of the checkpoints; it is created if needed.
-      state: Any pytree of arrays, such as a `TrainState`; typed keys included.
-      step: The number of the checkpoint, a non-negative integer.
+      state: Any pytree of arrays, such as a `TrainState`; typed keys included. Numbers
+        of Python are refused, since they would come back as arrays.
+      step: The number of the checkpoint, a non-negative integer, among the `keep`
+        largest of those that are there.
       keep: The number of newest checkpoints that stay, a positive integer.
+      metadata: What `read_metadata` returns, such as the configuration: a mapping of
+        texts, numbers, None, lists and mappings, as JSON holds them.
 
     Raises:
+      TypeError: A leaf is no array, or has a dtype that JAX would change; `step` is no
+        integer; `metadata` is not JSON.
+      ValueError: The state has no leaf, or one that is traced or was donated; `step` is
+        negative or would be removed at once; `keep` is not positive.
       OSError: The directory cannot be written.
 
     Example:
@@ -66,33 +88,25 @@ def save(directory: str | Path, state: PyTree, *, step: int, keep: int = 2) -> N
       >>> checkpoints.digest(restored) == checkpoints.digest(state)
       True
     """
-    import orbax.checkpoint as ocp
-
+    step = _check_step(step)
+    check_count("checkpoints.save: keep", keep)
+    check_arrays(state)
     leaves = describe(state)
-    meta = {"leaves": leaves, "leaves_digest": _sha256(leaves), "digest": digest(state)}
-    items = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-    )
-    try:
-        with _manager(directory, keep=keep, create=True) as manager:
-            if step in manager.all_steps():
-                manager.delete(step)
-            manager.save(step, args=items, force=True)
-    except OSError:
-        raise
-    # A full disk or a quota makes orbax and what it calls raise almost anything.
-    except Exception as error:
-        message = str(error).strip().rpartition(": ")[2].partition(" [")[0]
-        failure = OSError(
-            errno.EIO,
-            f"the checkpoint cannot be written ({message or type(error).__name__})",
-            str(directory),
-        )
-        # What they leave half done complains when Python ends, unless it is collected
-        # before.
-        del error, items
-        gc.collect()
-        raise failure from None
+    if not leaves:
+        raise ValueError("the state has no leaf; give a pytree with an array.")
+    metadata = _check_json({} if metadata is None else metadata)
+    _check_stays(directory, step, keep)
+    whole, parts = digests(state)
+    meta = {
+        "format": FORMAT,
+        "leaves": leaves,
+        "leaves_digest": sha256_of(leaves),
+        "digest": whole,
+        "leaf_digests": parts,
+        "metadata": metadata,
+        "metadata_digest": sha256_of(metadata),
+    }
+    write(directory, step, keep, _numbered(jax.tree.leaves(state)), meta)
 
 
 def steps(directory: str | Path) -> list[int]:
@@ -113,7 +127,7 @@ def steps(directory: str | Path) -> list[int]:
     """
     if not Path(directory).is_dir():
         return []
-    with _manager(directory) as manager:
+    with open_manager(directory) as manager:
         return sorted(manager.all_steps())
 
 
@@ -134,10 +148,49 @@ def latest(directory: str | Path) -> int | None:
     return max(steps(directory), default=None)
 
 
-def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> PyTree:
+def read_metadata(directory: str | Path, *, step: int | None = None) -> dict[str, Any]:
+    """Return the metadata that were saved with a checkpoint.
+
+    Args:
+      directory: The folder that `save` wrote to.
+      step: The step of the checkpoint; None takes the newest that can be read, as
+        `restore` does.
+
+    Returns:
+      The metadata; empty where none were given.
+
+    Raises:
+      FileNotFoundError: There is no checkpoint, or none of that step.
+      ValueError: No checkpoint can be read, or not that of the step.
+
+    Example:
+      >>> import tempfile
+      >>> import jax.numpy as jnp
+      >>> from vaejax import checkpoints
+      >>> metadata = {"config": {"learning_rate": 0.001}}
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     checkpoints.save(directory, jnp.ones(3), step=10, metadata=metadata)
+      ...     checkpoints.read_metadata(directory)
+      {'config': {'learning_rate': 0.001}}
+    """
+
+    def read(candidate: int) -> dict[str, Any]:
+        with open_manager(directory) as manager:
+            return read_meta(manager, candidate).get("metadata", {})
+
+    return _newest_readable(directory, step, read)
+
+
+def restore(
+    directory: str | Path,
+    like: PyTree,
+    *,
+    step: int | None = None,
+    part: str | None = None,
+) -> PyTree:
     """Return a checkpoint as a pytree with the structure of `like`.
 
-    Its bytes are compared with the digest that was saved. If the newest checkpoint is
+    Its bytes are compared with the digests that were saved. If the newest checkpoint is
     damaged, the one before it is returned, with a warning.
 
     Args:
@@ -146,26 +199,38 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
         state, of arrays or `jax.ShapeDtypeStruct`s. Its values are not used; its
         shardings are.
       step: The step of the checkpoint; None takes the newest that can be read.
+      part: The field or key of the state to restore, such as "params"; `like` is then
+        like this part, and nothing else is read. None restores the whole state.
 
     Returns:
-      The state, bitwise as it was saved.
+      The state, or its part, bitwise as it was saved.
 
     Raises:
       FileNotFoundError: There is no checkpoint, or none of that step.
       CheckpointMismatchError: The checkpoint is of another model, dtype or PRNG
-        implementation; a ValueError.
+        implementation, or has no such part; a ValueError.
       ValueError: No checkpoint can be read, or not that of the step.
 
     Example:
       >>> import tempfile
       >>> import jax.numpy as jnp
       >>> from vaejax import checkpoints
+      >>> state = {"params": jnp.arange(3.0), "step": jnp.int32(7)}
       >>> with tempfile.TemporaryDirectory() as directory:
-      ...     checkpoints.save(directory, {"w": jnp.arange(3.0)}, step=10)
-      ...     restored = checkpoints.restore(directory, {"w": jnp.zeros(3)}, step=10)
-      >>> restored["w"].tolist()
+      ...     checkpoints.save(directory, state, step=10)
+      ...     params = checkpoints.restore(directory, jnp.zeros(3), part="params")
+      >>> params.tolist()
       [0.0, 1.0, 2.0]
     """
+    return _newest_readable(
+        directory, step, lambda candidate: _read(directory, candidate, like, part)
+    )
+
+
+def _newest_readable(
+    directory: str | Path, step: int | None, read: Callable[[int], Any]
+) -> Any:
+    """What `read` makes of the step, or of the newest that it can read."""
     available = steps(directory)
     wanted = sorted(available, reverse=True) if step is None else [step]
     if not set(wanted) & set(available):
@@ -176,7 +241,7 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
     failures = []
     for candidate in wanted:
         try:
-            return _read(directory, candidate, like)
+            return read(candidate)
         except CheckpointMismatchError:
             raise
         # A damaged file makes orbax and what it calls raise almost anything.
@@ -187,92 +252,104 @@ def restore(directory: str | Path, like: PyTree, *, step: int | None = None) -> 
                     f"the checkpoint of {failures[-1]} ({directory}); falling back to "
                     "the one before it."
                 )
-                warnings.warn(message, stacklevel=2)
+                warnings.warn(message, stacklevel=3)
     raise ValueError(
         f"no checkpoint in {directory} can be read: {'; '.join(failures)}."
     )
 
 
-def digest(tree: PyTree) -> str:
-    """Return the SHA-256 of a pytree, equal for trees that are bitwise equal.
+def _check_step(step: Any) -> int:
+    try:
+        if isinstance(step, bool):
+            raise TypeError
+        number = operator.index(step)
+    except TypeError:
+        raise TypeError(
+            f"step is {step!r}; give a non-negative integer, such as int(state.step)."
+        ) from None
+    if number < 0:
+        raise ValueError(f"step is {number}; give a non-negative integer.")
+    return number
 
-    It covers the path, dtype, shape and bytes of every leaf.
 
-    Args:
-      tree: Any pytree of arrays, typed keys included.
-
-    Returns:
-      64 hexadecimal digits.
-
-    Example:
-      >>> import numpy as np
-      >>> from vaejax import checkpoints
-      >>> zeros, negative = np.zeros(2, np.float32), -np.zeros(2, np.float32)
-      >>> len(checkpoints.digest(zeros)), zeros.tolist() == negative.tolist()
-      (64, True)
-      >>> checkpoints.digest(zeros) == checkpoints.digest(negative)
-      False
-    """
-    sha = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        array = _whole(jax.random.key_data(leaf) if is_key(leaf) else leaf)
-        sha.update(
-            f"{jax.tree_util.keystr(path)} {_dtype(leaf)} {jnp.shape(leaf)}".encode()
+def _check_json(metadata: Any) -> dict[str, Any]:
+    try:
+        copy = json.loads(json.dumps(metadata, allow_nan=False))
+        is_same = isinstance(copy, dict) and copy == metadata
+    except (TypeError, ValueError, RecursionError):
+        is_same = False
+    if not is_same:
+        raise TypeError(
+            "metadata is not a mapping that JSON returns as it was given; use texts, "
+            "finite numbers, None, lists, and mappings with texts as keys."
         )
-        sha.update(np.ascontiguousarray(array).tobytes())
-    return sha.hexdigest()
+    return copy
 
 
-def describe(tree: PyTree) -> dict[str, str]:
-    """Return the dtype and shape of each leaf of a pytree by its path.
-
-    Args:
-      tree: Any pytree of arrays or `jax.ShapeDtypeStruct`s, typed keys included.
-
-    Returns:
-      `{path: "dtype [shape]"}`; the dtype of a typed key names its implementation.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from vaejax import checkpoints
-      >>> checkpoints.describe({"key": jax.random.key(0), "w": jnp.zeros((2, 3))})
-      {"['key']": 'key<threefry2x32> []', "['w']": 'float32 [2, 3]'}
-    """
-    leaves = jax.tree.leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): f"{_dtype(leaf)} {list(jnp.shape(leaf))}"
-        for path, leaf in leaves
-    }
+def _check_stays(directory: str | Path, step: int, keep: int) -> None:
+    newer = [other for other in steps(directory) if other > step]
+    if len(newer) >= keep:
+        raise ValueError(
+            f"step is {step}, and {directory} has checkpoints of steps {newer}, of "
+            f"which keep={keep} stay: the new one would be removed at once; give a "
+            "larger keep or another directory."
+        )
 
 
-def _read(directory: str | Path, step: int, like: PyTree) -> PyTree:
-    import orbax.checkpoint as ocp
-
-    with _manager(directory) as manager:
-        meta = manager.restore(
-            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-        ).meta
-        # A flipped bit in the description is damage, not another model.
-        if _sha256(meta["leaves"]) != meta["leaves_digest"]:
-            raise ValueError("its description is not the one that was saved")
-        _check_same(dict(meta["leaves"]), describe(like), f"{directory} (step {step})")
-        target = jax.tree.map(_abstract, like)
-        state = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        ).state
-    if digest(state) != meta["digest"]:
+def _read(directory: str | Path, step: int, like: PyTree, part: str | None) -> PyTree:
+    with open_manager(directory) as manager:
+        meta = read_meta(manager, step)
+        where = f"{directory} (step {step})"
+        saved = _of_part(meta["leaves"], part, where)
+        _check_same(
+            {path: meta["leaves"][whole] for path, whole in saved.items()},
+            describe(like),
+            where,
+        )
+        if meta.get("format", 1) == 1:
+            return read_tree(manager, step, like, part, meta)
+        index = {path: number for number, path in enumerate(meta["leaves"])}
+        numbers = [index[saved[path]] for path in describe(like)]
+        target = {
+            str(number): abstract(leaf)
+            for number, leaf in zip(numbers, jax.tree.leaves(like), strict=True)
+        }
+        found = read_leaves(manager, step, target)
+    state = jax.tree.unflatten(
+        jax.tree.structure(like), [found[str(number)] for number in numbers]
+    )
+    if digests(state)[1] != [meta["leaf_digests"][number] for number in numbers]:
         raise ValueError("its bytes are not the ones that were saved")
     return state
+
+
+def _of_part(leaves: dict[str, str], part: str | None, where: str) -> dict[str, str]:
+    """The paths of a part's leaves within the part, and within the state."""
+    if part is None:
+        return {path: path for path in leaves}
+    prefixes = (f".{part}", f"[{part!r}]")
+    found = {
+        path.removeprefix(prefix): path
+        for prefix in prefixes
+        for path in leaves
+        if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in "[."
+    }
+    if not found:
+        raise CheckpointMismatchError(
+            f"the checkpoint in {where} has no part {part!r}; its leaves are "
+            f"{', '.join(list(leaves)[:3])}, ... ({len(leaves)} in all)."
+        )
+    return found
+
+
+def _numbered(leaves: list[Any]) -> dict[str, Any]:
+    return {str(number): leaf for number, leaf in enumerate(leaves)}
 
 
 def _first_sentence(error: Exception) -> str:
     # The rest of a message of orbax is addresses.
     first = str(error).strip().partition(". ")[0].partition("\n")[0]
     return first or type(error).__name__
-
-
-def _sha256(leaves: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()
 
 
 def _check_same(saved: dict[str, str], wanted: dict[str, str], where: str) -> None:
@@ -289,37 +366,3 @@ def _check_same(saved: dict[str, str], wanted: dict[str, str], where: str) -> No
             f"{wanted.get(first, 'absent')} here ({len(different)} such leaves); "
             "restore it with the configuration it was saved with."
         )
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    # With an explicit sharding, since orbax otherwise asks for the devices that the
-    # checkpoint was written on.
-    leaf = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def _whole(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, jax.Array) and not (
-        leaf.is_fully_addressable or leaf.is_fully_replicated
-    ):
-        from jax.experimental import multihost_utils
-
-        return multihost_utils.process_allgather(leaf, tiled=True)
-    return np.asarray(leaf)
-
-
-def _dtype(leaf: Any) -> str:
-    return (
-        f"key<{jax.random.key_impl(leaf)}>"
-        if is_key(leaf)
-        else str(jnp.result_type(leaf))
-    )
-
-
-def _manager(directory: str | Path, *, keep: int | None = None, create: bool = False):
-    import orbax.checkpoint as ocp
-
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, create=create, enable_async_checkpointing=False
-    )
-    return ocp.CheckpointManager(Path(directory).absolute(), options=options)

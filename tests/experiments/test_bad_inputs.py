@@ -427,11 +427,8 @@ def test_a_foreign_checkpoint(copied, capsys, change):
 
 
 def damage(directory: Path) -> None:
-    """Cuts the largest file of a checkpoint in half."""
-    largest = max(
-        (entry for entry in directory.rglob("*") if entry.is_file()),
-        key=lambda entry: entry.stat().st_size,
-    )
+    """Cuts the largest file with arrays of a checkpoint in half."""
+    largest = max(directory.rglob("d/*"), key=lambda entry: entry.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
 
 
