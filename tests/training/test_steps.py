@@ -17,6 +17,7 @@ from vaejax import (
     MLP,
     Normal,
     TrainState,
+    distributions,
     gaussian_vae,
     init_train_state,
     make_train_epoch,
@@ -86,9 +87,11 @@ def test_keys_must_be_typed():
 
 @pytest.mark.parametrize("offset", [2000.0, -50.0, 10.0])
 def test_data_far_above_unit_size_are_named_before_the_first_step(offset):
-    vae = gaussian_vae(latent_size=2, encoder=MLP(()), decoder=MLP((), (5,)))
+    vae = gaussian_vae(
+        latent_size=2, encoder=MLP(()), decoder=MLP((), (5, 2)), likelihood=Normal
+    )
     x = offset + np.random.default_rng(0).normal(size=5)
-    with pytest.warns(UserWarning, match=r"x are about [0-9.e+]+ in size.*subtract"):
+    with pytest.warns(UserWarning, match=r"x has values of about [0-9.e+]+ in size"):
         init_train_state(vae, OPTIMIZER, jax.random.key(0), jnp.asarray(x, jnp.float32))
 
 
@@ -101,7 +104,12 @@ def test_data_far_above_unit_size_are_named_before_the_first_step(offset):
     ],
 )
 def test_other_data_are_not(x):
-    vae = VAE._replace(init=lambda key, x: ())
+    vae = gaussian_vae(
+        latent_size=2,
+        encoder=MLP(()),
+        decoder=MLP((), (5,)),
+        likelihood=distributions.fixed_variance_normal_head(),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         init_train_state(vae, OPTIMIZER, jax.random.key(0), x)

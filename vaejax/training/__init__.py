@@ -6,6 +6,7 @@ memory) and sharding (many devices) are independent additions.
 """
 
 from vaejax.training.averaging import averaged_state, init_average, with_average
+from vaejax.training.checks import check_data
 from vaejax.training.early_stopping import (
     EarlyStoppingState,
     best_state,
@@ -19,6 +20,11 @@ from vaejax.training.epochs import (
     epoch_order,
     make_train_epoch,
     steps_per_epoch,
+)
+from vaejax.training.non_finite import (
+    SkippedSteps,
+    init_skipped_steps,
+    with_skipped_steps,
 )
 from vaejax.training.schedules import Schedule, cyclical, logistic_warm_up, warm_up
 from vaejax.training.sharding import (
@@ -40,12 +46,14 @@ from vaejax.training.streaming import make_streamed_epoch
 __all__ = [
     "EarlyStoppingState",
     "Schedule",
+    "SkippedSteps",
     "StepMetrics",
     "TrainEpoch",
     "TrainState",
     "averaged_state",
     "batch_sharding",
     "best_state",
+    "check_data",
     "cyclical",
     "epoch_order",
     "fully_sharded",
@@ -53,6 +61,7 @@ __all__ = [
     "has_stopped",
     "init_average",
     "init_early_stopping",
+    "init_skipped_steps",
     "init_train_state",
     "logistic_warm_up",
     "make_mesh",
@@ -66,4 +75,5 @@ __all__ = [
     "warm_up",
     "with_average",
     "with_early_stopping",
+    "with_skipped_steps",
 ]

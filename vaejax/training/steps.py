@@ -6,24 +6,21 @@ order of epoch e and the position in it follow from `TrainState.key` and
 `TrainState.step`, so that a resumed run draws what the uninterrupted one would have.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from vaejax._checks import is_key, is_traced
+from vaejax._checks import is_key
 from vaejax.base import VAE, Array, Example, Key, LossFn, Params, PyTree, TrainStep
+from vaejax.training.checks import check_example
 from vaejax.training.schedules import Schedule
 
 # One stream of keys for each purpose, folded apart before a step or an epoch is folded
 # in, so that equal counts never coincide.
 _INIT, _NOISE, _SHUFFLE = range(3)
-# From this size on, training of an MLP with Adam was seen not to recover.
-_LARGE = 5.0
 
 
 class TrainState(NamedTuple):
@@ -77,12 +74,13 @@ def init_train_state(
 ) -> TrainState:
     """Return the state before the first step.
 
-    It warns where the values of x are known and far above unit size. Standardize such
-    data: their log-density is that of the standardized data less the sum of the log
-    standard deviations.
+    Where the values of x are known, it raises for one outside the support of the
+    likelihood, and warns if they are far above unit size. Standardize such data: their
+    log-density is that of the standardized data less the sum of the log standard
+    deviations. `check_data` judges a whole data set.
 
     Args:
-      vae: The model, of which only `init` is called.
+      vae: The model, of which only `init` is computed.
       optimizer: Any optax transformation, the one that `make_train_step` is given.
       key: The typed key of the run, from which the initial parameters, the noise of
         every step and the order of the data follow.
@@ -93,6 +91,8 @@ def init_train_state(
 
     Raises:
       TypeError: The key is not a typed key.
+      ValueError: x holds a value that is not finite or outside the support; one of
+        zeros alone stands for a shape and is not judged.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -111,27 +111,9 @@ def init_train_state(
             f"init_train_state: key has dtype {jnp.asarray(key).dtype}; make it with "
             "jax.random.key(seed)."
         )
-    _warn_of_scale(x)
     params = vae.init(jax.random.fold_in(key, _INIT), x)
+    check_example(vae, params, x)
     return TrainState(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
-
-
-def _warn_of_scale(x: Example) -> None:
-    """Warn where the values of an example are far from unit size, if they are known."""
-    for leaf in jax.tree.leaves(x):
-        if is_traced(leaf) or not (
-            jnp.issubdtype(jnp.result_type(leaf), jnp.floating) and np.size(leaf)
-        ):
-            continue
-        # The median: a few outliers are not a matter of scale.
-        typical = np.median(np.abs(np.asarray(leaf, np.float64)))
-        if typical > _LARGE:
-            warnings.warn(
-                f"init_train_state: the values of x are about {typical:.3g} in size, "
-                "so training may not recover from the errors of its first steps; "
-                "subtract the mean of the data and divide by their standard deviation.",
-                stacklevel=3,
-            )
 
 
 def make_train_step(

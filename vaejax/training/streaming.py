@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax._checks import check_count
-from vaejax.base import PyTree, TrainStep, batch_size_of
+from vaejax.base import PyTree, TrainStep
+from vaejax.training._sources import is_random_access, num_examples, read
 from vaejax.training.epochs import TrainEpoch, epoch_order, steps_per_epoch
 from vaejax.training.steps import TrainState
 
@@ -87,10 +88,10 @@ def make_streamed_epoch(
     order_of = jax.jit(epoch_order, static_argnums=2)
 
     def epoch(state: TrainState, source: Any) -> tuple[TrainState, PyTree]:
-        num_examples = _num_examples(source)
-        num_steps = steps_per_epoch(num_examples, batch_size)
+        num = num_examples(source)
+        num_steps = steps_per_epoch(num, batch_size)
         number, first = divmod(int(state.step), num_steps)
-        order = np.asarray(order_of(state.key, number, num_examples))
+        order = np.asarray(order_of(state.key, number, num))
         rest = order[first * batch_size : num_steps * batch_size]
         batches = rest.reshape(-1, batch_size)
         dispatches = (
@@ -135,36 +136,6 @@ def _put(stack: PyTree, batch_sharding: jax.sharding.Sharding | None) -> PyTree:
     return jax.device_put(stack, batch_sharding)
 
 
-def _num_examples(source: Any) -> int:
-    """Return the number of examples of a source; raise a TypeError if it is none."""
-    if _is_random_access(source):
-        return len(source)
-    leaves = jax.tree.leaves(source)
-    # JAX takes a list of examples for a pytree of as many arrays, whose leading axes
-    # are not over examples.
-    if isinstance(source, list) or not all(
-        hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves
-    ):
-        raise TypeError(
-            f"the source is a {type(source).__name__}; give an array, a pytree of "
-            "arrays, or an object with __len__ and __getitem__(index)."
-        )
-    return batch_size_of(source)
-
-
-def _is_random_access(source: Any) -> bool:
-    """Return true for an object that gives examples by index, unlike a pytree."""
-    if (
-        isinstance(source, str | bytes)
-        or hasattr(source, "dtype")
-        or not jax.tree_util.all_leaves([source])
-    ):
-        return False
-    return hasattr(source, "__len__") and (
-        hasattr(source, "__getitems__") or hasattr(source, "__getitem__")
-    )
-
-
 def _map_ahead(function: Callable, arguments: Iterable, number: int) -> Generator:
     """Map with a number of results computed ahead by a thread.
 
@@ -188,8 +159,8 @@ def _map_ahead(function: Callable, arguments: Iterable, number: int) -> Generato
 
 def _gather(source: Any, indices: np.ndarray) -> PyTree:
     """Return the examples of indices `[steps, batch]`, `[steps, batch, ...]`."""
-    if _is_random_access(source):
-        examples = _read(source, indices.ravel())
+    if is_random_access(source):
+        examples = read(source, indices.ravel())
         gathered = jax.tree.map(
             lambda leaf: leaf.reshape(*indices.shape, *leaf.shape[1:]), examples
         )
@@ -201,30 +172,3 @@ def _gather(source: Any, indices: np.ndarray) -> PyTree:
                 f"the source's examples hold {leaf.dtype}; give numbers only."
             )
     return gathered
-
-
-def _read(source: Any, indices: np.ndarray) -> PyTree:
-    """Return examples of an object that gives them by index, stacked along axis 0."""
-    numbers = indices.tolist()
-    if hasattr(source, "__getitems__"):
-        examples = source.__getitems__(numbers)
-    else:
-        examples = [source[number] for number in numbers]
-    if len(examples) != len(numbers):
-        raise ValueError(
-            f"the source gave {len(examples)} examples for {len(numbers)} indices; "
-            "give one for each."
-        )
-    try:
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
-    except ValueError as error:
-        shapes = [str(jax.tree.map(np.shape, example)) for example in examples]
-        other = next(
-            (place for place, shape in enumerate(shapes) if shape != shapes[0]), None
-        )
-        if other is None:
-            raise
-        raise ValueError(
-            f"example {numbers[0]} of the source has shape {shapes[0]} and example "
-            f"{numbers[other]} {shapes[other]}; give examples of one shape."
-        ) from error

@@ -1,0 +1,322 @@
+"""Checks of data against the likelihood of a model, before the first step.
+
+A traced value cannot raise, so a step scores a wrong one as -inf or NaN. Data are
+therefore judged once, where their values are known. Read `check_data` first.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax._checks import is_traced
+from vaejax._programs import run
+from vaejax.base import (
+    VAE,
+    Array,
+    Distribution,
+    Example,
+    Key,
+    Params,
+    PyTree,
+    Support,
+    Transform,
+    draw,
+)
+from vaejax.datasets import binarize
+from vaejax.distributions import Autoregressive, Bernoulli, Categorical
+from vaejax.training._sources import is_random_access, num_examples
+from vaejax.training._values import (
+    Part,
+    check_representable,
+    check_values,
+    described,
+    extremes,
+    first_wrong,
+    moments,
+    parts_of,
+    sample_of,
+)
+
+# From this size on, training of an MLP with Adam was seen not to recover.
+_LARGE = 5.0
+# Below this spread, the KL term outweighs all that a unit variance could gain.
+_SMALL = 0.05
+_INTENSITIES = Support("values in [0, 1]", lambda x: (x >= 0) & (x <= 1))
+
+
+def check_data(
+    vae: VAE, params: Params, xs: Any, *, transform: Transform | None = None
+) -> None:
+    """Check that a data set is one that a model can be trained on.
+
+    It raises for what is empty or not finite, for a value outside the support of the
+    likelihood, a class that is none, and whatever `encode` and `log_prob` refuse; it
+    warns of data whose mean or standard deviation is far from that of a unit Normal,
+    and of gray values under a Bernoulli, whose loss is a cross-entropy then. Memory
+    maps are read in chunks.
+
+    Args:
+      vae: The model. It is traced, not computed.
+      params: Parameters of the model, such as `state.params`.
+      xs: The examples: arrays `[examples, ...]`, also memory-mapped, a pytree of them,
+        or an object with `__len__` and `__getitem__(index)`, of which 256 examples at
+        even distances are judged.
+      transform: The transform of the objective, `(key, x) -> x`, such as `binarize`; it
+        is applied to 256 examples, which are judged in place of all.
+
+    Raises:
+      ValueError: The data are empty, or hold a value that is not finite or lies outside
+        the support; the error names the first such value, its place and the fix.
+      TypeError: The data are not numbers, or of a dtype that the likelihood refuses.
+
+    Example:
+      >>> import jax, numpy as np
+      >>> import vaejax
+      >>> vae = vaejax.gaussian_vae(
+      ...     latent_size=2, encoder=vaejax.MLP((4,)), decoder=vaejax.MLP((4,), (3,))
+      ... )
+      >>> xs = np.array([[0.0, 1.0, 1.0], [0.0, 255.0, 1.0]], np.float32)
+      >>> params = vae.init(jax.random.key(0), xs[0])
+      >>> vaejax.training.check_data(vae, params, xs[:1])
+      >>> vaejax.training.check_data(
+      ...     vae, params, xs
+      ... )  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+        ...
+      ValueError: check_data: xs holds 255.0 in example 1 (at [1, 1]); Bernoulli is ...
+    """
+    if hasattr(params, "opt_state"):
+        raise TypeError("check_data: params is a TrainState; give state.params.")
+    name = "check_data: xs"
+    check_values(name, xs)
+    if is_random_access(xs):
+        xs = sample_of(xs)
+    if transform is not None:
+        if _is_binarize(transform):
+            _check_support("binarize", _INTENSITIES, _not_levels(parts_of(name, xs)))
+        name, xs = "check_data: the transformed xs", _transformed(transform, xs)
+        check_values(name, xs)
+    example = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape[1:], jax.dtypes.canonicalize_dtype(leaf.dtype)
+        ),
+        xs,
+    )
+    judged = _judged(vae, params, example)
+    parts = parts_of(name, xs)
+    _check_likelihood(judged, parts)
+    jax.eval_shape(_score, vae, params, jax.random.key(0), example)
+    if num_examples(xs) > 1 and _is_real(judged.support):
+        _warn_of_moments(parts)
+
+
+def check_example(vae: VAE, params: Params, x: Example) -> None:
+    """Raise or warn where one example, if its values are known, is none of the model.
+
+    An example of zeros alone stands for a shape, and unsigned integers may still be
+    transformed.
+    """
+    if any(is_traced(leaf) for leaf in jax.tree.leaves(x)):
+        return
+    name = "init_train_state: x"
+    parts = parts_of(name, x)
+    for part in parts:
+        check_representable(part, is_example=True)
+    if not any(np.any(part.array) for part in parts):
+        return
+    judged = _judged(vae, params, jax.tree.map(jnp.asarray, x))
+    known = [part for part in parts if part.array.dtype.kind != "u"]
+    _check_likelihood(judged, known, is_example=True)
+    _warn_of_scale(parts)
+
+
+class _Judged(NamedTuple):
+    """The likelihood of a model as far as data are judged by it."""
+
+    name: str
+    support: Support | None
+    num_classes: int | None
+    is_gray: bool
+
+
+def _judged(vae: VAE, params: Params, example: PyTree) -> _Judged:
+    likelihood = jax.eval_shape(_decode, vae, params, jax.random.key(0), example)
+    # The constraint of another library is stale once its distribution is batched.
+    support = getattr(likelihood, "support", None)
+    return _Judged(
+        type(likelihood).__name__,
+        support if isinstance(support, Support) else None,
+        _num_classes(likelihood),
+        isinstance(likelihood, Bernoulli),
+    )
+
+
+def _decode(vae: VAE, params: Params, key: Key, x: Example) -> Distribution:
+    return vae.decode(params, draw(key, vae.encode(params, x)))
+
+
+def _score(vae: VAE, params: Params, key: Key, x: Example) -> Array:
+    return _decode(vae, params, key, x).log_prob(x)
+
+
+def _num_classes(likelihood: Any) -> int | None:
+    if isinstance(likelihood, Categorical):
+        return likelihood.logits.shape[-1]
+    if isinstance(likelihood, Autoregressive):
+        inputs = jax.ShapeDtypeStruct((likelihood.length,), jnp.int32)
+        logits = jax.eval_shape(lambda f, x: f(x), likelihood.logits_fn, inputs)
+        return logits.shape[-1]
+    return None
+
+
+def _is_binarize(transform: Any) -> bool:
+    while isinstance(transform, partial):
+        transform = transform.func
+    return transform is binarize
+
+
+def _not_levels(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts that are not 8-bit levels, all of which `binarize` takes."""
+    return [part for part in parts if part.array.dtype != np.uint8]
+
+
+def _transformed(transform: Transform, xs: PyTree) -> PyTree:
+    sample = sample_of(xs)
+    keys = jax.random.split(jax.random.key(0), num_examples(sample))
+    return jax.device_get(run(_map_transform, (transform,), keys, sample))
+
+
+def _map_transform(transform: Transform, keys: Key, xs: PyTree) -> PyTree:
+    return jax.vmap(transform)(keys, xs)
+
+
+def _check_likelihood(
+    judged: _Judged, parts: Sequence[Part], *, is_example: bool = False
+) -> None:
+    """Raise where a value is outside the support; warn of gray values, if a set's."""
+    name, support, num_classes, is_gray = judged
+    if support is None:
+        return
+    wanted = support
+    if num_classes is not None:
+        wanted = Support(
+            f"the classes 0 to {num_classes - 1}",
+            lambda x: support.contains(x) & (x < num_classes),
+        )
+    if is_gray:
+        # A density on {0, 1}, and by agreement a cross-entropy on what lies between.
+        wanted = Support(support.description, _INTENSITIES.contains)
+    _check_support(name, wanted, parts, is_gray=is_gray, is_example=is_example)
+    if not is_gray or is_example:
+        return
+    for part in parts:
+        wrong = first_wrong(part.array, support.contains)
+        if wrong:
+            warnings.warn(
+                f"{described(part.name, wrong)}; {name} is over {support.description}, "
+                "and its loss on values in between is a cross-entropy, not a bound on "
+                "log p(x): train with with_transform(objective, binarize).",
+                stacklevel=4,
+            )
+            return
+
+
+def _check_support(
+    name: str,
+    support: Support,
+    parts: Sequence[Part],
+    *,
+    is_gray: bool = False,
+    is_example: bool = False,
+) -> None:
+    for part in parts:
+        wrong = first_wrong(
+            part.array, lambda values: support.contains(values.astype(np.float64))
+        )
+        if wrong:
+            where = described(part.name, wrong, is_example)
+            raise ValueError(
+                f"{where}; {name} is over {support.description}: "
+                f"{_remedy(support, part.array, is_gray)}."
+            )
+
+
+def _remedy(support: Support, array: np.ndarray, is_gray: bool) -> str:
+    low, high = extremes(array)
+    inside = [bool(support.contains(np.float64(x))) for x in (0, 0.5, 1, 2, -0.5, 1e3)]
+    zero, half, one, two, negative, large = inside
+    is_bounded = zero and one and not two
+    if "classes" in support.description:
+        return (
+            f"the data have {low:g} to {high:g}, so number the classes from 0, or give "
+            "the likelihood more of them"
+        )
+    if is_bounded and low >= 0 and 1 < high <= 255:
+        if is_gray and array.dtype == np.uint8:
+            return (
+                "train gray levels with with_transform(objective, binarize), and check "
+                "them with transform=binarize"
+            )
+        return "divide gray levels by 255" + (", and binarize them" if is_gray else "")
+    if is_bounded and -1 <= low < 0 and high <= 1:
+        return "map [-1, 1] to [0, 1] by (x + 1) / 2"
+    if is_bounded and low >= 0 and high <= 1:
+        return "round to levels by jnp.round(255 * x) / 255"
+    if is_bounded:
+        return "map them to [0, 1], or choose a likelihood over real numbers"
+    if zero and large and not half and not negative:
+        return "choose a likelihood over real numbers, such as Normal"
+    return "change these values, or choose another likelihood"
+
+
+def _is_real(support: Support | None) -> bool:
+    return support is not None and bool(
+        np.all(support.contains(np.array([-1e6, -0.5, 0.0, 1e6])))
+    )
+
+
+def _warn_of_scale(parts: Sequence[Part]) -> None:
+    """Warn where the values of an example are far above unit size."""
+    for name, array in parts:
+        if not (jnp.issubdtype(array.dtype, jnp.floating) and array.size):
+            continue
+        # The median: a few outliers are not a matter of scale.
+        typical = np.median(np.abs(array.astype(np.float64)))
+        if typical > _LARGE:
+            warnings.warn(
+                f"{name} has values of about {typical:.3g} in size, so training may "
+                "not recover from the errors of its first steps; subtract the mean of "
+                "the data and divide by their standard deviation.",
+                stacklevel=4,
+            )
+
+
+def _warn_of_moments(parts: Sequence[Part]) -> None:
+    """Warn where mean or standard deviation is far from that of a unit Normal."""
+    for name, array in parts:
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            continue
+        mean, stddev = moments(array)
+        size = np.maximum(np.abs(mean), stddev)
+        place = np.unravel_index(size.argmax(), size.shape)
+        where = f" at {[int(i) for i in place]}" if place else ""
+        if size[place] > _LARGE:
+            warnings.warn(
+                f"{name} has mean {mean[place]:.3g} and standard deviation "
+                f"{stddev[place]:.3g}{where}, where training starts from a unit "
+                "Normal and may not recover; subtract the mean of each dimension and "
+                "divide by its standard deviation.",
+                stacklevel=3,
+            )
+        elif stddev.max() < _SMALL:
+            warnings.warn(
+                f"{name} has standard deviations of at most {stddev.max():.3g}, where "
+                "training starts from a unit Normal, which they do not show in; divide "
+                "each dimension by its standard deviation.",
+                stacklevel=3,
+            )
