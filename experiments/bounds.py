@@ -60,7 +60,7 @@ COUNTS = (10, 100, 1000, 5000, 50_000)
 JACKKNIFE_COUNT = 100
 ELBO_SAMPLES = 1000
 AT_ONCE = 8  # examples mapped together
-PILOT = 4  # digits of the run that finds the step sizes
+PILOT = 16  # digits of the run that finds the step sizes
 ANNEALED = "annealed importance sampling"
 HALVED = "annealed importance sampling, half the temperatures"
 JACKKNIFES = tuple(
@@ -253,7 +253,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
 def adapted_path(
     config: Config, vae: VAE, params: Params, key: Key, xs: Array
 ) -> AnnealingPath:
-    """Return the path with the mean step sizes of a pilot run on some digits."""
+    """Return the path with the smallest step sizes of a pilot run on some digits."""
     path = AnnealingPath(
         num_temperatures=config.num_temperatures,
         num_leapfrog=NUM_LEAPFROG,
@@ -268,7 +268,7 @@ def adapted_path(
     step_sizes = jax.jit(jax.vmap(adapt, in_axes=(None, 0, 0)))(
         params, jax.random.split(key, len(xs)), xs
     )
-    return path._replace(step_sizes=jnp.exp(jnp.mean(jnp.log(step_sizes), axis=0)))
+    return path._replace(step_sizes=jnp.min(step_sizes, axis=0))
 
 
 def over_examples(

@@ -103,7 +103,8 @@ def test_what_annealing_leaves_is_said(two_seeds):
     assert abs(change["mean"]) < 4 * change["standard_error"] + 0.05
     assert abs(gap["mean"]) < 4 * gap["standard_error"] + 0.05
     assert gap["num_examples"] == annealing.NUM_SIMULATED
-    assert annealed["acceptance_rate"] == pytest.approx(0.65, abs=0.1)
+    # The smallest step sizes of the pilot run accept more than its target.
+    assert 0.6 < annealed["acceptance_rate"] < 0.9
     texts = {
         label: note
         for label, _, note in evaluation.rows(
