@@ -35,7 +35,7 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks.bench import Bench, Config, make_bench
 from experiments.benchmarks.report import figure, write_figure
-from experiments.harness import RunError, UsageError, cli, resources, run_dir
+from experiments.harness import RunError, UsageError, cli, manifest, resources, run_dir
 from experiments.harness.config import check_positive
 
 ABOUT = harness.About(
@@ -61,7 +61,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 def environment() -> dict[str, Any]:
     """Return the versions and the machine of the measurement."""
     versions = {"python": platform.python_version(), "vaejax": vaejax.__version__}
-    for package in (*run_dir.PACKAGES, "numpyro", "torch"):
+    for package in (*manifest.PACKAGES, "numpyro", "torch"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import tyro
 
-from experiments.harness import distributed, measurement, run, run_dir
+from experiments.harness import distributed, measurement, output, run, run_dir
 from experiments.harness.config import Config, MeasurementConfig
 from experiments.harness.errors import RunError, UsageError
 from experiments.harness.experiment import Comparison, Experiment, Result, Trained
@@ -95,9 +95,13 @@ def _main(
         prog=f"python -m experiments.{name}",
         description=_joined(str(module.__doc__)),
     )
-    config = parse()
+    with output.lenient():
+        _act(lambda: act(parse(), parse), remedy)
+
+
+def _act(function: Callable[[], None], remedy: str) -> None:
     try:
-        act(config, parse)
+        function()
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         distributed.leave(2 if isinstance(error, UsageError) else 1)
@@ -115,6 +119,9 @@ def _main(
         distributed.leave(1)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_status)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        distributed.leave(130)
 
 
 def _joined(text: str) -> str:

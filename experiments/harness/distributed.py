@@ -1,15 +1,16 @@
 """Several processes as one run: all compute, the first alone writes and prints."""
 
+import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
-from experiments.harness.errors import UsageError
+from experiments.harness.errors import RunError, UsageError
 
 # A process that is silent for so long counts as dead, and the run ends.
 HEARTBEAT_SECONDS = 60
@@ -25,20 +26,7 @@ def join(cluster: str | None) -> None:
     """
     if cluster is None:
         return
-    options: dict[str, Any] = {}
-    if cluster != "auto":
-        try:
-            address, num, index = cluster.split(",")
-            options = {
-                "coordinator_address": address,
-                "num_processes": int(num),
-                "process_id": int(index),
-            }
-        except ValueError as error:
-            raise UsageError(
-                f"--distributed {cluster}: give auto, or HOST:PORT,PROCESSES,INDEX "
-                "such as 10.0.0.1:1234,2,0."
-            ) from error
+    options = {} if cluster == "auto" else _options(cluster)
     try:
         jax.distributed.initialize(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
@@ -52,6 +40,35 @@ def join(cluster: str | None) -> None:
         ) from error
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _options(cluster: str) -> dict[str, Any]:
+    """The arguments of `jax.distributed.initialize`, which waits where one is wrong."""
+    try:
+        address, num, index = cluster.split(",")
+        host, _, port = address.rpartition(":")
+        numbers = int(port), int(num), int(index)
+        if not host:
+            raise ValueError
+    except ValueError as error:
+        raise UsageError(
+            f"--distributed {cluster}: give auto, or HOST:PORT,PROCESSES,INDEX "
+            "such as 10.0.0.1:1234,2,0."
+        ) from error
+    limits = {"port": (1, 65535), "number of processes": (1, None)}
+    limits |= {"index": (0, numbers[1] - 1)}
+    for (name, (low, high)), number in zip(limits.items(), numbers, strict=True):
+        if number < low or (high is not None and number > high):
+            upwards = "on" if high is None else f"to {high}"
+            raise UsageError(
+                f"--distributed {cluster}: the {name} is {number}; give one from {low} "
+                f"{upwards}."
+            )
+    return {
+        "coordinator_address": address,
+        "num_processes": numbers[1],
+        "process_id": numbers[2],
+    }
 
 
 def leave(status: int) -> NoReturn:
@@ -101,6 +118,64 @@ def wait_for_all(where: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(where)
+
+
+def gathered(text: str) -> list[str]:
+    """Return the texts that the processes give, in the order of the processes."""
+    if jax.process_count() == 1:
+        return [text]
+    from jax.experimental import multihost_utils
+
+    content = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.asarray(len(content), np.int32))
+    padded = np.zeros(max(1, int(sizes.max())), np.uint8)
+    padded[: len(content)] = content
+    rows = multihost_utils.process_allgather(padded)
+    pairs = zip(rows, sizes.ravel(), strict=True)
+    return [bytes(row[:size]).decode() for row, size in pairs]
+
+
+def decided_by_first(function: Callable[[], Any]) -> Any:
+    """Call a function in the first process, and raise its error in every one.
+
+    Returns:
+      What it returns, in the first process; None in the others.
+
+    Raises:
+      UsageError: the function did.
+      RunError: the function did.
+    """
+    result, error = None, None
+    if is_first():
+        try:
+            result = function()
+        except (UsageError, RunError) as caught:
+            error = caught
+    kind = "" if error is None else type(error).__name__
+    kind, text = json.loads(gathered(json.dumps([kind, str(error)]))[0])
+    if error is not None:
+        raise error
+    if kind:
+        raise (UsageError if kind == UsageError.__name__ else RunError)(text)
+    return result
+
+
+def check_same(values: Mapping[str, Any]) -> None:
+    """Check that every process has the same values, by name.
+
+    Raises:
+      UsageError: they differ; in every process, with the first difference.
+    """
+    everyone = [json.loads(text) for text in gathered(json.dumps(values))]
+    for index, others in enumerate(everyone):
+        for name in sorted(everyone[0].keys() | others.keys()):
+            one, other = everyone[0].get(name), others.get(name)
+            if one != other:
+                raise UsageError(
+                    f"--distributed: {name} is {one} in process 0 and {other} in "
+                    f"process {index}; give every process the same options, data and "
+                    "versions."
+                )
 
 
 def largest(number: int) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.harness import loop, run, run_dir
+from experiments.harness import loop, manifest, run, run_dir
 from experiments.harness.config import Config
 from experiments.harness.data_sets import load_images
 from experiments.harness.errors import RunError, UsageError
@@ -37,7 +37,7 @@ class LoadedRun(NamedTuple):
     labels: np.ndarray | None
 
 
-def load_run(path: Path, *, arm: str | None = None, member: int = 0) -> LoadedRun:
+def load_run(path: str | Path, *, arm: str | None = None, member: int = 0) -> LoadedRun:
     """Load one trained model from a run folder.
 
     Args:
@@ -54,6 +54,7 @@ def load_run(path: Path, *, arm: str | None = None, member: int = 0) -> LoadedRu
         the data have changed.
       RunError: its checkpoint is missing or damaged.
     """
+    path = Path(path)
     program = _program_of(path)
     try:
         return _load(program, path, arm, member)
@@ -74,7 +75,7 @@ def _load(program: Program, path: Path, arm: str | None, member: int) -> LoadedR
         raise UsageError(
             f"--member is {member}; {path} has {members.num}, numbered from 0."
         )
-    run_dir.check_data(path, experiment.data_checksum)
+    manifest.check_data(path, experiment.data_checksum)
     mesh = make_mesh(1, experiment.batch_size)
     states = loop.load_states(Job(path / arm, config, experiment, members, mesh, arm))
     description = ", ".join(filter(None, [program.name, arm, members.name(member)]))
@@ -97,7 +98,7 @@ def _program_of(path: Path) -> Program:
         )
     try:
         name = str(json.loads(file.read_text())["experiment"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{file} is damaged ({error}); train the model again."
         ) from error

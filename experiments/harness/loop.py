@@ -6,7 +6,7 @@ It goes on from the last checkpoint, if there is one.
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 import vaejax
-from experiments.harness import averages, distributed, evaluation, run_dir
+from experiments.harness import (
+    averages,
+    config_file,
+    distributed,
+    evaluation,
+    manifest,
+    run_dir,
+)
 from experiments.harness.epoch_program import compiled_epoch, recipe_of, streamed_epoch
 from experiments.harness.errors import RunError
 from experiments.harness.job import Job, streams
@@ -31,6 +38,7 @@ def train(
     job: Job,
     check_interrupts: Callable[[], None],
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    check_folder: Callable[[], None] = lambda: None,
 ) -> TrainState:
     """Train the members from where the folder's last checkpoint left them.
 
@@ -38,13 +46,17 @@ def train(
       job: what is trained.
       check_interrupts: called after every epoch is saved; it raises to end the run.
       on_epoch: called with the epoch's line of metrics.
+      check_folder: called before anything is written; it raises where the folder is no
+        longer this run's.
 
     Returns:
       The states, with the parameters to evaluate: the best on validation data, or the
       average, or the last.
     """
-    states, layout = _start(job)
+    states, layout, environments = _start(job)
+    metadata = trained_with(job) | {"environments": _add_environment(job, environments)}
     done = int(job.members.first(states.step)) // job.experiment.steps_per_epoch
+    check_folder()
     job.path.mkdir(parents=True, exist_ok=True)
     run_dir.cut_metrics(job.path, done)
     print(_describe(job, states, done), flush=True)
@@ -80,8 +92,11 @@ def train(
             } | measure(states)
             states = stop(states, row)
             _check_finite(job, row, states)
+            check_folder()
             run_dir.append_metrics(job.path, row)
-            checkpoints.save(job.path / "checkpoints", states, step=row["step"])
+            checkpoints.save(
+                job.path / "checkpoints", states, step=row["step"], metadata=metadata
+            )
             on_epoch(row)
             check_interrupts()
             progress.update()
@@ -103,12 +118,34 @@ def load_states(job: Job) -> TrainState:
             "it first."
         )
     return vaejax.training.best_state(
-        vaejax.training.gather_from_devices(_start(job)[0], job.mesh)
+        vaejax.training.gather_from_devices(_start(job).states, job.mesh)
     )
 
 
-def _start(job: Job) -> tuple[TrainState, PyTree]:
-    """The states to start from, and how they are laid out over the devices."""
+def trained_with(job: Job) -> dict[str, Any]:
+    """Return what a state belongs to, which its checkpoint holds beside it."""
+    return {
+        "config": config_file.options_of(job.config),
+        "data_sha256": job.experiment.data_checksum,
+    }
+
+
+class _Start(NamedTuple):
+    """The states to start from.
+
+    Attributes:
+      states: the states.
+      layout: how they are laid out over the devices.
+      environments: where they were trained so far.
+    """
+
+    states: TrainState
+    layout: PyTree
+    environments: list[dict[str, Any]]
+
+
+def _start(job: Job) -> _Start:
+    """The first states, or those of the last checkpoint."""
     optimizer = recipe_of(job, dict(job.experiment.hyperparameters)).optimizer
 
     def init(key: jax.Array, x: PyTree) -> TrainState:
@@ -133,13 +170,52 @@ def _start(job: Job) -> tuple[TrainState, PyTree]:
     if jax.process_count() > 1:
         states = vaejax.training.place_on_devices(states, layout)
     if checkpoints.latest(job.path / "checkpoints") is None:
-        return states, layout
+        return _Start(states, layout, [])
     try:
-        return checkpoints.restore(job.path / "checkpoints", states), layout
+        saved = checkpoints.read_metadata(job.path / "checkpoints")
+        _check_trained_with(job, saved)
+        states = checkpoints.restore(job.path / "checkpoints", states)
     except ValueError as error:
         raise RunError(
             f"{error} To start from the beginning, give another --out."
         ) from error
+    return _Start(states, layout, saved.get("environments", []))
+
+
+def _check_trained_with(job: Job, saved: dict[str, Any]) -> None:
+    """Raise RunError where a checkpoint was trained with other options or data."""
+    now = trained_with(job)
+    # The data are compared by their content, wherever they lie.
+    differing = [
+        option
+        for option, value in saved.get("config", {}).items()
+        if option not in ("data", "data_dir") and value != now["config"].get(option)
+    ]
+    if differing:
+        option = differing[0]
+        raise RunError(
+            f"config.json says {config_file.flag(option)} "
+            f"{now['config'].get(option)}, and the checkpoint in {job.path} was "
+            f"trained with {saved['config'][option]}; put the old value back, or start "
+            "another run."
+        )
+    if saved.get("data_sha256", now["data_sha256"]) != now["data_sha256"]:
+        raise RunError(
+            f"--data has changed since the checkpoint in {job.path} was trained; start "
+            "another run."
+        )
+
+
+def _add_environment(job: Job, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The environments with this process's as the last; say where they differ."""
+    now = manifest.environment()
+    if before and (changes := manifest.changes(before[-1], now)):
+        print(
+            f"{job.path}: trained so far with {changes}: the result is the same up to "
+            "rounding and its consequences, not bit for bit",
+            file=sys.stderr,
+        )
+    return [*(one for one in before if one != now), now]
 
 
 def _make_measure(job: Job, at_once: int) -> Callable[[TrainState], dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments.harness import interrupts, report, resources, run_dir
+from experiments.harness import interrupts, manifest, report, resources, run_dir
 from experiments.harness.config import MeasurementConfig, check_options
 from experiments.harness.experiment import About, Result
 
@@ -28,20 +28,21 @@ def measure(
     started = time.perf_counter()
     check_options(config)
     config.check()
-    path = run_dir.create(run_dir.find(name, config), name, config)
-    print(f"folder: {path}", flush=True)
-    with interrupts.requests() as check_interrupts:
-        result = function(config, check_interrupts)
-    summary = {
-        "experiment": name,
-        "data": "generated",
-        "seeds": config.seeds,
-    } | result.summary
-    run_dir.write_json(path / "summary.json", summary)
-    run_dir.write_manifest(
-        path, seeds=config.seeds, data_checksum=None, params_digest=None
-    )
-    report.show(path, result, about, description)
-    resources.add_to_manifest(path, started)
+    found = run_dir.find(name, config)
+    with run_dir.claimed(found, name, config) as claim:
+        path = claim.path
+        print(f"folder: {path}", flush=True)
+        with interrupts.requests() as check_interrupts:
+            result = function(config, check_interrupts)
+        summary = {
+            "experiment": name,
+            "data": "generated",
+            "seeds": config.seeds,
+        } | result.summary
+        claim.check()
+        run_dir.write_json(path / "summary.json", summary)
+        manifest.write(path, seeds=config.seeds, data_checksum=None, params_digest=None)
+        report.show(path, result, about, description)
+        resources.add_to_manifest(path, started)
     print(f"done in {time.perf_counter() - started:.0f} s")
     return summary

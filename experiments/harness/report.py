@@ -138,11 +138,23 @@ def write(
         "<h2>How to reproduce it</h2>",
         "<p>From the project's folder, in its environment:</p>",
         f"<pre>{html.escape(command)}</pre>",
-        "<p>The same versions on the same machine give the same parameters, bit for "
-        "bit.</p>",
+        f"<p>{_repeats(manifest)}</p>",
         _table(_provenance(summary, manifest)),
     ]
     write_atomically(path / "report.html", _page(title, "\n".join(parts)))
+
+
+def _repeats(manifest: dict) -> str:
+    if "environments" in manifest:
+        return (
+            "The run was continued under other versions, devices or numbers of cores "
+            "(environments in manifest.json): the command gives the same result up to "
+            "rounding and its consequences."
+        )
+    return (
+        "The same versions on the same machine, with as many cores, give the same "
+        "parameters, bit for bit."
+    )
 
 
 def _page(title: str, body: str) -> str:
@@ -219,6 +231,7 @@ def _provenance(summary: dict, manifest: dict) -> dict[str, Any]:
         "commit": manifest["commit"],
         "device": manifest["device"],
         "machine": manifest["machine"],
+        "threads of XLA": manifest.get("xla_threads"),
         "random numbers": (
             f"{manifest['key']['implementation']}, seeds {manifest['key']['seeds']}"
         ),

@@ -1,7 +1,9 @@
 """A run of a program: a plan, training, the analysis, and the run folder."""
 
+import shlex
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +12,11 @@ import jax
 
 from experiments.harness import (
     callbacks,
+    config_file,
     distributed,
     interrupts,
     loop,
+    manifest,
     report,
     resources,
     run_dir,
@@ -72,21 +76,34 @@ def run(
     """
     started = time.perf_counter()
     plan = make_plan(program, config)
-    print(f"run folder: {plan.path}", flush=True)
+    with run_dir.claimed(plan.path, program.name, config) as claim:
+        plan = plan._replace(path=claim.path)
+        print(f"run folder: {plan.path}", flush=True)
+        try:
+            with interrupts.requests() as check_interrupts:
+                return _run(plan, claim, check_interrupts, on_epoch, started)
+        except Interrupted:
+            _say_how_to_continue(plan)
+            raise
+
+
+def _run(
+    plan: Plan,
+    claim: run_dir.Claim,
+    check_interrupts: interrupts.CheckInterrupts,
+    on_epoch: callbacks.OnEpoch | None,
+    started: float,
+) -> dict[str, Any]:
+    program, config = plan.program, plan.config
     write_manifest = partial(
-        run_dir.write_manifest,
+        manifest.write,
         plan.path,
         seeds=plan.members.seeds,
         data_checksum=plan.data_checksum,
     )
     write_manifest(params_digest=None)
-    try:
-        with interrupts.requests() as check_interrupts:
-            trained = train(plan, check_interrupts, on_epoch)
-            result = program.analyze(trained)
-    except Interrupted:
-        _say_how_to_continue(plan)
-        raise
+    trained = train(plan, check_interrupts, on_epoch, claim.check)
+    result = program.analyze(trained)
     seconds = sum(row["seconds"] for rows in trained.history.values() for row in rows)
     summary = {
         "experiment": program.name,
@@ -95,9 +112,15 @@ def run(
         "seeds": plan.members.seeds,
     }
     summary |= result.summary | {"training_seconds": round(seconds, 2)}
+    if missing := _missing_epochs(trained):
+        summary["missing_epochs"] = missing
+    claim.check()
     run_dir.write_json(plan.path / "summary.json", summary)
     params = {arm: state.params for arm, state in trained.states.items()}
-    write_manifest(params_digest=checkpoints.digest(params))
+    write_manifest(
+        params_digest=checkpoints.digest(params), environments=_environments(plan)
+    )
+    check_interrupts()
     report.show(
         plan.path, result, program.about, program.description, plan.comparison.arms
     )
@@ -110,7 +133,7 @@ def run(
 
 
 def make_plan(program: Program, config: Config) -> Plan:
-    """Check all that may be refused, then make the run's folder."""
+    """Check all that may be refused, before anything is written."""
     check_options(config)
     path = run_dir.find(program.name, config)
     distributed.wait_for_all("folder found")
@@ -120,9 +143,8 @@ def make_plan(program: Program, config: Config) -> Plan:
     for experiment in comparison.arms.values():
         check_streams(experiment, members)
     mesh = make_mesh(config.num_devices, first.batch_size)
-    run_dir.check_data(path, first.data_checksum)
-    path = run_dir.create(path, program.name, config)
-    distributed.wait_for_all("folder made")
+    manifest.check_data(path, first.data_checksum)
+    _check_processes(config, comparison)
     return Plan(program, config, path, comparison, members, mesh)
 
 
@@ -130,6 +152,7 @@ def train(
     plan: Plan,
     check_interrupts: interrupts.CheckInterrupts,
     on_epoch: callbacks.OnEpoch | None = None,
+    check_folder: Callable[[], None] = lambda: None,
 ) -> Trained:
     """Train every model of a plan in turn."""
     arms = plan.comparison.arms
@@ -145,6 +168,7 @@ def train(
             ),
             check_interrupts,
             callbacks.each_epoch(plan.config, plan.path / arm, plan.members, on_epoch),
+            check_folder,
         )
         for arm, experiment in arms.items()
     }
@@ -187,13 +211,50 @@ def as_comparison(experiment: Experiment | Comparison) -> Comparison:
     return Comparison({ONLY: experiment})
 
 
+def _check_processes(config: Config, comparison: Comparison) -> None:
+    """Check that all processes of a run do the same, before the first step."""
+    options = {
+        config_file.flag(name): value
+        for name, value in config_file.options_of(config).items()
+    }
+    data = [experiment.data_checksum for experiment in comparison.arms.values()]
+    distributed.check_same(
+        options
+        | {"the data's SHA-256": data, "commit": manifest.commit()}
+        | {f"the version of {name}": v for name, v in manifest.versions().items()}
+    )
+
+
+def _missing_epochs(trained: Trained) -> dict[str, list[int]]:
+    """The epochs of each model whose line of metrics was lost."""
+    found = {
+        arm: run_dir.missing_epochs(
+            rows,
+            int(trained.members.first(trained.states[arm].step))
+            // trained.experiments[arm].steps_per_epoch,
+        )
+        for arm, rows in trained.history.items()
+    }
+    return {arm or "training": epochs for arm, epochs in found.items() if epochs}
+
+
+def _environments(plan: Plan) -> list[dict[str, Any]]:
+    """Where the parameters were trained, if in more than one environment."""
+    found = []
+    for arm in plan.comparison.arms:
+        saved = checkpoints.read_metadata(plan.path / arm / "checkpoints")
+        found += [one for one in saved.get("environments", []) if one not in found]
+    return found if len(found) > 1 else []
+
+
 def _say_how_to_continue(plan: Plan) -> None:
     saved = all(
         checkpoints.latest(plan.path / arm / "checkpoints") is not None
         for arm in plan.comparison.arms
     )
+    module = f"experiments.{plan.program.name}"
+    command = ["python", "-m", module, "--resume", "--out", str(plan.path)]
     print(
-        f"\n{'saved; ' if saved else ''}continue with: python -m "
-        f"experiments.{plan.program.name} --resume --out {plan.path}",
+        f"\n{'saved; ' if saved else ''}continue with: {shlex.join(command)}",
         file=sys.stderr,
     )

@@ -5,36 +5,36 @@ resumes.
 """
 
 import dataclasses
-import datetime
 import json
 import os
-import platform
+import secrets
 import shlex
-import subprocess
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-
-import vaejax
-from experiments.harness import distributed
+from experiments.harness import config_file, distributed, run_lock
 from experiments.harness.errors import UsageError
 from vaejax.checkpoints import write_atomically
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# Where a run lies and what it runs on are not part of what it is, and may differ when
-# it is resumed.
-CIRCUMSTANCES = (
-    "out",
-    "resume",
-    "members_at_once",
-    "num_devices",
-    "shard_parameters",
-    "distributed",
-)
+# What a run leaves that was killed before its options were written.
+_TRACES = (run_lock.NAME, ".config.json.*.tmp", ".run.lock.*.tmp", "config.json.tmp")
+
+
+class Claim(NamedTuple):
+    """A run folder that no other run writes to.
+
+    Attributes:
+      path: the folder.
+      check: raises RunError once the folder has gone or was taken over.
+    """
+
+    path: Path
+    check: Callable[[], None]
 
 
 def find(name: str, config: Any) -> Path:
@@ -43,14 +43,16 @@ def find(name: str, config: Any) -> Path:
     Args:
       name: the name of the program.
       config: its options. Where `resume` is set, each must be that of the run in the
-        folder, but for the `CIRCUMSTANCES`.
+        folder, but for the `config_file.CIRCUMSTANCES`.
 
     Raises:
       UsageError: --out holds a run already, or --resume finds none or another one.
     """
     if config.resume:
         path = config.out or _newest(name)
-        _check_same(path, config, _read_saved(name, path, config))
+        if not _is_unstarted(path):
+            saved = config_file.read(name, path, type(config))
+            config_file.check_same(path, config, saved)
         return path
     if config.out is None and config.distributed:
         raise UsageError(
@@ -58,72 +60,51 @@ def find(name: str, config: Any) -> Path:
             "give it with --out."
         )
     path = config.out or _next_free(name)
-    if (path / "config.json").exists():
-        raise UsageError(
-            f"--out {path} holds a run; add --resume to continue it, or give another "
-            "folder."
-        )
-    if path.is_dir() and any(path.iterdir()):
-        raise UsageError(
-            f"--out {path} is not empty and holds no run; give another folder."
-        )
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"--out {path} is a file; give a folder.")
+    _check_free(path)
     return path
 
 
 def saved_config(name: str, config: Any) -> Any:
     """Return the options of the run in --out, or of the newest one of the program.
 
-    The `CIRCUMSTANCES` are those of `config`; `out` is the folder that was found.
+    The `config_file.CIRCUMSTANCES` are those of `config`; `out` is the folder that was
+    found. A run that was killed before its options were written has those of `config`.
 
     Raises:
       UsageError: there is no such run, or it is of another program or version.
     """
     path = config.out or _newest(name)
-    saved = _read_saved(name, path, config)
-    converted: dict[str, Any] = {
-        option: tuple(value)
-        for option, value in saved.items()
-        if isinstance(value, list)
-    }
-    converted["data_dir"] = saved["data_dir"] and Path(saved["data_dir"])
-    return dataclasses.replace(config, **saved | converted, out=path)
+    if _is_unstarted(path):
+        print(
+            f"{path} holds no run yet, only its folder: starting from the beginning, "
+            "with the options that are given",
+            file=sys.stderr,
+        )
+        return dataclasses.replace(config, out=path)
+    saved = config_file.converted(config_file.read(name, path, type(config)))
+    return dataclasses.replace(config, **saved, out=path)
 
 
-def create(path: Path, name: str, config: Any) -> Path:
-    """Make the folder and write the configuration into it.
+@contextmanager
+def claimed(path: Path, name: str, config: Any) -> Iterator[Claim]:
+    """Make the folder, or enter it; hold its lock, and write the options into it.
 
     Where another run took a folder with a default name meanwhile, the next free one is
     made.
 
     Raises:
-      UsageError: it cannot be written.
+      UsageError: it cannot be written, or another run has it.
     """
+    lock = distributed.decided_by_first(lambda: _claim(path, name, config))
+
+    def check() -> None:
+        distributed.decided_by_first(lambda: lock.check() if lock else None)
+
     try:
-        while config.out is None:
-            try:
-                path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                path = _next_free(name)
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", {"experiment": name} | _plain(config))
-    except OSError as error:
-        raise UsageError(
-            f"--out {path} cannot be written ({error.strerror}); give another folder."
-        ) from error
-    return path
-
-
-def check_data(path: Path, data_checksum: str) -> None:
-    """Raise UsageError where the folder's run was started with other data."""
-    file = path / "manifest.json"
-    if file.exists() and json.loads(file.read_text())["data_sha256"] != data_checksum:
-        raise UsageError(
-            f"--resume: --data has changed since the run in {path} was started; start "
-            "another run."
-        )
+        yield Claim(lock.file.parent if lock else path, check)
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 @distributed.by_first
@@ -142,59 +123,37 @@ def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Return the lines of metrics.jsonl."""
-    file = path / "metrics.jsonl"
-    # A last line without its end was cut off by a kill; it is written again.
-    return (
-        [
-            json.loads(line)
-            for line in file.read_text().splitlines(True)
-            if line.endswith("\n")
-        ]
-        if file.exists()
-        else []
-    )
+    """Return the lines of metrics.jsonl, by epoch; damaged ones are left out."""
+    return _metrics(path)[0]
+
+
+def missing_epochs(rows: Sequence[Mapping[str, Any]], epochs: int) -> list[int]:
+    """Return the epochs up to `epochs` that have no line."""
+    return sorted(set(range(1, epochs + 1)) - {row["epoch"] for row in rows})
 
 
 @distributed.by_first
 def cut_metrics(path: Path, epochs: int) -> None:
-    """Drop the lines of epochs that the last checkpoint does not hold."""
-    rows = [row for row in read_metrics(path) if row["epoch"] <= epochs]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(path / "metrics.jsonl", lines)
+    """Drop the lines of epochs that the last checkpoint does not hold.
 
-
-@distributed.by_first
-def write_manifest(
-    path: Path,
-    *,
-    seeds: list[int],
-    data_checksum: str | None,
-    params_digest: str | None,
-) -> None:
-    """Write manifest.json: versions, device, data and keys that the numbers depend on.
-
-    `params_digest` is None until the run is finished, or if nothing is trained.
+    Damaged lines and epochs without a line are named, and what was there is kept in
+    metrics.damaged.jsonl.
     """
-    manifest = {
-        "command": command(json.loads((path / "config.json").read_text())),
-        "versions": {"python": platform.python_version(), "vaejax": vaejax.__version__}
-        | {package: metadata.version(package) for package in PACKAGES},
-        "device": (
-            f"{jax.device_count()} x {jax.devices()[0].device_kind} "
-            f"({jax.default_backend()})"
-        ),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "key": {
-            "implementation": str(jax.random.key_impl(jax.random.key(0))),
-            "seeds": seeds,
-        },
-        "data_sha256": data_checksum,
-        "params_sha256": params_digest,
-    }
-    write_json(path / "manifest.json", manifest)
+    file = path / "metrics.jsonl"
+    rows, damaged = _metrics(path)
+    kept = [row for row in rows if row["epoch"] <= epochs]
+    missing = missing_epochs(kept, epochs)
+    if (damaged or missing) and file.exists():
+        write_atomically(path / "metrics.damaged.jsonl", file.read_bytes())
+    if damaged:
+        print(f"warning: {file} has {damaged} damaged lines", file=sys.stderr)
+    if missing:
+        print(
+            f"warning: {file} lacks {len(missing)} of {epochs} epochs (the first is "
+            f"{missing[0]}): curves and training time leave them out",
+            file=sys.stderr,
+        )
+    write_atomically(file, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def command(config: Mapping[str, Any]) -> str:
@@ -202,7 +161,7 @@ def command(config: Mapping[str, Any]) -> str:
     options = {
         name: value
         for name, value in config.items()
-        if name != "experiment" and value not in (None, [])
+        if name not in config_file.BESIDE and value not in (None, [])
     }
     # A switch is given by its name alone.
     options = {
@@ -240,76 +199,103 @@ def write_files(path: Path, files: Mapping[str, bytes]) -> None:
         write_atomically(file, content)
 
 
-def _read_saved(name: str, path: Path, config: Any) -> dict[str, Any]:
-    """The options in config.json; UsageError where they are not those of `config`."""
-    file = path / "config.json"
-    if not file.exists():
-        raise UsageError(
-            f"--resume: {path} holds no run (no config.json); leave --resume out to "
-            "start one."
-        )
+def _claim(path: Path, name: str, config: Any) -> run_lock.RunLock:
+    has_default_name = config.out is None and not config.resume
     try:
-        saved = json.loads(file.read_text())
-    except ValueError as error:
+        while True:
+            if not path.exists():
+                lock = _make(path, name, config)
+            else:
+                lock = None if has_default_name else _enter(path, name, config)
+            if lock is not None:
+                return lock
+            path = _next_free(name) if has_default_name else path
+    except OSError as error:
         raise UsageError(
-            f"--resume: {file} is damaged ({error}); start the run again in another "
-            "folder."
+            f"--out {path} cannot be written ({error.strerror}); give another folder."
         ) from error
-    if saved.pop("experiment", None) != name:
-        raise UsageError(
-            f"--resume: {path} holds a run of another experiment, not of {name}; give "
-            "its folder with --out."
-        )
-    # An option that came later has the default that leaves a run as it was.
-    saved = _plain(type(config)()) | saved
-    unknown = sorted(saved.keys() - _plain(config).keys())
-    if unknown:
-        raise UsageError(
-            f"--resume: {path} was made by another version (it has the options "
-            f"{unknown}, which this one lacks); start the run again in another folder."
-        )
-    return saved
 
 
-def _check_same(path: Path, config: Any, saved: dict[str, Any]) -> None:
-    for option, value in _plain(config).items():
-        if value != saved[option]:
-            raise UsageError(
-                f"--resume: --{option.replace('_', '-')} is {value} and the run in "
-                f"{path} has {saved[option]}; "
-                "leave the flag out, or start another run."
-            )
-
-
-def _commit() -> str | None:
-    """The commit of the checkout, marked where files differ; None without one."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
+def _make(path: Path, name: str, config: Any) -> run_lock.RunLock | None:
+    """Make the folder, locked and with its options; None where another run did."""
+    # The folder takes its name when all is there: a kill leaves all of it or nothing.
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    staged.mkdir(parents=True)
+    lock = None
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        lock = run_lock.take(staged)
+        write_json(staged / "config.json", config_file.content_of(name, config))
+        staged.rename(path)
+        lock.file = path / run_lock.NAME
+        return lock
+    except BaseException as error:
+        if lock is not None:
+            lock.release()
+        shutil.rmtree(staged, ignore_errors=True)
+        if isinstance(error, OSError) and path.is_dir():
+            return None
+        raise
+
+
+def _enter(path: Path, name: str, config: Any) -> run_lock.RunLock:
+    """Lock the folder, and write the options into it."""
+    lock = run_lock.take(path)
+    try:
+        # Another run may have begun and ended here since the folder was found.
+        if not config.resume:
+            _check_free(path)
+        elif not _is_unstarted(path):
+            saved = config_file.read(name, path, type(config))
+            config_file.check_same(path, config, saved)
+        write_json(path / "config.json", config_file.content_of(name, config))
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _check_free(path: Path) -> None:
+    """Raise UsageError where a new run may not begin in a folder."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--out {path} is a file; give a folder.")
+    if (path / "config.json").exists():
+        raise UsageError(
+            f"--out {path} holds a run; add --resume to continue it, or give another "
+            "folder."
+        )
+    if path.is_dir() and not _is_unstarted(path):
+        raise UsageError(
+            f"--out {path} is not empty and holds no run; give another folder."
+        )
+
+
+def _is_unstarted(path: Path) -> bool:
+    """Return whether a folder is there and holds traces of a start at most."""
+    return path.is_dir() and all(
+        any(entry.match(trace) for trace in _TRACES) for entry in path.iterdir()
+    )
+
+
+def _metrics(path: Path) -> tuple[list[dict], int]:
+    """The lines of metrics.jsonl, by epoch, and the number of damaged ones."""
+    file = path / "metrics.jsonl"
+    lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
+    # A last line without its end was cut off by a kill; it is written again.
+    parsed = [_parsed(line) for line in lines[:-1]]
+    rows = {row["epoch"]: row for row in parsed if row is not None}
+    return [rows[epoch] for epoch in sorted(rows)], len(parsed) - len(rows)
+
+
+def _parsed(line: bytes) -> dict | None:
+    """A line of metrics; None where it is damaged."""
+    try:
+        row = json.loads(line)
+        types = {"epoch": int, "step": int, "seconds": int | float, "train": dict}
+        types |= {"test": dict}
+        is_whole = all(isinstance(row[name], kind) for name, kind in types.items())
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    values = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(config).items()
-    }
-    values = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-    }
-    return {name: value for name, value in values.items() if name not in CIRCUMSTANCES}
+    return row if is_whole else None
 
 
 def _numbered(name: str) -> list[Path]:

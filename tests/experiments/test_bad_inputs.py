@@ -397,10 +397,11 @@ def test_two_runs_started_together_take_two_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = mnist.Config()
     path = run_dir.find("mnist", config)
-    assert [run_dir.create(path, "mnist", config).name for _ in range(2)] == [
-        "mnist-0001",
-        "mnist-0002",
-    ]
+    with (
+        run_dir.claimed(path, "mnist", config) as one,
+        run_dir.claimed(path, "mnist", config) as two,
+    ):
+        assert [one.path.name, two.path.name] == ["mnist-0001", "mnist-0002"]
 
 
 def set_option(path: Path, name: str, value: object) -> None:
@@ -408,10 +409,23 @@ def set_option(path: Path, name: str, value: object) -> None:
     (path / "config.json").write_text(json.dumps(config | {name: value}))
 
 
-def test_a_checkpoint_of_another_model(copied, capsys):
-    set_option(copied, "hidden_size", 9)
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", 5), ("hidden_size", 9), ("num_samples", 3)]
+)
+def test_an_edited_configuration(copied, capsys, name, value):
+    old = json.loads((copied / "config.json").read_text())[name]
+    set_option(copied, name, value)
     message = refused(copied, capsys, "--resume")
-    assert "[8]" in message and "[9]" in message and "does not fit" in message
+    flag = f"--{name.replace('_', '-')}"
+    assert f"{flag} {value}, and the checkpoint in" in message
+    assert f"trained with {old}" in message
+
+
+def test_a_checkpoint_of_another_model(copied, capsys):
+    state = {"params": np.zeros(3, np.float32), "key": jax.random.key(0)}
+    for step in checkpoints.steps(copied / "checkpoints"):
+        checkpoints.save(copied / "checkpoints", state, step=step)
+    assert "does not fit" in refused(copied, capsys, "--resume")
 
 
 @pytest.mark.parametrize("change", ["dtype", "prng", "structure"])
