@@ -1,8 +1,9 @@
 """Training as a pure function of (key, step): state, step, epoch, and modifiers.
 
 Training sees only a `loss_fn(params, key, batch)`. Read `steps.py` first, then
-`epochs.py`. Schedules, averaging, early stopping, streaming (data that exceed the
-memory) and sharding (many devices) are independent additions.
+`epochs.py`; `fit` is the loop around them, and `check_data` judges data before it.
+Schedules, averaging, early stopping, streaming (data that exceed the memory) and
+sharding (many devices) are independent additions.
 """
 
 from vaejax.training.averaging import averaged_state, init_average, with_average
@@ -21,11 +22,14 @@ from vaejax.training.epochs import (
     make_train_epoch,
     steps_per_epoch,
 )
+from vaejax.training.fitting import DataCheck, EpochCallback, fit
 from vaejax.training.non_finite import (
+    NonFiniteError,
     SkippedSteps,
     init_skipped_steps,
     with_skipped_steps,
 )
+from vaejax.training.records import EpochRecord
 from vaejax.training.schedules import Schedule, cyclical, logistic_warm_up, warm_up
 from vaejax.training.sharding import (
     batch_sharding,
@@ -44,7 +48,11 @@ from vaejax.training.steps import (
 from vaejax.training.streaming import make_streamed_epoch
 
 __all__ = [
+    "DataCheck",
     "EarlyStoppingState",
+    "EpochCallback",
+    "EpochRecord",
+    "NonFiniteError",
     "Schedule",
     "SkippedSteps",
     "StepMetrics",
@@ -56,6 +64,7 @@ __all__ = [
     "check_data",
     "cyclical",
     "epoch_order",
+    "fit",
     "fully_sharded",
     "gather_from_devices",
     "has_stopped",

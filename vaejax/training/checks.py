@@ -221,7 +221,7 @@ def _check_likelihood(
                 f"{described(part.name, wrong)}; {name} is over {support.description}, "
                 "and its loss on values in between is a cross-entropy, not a bound on "
                 "log p(x): train with with_transform(objective, binarize).",
-                stacklevel=4,
+                stacklevel=3,
             )
             return
 

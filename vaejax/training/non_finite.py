@@ -5,7 +5,7 @@ One overflow in a gradient makes every parameter NaN for good. Unlike
 that the step leaves behind, so that it holds for any optimizer.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,26 @@ class SkippedSteps(NamedTuple):
 
     total: Array
     in_a_row: Array
+
+
+class NonFiniteError(ArithmeticError):
+    """The error for training whose steps are no longer finite.
+
+    Attributes:
+      state: The last state that was finite.
+      history: The records of the epochs before.
+
+    Example:
+      >>> from vaejax.training import NonFiniteError
+      >>> error = NonFiniteError("the loss is nan", state=None, history=[])
+      >>> str(error), error.history
+      ('the loss is nan', [])
+    """
+
+    def __init__(self, message: str, state: Any, history: list[Any]):
+        super().__init__(message)
+        self.state = state
+        self.history = history
 
 
 def init_skipped_steps(state: TrainState) -> TrainState:

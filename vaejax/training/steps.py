@@ -20,7 +20,7 @@ from vaejax.training.schedules import Schedule
 
 # One stream of keys for each purpose, folded apart before a step or an epoch is folded
 # in, so that equal counts never coincide.
-_INIT, _NOISE, _SHUFFLE = range(3)
+_INIT, _NOISE, _SHUFFLE, _VALIDATION = range(4)
 
 
 class TrainState(NamedTuple):
