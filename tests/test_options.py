@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import vaejax
@@ -130,6 +131,19 @@ def factor_vae(**options):
         return objectives.factor_vae_loss(vae, network)(params, key, XS, **options)
 
     return jax.eval_shape(run, jax.random.key(0), jax.random.key(1))
+
+
+def fit(**options):
+    params, optimizer = jnp.zeros(2), optax.sgd(0.1)
+    state = vaejax.TrainState(
+        params, optimizer.init(params), jax.random.key(0), jnp.int32(0)
+    )
+
+    def loss_fn(params, key, batch):
+        return jnp.mean(jnp.square(batch - params[None])), ()
+
+    given = {"num_epochs": 1, "batch_size": 2, "validation": XS, "progress": False}
+    return training.fit(loss_fn, optimizer, state, XS, **(given | options))
 
 
 def mesh(**options):
@@ -418,6 +432,11 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         of_table(training.cyclical, value=1.0, num_steps=8),
         {"value": FINITE, "num_steps": COUNT, "num_cycles": COUNT,
          "ratio": Range((0.0, -0.5, 1.5, NAN), (1, 0.5), True)},
+    ),
+    "fit": (
+        fit,
+        {"num_epochs": COUNT, "batch_size": COUNT, "patience": COUNT,
+         "save_every": COUNT, "averaging": Range((-0.5, 1.0, NAN), (0, 0.9))},
     ),
     "fully_sharded": (mesh, {"min_size": SIZE}),
     "logistic_warm_up": (
