@@ -6,20 +6,18 @@ options (`Config`), `make_experiment(config)`, `analyze(trained)` and its figure
 """
 
 import os
+import signal
 import sys
-from types import TracebackType
 
 
-def _tell_interrupts_in_a_line(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        os.write(2, b"\ninterrupted\n")
-    else:
-        sys.__excepthook__(kind, error, traceback)
+def _end_in_a_line(number: int, frame: object) -> None:
+    os.write(2, b"\ninterrupted\n")
+    os._exit(128 + number)
 
 
-# Of `python -m experiments.NAME`, while its imports go on, which take seconds: nothing
-# else could answer Ctrl-C by then.
-if sys.argv[:1] == ["-m"]:
-    sys.excepthook = _tell_interrupts_in_a_line
+# The imports of `python -m experiments.NAME` take seconds, in which nothing else could
+# answer Ctrl-C; then the command line takes over.
+if sys.argv[:1] == ["-m"] and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, _end_in_a_line)

@@ -19,7 +19,14 @@ from typing import Any
 import jax
 import tyro
 
-from experiments.harness import distributed, measurement, output, run, run_dir
+from experiments.harness import (
+    distributed,
+    interrupts,
+    measurement,
+    output,
+    run,
+    run_dir,
+)
 from experiments.harness.config import Config, MeasurementConfig
 from experiments.harness.errors import RunError, UsageError
 from experiments.harness.experiment import Comparison, Experiment, Result, Trained
@@ -101,6 +108,7 @@ def _main(
 
 def _act(function: Callable[[], None], remedy: str) -> None:
     try:
+        interrupts.answer_with_exceptions()
         function()
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -28,6 +28,16 @@ class Interrupted(BaseException):
         self.exit_status = 0 if number == signal.SIGTERM else 130
 
 
+def answer_with_exceptions() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt, where the package answered it at first."""
+    # A shell may have told the program to ignore it, and then it stays ignored.
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def requests() -> Iterator[CheckInterrupts]:
     """Turn signals into requests; yield a check that raises `Interrupted` after one.

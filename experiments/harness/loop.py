@@ -53,12 +53,12 @@ def train(
       The states, with the parameters to evaluate: the best on validation data, or the
       average, or the last.
     """
-    states, layout, environments = _start(job)
+    states, layout, environments, last = _start(job)
     metadata = trained_with(job) | {"environments": _add_environment(job, environments)}
     done = int(job.members.first(states.step)) // job.experiment.steps_per_epoch
     check_folder()
     job.path.mkdir(parents=True, exist_ok=True)
-    run_dir.cut_metrics(job.path, done)
+    run_dir.cut_metrics(job.path, done, last)
     print(_describe(job, states, done), flush=True)
 
     if streams(job.experiment):
@@ -94,8 +94,12 @@ def train(
             _check_finite(job, row, states)
             check_folder()
             run_dir.append_metrics(job.path, row)
+            check_folder()
             checkpoints.save(
-                job.path / "checkpoints", states, step=row["step"], metadata=metadata
+                job.path / "checkpoints",
+                states,
+                step=row["step"],
+                metadata=metadata | {"metrics": row},
             )
             on_epoch(row)
             check_interrupts()
@@ -137,11 +141,13 @@ class _Start(NamedTuple):
       states: the states.
       layout: how they are laid out over the devices.
       environments: where they were trained so far.
+      last: the line of metrics of the last epoch, where it is known.
     """
 
     states: TrainState
     layout: PyTree
     environments: list[dict[str, Any]]
+    last: dict[str, Any] | None
 
 
 def _start(job: Job) -> _Start:
@@ -170,7 +176,7 @@ def _start(job: Job) -> _Start:
     if jax.process_count() > 1:
         states = vaejax.training.place_on_devices(states, layout)
     if checkpoints.latest(job.path / "checkpoints") is None:
-        return _Start(states, layout, [])
+        return _Start(states, layout, [], None)
     try:
         saved = checkpoints.read_metadata(job.path / "checkpoints")
         _check_trained_with(job, saved)
@@ -179,7 +185,7 @@ def _start(job: Job) -> _Start:
         raise RunError(
             f"{error} To start from the beginning, give another --out."
         ) from error
-    return _Start(states, layout, saved.get("environments", []))
+    return _Start(states, layout, saved.get("environments", []), saved.get("metrics"))
 
 
 def _check_trained_with(job: Job, saved: dict[str, Any]) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+# RuntimeError: a signal handler prints in the middle of a print.
+_FAILURES = (OSError, ValueError, RuntimeError)
+
 
 class _Lenient:
     """A text stream whose writes never fail."""
@@ -20,8 +23,7 @@ class _Lenient:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        # RuntimeError: a signal handler prints in the middle of a print.
-        with suppress(OSError, ValueError, RuntimeError):
+        with suppress(*_FAILURES):
             self._stream.write(text)
         return len(text)
 
@@ -30,7 +32,7 @@ class _Lenient:
             self.write(line)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError, RuntimeError):
+        with suppress(*_FAILURES):
             self._stream.flush()
 
 
@@ -68,8 +70,8 @@ def _empty(stream: Any) -> None:
     """Write what is buffered, or send it nowhere, so that Python's own end succeeds."""
     try:
         stream._stream.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
+    except _FAILURES:
+        with suppress(*_FAILURES):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)

@@ -22,7 +22,7 @@ from experiments.harness import (
     run_dir,
 )
 from experiments.harness.config import Config, check_options, may_be_zero
-from experiments.harness.errors import UsageError
+from experiments.harness.errors import RunError, UsageError
 from experiments.harness.experiment import ONLY, Comparison, Experiment, Trained
 from experiments.harness.interrupts import Interrupted
 from experiments.harness.job import Job, check_streams, make_mesh
@@ -173,6 +173,13 @@ def train(
         for arm, experiment in arms.items()
     }
     history = {arm: run_dir.read_metrics(plan.path / arm) for arm in arms}
+    for arm, rows in history.items():
+        if not rows:
+            raise RunError(
+                f"{plan.path / arm}/metrics.jsonl has lost all its lines, which the "
+                "report needs; put the file back, or start another run. The trained "
+                "parameters are in checkpoints/."
+            )
     return Trained(
         plan.config,
         arms,

@@ -133,15 +133,17 @@ def missing_epochs(rows: Sequence[Mapping[str, Any]], epochs: int) -> list[int]:
 
 
 @distributed.by_first
-def cut_metrics(path: Path, epochs: int) -> None:
+def cut_metrics(path: Path, epochs: int, last: Mapping[str, Any] | None = None) -> None:
     """Drop the lines of epochs that the last checkpoint does not hold.
 
-    Damaged lines and epochs without a line are named, and what was there is kept in
-    metrics.damaged.jsonl.
+    The line of its own epoch is `last`, should it be lost. Damaged lines and epochs
+    without a line are named, and what was there is kept in metrics.damaged.jsonl.
     """
     file = path / "metrics.jsonl"
     rows, damaged = _metrics(path)
     kept = [row for row in rows if row["epoch"] <= epochs]
+    if last is not None and last["epoch"] in missing_epochs(kept, epochs):
+        kept = sorted([*kept, dict(last)], key=lambda row: row["epoch"])
     missing = missing_epochs(kept, epochs)
     if (damaged or missing) and file.exists():
         write_atomically(path / "metrics.damaged.jsonl", file.read_bytes())

@@ -45,32 +45,24 @@ class RunLock:
 
     def problem(self) -> str | None:
         """Return why this process may not write into the folder, or None."""
-        holder = read(self.file)
-        if holder is None and self.file.parent.exists():
+        holder, there = read(self.file), self._folder_now()
+        if holder is not None and holder.get("token") == self._token:
+            return None
+        if there is not None and there != self.file.parent.resolve():
             return (
-                f"{self.file} was removed while the run was writing to its folder. "
-                "Nothing more is written; go on with --resume."
+                f"the run folder {self.file.parent} was moved while the run was "
+                f"writing to it; it is now {there}: go on with --resume --out "
+                f"{shlex.quote(str(there))}"
             )
         if holder is None:
-            there = self._folder_now()
-            remedy = (
-                ""
-                if there is None
-                else (
-                    f"; it is now {there}: go on with --resume --out "
-                    f"{shlex.quote(str(there))}"
-                )
-            )
             return (
-                f"the run folder {self.file.parent} was moved or removed while the run "
-                f"was writing to it{remedy}. Nothing more is written."
+                f"{self.file} was removed while the run was writing to its folder. "
+                "Nothing more is written."
             )
-        if holder.get("token") != self._token:
-            return (
-                f"the run in {self.file.parent} was taken over by "
-                f"{describe(holder)}; this one stops."
-            )
-        return None
+        return (
+            f"the run in {self.file.parent} was taken over by {describe(holder)}; this "
+            "one stops."
+        )
 
     def release(self) -> None:
         """Remove the lock, where it is still this process's."""

@@ -300,6 +300,16 @@ def test_metrics_are_repaired_or_named(tmp_path, capsys, text, left, words):
     assert missing == sorted({1, 2, 3} - set(left))
 
 
+def test_the_line_of_the_checkpoint_comes_back(tmp_path, capsys):
+    run_dir.cut_metrics(tmp_path, 3, row(3))
+    assert run_dir.read_metrics(tmp_path) == [row(3)]
+    assert "lacks 2 of 3 epochs" in capsys.readouterr().err
+    (tmp_path / "metrics.jsonl").write_text(lines(1, 2))
+    run_dir.cut_metrics(tmp_path, 3, row(3))
+    assert run_dir.read_metrics(tmp_path) == [row(1), row(2), row(3)]
+    assert capsys.readouterr().err == ""
+
+
 # manifest.json
 
 
