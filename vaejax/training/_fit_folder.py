@@ -1,10 +1,5 @@
-"""The folder of a run of `fit`: checkpoints, and the records of its epochs.
+"""The directory of a run of `fit`: checkpoints, with the records of the run in them."""
 
-The records are written before the checkpoint of their step, and cut to it when the run
-goes on, so that a kill between the two changes nothing.
-"""
-
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +9,7 @@ import numpy as np
 from vaejax import checkpoints
 from vaejax.training._sources import num_examples
 from vaejax.training._values import sample_of
-from vaejax.training.records import EpochRecord, from_json, to_json
+from vaejax.training.records import EpochRecord, from_metadata, to_metadata
 from vaejax.training.steps import TrainState
 
 _FORMAT = 1
@@ -23,36 +18,25 @@ _NUM_DIGESTED = 64
 
 
 class Folder(NamedTuple):
-    """A folder, and what identifies the run in it."""
+    """A directory, and what identifies the run in it."""
 
     path: Path
     about: dict[str, Any]
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def history(self) -> Path:
-        return self.path / "history.json"
 
 
 def folder_of(
     directory: str | Path, state: TrainState, data: Any, batch_size: int
 ) -> Folder:
-    """Return the folder of a run."""
+    """Return the directory of a run."""
+    bits = np.ravel(jax.random.key_data(state.key)).tolist()
     about = {
         "format": _FORMAT,
-        "key": f"{jax.random.key_impl(state.key)} {_bits(state)}",
+        "key": f"{jax.random.key_impl(state.key)} {bits}",
         "batch_size": int(batch_size),
         "num_examples": num_examples(data),
         "data_digest": checkpoints.digest(sample_of(data, _NUM_DIGESTED)),
     }
     return Folder(Path(directory), about)
-
-
-def _bits(state: TrainState) -> list[int]:
-    return np.ravel(jax.random.key_data(state.key)).tolist()
 
 
 def resume(
@@ -61,51 +45,39 @@ def resume(
     """Return the state of the last checkpoint, if it has more steps, and its records.
 
     Raises:
-      ValueError: the folder holds another run, or one with more steps than the last.
+      ValueError: the directory holds another run, or one with more steps than the last.
     """
-    history = _read_history(folder)
-    latest = checkpoints.latest(folder.checkpoints)
-    if latest is not None and history is None:
-        raise ValueError(
-            f"fit: {folder.path} has checkpoints and no {folder.history.name}, so "
-            "that they are not those of fit; give another directory."
-        )
-    if latest is not None and latest > last_step:
+    latest = checkpoints.latest(folder.path)
+    if latest is None:
+        return state, []
+    metadata = checkpoints.read_metadata(folder.path)
+    _check_same(folder, metadata.get("fit"))
+    if latest > last_step:
         raise ValueError(
             f"fit: the run in {folder.path} has {latest} steps and this call ends "
             f"after {last_step}; give more epochs, or another directory."
         )
-    if latest is not None and latest >= int(state.step):
-        state = checkpoints.restore(folder.checkpoints, state)
-    done = int(state.step)
-    return state, [record for record in history or [] if record.step <= done]
+    if latest >= int(state.step):
+        state = checkpoints.restore(folder.path, state)
+    done, history = int(state.step), from_metadata(metadata["records"])
+    return state, [record for record in history if record.step <= done]
 
 
-def _read_history(folder: Folder) -> list[EpochRecord] | None:
-    """Return the records, None where there are none; raise for those of another run."""
-    if not folder.history.exists():
-        return None
-    try:
-        about, history = from_json(folder.history.read_text())
-    except ValueError as error:
-        warnings.warn(
-            f"fit: {folder.history} cannot be read ({error}); the run goes on from its "
-            "checkpoint, without the records of the epochs before.",
-            stacklevel=5,
+def _check_same(folder: Folder, about: Any) -> None:
+    if not isinstance(about, dict):
+        raise ValueError(
+            f"fit: the checkpoints in {folder.path} are not those of fit; give another "
+            "directory."
         )
-        return []
     for name, here in folder.about.items():
-        there = about.get(name)
-        if there != here:
+        if (there := about.get(name)) != here:
             raise ValueError(
                 f"fit: the run in {folder.path} has {name} {there} and this call has "
                 f"{here}; give another directory, or what the run was started with."
             )
-    return history
 
 
 def save(folder: Folder, state: TrainState, history: list[EpochRecord]) -> None:
-    """Write the records and the checkpoint of a state."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    checkpoints.write_atomically(folder.history, to_json(folder.about, history))
-    checkpoints.save(folder.checkpoints, state, step=int(state.step))
+    """Write the checkpoint of a state, with the records of the run so far."""
+    metadata = {"fit": folder.about, "records": to_metadata(history)}
+    checkpoints.save(folder.path, state, step=int(state.step), metadata=metadata)

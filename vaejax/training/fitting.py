@@ -92,7 +92,8 @@ def fit(
       averaging: The decay of a moving average of the parameters, in [0, 1), which is
         then evaluated and returned; None takes the parameters themselves.
       schedules: Functions of the step, given to `loss_fn` by name.
-      directory: A folder for checkpoints and the records; None keeps none.
+      directory: A folder for checkpoints, which have the records in their metadata;
+        None keeps none.
       save_every: The number of epochs between two checkpoints, a positive integer; the
         last epoch is always saved.
       checks: Functions of the data and of the validation data that raise where they are

@@ -1,7 +1,7 @@
-"""One record for each epoch that `fit` trains, and how they are kept in a file."""
+"""One record for each epoch that `fit` trains, and as a checkpoint holds them."""
 
-import json
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -62,20 +62,32 @@ def means_of_terms(terms: PyTree) -> dict[str, Any]:
     }
 
 
-def to_json(about: dict[str, Any], history: list[EpochRecord]) -> str:
-    """Return the text of a file with a run's records, and what identifies the run."""
-    return json.dumps(
-        about | {"epochs": [record._asdict() for record in history]}, indent=1
-    )
+def to_metadata(history: list[EpochRecord]) -> list[dict[str, Any]]:
+    """Return records as JSON holds them, numbers that are not finite as texts."""
+    return [_with_texts(record._asdict()) for record in history]
 
 
-def from_json(text: str) -> tuple[dict[str, Any], list[EpochRecord]]:
-    """Return what identifies a run, and its records; raise ValueError if damaged."""
-    about = json.loads(text)
-    try:
-        return about, [EpochRecord(**record) for record in about.pop("epochs")]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"it is not what fit writes: {error!r}") from error
+def from_metadata(records: list[dict[str, Any]]) -> list[EpochRecord]:
+    """Return records as they were before `to_metadata`."""
+    return [EpochRecord(**_with_numbers(record)) for record in records]
+
+
+def _with_texts(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return _map(_with_texts, value)
+
+
+def _with_numbers(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else _map(_with_numbers, value)
+
+
+def _map(function: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, list):
+        return [function(each) for each in value]
+    if isinstance(value, dict):
+        return {name: function(each) for name, each in value.items()}
+    return value
 
 
 def progress_text(record: EpochRecord) -> str:
