@@ -256,6 +256,26 @@ def test_the_same_call_goes_on_after_an_interruption(tmp_path, error, save_every
     assert_same_run(train(5, **options), resumed)
 
 
+def test_an_interrupt_amid_a_write_waits_for_its_end(tmp_path, monkeypatch):
+    save = checkpoints.save
+
+    def interrupted(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        save(*arguments, **options)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr(checkpoints, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(3, directory=tmp_path)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    monkeypatch.undo()
+    assert checkpoints.latest(tmp_path) == 4
+    assert_same_run(train(3, directory=tmp_path), train(3))
+
+
 def test_a_damaged_checkpoint_costs_an_epoch(tmp_path):
     train(3, directory=tmp_path)
     for path in (tmp_path / "12").rglob("*"):
@@ -339,7 +359,7 @@ def test_a_killed_process_goes_on_to_the_same_parameters(tmp_path, number):
 
     expected = begin("whole").communicate()[0].splitlines()[1]
     assert expected.endswith(" 12")
-    delays = np.random.default_rng(0).uniform(0.2, 4, 4)
+    delays = np.random.default_rng(0).uniform(0.2, 4, 3)
     for delay in delays:
         process = begin("killed")
         process.stdout.readline()

@@ -1,5 +1,9 @@
 """The directory of a run of `fit`: checkpoints, with the records of the run in them."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,4 +84,22 @@ def _check_same(folder: Folder, about: Any) -> None:
 def save(folder: Folder, state: TrainState, history: list[EpochRecord]) -> None:
     """Write the checkpoint of a state, with the records of the run so far."""
     metadata = {"fit": folder.about, "records": to_metadata(history)}
-    checkpoints.save(folder.path, state, step=int(state.step), metadata=metadata)
+    with _later_interrupts():
+        checkpoints.save(folder.path, state, step=int(state.step), metadata=metadata)
+
+
+@contextmanager
+def _later_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back to the end: amid a write it becomes an error of the writer."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if received:
+            signal.raise_signal(signal.SIGINT)
