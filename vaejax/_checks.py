@@ -1,7 +1,10 @@
 """Checks of arguments: one error that names the value and the fix."""
 
+import inspect
 import math
 import numbers
+from collections.abc import Mapping
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import jax
@@ -10,8 +13,176 @@ import numpy as np
 from jax.core import Tracer
 
 
-def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless the event has the shape that the distribution is over."""
+def described(value: Any) -> str:
+    """Return what a value is, in a few words for a message."""
+    if is_array(value):
+        if is_key(value):
+            return f"an array of keys, {value.shape}" if value.shape else "a key"
+        return f"an array {jnp.shape(value)} of {value.dtype}"
+    if value is None or isinstance(value, bool | numbers.Number | str | bytes):
+        words = repr(value)
+        return words if len(words) < 40 else f"{words[:36]} ..."
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    if isinstance(value, FunctionType | BuiltinFunctionType):
+        return f"the function {value.__qualname__}"
+    kind = type(value).__qualname__
+    if isinstance(value, list | tuple | dict) and not value:
+        return f"an empty {kind}"
+    return f"of type {kind}"
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array of JAX or NumPy, known, traced or abstract."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def as_numbers(name: str, value: Any) -> Any:
+    """Return an array as it is, and nested lists of numbers as an array.
+
+    TypeError where there is anything but real numbers, such as strings or keys.
+    """
+    array = value
+    if not is_array(value):
+        if any(is_traced(leaf) for leaf in jax.tree.leaves(value)):
+            array = jnp.asarray(value)
+        else:
+            try:
+                array = np.asarray(value)
+            except ValueError as error:  # lists of unequal lengths
+                raise TypeError(
+                    f"{name} is {described(value)} and of no shape; give an array."
+                ) from error
+    if not _is_real(array.dtype):
+        raise TypeError(f"{name} is {described(value)}; give an array of real numbers.")
+    return array
+
+
+def _is_real(dtype: Any) -> bool:
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def check_key(key: Any) -> None:
+    """Raise TypeError or ValueError unless a value is one typed key."""
+    if not is_array(key) or not is_key(key):
+        raise TypeError(
+            f"key is {described(key)}; give a typed key, such as jax.random.key(0)."
+        )
+    if key.shape != ():
+        raise ValueError(
+            f"key is {described(key)}; give one key of jax.random.key(seed), and map "
+            "over several with jax.vmap."
+        )
+
+
+def check_model(vae: Any, params: Any) -> None:
+    """Raise TypeError unless a model is one, and its parameters may be parameters."""
+    for name in ("encode", "prior", "decode"):
+        if not callable(getattr(vae, name, None)):
+            raise TypeError(
+                f"vae is {described(vae)}; give a vaejax.VAE, such as gaussian_vae "
+                "returns it."
+            )
+    check_parameters(params)
+
+
+def check_parameters(params: Any) -> None:
+    """Raise TypeError where a state of training is given for parameters, or a key."""
+    if hasattr(params, "params") and hasattr(params, "opt_state"):
+        raise TypeError(f"params is {described(params)}; give state.params.")
+    if is_array(params) and is_key(params):
+        raise TypeError("params is a key; give what vae.init returned.")
+
+
+def check_state(state: Any) -> None:
+    """Raise TypeError unless a value is a state of training."""
+    if not (hasattr(state, "params") and hasattr(state, "opt_state")):
+        raise TypeError(
+            f"state is {described(state)}; give a TrainState, as init_train_state "
+            "returns it."
+        )
+
+
+def part_of(params: Any, name: str) -> Any:
+    """Return a part of the parameters of a model, or raise TypeError without it."""
+    check_parameters(params)
+    if not isinstance(params, Mapping) or name not in params:
+        raise TypeError(
+            f"params is {described(params)} without {name!r}; give what the init of "
+            "this VAE returned."
+        )
+    return params[name]
+
+
+def check_arrays(name: str, x: Any) -> None:
+    """Raise TypeError or ValueError where a pytree holds no numbers, or is a list.
+
+    A list is a pytree of as many leaves, where an array was meant.
+    """
+    if isinstance(x, list):
+        raise TypeError(f"{name} is a list; give an array, such as jnp.asarray(x).")
+    leaves = jax.tree.leaves(x)
+    for leaf in leaves:
+        as_numbers(name, leaf)
+    if not any(np.size(leaf) for leaf in leaves):
+        raise ValueError(
+            f"{name} is empty, {described(x)}; give one example with numbers in it."
+        )
+
+
+def check_batch(batch: Any) -> None:
+    """Raise TypeError where a batch is a list, or holds anything but numbers."""
+    check_no_list(batch)
+    for leaf in jax.tree.leaves(batch):
+        as_numbers("the batch", leaf)
+
+
+def check_no_list(batch: Any) -> None:
+    """Raise TypeError where a batch is a list, a pytree of as many arrays to JAX."""
+    if isinstance(batch, list):
+        raise TypeError(
+            "the batch is a list, of which JAX makes as many arrays; give one array of "
+            "all examples, such as jnp.stack(batch) or jnp.asarray(batch)."
+        )
+
+
+def check_function(name: str, value: Any) -> None:
+    """Raise TypeError unless a value can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} is {described(value)}; give a function.")
+
+
+def check_options(name: str, function: Any, options: Mapping[str, Any]) -> None:
+    """Raise TypeError where a function has no argument for an option, a schedule.
+
+    The error names those that it has. A function that hides its arguments passes.
+    """
+    if not options:
+        return
+    try:
+        arguments = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # not written in Python
+        return
+    if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
+        return
+    named = [each.name for each in arguments if each.kind is each.KEYWORD_ONLY]
+    taken = {each.name for each in arguments if each.kind is not each.POSITIONAL_ONLY}
+    if wrong := [option for option in options if option not in taken]:
+        there = f"give some of {', '.join(named)}" if named else "it takes none"
+        raise TypeError(
+            f"{name}: there is a schedule for {wrong[0]}, which is no argument of the "
+            f"function given; {there}."
+        )
+
+
+def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> Any:
+    """Return an event as an array.
+
+    ValueError unless it has the shape that the distribution is over, TypeError unless
+    it holds real numbers.
+    """
+    event = as_event(distribution, event)
     # Broadcasting would otherwise sum a whole batch into one log-probability.
     if jnp.shape(event) != shape:
         raise ValueError(
@@ -20,11 +191,12 @@ def check_event(distribution: Any, event: Any, shape: tuple[int, ...]) -> None:
             f"over {shape}; give one event of that shape, and map a batch with "
             "jax.vmap."
         )
+    return event
 
 
-def dtype_of(event: Any) -> Any:
-    """Return the dtype that JAX gives an event: an array, a number or a list."""
-    return jnp.result_type(event if hasattr(event, "dtype") else np.asarray(event))
+def as_event(distribution: Any, event: Any) -> Any:
+    """Return an event as an array, or raise TypeError unless it is of real numbers."""
+    return as_numbers(f"{type(distribution).__name__}.log_prob: the event", event)
 
 
 def check_not_gray_levels(distribution: Any, event: Any, remedy: str) -> None:
@@ -33,7 +205,7 @@ def check_not_gray_levels(distribution: Any, event: Any, remedy: str) -> None:
     Zeros and ones pass where their values are known. While they are traced the dtype
     decides: TypeError, since 8-bit images would be scored as if 255 were one.
     """
-    dtype = dtype_of(event)
+    dtype = as_event(distribution, event).dtype
     if not jnp.issubdtype(dtype, jnp.unsignedinteger):
         return
     name = f"{type(distribution).__name__}.log_prob: the event"
@@ -45,7 +217,7 @@ def check_not_gray_levels(distribution: Any, event: Any, remedy: str) -> None:
 
 def check_not_integers(distribution: Any, event: Any, remedy: str) -> None:
     """Raise TypeError where an event of real values is given as integers."""
-    if jnp.issubdtype(dtype := dtype_of(event), jnp.integer):
+    if jnp.issubdtype(dtype := as_event(distribution, event).dtype, jnp.integer):
         raise TypeError(
             f"{type(distribution).__name__}.log_prob: the event is {dtype}; {remedy}."
         )
@@ -90,11 +262,13 @@ def check_weights(function: str, **weights: Any) -> None:
 
 def _concrete(name: str, value: Any) -> np.ndarray:
     try:
-        if isinstance(value, str | bytes):
+        if isinstance(value, str | bytes | list | tuple | None) or (
+            is_array(value) and is_key(value)
+        ):
             raise TypeError
         return np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is {value!r}; give a number.") from error
+        raise TypeError(f"{name} is {described(value)}; give a number.") from error
 
 
 def _in_words(low: float, high: float, open_low: bool, open_high: bool) -> str:
@@ -128,6 +302,12 @@ def require(
 
     The error names the distribution, the attribute and the remedy.
     """
+    # Arrays have a mean of their own, and classes methods without a self.
+    if is_array(distribution) or isinstance(distribution, type):
+        raise TypeError(
+            f"the distribution is {described(distribution)}, which has no {name}; "
+            f"{remedy}."
+        )
     try:
         return getattr(distribution, name)
     except AttributeError as error:
@@ -136,12 +316,42 @@ def require(
         ) from error
 
 
+def log_prob_of(
+    distribution: Any, event: Any, remedy: str = "give a distribution that has it"
+) -> Any:
+    """Return the log-density of an event, or raise where it is no scalar.
+
+    A distribution of another library may keep axes of what it calls a batch, over
+    which a loss would take a mean or nothing at all.
+    """
+    log_prob = require(distribution, "log_prob", remedy)(event)
+    _check_scalar(distribution, "log_prob", log_prob)
+    return log_prob
+
+
+def sample_and_log_prob_of(distribution: Any, key: Any) -> tuple[Any, Any]:
+    """Return a draw and its log-density, or raise where that is no scalar."""
+    event, log_prob = require(distribution, "sample_and_log_prob")(key)
+    _check_scalar(distribution, "sample_and_log_prob", log_prob)
+    return event, log_prob
+
+
+def _check_scalar(distribution: Any, method: str, log_prob: Any) -> None:
+    if jnp.shape(log_prob) != ():
+        raise ValueError(
+            f"{type(distribution).__name__}.{method}: the log-density has shape "
+            f"{jnp.shape(log_prob)}; give a distribution over the whole event, whose "
+            "log-density is one number (in NumPyro by .to_event)."
+        )
+
+
 def is_key(leaf: Any) -> bool:
     """Return whether an array, or its shape and dtype, is of typed keys."""
-    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def check_count(name: str, value: int) -> None:
     """Raise ValueError unless the value is a positive integer."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}; give a positive integer.")
+        raise ValueError(f"{name} is {described(value)}; give a positive integer.")

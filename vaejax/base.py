@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
-from vaejax._checks import require
+from vaejax._checks import check_key, check_model, check_no_list, require
 
 __all__ = [
     "Array",
@@ -41,7 +42,7 @@ __all__ = [
 
 #: An array of JAX.
 Array = jax.Array
-#: A typed PRNG key, as `jax.random.key` makes it.
+#: A typed PRNG key, as `jax.random.key` makes it; any other is refused.
 Key = jax.Array
 #: Any nesting of containers that JAX has registered.
 PyTree = Any
@@ -233,6 +234,7 @@ def batch_size_of(batch: PyTree) -> int:
 
     Raises:
       ValueError: a leaf has no axis, the axis is empty, or the lengths differ.
+      TypeError: the batch is a list.
 
     Example:
       >>> import numpy as np
@@ -240,9 +242,12 @@ def batch_size_of(batch: PyTree) -> int:
       >>> batch_size_of({"image": np.zeros((8, 28, 28)), "label": np.zeros(8)})
       8
     """
-    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
+    check_no_list(batch)
+    sizes = {
+        np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(batch)
+    }
     if len(sizes) != 1 or 0 in sizes:
-        shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+        shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
         raise ValueError(
             f"a batch has leaves of shape {shapes}; give one leading axis, the same "
             "and not empty in all."
@@ -261,7 +266,7 @@ def draw(key: Key | None, distribution: Distribution) -> Event:
       One event.
 
     Raises:
-      TypeError: the key is None, or the distribution has neither method.
+      TypeError: the key is no typed key, or the distribution has neither method.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -276,7 +281,8 @@ def draw(key: Key | None, distribution: Distribution) -> Event:
             "draw: there is no key to draw with; give the tool "
             "`key=jax.random.key(seed)`."
         )
-    if hasattr(distribution, "sample"):
+    check_key(key)
+    if not isinstance(distribution, type) and hasattr(distribution, "sample"):
         return distribution.sample(key)
     # All that a posterior must have.
     return require(distribution, "sample_and_log_prob")(key)[0]
@@ -328,6 +334,7 @@ def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
       >>> complete(vae, {}, jnp.zeros(2), jnp.ones(2)).shape
       (2,)
     """
+    check_model(vae, params)
     if not isinstance(like, Latents):
         return edited
     return require(vae.prior(params), "complete")(edited)

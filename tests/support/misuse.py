@@ -60,6 +60,8 @@ class Sentence(NamedTuple):
     words: tuple[tuple[str, ...], ...]
 
 
+# What messages call an argument beside its name.
+NOUNS = ("VAE", "event", "distribution", "example", "network", "batch")
 NOT_FINITE, REFERENCE = "not finite", "reference"
 
 
@@ -105,7 +107,8 @@ def as_lists(value: Any) -> Any:
 
 def other_dtypes(name: str, value: Any, marks: frozenset[str]) -> Iterator[Misuse]:
     named = ((name, "event", "example", "array"),)
-    yield "dtype, strings", of_strings(value), Sentence((*named, ("<U1", "str")))
+    if "traced" not in marks:
+        yield "dtype, strings", of_strings(value), Sentence((*named, ("<U1", "str")))
     if "metric" not in marks:
         bad = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.complex64), value)
         yield "dtype, complex", bad, Sentence((*named, ("complex64",)))
@@ -140,7 +143,9 @@ def keys(name: str, key: Any, marks: frozenset[str]) -> Iterator[Misuse]:
 
 
 def examples(name: str, x: Any, marks: frozenset[str]) -> Iterator[Misuse]:
-    """One example; "scored" where its density is computed, "gray" under a Bernoulli."""
+    """One example; "scored" where its density is computed, "gray" under a Bernoulli,
+    "shape" where its values are not looked at.
+    """
     if "pooled" not in marks:
         batch = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), x)
         yield (
@@ -151,8 +156,14 @@ def examples(name: str, x: Any, marks: frozenset[str]) -> Iterator[Misuse]:
             ),
         )
     yield from other_dtypes(name, x, marks)
-    yield "list", as_lists(x), Sentence(((name, "example"), ("list", "float", "int")))
-    if "tokens" not in marks:
+    yield (
+        "list",
+        as_lists(x),
+        REFERENCE
+        if "any_array" in marks
+        else Sentence(((name, "x ", "example"), ("list",), ("asarray",))),
+    )
+    if not marks & {"tokens", "shape"}:
         yield "NaN", with_one(x, np.nan), NOT_FINITE
     empty = jax.tree.map(lambda leaf: leaf[:0], x)
     yield (
@@ -170,14 +181,17 @@ def batches(name: str, xs: Any, marks: frozenset[str]) -> Iterator[Misuse]:
     yield (
         "example for a batch",
         first,
-        Sentence(((name, "batch", "example"), ("()", shape_of(first)))),
+        Sentence(((name, "batch", "example"), ("()", shape_of(first), "hold"))),
     )
     deeper = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), xs)
     yield (
         "batches for a batch",
         deeper,
         Sentence(
-            ((name, "batch", "example", "event"), (shape_of(xs), shape_of(deeper)))
+            (
+                (name, "batch", "example", "event"),
+                (shape_of(xs), shape_of(deeper), "hold"),
+            )
         ),
     )
     yield from other_dtypes(name, xs, marks)
@@ -309,7 +323,11 @@ def distributions(name: str, value: Any, marks: frozenset[str]) -> Iterator[Misu
         ("dtype, the class", type(value)),
         ("list", [value]),
     ):
-        yield kind, bad, Sentence((named, ("Array", "NoneType", "type", "class", "li")))
+        yield (
+            kind,
+            bad,
+            Sentence((named, ("array", "Array", "None", "type", "class", "list"))),
+        )
     if "unused" not in marks:
         nan = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), value)
         yield "NaN", nan, NOT_FINITE
@@ -327,7 +345,7 @@ def functions(name: str, value: Any, marks: frozenset[str]) -> Iterator[Misuse]:
 
 def states(name: str, state: Any, marks: frozenset[str]) -> Iterator[Misuse]:
     for kind, bad, word in (
-        ("dtype, params for a state", state.params, ("dict", "Array", "tuple")),
+        ("dtype, a part of it", state[0], ("dict", "array")),
         ("dtype, None", None, ("None",)),
         ("list", list(state), ("list",)),
     ):
@@ -392,7 +410,7 @@ def entries_of(name: str, row: Row) -> Iterator[Entry]:
                 f"{name}: {first} and {second}: swapped",
                 row,
                 swapped,
-                Sentence(((first, second, "VAE", "event", "distribution", "example"),)),
+                Sentence(((first, second, *NOUNS),)),
             )
 
 

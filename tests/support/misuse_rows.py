@@ -82,8 +82,17 @@ def xs(*marks: str) -> Argument:
     return of("batch", XS, *(marks or ("scored", "gray", "binary")))
 
 
-def number(value: Any) -> Argument:
-    return of("number", value)
+def number(value: Any, *marks: str) -> Argument:
+    return of("number", value, *marks)
+
+
+def params_of(vae: vaejax.VAE, x: Any) -> Any:
+    """Return random parameters of a model, without compiling its init."""
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(0.3 * random.normal(size=leaf.shape), leaf.dtype),
+        jax.eval_shape(vae.init, KEY, x),
+    )
 
 
 @cache
@@ -91,7 +100,7 @@ def bernoulli() -> tuple[vaejax.VAE, Any]:
     vae = vaejax.gaussian_vae(
         latent_size=2, encoder=vaejax.MLP((4,)), decoder=vaejax.MLP((4,), (3,))
     )
-    return vae, jax.jit(vae.init)(KEY, X)
+    return vae, params_of(vae, X)
 
 
 @cache
@@ -105,13 +114,13 @@ def with_shared_variance() -> tuple[vaejax.VAE, Any]:
         decoder=vaejax.MLP((4,), (3,)),
         likelihood=head,
     )
-    return vae, jax.jit(vae.init)(KEY, X)
+    return vae, params_of(vae, X)
 
 
 @cache
 def adversarial() -> tuple[vaejax.VAE, Any]:
     vae = objectives.with_discriminator(bernoulli()[0], vaejax.MLP((), (1,)))
-    return vae, jax.jit(vae.init)(KEY, X)
+    return vae, params_of(vae, X)
 
 
 TOKENS = jnp.array([2, 1, 3, 0], jnp.int32)
@@ -125,7 +134,7 @@ def sentences() -> tuple[vaejax.VAE, Any]:
         encoder=networks.RecurrentEncoder(5, 3, 4),
         decoder=networks.RecurrentDecoder(5, 3, 4),
     )
-    return vae, jax.jit(vae.init)(KEY, TOKENS)
+    return vae, params_of(vae, TOKENS)
 
 
 def model() -> dict[str, Argument]:
@@ -235,11 +244,19 @@ def of_objectives() -> dict[str, Row]:
         ),
         "gaussian_kernel": Row(
             objectives.gaussian_kernel,
-            {"z": of("array", Z), "other": of("array", 2 * Z), "variance": number(1.5)},
+            {
+                "z": of("array", Z),
+                "other": of("array", 2 * Z),
+                "variance": number(1.5, "optional"),
+            },
         ),
         "inverse_multiquadratic_kernel": Row(
             objectives.inverse_multiquadratic_kernel,
-            {"z": of("array", Z), "other": of("array", 2 * Z), "scale": number(1.5)},
+            {
+                "z": of("array", Z),
+                "other": of("array", 2 * Z),
+                "scale": number(1.5, "optional"),
+            },
         ),
         "maximum_mean_discrepancy": Row(
             objectives.maximum_mean_discrepancy,
@@ -305,14 +322,14 @@ def of_objectives() -> dict[str, Row]:
             lambda params, key, x: objectives.with_transform(elbo, vaejax.binarize)(
                 params, key, x
             ),
-            x_keyed | {"x": x("unscored")},
+            x_keyed | {"x": x("any_array")},
         ),
     }
 
 
 def of_estimators() -> dict[str, Row]:
     (vae, params), in_path = bernoulli(), {"path": PATH, "num_chains": 2}
-    state = estimators.init_annealing(vae, params, KEY, X, path=PATH, num_chains=2)
+    state = estimators.init_reverse_annealing(Z, num_chains=2)
     weights = {"log_weights": of("array", LOG_WEIGHTS, "vector")}
     ais = estimators.annealed_importance_sampling
     optimize = {"num_steps": 2, "num_samples": 2}
@@ -341,10 +358,7 @@ def of_estimators() -> dict[str, Row]:
             model() | {"key": key(), "x": x(), "count": number(2)},
         ),
         "annealed_estimate": Row(
-            lambda log_weight: estimators.annealed_estimate(
-                state._replace(log_weight=log_weight)
-            ),
-            {"log_weight": of("array", np.float32([0.1, 0.4]), "vector")},
+            estimators.annealed_estimate, {"state": of("state", state)}
         ),
         "annealed_importance_sampling": per_example(ais, **in_path),
         "bidirectional_monte_carlo": Row(
@@ -378,7 +392,11 @@ def of_estimators() -> dict[str, Row]:
             optimize,
         ),
         "optimal_posterior": per_example(estimators.optimal_posterior, **optimize),
-        "init_annealing": per_example(estimators.init_annealing, **in_path),
+        "init_annealing": Row(
+            estimators.init_annealing,
+            model() | {"key": key(), "x": x("unscored")},
+            {"path": PATH._replace(initial=estimators.start_at_posterior)},
+        ),
         "init_reverse_annealing": Row(
             estimators.init_reverse_annealing, {"num_chains": number(2)}, {"z": Z}
         ),
@@ -517,7 +535,7 @@ def of_models() -> dict[str, Row]:
         "with_compute_dtype": Row(
             models.with_compute_dtype, {"vae": of("vae", vae)}, {"dtype": jnp.bfloat16}
         ),
-        "gaussian_vae().init": Row(vae.init, {"key": key(), "x": x("unscored")}),
+        "gaussian_vae().init": Row(vae.init, {"key": key(), "x": x("shape")}),
         "gaussian_vae().encode": Row(
             lambda params, x: vae.encode(params, x),
             {"params": of("params", params), "x": x("unscored")},
@@ -585,16 +603,17 @@ def of_training() -> dict[str, Row]:
         return epoch(state, data)[1].loss
 
     def streamed(state, data):
-        state = state._replace(key=jnp.copy(state.key), step=jnp.copy(state.step))
+        # The state is donated.
+        copied = jax.tree.map(jnp.copy, state)
         return training.make_streamed_epoch(lambda s, b: (s, jnp.mean(b)), 2)(
-            TrainState((), (), state.key, state.step), data
-        )
+            copied, data
+        )[1]
 
     return {
         "init_train_state": Row(
             training.init_train_state,
             {"vae": of("vae", vae), "optimizer": of("optimizer", optimizer)}
-            | {"key": in_key, "x": x("unscored")},
+            | {"key": in_key, "x": x("shape")},
         ),
         "make_train_step": Row(
             training.make_train_step, {"loss_fn": of("function", loss_fn)}
@@ -742,6 +761,7 @@ def of_distributions() -> dict[str, Row]:
             return jax.jit(lambda event: distribution.log_prob(event))(event)
 
         rows[f"{name}.log_prob"] = Row(distribution.log_prob, scored)
+        scored = {"event": of("event", jnp.asarray(x), *marks, "traced")}
         rows[f"{name}.log_prob, traced"] = Row(traced, scored)
         rows[f"{name}.sample"] = Row(distribution.sample, {"key": key()})
         rows[f"{name}.sample_and_log_prob"] = Row(

@@ -6,6 +6,7 @@ import jax
 import jax.extend.random
 import jax.numpy as jnp
 
+from vaejax._checks import as_numbers, check_key
 from vaejax.base import Array, Key
 
 
@@ -21,7 +22,8 @@ def binarize(key: Key, image: Array) -> Array:
         in [0, 1].
 
     Returns:
-      Zeros and ones, float32, of the shape of the image.
+      Zeros and ones, float32, of the shape of the image; NaN where an intensity is NaN
+      or outside [0, 1].
 
     Raises:
       TypeError: the image has another dtype.
@@ -36,7 +38,8 @@ def binarize(key: Key, image: Array) -> Array:
 
     Source: Salakhutdinov & Murray 2008, section 4.
     """
-    image = jnp.asarray(image)
+    check_key(key)
+    image = jnp.asarray(as_numbers("binarize: image", image))
     if image.dtype != jnp.uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
         raise TypeError(
             f"binarize: image has dtype {image.dtype}; give uint8 (0 to 255) or "
@@ -54,8 +57,10 @@ def binarize(key: Key, image: Array) -> Array:
         is_one = (bits + jnp.uint32(1)) * jnp.uint32(255) <= threshold
     else:
         # In float32: 2^16 overflows float16.
-        scaled = intensity.astype(jnp.float32) * jnp.float32(1 << 16)
+        intensity = intensity.astype(jnp.float32)
+        scaled = intensity * jnp.float32(1 << 16)
         is_one = bits < jnp.round(scaled).astype(jnp.uint32)
+        is_one = jnp.where((intensity >= 0) & (intensity <= 1), is_one, jnp.nan)
     return is_one.astype(jnp.float32).reshape(image.shape)
 
 

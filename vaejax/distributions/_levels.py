@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_not_integers, dtype_of
+from vaejax._checks import as_event, check_key, check_not_integers
 from vaejax.base import Array, Key, Support
 from vaejax.distributions._shared import (
     SampleThenLogProb,
@@ -55,7 +55,7 @@ class Levels(SampleThenLogProb):
         check_not_integers(
             self, event, "divide by 255: pixels are intensities in [0, 1]"
         )
-        is_half = dtype_of(event).itemsize == 2
+        is_half = as_event(self, event).dtype.itemsize == 2
         self, event = scored(self, event, own_axes=self._own_axes)
         # Half precision holds k / 255 to less than half a level.
         event = jnp.round(event * LAST) / LAST if is_half else event
@@ -68,6 +68,7 @@ class Levels(SampleThenLogProb):
         return jnp.sum(jnp.where(no_level, -jnp.inf, log_probs))
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         # A level takes the mass within half a step of it, the first and the last the
         # tails.
         self, _, _ = drawn(self)

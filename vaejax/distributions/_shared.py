@@ -67,7 +67,7 @@ def scored(
     event must have the shape of all parameters together, less their last `own_axes`.
     """
     shape = shape_of(distribution)
-    check_event(distribution, event, shape[: len(shape) - own_axes])
+    event = check_event(distribution, event, shape[: len(shape) - own_axes])
     dtype = density_dtype(*jax.tree.leaves(distribution))
     event = jnp.asarray(event).astype(dtype)
     return with_parameters(distribution, dtype, shape), event

@@ -12,7 +12,13 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, check_event, check_in_range
+from vaejax._checks import (
+    as_numbers,
+    check_count,
+    check_event,
+    check_in_range,
+    check_key,
+)
 from vaejax._programs import run
 from vaejax.base import END_TOKEN, Array, Key, Support, Transform
 from vaejax.distributions._shared import (
@@ -116,6 +122,8 @@ def make_word_dropout(rate: float, vocabulary_size: int) -> Transform:
     check_count("make_word_dropout: vocabulary_size", vocabulary_size)
 
     def transform(key: Key, tokens: Array) -> TeacherForcedTokens:
+        check_key(key)
+        tokens = jnp.asarray(as_numbers("make_word_dropout: tokens", tokens))
         if jnp.iinfo(tokens.dtype).max < vocabulary_size:
             raise TypeError(
                 f"make_word_dropout: tokens are {tokens.dtype}, which cannot hold "
@@ -164,14 +172,15 @@ class Autoregressive(SampleThenLogProb):
 
     def log_prob(self, event: Array | TeacherForcedTokens) -> Array:
         tokens, inputs = as_teacher_forced(event)
-        check_event(self, tokens, (self.length,))
+        tokens = check_event(self, tokens, (self.length,))
         tokens = as_classes(self, tokens, "tokens")
-        inputs = jnp.asarray(inputs)
+        inputs = jnp.asarray(as_numbers("Autoregressive.log_prob: inputs", inputs))
         logits = self.logits_fn(_shift_right(inputs))
         token_log_probs = log_probs_of(logits.astype(density_dtype(logits)), tokens)
         return jnp.sum(jnp.where(token_mask(tokens), token_log_probs, 0))
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         return self._generate(key)
 
     @property

@@ -11,7 +11,13 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_bounds, check_in_range, check_not_gray_levels
+from vaejax._checks import (
+    as_numbers,
+    check_bounds,
+    check_in_range,
+    check_key,
+    check_not_gray_levels,
+)
 from vaejax.base import Array, Head, Key, Support
 from vaejax.distributions._shared import (
     SampleThenLogProb,
@@ -53,6 +59,8 @@ def reparameterize(key: Key, mean: Array, log_variance: Array) -> Array:
 
     Source: Kingma & Welling 2014, section 2.4.
     """
+    mean = jnp.asarray(as_numbers("reparameterize: mean", mean))
+    log_variance = jnp.asarray(as_numbers("reparameterize: log_variance", log_variance))
     if jnp.ndim(log_variance) and jnp.shape(mean) != jnp.shape(log_variance):
         raise ValueError(
             f"reparameterize: mean has shape {jnp.shape(mean)} and log_variance "
@@ -116,6 +124,7 @@ class Normal:
         return jnp.broadcast_to(self.mean, shape_of(self))
 
     def _event_and_noise(self, key: Key) -> tuple[Array, Array]:
+        check_key(key)
         self, shape, dtype = drawn(self)
         noise = jax.random.normal(key, shape, dtype)
         return self.mean + jnp.exp(self.log_variance / 2) * noise, noise
@@ -287,6 +296,7 @@ class ContinuousBernoulli(SampleThenLogProb):
         return jnp.sum(jnp.where(is_outside, -jnp.inf, log_probs))
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         # By the inverse of the cumulative distribution function, from the decreasing
         # side, where it cannot overflow.
         steepness = jnp.abs(self.logits)

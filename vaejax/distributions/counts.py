@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from vaejax._checks import check_bounds
+from vaejax._checks import check_bounds, check_key
 from vaejax.base import Array, Head, Key, Support
 from vaejax.distributions._shared import (
     SampleThenLogProb,
@@ -76,6 +76,7 @@ class Poisson(SampleThenLogProb):
         return jnp.sum(jnp.where(no_count, -jnp.inf, log_p))
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         self, shape, dtype = drawn(self)
         rate = jnp.exp(self.log_rate.astype(density_dtype(self.log_rate)))
         return jax.random.poisson(key, rate, shape).astype(dtype)
@@ -152,6 +153,7 @@ class NegativeBinomial(SampleThenLogProb):
         return jnp.sum(jnp.where(no_count, -jnp.inf, log_p))
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         rate_key, count_key = jax.random.split(key)
         self, shape, dtype = drawn(self)
         self = with_parameters(self, full := density_dtype(self.log_mean), shape)

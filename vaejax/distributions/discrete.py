@@ -8,7 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from vaejax._checks import check_count, check_event, check_not_gray_levels
+from vaejax._checks import (
+    check_count,
+    check_event,
+    check_key,
+    check_not_gray_levels,
+)
 from vaejax.base import Array, Head, Key, Params, Support
 from vaejax.distributions._shared import (
     SampleThenLogProb,
@@ -110,10 +115,12 @@ class Bernoulli(SampleThenLogProb):
         return _log_prob(self.logits, event)
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         logits = jnp.asarray(self.logits)
         # In half precision the uniform draw would have 8 or 11 bits.
         mean = jax.nn.sigmoid(logits.astype(density_dtype(logits)))
-        return jax.random.bernoulli(key, mean).astype(logits.dtype)
+        event = jax.random.bernoulli(key, mean).astype(logits.dtype)
+        return jnp.where(jnp.isnan(logits), jnp.nan, event)
 
     @property
     def mean(self) -> Array:
@@ -152,11 +159,12 @@ class Categorical(SampleThenLogProb):
     support: ClassVar[Support] = _CLASSES
 
     def log_prob(self, event: Array) -> Array:
-        check_event(self, event, jnp.shape(self.logits)[:-1])
+        event = check_event(self, event, jnp.shape(self.logits)[:-1])
         logits = jnp.asarray(self.logits).astype(density_dtype(self.logits))
         return jnp.sum(log_probs_of(logits, as_classes(self, event)))
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         # In half precision many classes would draw the same noise.
         logits = jnp.asarray(self.logits).astype(density_dtype(self.logits))
         return jax.random.categorical(key, logits)

@@ -5,13 +5,15 @@ class build others. Here is what all heads share.
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vaejax._checks import check_count, require
+from vaejax._checks import as_numbers, check_count, check_function, described, require
 from vaejax._reals import at_least_single
 from vaejax.base import Array, Distribution, Head, HeadLike, Key, Params, Support
 from vaejax.distributions._shared import no_parameters
@@ -44,6 +46,7 @@ def parameter_free_head(
       >>> head.apply((), jnp.zeros((3, 2))).log_variance.shape
       (3,)
     """
+    check_function("parameter_free_head: make_distribution", make_distribution)
     check_count("num_parameters", num_parameters)
 
     def apply(params: Params, outputs: Array) -> Distribution:
@@ -88,6 +91,11 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
     Source: Chua et al. 2018 (PETS), appendix A.1, for soft bounds; their softplus needs
     two exponentials and two logarithms, and its derivative vanishes.
     """
+    x = as_numbers("soft_clip: x", x)
+    for name, bound in (("lower", lower), ("upper", upper)):
+        is_number = isinstance(bound, numbers.Real | np.ndarray | jax.Array)
+        if not is_number or np.ndim(bound):
+            raise TypeError(f"soft_clip: {name} is {described(bound)}; give a number.")
     lower, upper = float(lower), float(upper)
     if not lower < upper:
         raise ValueError(
@@ -144,12 +152,13 @@ def as_head(likelihood: HeadLike) -> Head:
       >>> vaejax.distributions.as_head(vaejax.Normal).num_parameters
       2
     """
-    head = getattr(likelihood, "head", likelihood)
+    head = likelihood
+    if isinstance(likelihood, type):
+        head = getattr(likelihood, "head", likelihood)
     if not isinstance(head, Head):
         raise TypeError(
-            f"likelihood is {likelihood!r}; give a vaejax.Head, or a distribution "
-            "class that carries one as `head` "
-            "(Bernoulli, Normal)."
+            f"likelihood is {described(likelihood)}; give a vaejax.Head, or a "
+            "distribution class that carries one as `head` (Bernoulli, Normal)."
         )
     return head
 

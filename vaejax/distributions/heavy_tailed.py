@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from vaejax._checks import check_bounds
+from vaejax._checks import check_bounds, check_key
 from vaejax._reals import symmetric_abs
 from vaejax.base import Array, Head, Key, Support
 from vaejax.distributions._shared import (
@@ -63,6 +63,7 @@ class Laplace(SampleThenLogProb):
         return -jnp.sum(math.log(2) + self.log_scale + error)
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         self, shape, _ = drawn(self)
         return draw_around(jax.random.laplace, key, self.mean, self.log_scale, shape)
 
@@ -114,6 +115,7 @@ class StudentT(SampleThenLogProb):
         return jnp.sum(_log_constant(log_nu) - self.log_scale + log_kernel)
 
     def sample(self, key: Key) -> Array:
+        check_key(key)
         self, shape, _ = drawn(self)
         nu = jnp.broadcast_to(jnp.exp(self.log_degrees_of_freedom), shape)
         draw = partial(jax.random.t, df=nu)

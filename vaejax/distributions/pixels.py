@@ -6,12 +6,13 @@ TypeError.
 
 import dataclasses
 import math
+import numbers
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_bounds, check_count, check_in_range
+from vaejax._checks import as_numbers, check_bounds, check_count, check_in_range
 from vaejax.base import Array, Head, Key, Params, Support
 from vaejax.distributions._levels import LAST, PIXELS, Levels, edges
 from vaejax.distributions._shared import (
@@ -342,6 +343,7 @@ def bits_per_dimension(
 
     Example:
       >>> import math
+    import numbers
       >>> from vaejax.distributions import bits_per_dimension
       >>> round(bits_per_dimension(10 * math.log(256), num_dimensions=10), 3)
       8.0
@@ -352,6 +354,8 @@ def bits_per_dimension(
     """
     check_count("num_dimensions", num_dimensions)
     check_in_range("bits_per_dimension: level_width", level_width, 0, open_low=True)
+    if not isinstance(nats, numbers.Real):
+        nats = as_numbers("bits_per_dimension: nats", nats)
     return nats / (num_dimensions * math.log(2)) - math.log2(level_width)
 
 

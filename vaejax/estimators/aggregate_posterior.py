@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count
+from vaejax._checks import check_batch, check_count, check_key, check_model
 from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Distribution, Key, Params, PyTree, batch_size_of
@@ -173,8 +173,11 @@ def aggregate_decomposition(
     Source: Hoffman & Johnson 2016; Chen et al. 2018, equation 2; bounds: Poole et al.
     2019, with a tractable conditional; kernels: West 1993.
     """
+    check_model(vae, params)
+    check_key(key)
     check_count("num_samples", num_samples)
     check_count("chunk_size", chunk_size)
+    check_batch(xs)
     batch_size_of(xs)
     return run(
         _aggregate_decomposition, (vae, num_samples, chunk_size), params, key, xs

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from vaejax._checks import check_count, require
+from vaejax._checks import check_arrays, check_count, check_key, check_model, require
 from vaejax._programs import judged
 from vaejax.base import VAE, Array, Example, Key, Latent, Params
 from vaejax.estimators.annealing_chains import (
@@ -85,6 +85,9 @@ def annealed_importance_sampling(
     Source: Neal 2001, section 2; 16 chains, 10 leapfrog steps and an acceptance of
     65 %: Wu et al. 2017.
     """
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
     _check_counts(path)
     check_count("num_chains", num_chains)
     return _run_along(path, _forward, (vae, num_chains), params, key, judged(x))
@@ -167,6 +170,10 @@ def reverse_annealed_importance_sampling(
 
     Source: Grosse et al. 2015.
     """
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
+    check_arrays("the latent z", z)
     _check_counts(path)
     check_count("num_chains", num_chains)
     return _run_along(path, _reverse, (vae, num_chains), params, key, judged(x), z)
@@ -278,6 +285,8 @@ def bidirectional_monte_carlo(
 
     Source: Grosse et al. 2015; for decoders, Wu et al. 2017.
     """
+    check_model(vae, params)
+    check_key(key)
     _check_counts(path)
     check_count("num_chains", num_chains)
     return _run_along(path, _bidirectional, (vae, num_chains), params, key)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count
+from vaejax._checks import check_arrays, check_count, check_key, check_model, described
 from vaejax._programs import judged
 from vaejax.base import (
     VAE,
@@ -133,6 +133,9 @@ def init_annealing(
       >>> state.z.shape, int(state.remaining)
       ((3, 2), -1)
     """
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
     check_count("num_chains", num_chains)
     start = path.initial(vae, params, x)
     return _as_state(
@@ -160,6 +163,7 @@ def init_reverse_annealing(z: Latent, *, num_chains: int = 16) -> AnnealingState
       >>> init_reverse_annealing(jnp.ones(2), num_chains=3).z.shape
       (3, 2)
     """
+    check_arrays("the latent z", z)
     check_count("num_chains", num_chains)
     return _as_state(
         jax.tree.map(
@@ -229,6 +233,9 @@ def anneal(
 
     Source: Neal 2001, section 2; in reverse, Grosse et al. 2015.
     """
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
     _check_counts(path)
     if not isinstance(count, jax.Array):
         check_count("count", count)
@@ -308,6 +315,11 @@ def annealed_estimate(
 
     Source: Neal 2001, section 2; in reverse, Grosse et al. 2015.
     """
+    if not isinstance(state, AnnealingState):
+        raise TypeError(
+            f"annealed_estimate: state is {described(state)}; give an AnnealingState, "
+            "as anneal returns it."
+        )
     log_weight = -state.log_weight if reverse else state.log_weight
     sums = _add_weights(_no_weights(1, log_weight.dtype), log_weight)
     log_mean, *errors = _mean_with_error(sums, log_weight.shape[0])

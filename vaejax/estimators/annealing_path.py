@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import check_count, require
+from vaejax._checks import check_count, check_model, log_prob_of
 from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import (
@@ -70,6 +70,7 @@ def start_at_prior(vae: VAE, params: Params, x: Example) -> Distribution:
 
     Source: Neal 2001, section 2.
     """
+    check_model(vae, params)
     del x
     return vae.prior(params)
 
@@ -100,6 +101,7 @@ def start_at_posterior(vae: VAE, params: Params, x: Example) -> Distribution:
 
     Source: Wu et al. 2017.
     """
+    check_model(vae, params)
     return vae.encode(params, x)
 
 
@@ -208,11 +210,11 @@ def _path_of_example(
 
     def log_densities(z: Latent) -> tuple[Array, Array]:
         """Return log p_0(z), and log p(x, z) - log p_0(z)."""
-        log_initial = require(
-            start, "log_prob", "give initial=vaejax.estimators.start_at_prior"
-        )(z)
-        log_likelihood = require(vae.decode(params, z), "log_prob")(x)
-        log_prior = require(prior, "log_prob")(z)
+        log_initial = log_prob_of(
+            start, z, "give initial=vaejax.estimators.start_at_prior"
+        )
+        log_likelihood = log_prob_of(vae.decode(params, z), x)
+        log_prior = log_prob_of(prior, z)
         # Their sum and difference cancel: not in half precision.
         log_initial, log_likelihood, log_prior = map(
             as_real, (log_initial, log_likelihood, log_prior)

@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaejax._checks import is_traced
+from vaejax._checks import as_numbers, is_traced
 from vaejax._reals import as_real, means, variances
 from vaejax.base import Array
 from vaejax.estimators.aggregate_posterior import MonteCarloMean
@@ -97,6 +96,8 @@ def correct_bound(
     Source: Cochran 1977, section 7.2 with slope 1 (the difference estimator) and
     section 2.6 (the finite population).
     """
+    bounds = as_numbers("correct_bound: bounds", bounds)
+    annealed = as_numbers("correct_bound: annealed", annealed)
     bounds, annealed = _of_one_dtype(bounds, annealed)
     noise_of_bound = None if bound_errors is None else _variances(bound_errors)
     noise = None if annealed_errors is None else _variances(annealed_errors)
@@ -169,7 +170,7 @@ def _check_annealed(annealed: Array, noise: Array | None, num: int) -> None:
 def _indices(subset: ArrayLike, num_all: int) -> Array:
     """Return the subset as unsigned integers, of which a negative one is too large."""
     name = "correct_bound: subset"
-    indices = subset if isinstance(subset, jax.Array) else np.asarray(subset)
+    indices = as_numbers(name, subset)
     if not jnp.issubdtype(indices.dtype, jnp.integer):
         raise TypeError(
             f"{name} is {indices.dtype}; give the indices of the annealed examples as "

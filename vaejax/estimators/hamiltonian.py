@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from vaejax._checks import check_count, check_in_range
+from vaejax._checks import check_count, check_function, check_in_range, check_key
 from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import Array, Key, PyTree
@@ -64,6 +64,8 @@ def hamiltonian_transition(
 
     Source: Neal 2011, section 5.3.
     """
+    check_function("hamiltonian_transition: log_density", log_density)
+    check_key(key)
     check_count("num_leapfrog", num_leapfrog)
     check_in_range("hamiltonian_transition: step_size", step_size, 0, open_low=True)
     return run(_transition, (log_density, num_leapfrog), key, z, step_size)

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from vaejax._checks import as_numbers
 from vaejax._reals import as_real
 from vaejax.base import Array
 
@@ -109,7 +111,7 @@ def jackknife(log_weights: Array, *, order: int = 1) -> Array:
 
     Source: Nowozin 2018 (JVI-1, JVI-2).
     """
-    _check_vector("jackknife", log_weights)
+    log_weights = _as_vector("jackknife", log_weights)
     num = len(log_weights)
     if order not in (1, 2):
         raise ValueError(f"jackknife: order is {order}; give 1 or 2.")
@@ -206,7 +208,9 @@ def _sum_over_pairs(sums: _LeftOutSums) -> Array:
     return of_others + 2 * (of_first + of_first_two)
 
 
-def _check_vector(name: str, log_weights: Array) -> None:
+def _as_vector(name: str, log_weights: ArrayLike) -> Array:
+    """Return log-weights as an array, or raise where they are no vector."""
+    log_weights = jnp.asarray(as_numbers(f"{name}: log_weights", log_weights))
     shape = jnp.shape(log_weights)
     if len(shape) != 1:
         raise ValueError(
@@ -215,3 +219,4 @@ def _check_vector(name: str, log_weights: Array) -> None:
         )
     if shape == (0,):
         raise ValueError(f"{name}: log_weights is empty; give at least one.")
+    return log_weights

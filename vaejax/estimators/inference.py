@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaejax._checks import check_count, check_in_range
+from vaejax._checks import (
+    as_numbers,
+    check_arrays,
+    check_count,
+    check_in_range,
+    check_key,
+    check_model,
+)
 from vaejax._programs import judged, run
 from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Params, PyTree
@@ -86,6 +93,9 @@ def optimal_posterior(
 
     Source: Cremer et al. 2018, section 4.
     """
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
     check_count("num_steps", num_steps)
     check_count("num_samples", num_samples)
     check_in_range("learning_rate", learning_rate, 0, open_low=True)
@@ -187,6 +197,10 @@ def inference_gap(
 
     Source: Cremer et al. 2018, equations 5 to 7.
     """
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
+    log_marginal = as_numbers("inference_gap: log_marginal", log_marginal)
     check_count("num_samples", num_samples)
     check_count("num_steps", num_steps)
     check_in_range("learning_rate", learning_rate, 0, open_low=True)

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count
+from vaejax._checks import check_arrays, check_count, check_key, check_model
 from vaejax._programs import judged, run
 from vaejax._reals import as_real
 from vaejax.base import VAE, Array, Example, Key, Params
 from vaejax.estimators.importance_weights import (
     _add_weights,
-    _check_vector,
+    _as_vector,
     _mean_with_error,
     _no_weights,
     _WeightSums,
@@ -101,6 +101,9 @@ def log_marginal(
 
     Source: Burda et al. 2016, section 5 and equation 8.
     """
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
     check_count("num_samples", num_samples)
     check_count("chunk_size", chunk_size)
     return run(_log_marginal, (vae, num_samples, chunk_size), params, key, judged(x))
@@ -164,8 +167,7 @@ def marginal_of_weights(log_weights: Array) -> MarginalEstimate:
 
     Source: Burda et al. 2016, section 5 and equation 8.
     """
-    _check_vector("marginal_of_weights", log_weights)
-    log_weights = as_real(jnp.asarray(log_weights))
+    log_weights = as_real(_as_vector("marginal_of_weights", log_weights))
     num_samples = len(log_weights)
     sums = _no_weights(_tail_size(num_samples) + 1, log_weights.dtype)
     return _estimate(_add_weights(sums, log_weights), num_samples)

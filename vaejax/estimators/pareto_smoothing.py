@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from vaejax._checks import check_count
 from vaejax._reals import as_real
 from vaejax.base import Array
-from vaejax.estimators.importance_weights import _check_vector
+from vaejax.estimators.importance_weights import _as_vector
 
 # Fewer exceedances say nothing about a tail.
 _SMALLEST_TAIL = 5
@@ -51,8 +51,7 @@ def pareto_k(log_weights: Array) -> Array:
     Source: Vehtari et al. 2024 (Pareto-smoothed importance sampling); the fit is that
     of Zhang & Stephens 2009.
     """
-    _check_vector("pareto_k", log_weights)
-    log_weights = as_real(jnp.asarray(log_weights))
+    log_weights = as_real(_as_vector("pareto_k", log_weights))
     num = _tail_size(len(log_weights))
     k = _pareto_k_of_tail(jax.lax.top_k(log_weights, num + 1)[0])
     return jnp.where(jnp.any(jnp.isnan(log_weights)), jnp.inf, k)
@@ -138,8 +137,7 @@ def psis_weights(log_weights: Array) -> SmoothedWeights:
 
     Source: Vehtari et al. 2024 (Pareto-smoothed importance sampling).
     """
-    _check_vector("psis_weights", log_weights)
-    log_weights = as_real(jnp.asarray(log_weights))
+    log_weights = as_real(_as_vector("psis_weights", log_weights))
     num = _tail_size(len(log_weights))
     largest, indices = jax.lax.top_k(log_weights, num + 1)
     tail = _fit_tail(largest)

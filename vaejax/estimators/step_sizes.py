@@ -5,7 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, check_in_range
+from vaejax._checks import (
+    check_arrays,
+    check_count,
+    check_in_range,
+    check_key,
+    check_model,
+)
 from vaejax._programs import judged
 from vaejax.base import VAE, Array, Example, Key, Latent, Params
 from vaejax.estimators.annealing_chains import init_annealing
@@ -58,7 +64,8 @@ def adapt_step_sizes(
         100 more come first, so that the start of the search does not matter.
 
     Returns:
-      `[num_temperatures]`, for `path._replace(step_sizes=...)`.
+      `[num_temperatures]`, for `path._replace(step_sizes=...)`; NaN where no chain ends
+      at a z of finite density.
 
     Raises:
       ValueError: a count is not a positive integer, `target_acceptance` is outside
@@ -84,6 +91,9 @@ def adapt_step_sizes(
 
     Source: Wu et al. 2017, who fix step sizes of 65 % acceptance in a preliminary run.
     """
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
     repeats = _transitions_per_temperature(path, num_transitions)
     check_in_range(
         "target_acceptance", target_acceptance, 0, 1, open_low=True, open_high=True
@@ -110,7 +120,7 @@ def _adapt_step_sizes(
     x: Example,
     target_acceptance: Array,
 ) -> Array:
-    move = _path_of_example(vae, params, x, path).move
+    of_example = _path_of_example(vae, params, x, path)
     initial_key, transition_key = jax.random.split(key)
     state = init_annealing(
         vae, params, initial_key, x, path=path, num_chains=num_chains
@@ -121,7 +131,7 @@ def _adapt_step_sizes(
     ) -> tuple[tuple[Latent, Array], Array]:
         z, log_step_size = carry
         t = jnp.maximum(index - _BURN_IN, 0) // repeats
-        z, acceptance = move(
+        z, acceptance = of_example.move(
             jax.random.fold_in(transition_key, index), z, t, jnp.exp(log_step_size)
         )
         error = jnp.mean(acceptance.astype(log_step_size.dtype)) - target
@@ -131,9 +141,13 @@ def _adapt_step_sizes(
     first = jnp.asarray(math.log(_FIRST_STEP_SIZE), state.log_weight.dtype)
     target = jnp.asarray(target_acceptance, first.dtype)
     indices = jnp.arange(_BURN_IN + repeats * path.num_temperatures, dtype=jnp.int32)
-    _, log_step_sizes = jax.lax.scan(step, (state.z, first), indices)
+    last = path.num_temperatures - 1
+    (zs, _), log_step_sizes = jax.lax.scan(step, (state.z, first), indices)
+    # Chains that never had a density accept nothing, whatever the step size.
+    has_density = jnp.any(jnp.isfinite(of_example.weigh(zs, jnp.int32(last))))
     by_temperature = log_step_sizes[_BURN_IN:].reshape(path.num_temperatures, repeats)
-    return jnp.exp(jnp.mean(by_temperature, axis=1))
+    step_sizes = jnp.exp(jnp.mean(by_temperature, axis=1))
+    return jnp.where(has_density, step_sizes, jnp.nan)
 
 
 def _transitions_per_temperature(

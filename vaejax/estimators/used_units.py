@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaejax._checks import check_in_range
+from vaejax._checks import as_numbers, check_in_range
 from vaejax._reals import as_real, to_device, variances
 from vaejax.base import Array
 
@@ -38,7 +38,7 @@ def active_units(means: ArrayLike, *, threshold: float = 0.01) -> Array:
     Source: Burda et al. 2016, section 5.2.
     """
     check_in_range("active_units: threshold", threshold, 0)
-    (means,) = to_device(means)
+    (means,) = to_device(as_numbers("active_units: means", means))
     if means.ndim == 0 or means.shape[0] < 2:
         raise ValueError(
             f"active_units: means has shape {means.shape}; a variance over data needs "
@@ -76,7 +76,12 @@ def units_by_kl(kl: ArrayLike, *, threshold: float = 0.1) -> Array:
     collapsed where its KL stays below a threshold.
     """
     check_in_range("units_by_kl: threshold", threshold, 0)
-    return _count_above(as_real(kl), threshold)
+    kl = as_real(as_numbers("units_by_kl: kl", kl))
+    if not kl.size:
+        raise ValueError(
+            f"units_by_kl: kl has shape {kl.shape}; give one number or more."
+        )
+    return _count_above(kl, threshold)
 
 
 def _count_above(numbers: Array, threshold: float) -> Array:

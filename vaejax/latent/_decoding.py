@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from vaejax._checks import check_key
 from vaejax.base import VAE, Example, Key, Latent, Params
 from vaejax.latent.points import PointEstimator
 
@@ -18,4 +19,6 @@ def decode_many(
 
 def split_if_given(key: Key | None, num: int) -> Any:
     """Split a key, or repeat None where there is none."""
+    if key is not None:
+        check_key(key)
     return [None] * num if key is None else jax.random.split(key, num)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax._checks import check_count, check_in_range
+from vaejax._checks import check_count, check_in_range, check_model
 from vaejax._reals import as_real, real_dtype
 from vaejax.base import (
     VAE,
@@ -73,6 +73,7 @@ def traverse(
       >>> vaejax.traverse(vae, params, x, num=4).shape
       (2, 4, 3)
     """
+    check_model(vae, params)
     check_count("num", num)
     check_in_range("traverse: extent", extent, 0, open_low=True)
     z_key, x_key = split_if_given(key, 2)
@@ -145,6 +146,7 @@ def manifold(
 
     Source: Kingma & Welling 2014, appendix A.
     """
+    check_model(vae, params)
     check_count("num", num)
     prior = vae.prior(params)
     like_key, prior_key, x_key = (

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaejax._checks import check_count
+from vaejax._checks import as_numbers, check_count
 from vaejax._reals import difference, middle, real_dtype, to_device
 from vaejax.base import Array
 
@@ -76,6 +76,8 @@ def nearest_neighbors(
     """
     check_count("num", num)
     check_count("batch_size", batch_size)
+    queries = as_numbers("nearest_neighbors: queries", queries)
+    references = as_numbers("nearest_neighbors: references", references)
     if np.shape(queries)[1:] != np.shape(references)[1:]:
         raise ValueError(
             f"nearest_neighbors: each query has shape {np.shape(queries)[1:]} and each "
@@ -84,7 +86,7 @@ def nearest_neighbors(
     if np.shape(references)[0] < num:
         raise ValueError(
             f"nearest_neighbors: num is {num} and there are {np.shape(references)[0]} "
-            "references; give at least as many."
+            f"references, of shape {np.shape(references)}; give at least as many."
         )
     queries, references = to_device(queries, references)
     return _search(

@@ -1,12 +1,14 @@
 """Paths in latent space: interpolation between two examples, and shifts of one."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from vaejax._checks import check_count
+from vaejax._checks import as_numbers, check_count, check_model
 from vaejax._reals import as_floating, as_real
 from vaejax.base import (
     VAE,
@@ -45,6 +47,7 @@ def linear_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
       >>> linear_path(jnp.array([2.0, 0.0]), jnp.array([0.0, 4.0]), 0.25).tolist()
       [1.5, 1.0]
     """
+    _check_path("linear_path", start, end, t)
 
     def point(a: Array, b: Array) -> Array:
         a, b = as_floating(a), as_floating(b)
@@ -80,6 +83,7 @@ def spherical_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
 
     Source: White 2016, "Sampling generative networks", section 2.2.
     """
+    _check_path("spherical_path", start, end, t)
     start, end = jax.tree.map(as_floating, (start, end))
     (flat, unravel), (other, _) = ravel_pytree(start), ravel_pytree(end)
     a, b = as_real(flat), as_real(other)
@@ -95,6 +99,8 @@ def spherical_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
     apart = jnp.sum(jnp.square(unit - other_unit))
     together = jnp.sum(jnp.square(unit + other_unit))
     tiny = jnp.finfo(a.dtype).tiny
+    # All of a point that is no number, not only where it is none.
+    is_number = ~jnp.isnan(lengths[0] + lengths[1])
     curved = has_angle & (apart > tiny) & (together > 1e-6)
     # Inner replacements keep the derivative of the branch not taken finite.
     angle = 2 * jnp.arctan2(
@@ -102,7 +108,25 @@ def spherical_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
     )
     left = jnp.where(curved, jnp.sin((1 - t) * angle) / jnp.sin(angle), 1 - t)
     right = jnp.where(curved, jnp.sin(t * angle) / jnp.sin(angle), t)
-    return unravel((left * a + right * b).astype(flat.dtype))
+    point = jnp.where(is_number, left * a + right * b, jnp.nan)
+    return unravel(point.astype(flat.dtype))
+
+
+def _check_path(name: str, start: PyTree, end: PyTree, t: Array) -> None:
+    """Raise unless both ends are of the same shapes, and the time is a number."""
+    if np.shape(as_numbers(f"{name}: t", t)) != ():
+        raise ValueError(f"{name}: t has shape {np.shape(t)}; give one number.")
+    shapes = []
+    for argument, value in (("start", start), ("end", end)):
+        numbers = [
+            as_numbers(f"{name}: {argument}", leaf) for leaf in jax.tree.leaves(value)
+        ]
+        shapes.append([np.shape(each) for each in numbers])
+    if shapes[0] != shapes[1] or not shapes[0]:
+        raise ValueError(
+            f"{name}: start has the shapes {shapes[0]} and end {shapes[1]}; give two "
+            "latents of one model."
+        )
 
 
 def interpolate(
@@ -147,6 +171,7 @@ def interpolate(
       >>> vaejax.interpolate(vae, params, jnp.zeros(3), jnp.ones(3), 4).shape
       (4, 3)
     """
+    check_model(vae, params)
     check_count("num", num)
     start_key, end_key, x_key = split_if_given(key, 3)
     start = latent_point(start_key, vae.encode(params, x0))
@@ -209,14 +234,21 @@ def shift_latents(
     Source: Larsen et al. 2016, "Autoencoding beyond pixels", section 4.2 (attribute
     vectors).
     """
+    check_model(vae, params)
+    direction = jax.tree.map(partial(as_numbers, "shift_latents: direction"), direction)
+    steps = as_numbers("shift_latents: steps", steps)
+    if np.ndim(steps) != 1:
+        raise ValueError(
+            f"shift_latents: steps has shape {np.shape(steps)}; give [steps]."
+        )
     z_key, x_key = split_if_given(key, 2)
     z = latent_point(z_key, vae.encode(params, x))
     (flat, unravel), (move, _) = ravel_pytree(values(z)), ravel_pytree(direction)
     move = move.astype(flat.dtype)
     if flat.size != move.size:
         raise ValueError(
-            f"shift_latents: direction has {move.size} dimensions and z has "
-            f"{flat.size}; give one of z's."
+            f"shift_latents: direction has {move.size} dimensions, of shape "
+            f"{move.shape}, and z has {flat.size}; give one of z's."
         )
     moved = jax.vmap(
         lambda step: complete(vae, params, z, unravel(flat + step * move))

@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax._checks import check_count, check_in_range
+from vaejax._checks import (
+    as_numbers,
+    check_batch,
+    check_count,
+    check_in_range,
+    check_key,
+    check_model,
+)
 from vaejax._programs import run
 from vaejax._reals import as_real, difference, means, middle, variances
 from vaejax.base import (
@@ -126,7 +133,11 @@ def posterior_moments(
       >>> moments.mean.shape, moments.stddev.shape
       ((4, 2), (4, 2))
     """
+    check_model(vae, params)
+    check_key(key)
+    check_batch(xs)
     check_count("batch_size", batch_size)
+    batch_size_of(xs)
     _check_samples("posterior_moments", num_samples)
     return run(_posterior_moments, (vae, num_samples, batch_size), params, key, xs)
 
@@ -192,6 +203,9 @@ def code_statistics(
       >>> statistics.kl.shape, statistics.quantiles.shape
       ((2,), (2, 11))
     """
+    check_model(vae, params)
+    check_key(key)
+    check_batch(xs)
     check_count("batch_size", batch_size)
     _check_samples("code_statistics", num_samples)
     if quantiles is not None:
@@ -276,7 +290,15 @@ def attribute_direction(codes: Array, has_attribute: Array) -> Array:
 
     Source: Larsen et al. 2016, "Autoencoding beyond pixels", section 4.2.
     """
-    codes, has_attribute = jnp.asarray(codes), jnp.asarray(has_attribute)
+    codes = jnp.asarray(as_numbers("attribute_direction: codes", codes))
+    has_attribute = jnp.asarray(
+        as_numbers("attribute_direction: has_attribute", has_attribute)
+    )
+    if codes.ndim != 2 or not codes.size:
+        raise ValueError(
+            f"attribute_direction: codes has shape {codes.shape}; give [examples, "
+            "dimensions]."
+        )
     if has_attribute.shape != codes.shape[:1]:
         raise ValueError(
             f"attribute_direction: has_attribute has shape {has_attribute.shape} and "

@@ -3,7 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, check_in_range
+from vaejax._checks import (
+    check_batch,
+    check_count,
+    check_in_range,
+    check_key,
+    check_model,
+)
 from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax.base import (
@@ -62,6 +68,8 @@ def sample(
       >>> vaejax.sample(vae, params, jax.random.key(1), 4).shape
       (4, 3)
     """
+    check_model(vae, params)
+    check_key(key)
     check_count("num", num)
     prior = vae.prior(params)
     center = None
@@ -135,6 +143,9 @@ def reconstruct(
       >>> vaejax.reconstruct(vae, params, jax.random.key(1), xs).shape
       (4, 3)
     """
+    check_model(vae, params)
+    check_key(key)
+    check_batch(xs)
 
     def one(key: Key, x: Example) -> Example:
         z_key, x_key = jax.random.split(key)
@@ -185,7 +196,12 @@ def embed(
       >>> vaejax.embed(vae, params, xs).shape
       (4, 2)
     """
+    check_model(vae, params)
+    if key is not None:
+        check_key(key)
     check_count("batch_size", batch_size)
+    check_batch(xs)
+    batch_size_of(xs)
     return run(_embed, (vae, batch_size, latent_point), params, xs, key)
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaejax._checks import is_key
+from vaejax._checks import as_numbers, check_key
 from vaejax.base import Key
 
 
@@ -17,7 +17,8 @@ def check_table(
     min_factors: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return codes in double precision and factors, or raise a ValueError."""
-    codes, factors = np.asarray(codes), np.asarray(factors)
+    codes = np.asarray(as_numbers(f"{name}: codes", codes))
+    factors = np.asarray(as_numbers(f"{name}: factors", factors))
     if (
         codes.ndim != 2
         or factors.ndim != 2
@@ -57,11 +58,37 @@ def check_table(
     return codes, factors
 
 
-def generator_of(name: str, key: Key) -> np.random.Generator:
+def generator_of(key: Key) -> np.random.Generator:
     """Return NumPy's generator seeded with a typed key, or raise a TypeError."""
-    if not is_key(key):
-        raise TypeError(f"{name}: key is {key!r}; give one of jax.random.key(seed).")
+    check_key(key)
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def column_of(
+    name: str, codes: ArrayLike, factor: ArrayLike, num_axes: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes in double precision and one factor, or raise where they do not fit.
+
+    Codes of one axis are one dimension of them.
+    """
+    codes = np.asarray(as_numbers(f"{name}: codes", codes), np.float64)
+    factor = np.asarray(as_numbers(f"{name}: factor", factor))
+    if codes.ndim != num_axes or factor.shape != codes.shape[:1] or not codes.size:
+        raise ValueError(
+            f"{name}: codes have shape {codes.shape} and factor {factor.shape}; give "
+            f"{'[num]' if num_axes == 1 else '[num, dimensions]'} and [num], the "
+            "classes of one factor."
+        )
+    if not np.issubdtype(factor.dtype, np.integer):
+        raise TypeError(
+            f"{name}: factor is {factor.dtype}; give integers, its classes."
+        )
+    if not np.all(np.isfinite(codes)):
+        raise ValueError(
+            f"{name}: {np.sum(~np.isfinite(codes))} of {codes.size} codes are not "
+            "finite; leave out the rows that hold them."
+        )
+    return codes, factor
 
 
 def classes_of(factor: np.ndarray) -> np.ndarray:

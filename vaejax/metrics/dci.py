@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr
 
-from vaejax._checks import check_count, check_in_range
+from vaejax._checks import as_numbers, check_count, check_in_range, check_key
 from vaejax.base import Key
-from vaejax.metrics._tables import check_table, generator_of
+from vaejax.metrics._tables import check_table, column_of, generator_of
 
 #: `(codes [num, dimensions], factor [num]) -> float`: how well a predictor does on
 #: them, 1 at best.
@@ -83,7 +83,8 @@ def dci_from_importances(importances: ArrayLike) -> ImportanceScores:
     completeness, as in the code of its authors; disentanglement_lib weighs them by
     their importance, which is the same wherever the columns have equal sums.
     """
-    weights = np.asarray(importances, np.float64)
+    weights = as_numbers("dci_from_importances: importances", importances)
+    weights = np.asarray(weights, np.float64)
     if weights.ndim != 2 or min(weights.shape) < 2:
         raise ValueError(
             f"dci_from_importances: importances have shape {weights.shape}; give "
@@ -141,7 +142,8 @@ def gradient_boosted_importances(
             "gradient_boosted_importances needs scikit-learn: pip install "
             "'vaejax[analysis]', or use lasso_importances."
         ) from error
-    seed = int(generator_of("gradient_boosted_importances", key).integers(2**31))
+    codes, factor = column_of("gradient_boosted_importances", codes, factor)
+    seed = int(generator_of(key).integers(2**31))
     centered = _centering(codes)
     trees = GradientBoostingClassifier(random_state=seed).fit(centered(codes), factor)
     return np.asarray(trees.feature_importances_), lambda codes, factor: float(
@@ -200,7 +202,8 @@ def random_forest_importances(
             "random_forest_importances needs scikit-learn: pip install "
             "'vaejax[analysis]', or use lasso_importances."
         ) from error
-    seed = int(generator_of("random_forest_importances", key).integers(2**31))
+    codes, factor = column_of("random_forest_importances", codes, factor)
+    seed = int(generator_of(key).integers(2**31))
     trees = RandomForestClassifier(
         num_trees, min_samples_leaf=min_leaf, random_state=seed
     )
@@ -260,7 +263,8 @@ def lasso_importances(
     del key
     check_in_range("lasso_importances: penalty", penalty, 0)
     check_count("lasso_importances: max_iterations", max_iterations)
-    codes, factor = np.asarray(codes, np.float64), np.asarray(factor, np.float64)
+    codes, factor = column_of("lasso_importances", codes, factor)
+    factor = factor.astype(np.float64)
     code_mean, code_scale = np.mean(codes, axis=0), _scale(codes)
     mean, scale = np.mean(factor), np.std(factor)
     inputs, targets = (codes - code_mean) / code_scale, (factor - mean) / scale
@@ -359,6 +363,7 @@ def dci_scores(
     there, smallest at best; disentanglement_lib reports the accuracy of the trees, as
     here.
     """
+    check_key(key)
     codes, factors = check_table(
         "dci_scores", codes, factors, min_dimensions=2, min_factors=2
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vaejax._checks import check_count, check_in_range
-from vaejax.metrics._tables import check_table, classes_of
+from vaejax.metrics._tables import check_table, classes_of, column_of
 
 #: `(code [num], factor [num]) -> float`: how well one dimension of a code predicts one
 #: factor, 1 at best.
@@ -227,8 +227,9 @@ def balanced_threshold_accuracy(code: np.ndarray, factor: np.ndarray) -> float:
 
     Source: Kumar et al. 2018, section 3, for discrete factors.
     """
-    labels = classes_of(np.asarray(factor))
-    values, positions = np.unique(np.asarray(code), return_inverse=True)
+    code, factor = column_of("balanced_threshold_accuracy", code, factor, 1)
+    labels = classes_of(factor)
+    values, positions = np.unique(code, return_inverse=True)
     counts = np.zeros((len(values), labels.max() + 1))
     np.add.at(counts, (positions, labels), 1)
     # best[k, c]: the most recognized up to a value whose interval, at most the k-th,
@@ -261,7 +262,7 @@ def squared_correlation(code: np.ndarray, factor: np.ndarray) -> float:
 
     Source: Kumar et al. 2018, section 3, for continuous factors.
     """
-    code, factor = np.asarray(code, np.float64), np.asarray(factor, np.float64)
+    code, factor = column_of("squared_correlation", code, factor, 1)
     code, factor = code - np.mean(code), factor - np.mean(factor)
     return float(np.sum(code * factor) ** 2 / (np.sum(code**2) * np.sum(factor**2)))
 

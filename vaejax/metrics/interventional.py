@@ -203,7 +203,7 @@ def factor_vae_score(
             "a variance."
         )
     check_in_range("factor_vae_score: min_stddev", min_stddev, 0)
-    generator = generator_of("factor_vae_score", key)
+    generator = generator_of(key)
     active = interventions.stddev >= min_stddev
     votes = np.zeros((len(active), interventions.num_factors), np.int64)
     if not active.any():
@@ -294,7 +294,7 @@ def beta_vae_score(
         "beta_vae_score", num_train=num_train, num_eval=num_eval, batch_size=batch_size
     )
     check_in_range("beta_vae_score: penalty", penalty, 0)
-    generator = generator_of("beta_vae_score", key)
+    generator = generator_of(key)
 
     def points(num: int) -> tuple[np.ndarray, np.ndarray]:
         labels = generator.integers(interventions.num_factors, size=num)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaejax._checks import check_count
+from vaejax._checks import as_numbers, check_count
 
 _ROWS_AT_ONCE = 1000
 _NUMBERS_AT_ONCE = 1 << 22
@@ -306,8 +306,8 @@ def _check_sets(
     num_generated_needed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     arrays = {
-        "real": np.asarray(real, np.float64),
-        "generated": np.asarray(generated, np.float64),
+        what: np.asarray(as_numbers(f"{name}: {what}", points), np.float64)
+        for what, points in (("real", real), ("generated", generated))
     }
     needed = {"real": num_real_needed, "generated": num_generated_needed}
     for what, points in arrays.items():
@@ -318,8 +318,8 @@ def _check_sets(
             )
         if len(points) < needed[what]:
             raise ValueError(
-                f"{name}: there are {len(points)} {what} points; give {needed[what]} "
-                "or more."
+                f"{name}: there are {len(points)} {what} points, of shape "
+                f"{points.shape}; give {needed[what]} or more."
             )
         if not np.isfinite(points).all():
             row = int(np.argmin(np.isfinite(points).all(axis=1)))

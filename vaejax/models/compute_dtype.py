@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from vaejax._checks import check_model
 from vaejax.base import VAE, Distribution, Example, Latent, Params, PyTree
 from vaejax.distributions import Autoregressive
 
@@ -42,6 +43,7 @@ def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
 
     Source: Micikevicius et al. 2018, section 3.
     """
+    check_model(vae, None)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
             f"with_compute_dtype: dtype is {dtype}; give a floating-point one, such as "

@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vaejax._checks import check_count
+from vaejax._checks import (
+    check_arrays,
+    check_count,
+    check_key,
+    check_parameters,
+    part_of,
+)
 from vaejax.base import (
     VAE,
     Array,
@@ -81,6 +87,8 @@ def gaussian_vae(
     latents = _gaussian_latents(latent_size, encoder, posterior)
 
     def init(key: Key, x: Example) -> Params:
+        check_key(key)
+        check_arrays("x", x)
         encoder_key, decoder_key, likelihood_key = jax.random.split(key, 3)
         z = jnp.zeros((latent_size,))
         params = latents.init(encoder_key, jax.random.fold_in(key, 3), x) | {
@@ -91,7 +99,9 @@ def gaussian_vae(
         return params
 
     def decode(params: Params, z: Latent) -> Distribution:
-        return head.apply(params["likelihood"], network.apply(params["decoder"], z))
+        check_arrays("the latent z", z)
+        outputs = network.apply(part_of(params, "decoder"), z)
+        return head.apply(part_of(params, "likelihood"), outputs)
 
     return VAE(init, latents.encode, latents.prior, decode)
 
@@ -125,12 +135,14 @@ def _gaussian_latents(
         }
 
     def encode(params: Params, x: Example) -> Distribution:
-        floats = [leaf for leaf in jax.tree.leaves(params["encoder"]) if _is_real(leaf)]
+        check_arrays("x", x)
+        own = part_of(params, "encoder")
+        floats = [leaf for leaf in jax.tree.leaves(own) if _is_real(leaf)]
         x = _in_dtype(jnp.result_type(floats[0]), x) if floats else x
-        return head.apply(params["posterior"], network.apply(params["encoder"], x))
+        return head.apply(part_of(params, "posterior"), network.apply(own, x))
 
     def prior(params: Params) -> Normal:
-        del params
+        check_parameters(params)
         return Normal(jnp.zeros((latent_size,)), jnp.zeros((latent_size,)))
 
     return _Latents(init, encode, prior)
@@ -158,6 +170,6 @@ def _check_decoder(outputs: PyTree, x: Example, head: Head) -> None:
         raise ValueError(
             f"the decoder outputs {outputs.shape} for an example of shape "
             f"{jnp.shape(x)}; the likelihood has {head.num_parameters} parameter(s) "
-            f"per dimension, so it must output {(*jnp.shape(x), *extra)} "
-            "(one example, without a batch axis)."
+            f"per dimension, so it must output {(*jnp.shape(x), *extra)} for one "
+            "example, without a batch axis; map a batch with jax.vmap."
         )

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count
+from vaejax._checks import check_arrays, check_count, check_key, part_of
 from vaejax.base import VAE, Example, HeadLike, Key, Latent, NetworkLike, Params
 from vaejax.distributions import Autoregressive, as_teacher_forced
 from vaejax.models.gaussian import _gaussian_latents
@@ -67,11 +67,13 @@ def sequence_vae(
     latents = _gaussian_latents(latent_size, encoder, posterior)
 
     def init(key: Key, x: Example) -> Params:
+        check_key(key)
+        check_arrays("x", x)
         tokens = as_teacher_forced(x).tokens
         if tokens.shape != (length,):
             raise ValueError(
                 f"sequence_vae: the example has shape {tokens.shape} and length is "
-                f"{length}; pad to it."
+                f"{length}; pad one example to it, and map a batch with jax.vmap."
             )
         z, inputs = jnp.zeros((latent_size,)), jnp.zeros(length, jnp.int32)
         encoder_key, decoder_key, posterior_key = jax.random.split(key, 3)
@@ -87,8 +89,9 @@ def sequence_vae(
         return params
 
     def decode(params: Params, z: Latent) -> Any:  # Autoregressive has no mean
+        check_arrays("the latent z", z)
         return Autoregressive(
-            jax.tree_util.Partial(network.apply, params["decoder"], z), length
+            jax.tree_util.Partial(network.apply, part_of(params, "decoder"), z), length
         )
 
     return VAE(init, latents.encode, latents.prior, decode)

@@ -4,13 +4,21 @@ Equinox and Flax NNX are imported only where a module of theirs is taken, so tha
 `import vaejax` loads neither.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import (
+    InvalidRngError,
+    ScopeCollectionNotFound,
+    ScopeParamNotFoundError,
+    ScopeParamShapeError,
+)
 
+from vaejax._checks import check_function
 from vaejax.base import Key, NetworkLike, Params, PyTree
 
 if TYPE_CHECKING:
@@ -82,7 +90,8 @@ def as_network(network: NetworkLike) -> Network:
 
 def _linen_init(module: nn.Module) -> Callable[..., Params]:
     def init(key: Key, *inputs: PyTree) -> Params:
-        variables = dict(module.init(key, *inputs))
+        with _in_words(module, inputs):
+            variables = dict(module.init(key, *inputs))
         params = variables.pop("params", {})
         if variables:
             raise TypeError(_has_state(module, variables))
@@ -92,13 +101,42 @@ def _linen_init(module: nn.Module) -> Callable[..., Params]:
 
 
 def _linen_apply(module: nn.Module) -> Callable[..., PyTree]:
-    return lambda params, *inputs: module.apply({"params": params}, *inputs)
+    def apply(params: Params, *inputs: PyTree) -> PyTree:
+        with _in_words(module, inputs):
+            return module.apply({"params": params}, *inputs)
+
+    return apply
+
+
+@contextmanager
+def _in_words(module: nn.Module, inputs: PyTree) -> Iterator[None]:
+    """Say of errors of Flax what they mean for a network of one example."""
+    name = type(module).__name__
+    try:
+        yield
+    except ScopeParamShapeError as error:
+        shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(inputs))
+        raise ValueError(
+            f"{name} is given an input of shape {shapes}, which does not fit its "
+            "parameters; give one example, or one latent, of the shape that `init` "
+            "saw, without a batch axis, and map a batch with jax.vmap."
+        ) from error
+    except (ScopeParamNotFoundError, ScopeCollectionNotFound) as error:
+        raise ValueError(
+            f"{name} lacks parameters; give params that the init of this network "
+            "returned."
+        ) from error
+    except InvalidRngError as error:
+        raise TypeError(
+            f"{name} asks for random numbers, as Dropout does; a network is a function "
+            "of its input alone, so give it deterministic=True, or leave it out."
+        ) from error
 
 
 def _has_state(module: Any, kinds: Iterable[str]) -> str:
     return (
         f"{type(module).__name__} keeps mutable state {sorted(kinds)}; use a network "
-        "without it (GroupNorm or LayerNorm in place of BatchNorm)."
+        "without it (no Dropout, and GroupNorm or LayerNorm in place of BatchNorm)."
     )
 
 
@@ -132,6 +170,7 @@ def from_nnx(make_module: Callable[["nnx.Rngs"], "nnx.Module"]) -> Network:
             f"from_nnx: a module of type {type(make_module).__qualname__} is given; "
             "give a function of nnx.Rngs that builds it."
         )
+    check_function("from_nnx: make_module", make_module)
     module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
     graph, _, state = nnx.split(module, nnx.Param, ...)
     if kinds := {type(leaf).__name__ for _, leaf in nnx.to_flat_state(state)}:
@@ -179,12 +218,14 @@ def from_equinox(make_module: Callable[[Key], Any]) -> Network:
             f"from_equinox: a module of type {type(make_module).__qualname__} is "
             "given; give a function of a key that builds it."
         )
+    check_function("from_equinox: make_module", make_module)
     module = eqx.filter_eval_shape(make_module, jax.random.key(0))
     if not isinstance(module, eqx.Module):
         raise TypeError(
             f"from_equinox: the function returns a {type(module).__qualname__}; give "
             "one that returns an equinox.Module without state of its own."
         )
+    _check_without_state(module, eqx)
     static = eqx.filter(
         module, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True
     )
@@ -197,6 +238,19 @@ def from_equinox(make_module: Callable[[Key], Any]) -> Network:
         return eqx.combine(params, static)(*inputs)
 
     return Network(init, apply)
+
+
+def _check_without_state(module: Any, eqx: Any) -> None:
+    """Raise TypeError where layers of Equinox want a key or state of their own."""
+    kinds = (eqx.nn.Dropout, eqx.nn.StateIndex)
+    leaves = jax.tree.leaves(module, is_leaf=lambda leaf: isinstance(leaf, kinds))
+    found = {
+        type(leaf).__name__
+        for leaf in leaves
+        if isinstance(leaf, kinds) and not getattr(leaf, "inference", False)
+    }
+    if found:
+        raise TypeError(_has_state(module, found))
 
 
 def compose_networks(first: Network, second: Network) -> Network:
@@ -220,6 +274,7 @@ def compose_networks(first: Network, second: Network) -> Network:
       >>> jax.eval_shape(network.apply, params, jnp.ones(3)).shape
       (2,)
     """
+    first, second = as_network(first), as_network(second)
 
     def init(key: Key, x: PyTree) -> Params:
         first_key, second_key = jax.random.split(key)

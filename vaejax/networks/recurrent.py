@@ -45,8 +45,12 @@ class GRU(nn.Module):
         recurrent = self.param(
             "recurrent", nn.initializers.orthogonal(), (self.size, 3 * self.size)
         )
-
-        return _gru_states(recurrent, start, from_inputs)
+        # The state of the loop keeps its dtype, whatever a layer has promoted.
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.result_type(recurrent, start, from_inputs)
+        return _gru_states(
+            *(each.astype(dtype) for each in (recurrent, start, from_inputs))
+        )
 
 
 # Compiled once per shape in eager calls, and part of what is traced in others.
@@ -92,7 +96,7 @@ class RecurrentEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array | TeacherForcedTokens) -> Array:
-        tokens = as_teacher_forced(x).tokens.astype(jnp.int32)
+        tokens = _as_tokens(self, as_teacher_forced(x).tokens)
         embedded = nn.Embed(self.vocabulary_size, self.embedding_size)(tokens)
         states = GRU(self.hidden_size)(
             jnp.zeros(self.hidden_size, embedded.dtype), embedded
@@ -131,7 +135,7 @@ class RecurrentDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array, inputs: Array) -> Array:
         embedded = nn.Embed(self.vocabulary_size + 1, self.embedding_size)(
-            inputs.astype(jnp.int32)
+            _as_tokens(self, inputs)
         )
         start = jnp.tanh(nn.Dense(self.hidden_size)(z))
         with_z = jnp.concatenate(
@@ -176,7 +180,7 @@ class CausalConvolutionDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array, inputs: Array) -> Array:
         x = nn.Embed(self.vocabulary_size + 1, self.hidden_size)(
-            inputs.astype(jnp.int32)
+            _as_tokens(self, inputs)
         )
         x = x + nn.Dense(self.hidden_size)(z)[None]
         for dilation in self.dilations:
@@ -187,6 +191,16 @@ class CausalConvolutionDecoder(nn.Module):
             )
             x = x + _dense(self.hidden_size)(y)
         return _dense(self.vocabulary_size)(nn.LayerNorm()(x))
+
+
+def _as_tokens(module: nn.Module, tokens: Array) -> Array:
+    if jnp.ndim(tokens) != 1:
+        raise ValueError(
+            f"{type(module).__name__}: the tokens have shape {jnp.shape(tokens)}; give "
+            "one example, [length], without a batch axis, and map a batch with "
+            "jax.vmap."
+        )
+    return tokens.astype(jnp.int32)
 
 
 def _dense(size: int) -> nn.Dense:

@@ -5,7 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import require
+from vaejax._checks import (
+    check_batch,
+    check_key,
+    check_model,
+    log_prob_of,
+    sample_and_log_prob_of,
+)
 from vaejax._reals import at_least_single
 from vaejax.base import (
     VAE,
@@ -39,14 +45,17 @@ class Draws(NamedTuple):
 
 def draw_batch(vae: VAE, params: Params, key: Key, batch: PyTree) -> Draws:
     """Encode, draw and decode each example with the noise of `mean_over_batch`."""
+    check_model(vae, params)
+    check_key(key)
+    check_batch(batch)
 
     def one(key: Key, x: PyTree) -> Draws:
         posterior = vae.encode(params, x)
         # `elbo_terms` splits an example's key into one per sample; so does this.
-        z, log_posterior = require(posterior, "sample_and_log_prob")(
-            jax.random.split(key, 1)[0]
+        z, log_posterior = sample_and_log_prob_of(
+            posterior, jax.random.split(key, 1)[0]
         )
-        log_likelihood = require(vae.decode(params, z), "log_prob")(x)
+        log_likelihood = log_prob_of(vae.decode(params, z), x)
         return Draws(
             posterior,
             z,

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vaejax._checks import check_batch, check_function, check_key, check_options
 from vaejax._reals import at_least_single
 from vaejax.base import (
     Array,
@@ -56,9 +57,13 @@ def with_transform(objective: Objective, transform: Transform) -> Objective:
       >>> loss.shape
       ()
     """
+    check_function("with_transform: objective", objective)
+    check_function("with_transform: transform", transform)
 
     def transformed(*args: Any, **options: Any):
         *leading, key, x = args
+        check_key(key)
+        check_options("with_transform", objective, options)
         transform_key, objective_key = jax.random.split(key)
         return objective(
             *leading, objective_key, transform(transform_key, x), **options
@@ -96,10 +101,12 @@ def mean_over_batch(objective: Objective) -> LossFn:
       >>> loss.shape, terms.kl_terms.shape
       ((), (1,))
     """
+    check_function("mean_over_batch: objective", objective)
 
     def loss_fn(
         params: Params, key: Key, batch: PyTree, **schedules: Any
     ) -> tuple[Array, PyTree]:
+        check_options("mean_over_batch", objective, schedules)
         return _batch_means(
             lambda key, x: objective(params, key, x, **schedules), key, batch
         )
@@ -140,10 +147,13 @@ def loss_of_means(terms_fn: TermsFn, combine: CombineFn) -> LossFn:
       >>> loss.shape, means.kl_terms.shape
       ((), (2,))
     """
+    check_function("loss_of_means: terms_fn", terms_fn)
+    check_function("loss_of_means: combine", combine)
 
     def loss_fn(
         params: Params, key: Key, batch: PyTree, **schedules: Any
     ) -> tuple[Array, PyTree]:
+        check_options("loss_of_means", combine, schedules)
         means = _batch_means(lambda key, x: terms_fn(params, key, x), key, batch)
         return combine(means, **schedules), means
 
@@ -153,5 +163,7 @@ def loss_of_means(terms_fn: TermsFn, combine: CombineFn) -> LossFn:
 def _batch_means(
     per_example: Callable[[Key, Example], PyTree], key: Key, batch: PyTree
 ) -> PyTree:
+    check_key(key)
+    check_batch(batch)
     values = jax.vmap(per_example)(jax.random.split(key, batch_size_of(batch)), batch)
     return jax.tree.map(lambda leaf: jnp.mean(at_least_single(leaf), axis=0), values)

@@ -7,6 +7,7 @@ q(z) = E_p(x)[q(z|x)].
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +15,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, check_weights
+from vaejax._checks import (
+    as_numbers,
+    check_count,
+    check_model,
+    check_weights,
+    described,
+)
 from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Distribution, Key, LossFn, Params, PyTree
 from vaejax.distributions import Normal
@@ -93,6 +100,10 @@ def minibatch_stratified(batch_size: int, dataset_size: int) -> Array:
 
 def _check_sizes(name: str, batch_size: int, dataset_size: int, least: int) -> None:
     check_count(f"{name}: dataset_size", dataset_size)
+    if not isinstance(batch_size, numbers.Integral):
+        raise ValueError(
+            f"{name}: batch_size is {described(batch_size)}; give a positive integer."
+        )
     if not least <= batch_size <= dataset_size:
         raise ValueError(
             f"{name}: the batch has {batch_size} example(s) and dataset_size is "
@@ -174,6 +185,7 @@ def beta_tcvae_loss(
 
     Source: Chen et al. 2018, equations 2 and 4.
     """
+    check_model(vae, None)
     check_count("beta_tcvae_loss: dataset_size", dataset_size)
 
     def loss_fn(
@@ -269,6 +281,24 @@ def aggregate_log_ratios(
     Source: Chen et al. 2018, equation 2.
     """
     posteriors, prior = _as_normals(posteriors, prior)
+    z, log_posterior, log_weights = (
+        jnp.asarray(as_numbers(f"aggregate_log_ratios: {name}", value))
+        for name, value in (
+            ("the latent z", z),
+            ("log_posterior", log_posterior),
+            ("log_weights", log_weights),
+        )
+    )
+    for name, array, shape in (
+        ("the latent z", z, posteriors.mean.shape[1:]),
+        ("log_posterior", log_posterior, ()),
+        ("log_weights", log_weights, posteriors.mean.shape[:1]),
+    ):
+        if array.shape != shape:
+            raise ValueError(
+                f"aggregate_log_ratios: {name} has shape {array.shape}; give {shape}, "
+                "of one latent, and map over several with jax.vmap."
+            )
     log_densities = at_least_single(
         jax.vmap(lambda posterior: _log_prob_by_dimension(posterior, z))(posteriors)
     )
@@ -297,8 +327,8 @@ def _log_prob_by_dimension(normal: Normal, z: Array) -> Array:
 def _as_normals(posteriors: Distribution, prior: Distribution) -> tuple[Normal, Normal]:
     if not (isinstance(posteriors, Normal) and isinstance(prior, Normal)):
         raise TypeError(
-            f"aggregate_log_ratios: the posterior is {type(posteriors).__name__} and "
-            f"the prior {type(prior).__name__}; both must be Normal, whose dimensions "
+            f"aggregate_log_ratios: the posterior is {described(posteriors)} and "
+            f"the prior {described(prior)}; both must be Normal, whose dimensions "
             "are independent."
         )
     if posteriors.mean.ndim != 2:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_weights, require
+from vaejax._checks import check_model, check_weights, require
 from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Distribution, Key, KlFn, LossFn, Params, PyTree
 from vaejax.distributions import Normal
@@ -153,6 +153,7 @@ def dip_vae_loss(
 
     Source: Kumar et al. 2018 (DIP-VAE), equations 6 and 7.
     """
+    check_model(vae, None)
 
     def loss_fn(
         params: Params,

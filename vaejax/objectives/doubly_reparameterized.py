@@ -1,9 +1,19 @@
 """Importance-weighted bound with doubly reparameterized gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, check_in_range, require
+from vaejax._checks import (
+    check_count,
+    check_in_range,
+    check_key,
+    check_model,
+    log_prob_of,
+    require,
+    sample_and_log_prob_of,
+)
 from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Example, Key, Latent, Latents, Params
 from vaejax.objectives.importance_weights import (
@@ -74,17 +84,19 @@ def negative_dreg(
 
     Source: Tucker et al. 2019 (IWAE-DReG, RWS-DReG).
     """
+    check_model(vae, params)
+    check_key(key)
     check_count("num_samples", num_samples)
     check_in_range("negative_dreg: alpha", alpha, 0, 1)
     stop, posterior = jax.lax.stop_gradient, vae.encode(params, x)
     remedy = "negative_dreg differentiates log q(z|x) by z; use negative_iwae"
     require(posterior, "log_prob", remedy)
     keys = jax.random.split(key, num_samples)
-    zs, log_posteriors = jax.vmap(require(posterior, "sample_and_log_prob"))(keys)
+    zs, log_posteriors = jax.vmap(partial(sample_and_log_prob_of, posterior))(keys)
 
     def log_weight_of_sample(z: Latent) -> Array:
         log_likelihood, log_prior, z = _log_joint(vae, stop(params), z, x)
-        log_posterior = at_least_single(stop(posterior).log_prob(z))
+        log_posterior = at_least_single(log_prob_of(stop(posterior), z))
         return log_likelihood - (log_posterior - log_prior)
 
     def log_joint_of_params(z: Latent) -> tuple[Array, Array]:
@@ -112,6 +124,6 @@ def _log_joint(
     prior = vae.prior(params)
     if isinstance(z, Latents):
         z = require(prior, "complete")(z.values)
-    log_likelihood = require(vae.decode(params, z), "log_prob")(x)
-    log_prior = require(prior, "log_prob")(z)
+    log_likelihood = log_prob_of(vae.decode(params, z), x)
+    log_prior = log_prob_of(prior, z)
     return at_least_single(log_likelihood), at_least_single(log_prior), z

@@ -5,7 +5,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, check_weights, require
+from vaejax._checks import (
+    check_count,
+    check_key,
+    check_model,
+    check_weights,
+    log_prob_of,
+    sample_and_log_prob_of,
+)
 from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Example, Key, KlFn, Params
 from vaejax.objectives._numbers import weighted
@@ -78,12 +85,14 @@ def elbo_terms(
 
     Source: Kingma & Welling 2014, equation 3.
     """
+    check_model(vae, params)
+    check_key(key)
     check_count("num_samples", num_samples)
     posterior, prior = vae.encode(params, x), vae.prior(params)
 
     def terms(key: Key) -> tuple[Array, Array]:
-        z, log_posterior = require(posterior, "sample_and_log_prob")(key)
-        log_likelihood = require(vae.decode(params, z), "log_prob")(x)
+        z, log_posterior = sample_and_log_prob_of(posterior, key)
+        log_likelihood = log_prob_of(vae.decode(params, z), x)
         kl_terms = kl_fn(posterior, prior, z, log_posterior)
         return at_least_single(log_likelihood), at_least_single(kl_terms)
 

@@ -5,7 +5,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_weights, require
+from vaejax._checks import (
+    as_numbers,
+    check_key,
+    check_model,
+    check_parameters,
+    check_weights,
+    described,
+    part_of,
+    sample_and_log_prob_of,
+)
 from vaejax._reals import at_least_single
 from vaejax.base import (
     VAE,
@@ -86,13 +95,15 @@ def with_discriminator(vae: VAE, discriminator: NetworkLike) -> VAE:
       >>> sorted(vae.init(jax.random.key(0), jnp.ones(3)))
       ['discriminator', 'vae']
     """
+    check_model(vae, None)
     network = as_network(discriminator)
 
     def init(key: Key, x: Example) -> Params:
+        check_key(key)
         vae_key, discriminator_key = jax.random.split(key)
         params = {"vae": vae.init(vae_key, x)}
         z, _ = jax.eval_shape(
-            lambda params, key: require(encode(params, x), "sample_and_log_prob")(key),
+            lambda params, key: sample_and_log_prob_of(encode(params, x), key),
             params,
             key,
         )
@@ -104,13 +115,13 @@ def with_discriminator(vae: VAE, discriminator: NetworkLike) -> VAE:
         return params
 
     def encode(params: Params, x: Example) -> Distribution:
-        return vae.encode(params["vae"], x)
+        return vae.encode(part_of(params, "vae"), x)
 
     return VAE(
         init,
         encode,
-        lambda params: vae.prior(params["vae"]),
-        lambda params, z: vae.decode(params["vae"], z),
+        lambda params: vae.prior(part_of(params, "vae")),
+        lambda params, z: vae.decode(part_of(params, "vae"), z),
     )
 
 
@@ -152,6 +163,12 @@ def permute_dimensions(key: Key, zs: Array) -> Array:
 
     Source: Kim & Mnih 2018, algorithm 1.
     """
+    check_key(key)
+    zs = jnp.asarray(as_numbers("permute_dimensions: zs", zs))
+    if zs.ndim != 2 or not zs.size:
+        raise ValueError(
+            f"permute_dimensions: zs has shape {zs.shape}; give [num, latent]."
+        )
     return jax.random.permutation(key, zs, axis=0, independent=True)
 
 
@@ -212,6 +229,7 @@ def factor_vae_loss(
 
     Source: Kim & Mnih 2018, equations 2 and 3 and algorithm 2.
     """
+    check_model(vae, None)
     network = as_network(discriminator)
 
     def loss_fn(
@@ -253,10 +271,11 @@ def factor_vae_loss(
 
 
 def _check_discriminator(params: Params) -> None:
+    check_parameters(params)
     if not isinstance(params, dict) or "discriminator" not in params:
         raise TypeError(
-            "factor_vae_loss: the parameters have no discriminator; give it "
-            "with_discriminator(vae, discriminator)."
+            f"factor_vae_loss: params is {described(params)} without a discriminator; "
+            "give those of with_discriminator(vae, discriminator)."
         )
 
 

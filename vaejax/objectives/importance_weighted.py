@@ -10,7 +10,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, check_in_range, require
+from vaejax._checks import (
+    check_count,
+    check_in_range,
+    check_key,
+    check_model,
+    sample_and_log_prob_of,
+)
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
 from vaejax.objectives._numbers import weighted
 from vaejax.objectives.importance_weights import (
@@ -189,8 +195,10 @@ def negative_piwae(
     """
     check_count("num_groups", num_groups)
     check_count("num_samples", num_samples)
+    check_model(vae, params)
+    check_key(key)
     stop, posterior = jax.lax.stop_gradient, vae.encode(params, x)
-    samples = jax.vmap(require(posterior, "sample_and_log_prob"))(
+    samples = jax.vmap(partial(sample_and_log_prob_of, posterior))(
         jax.random.split(key, num_groups * num_samples)
     )
 

@@ -10,7 +10,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count, require
+from vaejax._checks import (
+    check_arrays,
+    check_count,
+    check_key,
+    check_model,
+    log_prob_of,
+    sample_and_log_prob_of,
+)
 from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Distribution, Example, Key, KlFn, Latent, Params
 from vaejax.objectives.kl_estimators import (
@@ -69,6 +76,8 @@ def log_weight(vae: VAE, params: Params, key: Key, x: Example) -> Array:
 
     Source: Burda et al. 2016, section 3.
     """
+    check_model(vae, params)
+    check_key(key)
     return log_weight_given_posterior(
         vae, params, key, x, vae.encode(params, x), vae.prior(params)
     )
@@ -122,7 +131,10 @@ def log_weight_given_posterior(
 
     Source: Burda et al. 2016, section 3.
     """
-    z, log_posterior = require(posterior, "sample_and_log_prob")(key)
+    check_model(vae, params)
+    check_key(key)
+    check_arrays("x", x)
+    z, log_posterior = sample_and_log_prob_of(posterior, key)
     return _log_weight_at(vae, params, posterior, prior, z, log_posterior, x, kl_fn)
 
 
@@ -138,7 +150,7 @@ def _log_weight_at(
 ) -> Array:
     """Return the log-weight of a given z with its log q(z|x)."""
     _check_kl_of_sample(kl_fn)
-    log_likelihood = require(vae.decode(params, z), "log_prob")(x)
+    log_likelihood = log_prob_of(vae.decode(params, z), x)
     kl_terms = kl_fn(posterior, prior, z, log_posterior)
     return at_least_single(log_likelihood) - jnp.sum(at_least_single(kl_terms))
 
@@ -199,6 +211,8 @@ def log_weights(
 
     Source: Burda et al. 2016, section 3.
     """
+    check_model(vae, params)
+    check_key(key)
     check_count("num_samples", num_samples)
     posterior, prior = vae.encode(params, x), vae.prior(params)
     keys = jax.random.split(key, num_samples)

@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import check_in_range, is_traced, require
+from vaejax._checks import (
+    as_numbers,
+    check_function,
+    check_in_range,
+    check_model,
+    is_traced,
+    require,
+)
 from vaejax._reals import at_least_single, difference, to_device
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params, PyTree
 from vaejax.objectives._batch_draws import draw_batch, mean_elbo_terms
@@ -44,6 +51,7 @@ def gaussian_kernel(z: Array, other: Array, *, variance: float | None = None) ->
 
     Source: Zhao et al. 2019 (InfoVAE), but for the variance.
     """
+    z, other = _points("gaussian_kernel", z, other)
     if variance is not None:
         check_in_range("gaussian_kernel: variance", variance, 0, open_low=True)
     return jnp.exp(
@@ -79,6 +87,7 @@ def inverse_multiquadratic_kernel(
 
     Source: Tolstikhin et al. 2018 (WAE), section 4.
     """
+    z, other = _points("inverse_multiquadratic_kernel", z, other)
     scale = 2.0 * z.size if scale is None else scale
     check_in_range("inverse_multiquadratic_kernel: scale", scale, 0, open_low=True)
     return scale / (scale + _squared_distance(z, other))
@@ -119,10 +128,18 @@ def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:
 
     Source: Gretton et al. 2012, equation 3.
     """
+    check_function("maximum_mean_discrepancy: kernel", kernel)
+    zs = jnp.asarray(as_numbers("maximum_mean_discrepancy: zs", zs))
+    others = jnp.asarray(as_numbers("maximum_mean_discrepancy: others", others))
+    if zs.ndim == 0 or zs.shape[1:] != others.shape[1:]:
+        raise ValueError(
+            f"maximum_mean_discrepancy: zs has shape {zs.shape} and others "
+            f"{others.shape}; give samples of one shape along the first axis."
+        )
     if min(len(zs), len(others)) < 2:
         raise ValueError(
-            f"maximum_mean_discrepancy: there are {len(zs)} and {len(others)} samples; "
-            "give two or more."
+            f"maximum_mean_discrepancy: zs has shape {zs.shape} and others "
+            f"{others.shape}; give two samples or more of each."
         )
 
     def mean_of_pairs(samples: Array) -> Array:
@@ -136,6 +153,20 @@ def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:
         + mean_of_pairs(others)
         - 2 * jnp.mean(_kernel_matrix(kernel, zs, others))
     )
+
+
+def _points(name: str, z: Array, other: Array) -> tuple[Array, Array]:
+    """Return two points as arrays of one shape, which is not empty."""
+    z, other = (
+        as_numbers(f"{name}: {argument}", value)
+        for argument, value in (("z", z), ("other", other))
+    )
+    if z.shape != other.shape or not z.size:
+        raise ValueError(
+            f"{name}: z has shape {z.shape} and other {other.shape}; give two points "
+            "of one shape."
+        )
+    return z, other
 
 
 def _kernel_matrix(kernel: Kernel, zs: Array, others: Array) -> Array:
@@ -218,6 +249,7 @@ def info_vae_loss(
     Source: Zhao et al. 2019 (InfoVAE), equation 6; Tolstikhin et al. 2018 (WAE),
     algorithm 2.
     """
+    check_model(vae, None)
 
     def loss_fn(
         params: Params,

@@ -7,7 +7,7 @@ log q(z|x) at that sample, and returns terms in nats whose sum is the KL.
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import require
+from vaejax._checks import as_numbers, check_arrays, log_prob_of, require
 from vaejax._reals import at_least_single
 from vaejax.base import Array, Distribution, Latent
 from vaejax.distributions import Normal, kl_divergence
@@ -78,7 +78,8 @@ def kl_monte_carlo(
     Source: Kingma & Welling 2014, equation 6.
     """
     del posterior
-    log_prior = require(prior, "log_prob")(z)
+    _check_sample("kl_monte_carlo", z, log_posterior)
+    log_prior = log_prob_of(prior, z)
     return (at_least_single(log_posterior) - at_least_single(log_prior))[None]
 
 
@@ -120,9 +121,10 @@ def kl_sticking_the_landing(
 
     Source: Roeder et al. 2017 (path derivative); the bias: Tucker et al. 2019.
     """
+    _check_sample("kl_sticking_the_landing", z, log_posterior)
     # The value comes from the noise of z, which (z - mean) / stddev would round off;
     # the gradient from the path.
-    path = at_least_single(require(jax.lax.stop_gradient(posterior), "log_prob")(z))
+    path = at_least_single(log_prob_of(_stopped(posterior), z))
     log_posterior = jax.lax.stop_gradient(at_least_single(log_posterior)) + (
         path - jax.lax.stop_gradient(path)
     )
@@ -168,3 +170,18 @@ def kl_per_dimension(
         for d in (posterior, prior)
     ]
     return jax.vmap(kl_divergence)(*flat)
+
+
+def _stopped(posterior: Distribution) -> Distribution:
+    require(posterior, "log_prob")
+    return jax.lax.stop_gradient(posterior)
+
+
+def _check_sample(name: str, z: Latent, log_posterior: Array) -> None:
+    check_arrays("the latent z", z)
+    log_posterior = as_numbers(f"{name}: log_posterior", log_posterior)
+    if jnp.shape(log_posterior) != ():
+        raise ValueError(
+            f"{name}: log_posterior has shape {jnp.shape(log_posterior)}; give the "
+            "log-density of one z, and map over several with jax.vmap."
+        )

@@ -6,7 +6,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_weights, require
+from vaejax._checks import (
+    check_model,
+    check_weights,
+    part_of,
+    require,
+    sample_and_log_prob_of,
+)
 from vaejax._reals import at_least_single
 from vaejax.base import VAE, Array, Key, KlFn, LossFn, Params
 from vaejax.objectives._numbers import weighted
@@ -59,11 +65,12 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
 
     Source: Rybkin et al. 2021 (sigma-VAE), section 3.2.
     """
+    check_model(vae, None)
 
     def parts(params: Params, key: Key, x: Array) -> tuple[Array, Array]:
         """Return the squared error and the KL of one example."""
         posterior, prior = vae.encode(params, x), vae.prior(params)
-        z, log_posterior = require(posterior, "sample_and_log_prob")(key)
+        z, log_posterior = sample_and_log_prob_of(posterior, key)
         mean = at_least_single(require(vae.decode(params, z), "mean"))
         squared_error = jnp.sum(jnp.square(mean - at_least_single(x)))
         return squared_error, kl_fn(posterior, prior, z, log_posterior)
@@ -72,6 +79,7 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
         params: Params, key: Key, batch: Array, *, beta: float | Array = 1.0
     ) -> tuple[Array, ElboTerms]:
         check_weights("optimal_variance_loss", beta=beta)
+        check_model(vae, params)
         parameter = _log_variance_of(params)
         squared_error, kl_terms = _batch_means(partial(parts, params), key, batch)
         num_dimensions = math.prod(batch.shape[1:])
@@ -91,7 +99,7 @@ def optimal_variance_loss(vae: VAE, *, kl_fn: KlFn = kl_closed_form) -> LossFn:
 
 def _log_variance_of(params: Params) -> Array:
     """Return the log-variance that the likelihood's head owns, a scalar."""
-    parameter = params.get("likelihood") if isinstance(params, dict) else None
+    parameter = part_of(params, "likelihood")
     if not isinstance(parameter, jax.Array) or parameter.ndim:
         raise TypeError(
             "optimal_variance_loss: the parameters of the likelihood are not one "

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import check_in_range, is_traced
+from vaejax._checks import check_function, check_in_range, check_state, is_traced
 from vaejax._reals import at_least_single
 from vaejax.base import Array, PyTree, TrainStep
 from vaejax.training._extra import with_extra
@@ -37,6 +37,7 @@ def init_average(state: TrainState) -> TrainState:
       >>> init_average(state).extra["average"].shape
       (3,)
     """
+    check_state(state)
     # In half precision, a thousandth of the difference would be rounded away.
     return with_extra(state, _AVERAGE, jax.tree.map(at_least_single, state.params))
 
@@ -77,6 +78,8 @@ def with_average(step: TrainStep, decay: float | Array) -> TrainStep:
             "average would never move; give 0.9999999 at most."
         )
 
+    check_function("with_average: step", step)
+
     def averaging(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
         after, metrics = step(state, batch)
 
@@ -108,6 +111,7 @@ def averaged_state(state: TrainState) -> TrainState:
       >>> averaged_state(state) is state
       True
     """
+    check_state(state)
     if _AVERAGE not in (state.extra or {}):
         return state
 

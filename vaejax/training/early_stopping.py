@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_function, check_state
 from vaejax.base import Array, Params, PyTree
 from vaejax.training._extra import select, with_extra
 from vaejax.training.averaging import averaged_state
@@ -62,6 +62,7 @@ def init_early_stopping(state: TrainState) -> TrainState:
       >>> list(init_early_stopping(state).extra)
       ['stopping']
     """
+    check_state(state)
     zero = jnp.zeros((), jnp.int32)
     nothing = EarlyStoppingState(
         jnp.full((), jnp.inf), state.params, zero, zero, jnp.zeros((), bool)
@@ -102,6 +103,7 @@ def update_early_stopping(
       >>> float(state.extra["stopping"].best_loss), bool(has_stopped(state))
       (2.0, True)
     """
+    check_state(state)
     check_count("patience", patience)
     old = state.extra[_STOPPING]
     loss = jnp.asarray(loss).astype(old.best_loss.dtype)
@@ -150,6 +152,7 @@ def with_early_stopping(epoch: TrainEpoch) -> TrainEpoch:
       >>> float(after.params), int(after.step)
       (0.0, 5)
     """
+    check_function("with_early_stopping: epoch", epoch)
 
     def freezing(state: TrainState, data: PyTree) -> tuple[TrainState, PyTree]:
         after, metrics = epoch(state, data)
@@ -176,6 +179,7 @@ def has_stopped(state: TrainState) -> Array:
       >>> bool(has_stopped(state))
       False
     """
+    check_state(state)
     if _STOPPING not in (state.extra or {}):
         return jnp.zeros(jnp.shape(state.step), bool)
     return state.extra[_STOPPING].stopped
@@ -204,6 +208,7 @@ def best_state(state: TrainState) -> TrainState:
       >>> float(best_state(later).params)
       1.0
     """
+    check_state(state)
     if _STOPPING not in (state.extra or {}):
         return averaged_state(state)
     return state._replace(params=state.extra[_STOPPING].best_params)

@@ -5,6 +5,7 @@ any step, and a resumed run sees the batches that the uninterrupted one would ha
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_count
+from vaejax._checks import (
+    check_batch,
+    check_count,
+    check_function,
+    check_key,
+    check_state,
+)
 from vaejax.base import Array, Key, PyTree, TrainStep, batch_size_of
 from vaejax.training.steps import _SHUFFLE, TrainState
 
@@ -40,7 +47,7 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
       7
     """
     check_count("batch_size", batch_size)
-    if num_examples < batch_size:
+    if isinstance(num_examples, numbers.Integral) and num_examples < batch_size:
         raise ValueError(
             f"batch_size is {batch_size} and the data hold {num_examples} examples; "
             "give a smaller one."
@@ -70,6 +77,8 @@ def epoch_order(key: Key, epoch: Array | int, num_examples: int) -> Array:
       >>> order.shape, sorted(order.tolist()) == list(range(10))
       ((10,), True)
     """
+    check_key(key)
+    check_count("num_examples", num_examples)
     shuffle_key = jax.random.fold_in(key, _SHUFFLE)
     return _permutation(jax.random.fold_in(shuffle_key, epoch), num_examples)
 
@@ -140,12 +149,18 @@ def make_train_epoch(
       >>> int(state.step), sizes.tolist()
       (2, [4, 4])
     """
+    check_function("make_train_epoch: step", step)
     check_count("batch_size", batch_size)
     if steps_per_dispatch is not None:
         check_count("steps_per_dispatch", steps_per_dispatch)
 
-    @partial(jax.jit, inline=True)
     def epoch(state: TrainState, data: PyTree) -> tuple[TrainState, PyTree]:
+        check_state(state)
+        check_batch(data)
+        return compiled(state, data)
+
+    @partial(jax.jit, inline=True)
+    def compiled(state: TrainState, data: PyTree) -> tuple[TrainState, PyTree]:
         num_examples = batch_size_of(data)
         num_batches = steps_per_epoch(num_examples, batch_size)
         num_steps = steps_per_dispatch or num_batches

@@ -6,6 +6,7 @@ order of epoch e and the position in it follow from `TrainState.key` and
 `TrainState.step`, so that a resumed run draws what the uninterrupted one would have.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,7 +14,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaejax._checks import is_key
+from vaejax._checks import (
+    check_arrays,
+    check_function,
+    check_key,
+    check_model,
+    check_options,
+    check_state,
+    described,
+)
 from vaejax.base import VAE, Array, Example, Key, LossFn, Params, PyTree, TrainStep
 from vaejax.training.checks import check_example
 from vaejax.training.schedules import Schedule
@@ -21,6 +30,8 @@ from vaejax.training.schedules import Schedule
 # One stream of keys for each purpose, folded apart before a step or an epoch is folded
 # in, so that equal counts never coincide.
 _INIT, _NOISE, _SHUFFLE, _VALIDATION = range(4)
+# What optimizers such as line searches take beside the gradient.
+_EXTRA_ARGUMENTS = ("value", "grad", "value_fn")
 
 
 class TrainState(NamedTuple):
@@ -90,9 +101,10 @@ def init_train_state(
       A `TrainState` with fresh parameters and `step` 0.
 
     Raises:
-      TypeError: The key is not a typed key.
-      ValueError: x holds a value that is not finite or outside the support; one of
-        zeros alone stands for a shape and is not judged.
+      TypeError: The key is not a typed key, or the optimizer no transformation.
+      ValueError: There are several keys, x is empty, or it holds a value that is not
+        finite or outside the support; one of zeros alone stands for a shape and is not
+        judged.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -106,11 +118,10 @@ def init_train_state(
       >>> int(state.step), sum(leaf.size for leaf in jax.tree.leaves(state.params))
       (0, 116)
     """
-    if not is_key(jnp.asarray(key)):
-        raise TypeError(
-            f"init_train_state: key has dtype {jnp.asarray(key).dtype}; make it with "
-            "jax.random.key(seed)."
-        )
+    check_model(vae, None)
+    _check_optimizer(optimizer)
+    check_key(key)
+    check_arrays("x", x)
     params = vae.init(jax.random.fold_in(key, _INIT), x)
     check_example(vae, params, x)
     return TrainState(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
@@ -129,13 +140,20 @@ def make_train_step(
     Args:
       loss_fn: `(params, key, batch, **schedules) -> (loss, terms)`, as
         `mean_over_batch` and `loss_of_means` return it.
-      optimizer: Any optax transformation; a learning-rate schedule lives in it.
+      optimizer: Any optax transformation; a learning-rate schedule lives in it. One
+        that takes more than the gradient, such as `optax.lbfgs`, is given the `value`
+        of the loss, its `grad`, and the `value_fn` of the parameters, which has the
+        noise of the step.
       schedules: Functions of the step, whose values `loss_fn` is given by name at every
         step, such as `{"beta": optax.linear_schedule(0.0, 1.0, 1000)}`. None gives it
         no such argument.
 
     Returns:
       `step(state, batch) -> (state, metrics)`, with `metrics` a `StepMetrics`.
+
+    Raises:
+      TypeError: `loss_fn` or a schedule is no function, `loss_fn` has no argument of
+        the name of a schedule, or the optimizer needs more than it is given.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -153,10 +171,17 @@ def make_train_step(
       >>> int(state.step), float(state.params), float(metrics.loss)
       (1, 0.25, 0.5)
     """
+    check_function("make_train_step: loss_fn", loss_fn)
     schedules = dict(schedules or {})
+    for name, schedule in schedules.items():
+        check_function(f"make_train_step: the schedule of {name}", schedule)
+    check_options("make_train_step", loss_fn, schedules)
+    extra_arguments = _extra_arguments(optimizer)
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, StepMetrics]:
+        check_state(state)
+        check_key(state.key)
         noise_key = jax.random.fold_in(
             jax.random.fold_in(state.key, _NOISE), state.step
         )
@@ -164,7 +189,17 @@ def make_train_step(
         (loss, terms), gradient = value_and_grad(
             state.params, noise_key, batch, **options
         )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        found = {
+            "value": loss,
+            "grad": gradient,
+            "value_fn": lambda params: loss_fn(params, noise_key, batch, **options)[0],
+        }
+        updates, opt_state = optimizer.update(
+            gradient,
+            state.opt_state,
+            state.params,
+            **{name: found[name] for name in extra_arguments},
+        )
         after = state._replace(
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,
@@ -173,3 +208,32 @@ def make_train_step(
         return after, StepMetrics(loss, terms)
 
     return step
+
+
+def _extra_arguments(optimizer: optax.GradientTransformation) -> list[str]:
+    """Return which of the extra arguments of a step an optimizer takes."""
+    _check_optimizer(optimizer)
+    arguments = inspect.signature(optimizer.update).parameters.values()
+    needed = [
+        each.name
+        for each in arguments
+        if each.kind is each.KEYWORD_ONLY
+        and each.default is each.empty
+        and each.name not in _EXTRA_ARGUMENTS
+    ]
+    if needed:
+        raise TypeError(
+            f"make_train_step: the optimizer needs {', '.join(needed)}; give one that "
+            "takes value, grad and value_fn at most."
+        )
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in arguments)
+    names = {each.name for each in arguments}
+    return [name for name in _EXTRA_ARGUMENTS if takes_all or name in names]
+
+
+def _check_optimizer(optimizer: optax.GradientTransformation) -> None:
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise TypeError(
+            f"the optimizer is {described(optimizer)}; give a transformation of optax, "
+            "such as optax.adam(1e-3)."
+        )

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import check_count
+from vaejax._checks import check_count, check_function, check_state
 from vaejax.base import PyTree, TrainStep
 from vaejax.training._sources import is_random_access, num_examples, read
 from vaejax.training.epochs import TrainEpoch, epoch_order, steps_per_epoch
@@ -78,6 +78,7 @@ def make_streamed_epoch(
       >>> int(state.step), maxima.shape
       (2, (2,))
     """
+    check_function("make_streamed_epoch: step", step)
     for name, value in (
         ("batch_size", batch_size),
         ("steps_per_dispatch", steps_per_dispatch),
@@ -88,6 +89,7 @@ def make_streamed_epoch(
     order_of = jax.jit(epoch_order, static_argnums=2)
 
     def epoch(state: TrainState, source: Any) -> tuple[TrainState, PyTree]:
+        check_state(state)
         num = num_examples(source)
         num_steps = steps_per_epoch(num, batch_size)
         number, first = divmod(int(state.step), num_steps)
