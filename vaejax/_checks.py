@@ -18,6 +18,10 @@ def described(value: Any) -> str:
     if is_array(value):
         if is_key(value):
             return f"an array of keys, {value.shape}" if value.shape else "a key"
+        if jnp.shape(value) == () and isinstance(
+            value, np.generic | np.ndarray | jax.Array
+        ):
+            return "a traced number" if is_traced(value) else repr(value.item())
         return f"an array {jnp.shape(value)} of {value.dtype}"
     if value is None or isinstance(value, bool | numbers.Number | str | bytes):
         words = repr(value)

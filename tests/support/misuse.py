@@ -122,6 +122,10 @@ def other_dtypes(name: str, value: Any, marks: frozenset[str]) -> Iterator[Misus
         yield "dtype, gray levels", bad, Sentence((("event",), ("uint8",), fix))
 
 
+def of_value(name: str, *words: str) -> Sentence:
+    return Sentence(((name, "data", "example"), words))
+
+
 def keys(name: str, key: Any, marks: frozenset[str]) -> Iterator[Misuse]:
     make = ("jax.random.key",)
     yield "key, an int", 0, Sentence((("key",), ("0",), make))
@@ -144,7 +148,7 @@ def keys(name: str, key: Any, marks: frozenset[str]) -> Iterator[Misuse]:
 
 def examples(name: str, x: Any, marks: frozenset[str]) -> Iterator[Misuse]:
     """One example; "scored" where its density is computed, "gray" under a Bernoulli,
-    "shape" where its values are not looked at.
+    "shape" where its values are not looked at, "judged" where they raise.
     """
     if "pooled" not in marks:
         batch = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), x)
@@ -163,7 +167,9 @@ def examples(name: str, x: Any, marks: frozenset[str]) -> Iterator[Misuse]:
         if "any_array" in marks
         else Sentence(((name, "x ", "example"), ("list",), ("asarray",))),
     )
-    if not marks & {"tokens", "shape"}:
+    if "judged" in marks:
+        yield "NaN", with_one(x, np.nan), of_value(name, "nan", "finite")
+    elif not marks & {"tokens", "shape"}:
         yield "NaN", with_one(x, np.nan), NOT_FINITE
     empty = jax.tree.map(lambda leaf: leaf[:0], x)
     yield (
@@ -199,12 +205,16 @@ def batches(name: str, xs: Any, marks: frozenset[str]) -> Iterator[Misuse]:
     fix = ("jnp.stack", "jnp.asarray")
     yield "list of examples", rows, Sentence(((name, "batch"), ("list",), fix))
     yield "list", as_lists(xs), Sentence(((name, "batch"), ("list",), fix))
-    if "tokens" not in marks:
-        yield "NaN", with_one(xs, np.nan), NOT_FINITE
+    nan, outside = with_one(xs, np.nan), with_one(xs, 255)
+    if "judged" in marks:
+        yield "NaN", nan, of_value(name, "nan", "finite")
+        yield "outside the support", outside, of_value(name, "255")
+    elif "tokens" not in marks:
+        yield "NaN", nan, NOT_FINITE
     empty = jax.tree.map(lambda leaf: leaf[:0], xs)
     yield "empty", empty, Sentence(((name, "batch"), (shape_of(empty), "empty")))
     if "scored" in marks:
-        yield "outside the support", with_one(xs, 255), NOT_FINITE
+        yield "outside the support", outside, NOT_FINITE
 
 
 def events(name: str, x: Any, marks: frozenset[str]) -> Iterator[Misuse]:
@@ -265,9 +275,9 @@ def arrays(name: str, value: Any, marks: frozenset[str]) -> Iterator[Misuse]:
         bad = jnp.stack([jnp.asarray(value)] * 2)
         yield "batch", bad, Sentence(((name,), (shape_of(bad),)))
     named = ((name, f"{name}s"),)
-    yield "dtype, strings", of_strings(value), Sentence((*named, ("<U1", "str")))
+    yield "dtype, strings", of_strings(value), Sentence((*named, ("<U1", "str", "'a'")))
     bad = np.asarray(value, np.complex64)
-    yield "dtype, complex", bad, Sentence((*named, ("complex64",)))
+    yield "dtype, complex", bad, Sentence((*named, ("complex64", "j)")))
     yield "list", np.asarray(value).tolist(), REFERENCE
     if "refuses_nan" in marks:
         nan = with_one(value, np.nan)

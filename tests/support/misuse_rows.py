@@ -613,7 +613,15 @@ def of_training() -> dict[str, Row]:
         "init_train_state": Row(
             training.init_train_state,
             {"vae": of("vae", vae), "optimizer": of("optimizer", optimizer)}
-            | {"key": in_key, "x": x("shape")},
+            | {"key": in_key, "x": x("judged", "binary")},
+        ),
+        "check_data": Row(
+            lambda vae, params, xs: training.check_data(vae, params, xs) or jnp.ones(1),
+            model() | {"xs": xs("judged", "gray")},
+        ),
+        "init_skipped_steps": of_state(training.init_skipped_steps, state),
+        "with_skipped_steps": Row(
+            training.with_skipped_steps, {"step": of("function", step)}
         ),
         "make_train_step": Row(
             training.make_train_step, {"loss_fn": of("function", loss_fn)}

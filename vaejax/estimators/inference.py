@@ -72,7 +72,8 @@ def optimal_posterior(
       kl_fn: estimator of the KL, as in `vaejax.negative_elbo`.
 
     Returns:
-      q*, a distribution of the type that `vae.encode` returns.
+      q*, a distribution of the type that `vae.encode` returns; NaN where the ELBO is
+      finite at no step, as for an x that the likelihood rules out.
 
     Raises:
       ValueError: a count is not a positive integer.
@@ -131,18 +132,23 @@ def _optimal_posterior(
             fixed, params, key, x, num_samples=num_samples, kl_fn=kl_fn
         )[0]
 
-    def step(state: tuple, i: Array) -> tuple[tuple, None]:
+    def step(state: tuple, i: Array) -> tuple[tuple, Array]:
         posterior, optimizer_state = state
-        gradient = jax.grad(loss)(posterior, jax.random.fold_in(key, i))
+        value, gradient = jax.value_and_grad(loss)(
+            posterior, jax.random.fold_in(key, i)
+        )
         updates, optimizer_state = optimizer.update(gradient, optimizer_state)
-        return (optax.apply_updates(posterior, updates), optimizer_state), None
+        return (optax.apply_updates(posterior, updates), optimizer_state), value
 
     # Steps far smaller than the posterior's own numbers: not in half precision.
     posterior = jax.tree.map(as_real, given)
-    (posterior, _), _ = jax.lax.scan(
+    (posterior, _), losses = jax.lax.scan(
         step, (posterior, optimizer.init(posterior)), jnp.arange(num_steps)
     )
-    return as_given(posterior)
+    has_bound = jnp.any(jnp.isfinite(losses))
+    return as_given(
+        jax.tree.map(lambda leaf: jnp.where(has_bound, leaf, jnp.nan), posterior)
+    )
 
 
 def inference_gap(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import (
     as_numbers,
+    check_arrays,
     check_count,
     check_model,
     check_weights,
@@ -281,6 +282,7 @@ def aggregate_log_ratios(
     Source: Chen et al. 2018, equation 2.
     """
     posteriors, prior = _as_normals(posteriors, prior)
+    check_arrays("the latent z", z)
     z, log_posterior, log_weights = (
         jnp.asarray(as_numbers(f"aggregate_log_ratios: {name}", value))
         for name, value in (

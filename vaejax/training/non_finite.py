@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vaejax._checks import check_function, check_state
 from vaejax.base import Array, PyTree, TrainStep
 from vaejax.training._extra import select, with_extra
 from vaejax.training.steps import TrainState
@@ -72,6 +73,7 @@ def init_skipped_steps(state: TrainState) -> TrainState:
       >>> list(init_skipped_steps(state).extra)
       ['skipped']
     """
+    check_state(state)
     zero = jnp.zeros((), jnp.int32)
     return with_extra(state, _SKIPPED, SkippedSteps(zero, zero))
 
@@ -106,6 +108,7 @@ def with_skipped_steps(step: TrainStep) -> TrainStep:
       >>> float(state.params), int(state.step), int(state.extra["skipped"].total)
       (6.0, 2, 1)
     """
+    check_function("with_skipped_steps: step", step)
 
     def skipping(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
         after, metrics = step(state, batch)
