@@ -71,7 +71,7 @@ def check_key(key: Any) -> None:
     """Raise TypeError or ValueError unless a value is one typed key."""
     if not is_array(key) or not is_key(key):
         raise TypeError(
-            f"key is {described(key)}; give a typed key, such as jax.random.key(0)."
+            f"key is {described(key)}; give a typed key, jax.random.key(seed)."
         )
     if key.shape != ():
         raise ValueError(

@@ -112,3 +112,56 @@ def test_networks_with_state_are_refused():
     network = as_network(nn.BatchNorm(use_running_average=False))
     with pytest.raises(TypeError, match=r"BatchNorm keeps .*'batch_stats'.*GroupNorm"):
         network.init(jax.random.key(0), X)
+
+
+class LinenDropout(nn.Module):
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dropout(0.5, deterministic=self.deterministic)(nn.Dense(6)(x))
+
+
+class NnxDropout(nnx.Module):
+    def __init__(self, rngs):
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(x)
+
+
+class EquinoxLayers(eqx.Module):
+    layer: eqx.Module
+
+    def __call__(self, x):
+        return self.layer(x)
+
+
+def test_layers_that_want_random_numbers_or_a_batch_are_refused_in_a_sentence():
+    network = as_network(LinenDropout(deterministic=False))
+    with pytest.raises(TypeError, match=r"LinenDropout asks for random .*determin"):
+        network.apply(network.init(jax.random.key(0), X), X)
+    with pytest.raises(TypeError, match=r"NnxDropout keeps .*'RngKey'.*no Dropout"):
+        from_nnx(NnxDropout)
+    norm = eqx.nn.BatchNorm(4, axis_name="batch", mode="batch")
+    for layer, name in ((eqx.nn.Dropout(0.5), "Dropout"), (norm, "StateIndex")):
+        with pytest.raises(TypeError, match=rf"EquinoxLayers keeps .*'{name}'.*no Dro"):
+            from_equinox(lambda key, layer=layer: EquinoxLayers(layer))
+
+
+def test_dropout_that_is_turned_off_is_a_network():
+    network = as_network(LinenDropout(deterministic=True))
+    params = network.init(jax.random.key(0), X)
+    expected = nn.Dense(6).apply({"params": params["Dense_0"]}, X)
+    np.testing.assert_array_equal(network.apply(params, X), expected)
+    off = from_equinox(lambda key: EquinoxLayers(eqx.nn.Dropout(0.5, inference=True)))
+    np.testing.assert_array_equal(off.apply(off.init(jax.random.key(0), X), X), X)
+
+
+def test_inputs_that_do_not_fit_the_parameters_are_named():
+    network = as_network(vaejax.MLP((5,)))
+    params = network.init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=r"shape \(7, 3, 4\).*one example.*jax.vmap"):
+        network.apply(params, jnp.ones((7, 3, 4)))
+    with pytest.raises(ValueError, match="MLP lacks parameters; .*init"):
+        network.apply({"Dense_1": params["Dense_0"]}, X)

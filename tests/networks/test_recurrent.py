@@ -45,3 +45,28 @@ def test_gru_is_the_recurrence_that_it_says():
         )
         h = (1 - update) * np.tanh(a[6:] + reset * b[6:]) + update * h
         np.testing.assert_allclose(state, h, rtol=1e-5)
+
+
+def test_sentences_are_modeled_in_double_precision(decoder):
+    vae = vaejax.sequence_vae(
+        latent_size=2,
+        length=6,
+        encoder=vaejax.networks.RecurrentEncoder(5, 3, 4),
+        decoder=decoder,
+    )
+
+    def loss(params, key, x):
+        return vaejax.negative_elbo(vae, params, key, x)[0]
+
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        key, x = jax.random.key(0), jnp.array([2, 1, 3, 4, 1, 0])
+        params = jax.eval_shape(vae.init, key, x)
+        assert jax.eval_shape(loss, params, key, x).dtype == jnp.float64
+        gradient = jax.eval_shape(jax.grad(loss), params, key, x)
+    assert jax.tree.structure(gradient) == jax.tree.structure(params)
+
+
+def test_a_batch_of_sentences_is_refused(decoder):
+    z, inputs = jnp.ones(2), jnp.ones((7, 6), jnp.int32)
+    with pytest.raises(ValueError, match=r"tokens have shape \(7, 6\); .*jax.vmap"):
+        decoder.init(jax.random.key(0), z, inputs)

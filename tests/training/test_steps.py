@@ -24,6 +24,7 @@ from vaejax import (
     make_train_step,
     mean_over_batch,
     negative_elbo,
+    with_transform,
 )
 
 
@@ -192,3 +193,68 @@ def test_the_first_twenty_losses_are_the_recorded_ones():
     ]  # fmt: skip
     _, metrics = advance(EPOCH, start(0), 4)
     np.testing.assert_allclose(metrics.loss, recorded, rtol=1e-5)
+
+
+def quadratic(params, key, batch, *, scale=1.0):
+    noise = 0.1 * jax.random.normal(key, params.shape)
+    return scale * jnp.sum(jnp.square(params - jnp.mean(batch, axis=0) - noise)), ()
+
+
+def quadratic_state(optimizer):
+    params = jnp.array([3.0, -2.0])
+    return TrainState(params, optimizer.init(params), jax.random.key(0), jnp.int32(0))
+
+
+def test_optimizers_are_given_the_arguments_that_they_take():
+    def update(updates, state, params, *, value, grad, value_fn, **others):
+        assert not others
+        return updates, jnp.stack([value, value_fn(params), jnp.sum(grad - updates)])
+
+    optimizer = optax.GradientTransformationExtraArgs(lambda p: jnp.zeros(3), update)
+    step = jax.jit(make_train_step(quadratic, optimizer, {"scale": lambda n: 2.0}))
+    state, metrics = step(quadratic_state(optimizer), jnp.ones((4, 2)))
+    # The value function has the noise and the schedules of the step.
+    value, again, difference = state.opt_state
+    assert value == metrics.loss and difference == 0
+    np.testing.assert_allclose(again, value, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "polyak_sgd"])
+def test_optimizers_that_look_at_the_loss_train(name):
+    optimizer = getattr(optax, name)()
+    with users_settings():
+        step = jax.jit(make_train_step(quadratic, optimizer))
+        state = quadratic_state(optimizer)
+        losses = []
+        for _ in range(4):
+            state, metrics = step(state, jnp.ones((4, 2)))
+            losses.append(float(metrics.loss))
+    # The first loss is 13, and the noise leaves 0.02 of it.
+    assert losses[0] > 10 and losses[-1] < 0.5
+
+
+def test_an_optimizer_that_needs_more_is_refused():
+    def update(updates, state, params, *, hessian):
+        return updates, state
+
+    needs = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    with pytest.raises(TypeError, match="needs hessian; .*value, grad and value_fn"):
+        make_train_step(quadratic, needs)
+
+
+def test_schedules_of_no_argument_are_refused():
+    vae = gaussian_vae(latent_size=2, encoder=MLP(()), decoder=MLP((), (3,)))
+    elbo = partial(negative_elbo, vae)
+    state = jax.eval_shape(
+        partial(init_train_state, vae, optax.sgd(0.1)), jax.random.key(0), jnp.ones(3)
+    )
+    there = "schedule for betta, .*give some of beta, num_samples, kl_fn"
+    for objective in (elbo, with_transform(elbo, lambda key, x: x)):
+        schedules = {"betta": lambda step: 0.5}
+        step = make_train_step(mean_over_batch(objective), optax.sgd(0.1), schedules)
+        with pytest.raises(TypeError, match=there):
+            jax.eval_shape(step, state, jnp.ones((4, 3)))
+    with pytest.raises(TypeError, match="schedule for size, .*give some of scale"):
+        make_train_step(quadratic, optax.sgd(0.1), {"size": lambda step: 0.5})
+    with pytest.raises(TypeError, match="the schedule of scale is 0.5; .*function"):
+        make_train_step(quadratic, optax.sgd(0.1), {"scale": 0.5})

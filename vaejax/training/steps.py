@@ -189,11 +189,12 @@ def make_train_step(
         (loss, terms), gradient = value_and_grad(
             state.params, noise_key, batch, **options
         )
-        found = {
-            "value": loss,
-            "grad": gradient,
-            "value_fn": lambda params: loss_fn(params, noise_key, batch, **options)[0],
-        }
+
+        def value_fn(params: Params) -> Array:
+            # The noise of the gradient, on purpose.
+            return loss_fn(params, jax.random.clone(noise_key), batch, **options)[0]
+
+        found = {"value": loss, "grad": gradient, "value_fn": value_fn}
         updates, opt_state = optimizer.update(
             gradient,
             state.opt_state,
