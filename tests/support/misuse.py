@@ -202,13 +202,15 @@ def batches(name: str, xs: Any, marks: frozenset[str]) -> Iterator[Misuse]:
     )
     yield from other_dtypes(name, xs, marks)
     rows = [jax.tree.map(lambda leaf, n=n: leaf[n], xs) for n in range(2)]
-    fix = ("jnp.stack", "jnp.asarray")
+    fix = ("jnp.stack", "jnp.asarray", "give an array")
     yield "list of examples", rows, Sentence(((name, "batch"), ("list",), fix))
     yield "list", as_lists(xs), Sentence(((name, "batch"), ("list",), fix))
     nan, outside = with_one(xs, np.nan), with_one(xs, 255)
     if "judged" in marks:
         yield "NaN", nan, of_value(name, "nan", "finite")
         yield "outside the support", outside, of_value(name, "255")
+    elif "judged_nan" in marks:
+        yield "NaN", nan, of_value(name, "nan", "finite")
     elif "tokens" not in marks:
         yield "NaN", nan, NOT_FINITE
     empty = jax.tree.map(lambda leaf: leaf[:0], xs)
@@ -321,8 +323,9 @@ def parameters(name: str, params: Any, marks: frozenset[str]) -> Iterator[Misuse
     )
     yield "list", [params], Sentence((("params",), ("list",)))
     yield "empty", {}, Sentence((("params",), ("{}", "empty", "dict")))
-    nan = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
-    yield "NaN", nan, NOT_FINITE
+    if "shape" not in marks:
+        nan = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
+        yield "NaN", nan, NOT_FINITE
 
 
 def distributions(name: str, value: Any, marks: frozenset[str]) -> Iterator[Misuse]:

@@ -617,7 +617,21 @@ def of_training() -> dict[str, Row]:
         ),
         "check_data": Row(
             lambda vae, params, xs: training.check_data(vae, params, xs) or jnp.ones(1),
-            model() | {"xs": xs("judged", "gray")},
+            {"vae": of("vae", vae), "params": of("params", params, "shape")}
+            | {"xs": xs("judged", "binary")},
+        ),
+        "fit": Row(
+            lambda loss_fn, optimizer, state, data, num_epochs: training.fit(
+                loss_fn, optimizer, state, data, num_epochs, batch_size=5,
+                progress=False,
+            )[0].params,
+            {
+                "loss_fn": of("function", loss_fn),
+                "optimizer": of("optimizer", optimizer),
+                "state": states,
+                "data": xs("judged_nan", "gray"),
+                "num_epochs": number(1),
+            },
         ),
         "init_skipped_steps": of_state(training.init_skipped_steps, state),
         "with_skipped_steps": Row(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import is_traced
+from vaejax._checks import check_model, is_traced
 from vaejax._programs import run
 from vaejax.base import (
     VAE,
@@ -90,6 +90,7 @@ def check_data(
         ...
       ValueError: check_data: xs holds 255.0 in example 1 (at [1, 1]); Bernoulli is ...
     """
+    check_model(vae, params)
     if hasattr(params, "opt_state"):
         raise TypeError("check_data: params is a TrainState; give state.params.")
     name = "check_data: xs"
