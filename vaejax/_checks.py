@@ -94,7 +94,8 @@ def check_model(vae: Any, params: Any) -> None:
 def check_parameters(params: Any) -> None:
     """Raise TypeError where a state of training is given for parameters, or a key."""
     if hasattr(params, "params") and hasattr(params, "opt_state"):
-        raise TypeError(f"params is {described(params)}; give state.params.")
+        kind = type(params).__name__
+        raise TypeError(f"params is a {kind}; give state.params.")
     if is_array(params) and is_key(params):
         raise TypeError("params is a key; give what vae.init returned.")
 

@@ -60,7 +60,8 @@ def binarize(key: Key, image: Array) -> Array:
         intensity = intensity.astype(jnp.float32)
         scaled = intensity * jnp.float32(1 << 16)
         is_one = bits < jnp.round(scaled).astype(jnp.uint32)
-        is_one = jnp.where((intensity >= 0) & (intensity <= 1), is_one, jnp.nan)
+        is_inside = (intensity >= 0) & (intensity <= 1)
+        is_one = jnp.where(is_inside, is_one.astype(jnp.float32), jnp.nan)
     return is_one.astype(jnp.float32).reshape(image.shape)
 
 

@@ -119,8 +119,8 @@ class Bernoulli(SampleThenLogProb):
         logits = jnp.asarray(self.logits)
         # In half precision the uniform draw would have 8 or 11 bits.
         mean = jax.nn.sigmoid(logits.astype(density_dtype(logits)))
-        event = jax.random.bernoulli(key, mean).astype(logits.dtype)
-        return jnp.where(jnp.isnan(logits), jnp.nan, event)
+        event = jax.random.bernoulli(key, mean).astype(mean.dtype)
+        return jnp.where(jnp.isnan(mean), mean, event).astype(logits.dtype)
 
     @property
     def mean(self) -> Array:
