@@ -18,6 +18,7 @@ from support.programs import (
     SMALL,
     command,
     execute,
+    images,
     npz,
     status_of,
 )
@@ -69,7 +70,10 @@ def wait_for(path: Path, epochs: int, *running: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def start_two(path: Path, *arguments: str) -> list[subprocess.Popen]:
+def start_two(
+    path: Path, *arguments: str, second: tuple[str, ...] = ()
+) -> list[subprocess.Popen]:
+    """Start two processes of one run; the second one has more arguments."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -77,6 +81,7 @@ def start_two(path: Path, *arguments: str) -> list[subprocess.Popen]:
         subprocess.Popen(
             command(
                 *arguments,
+                *(second if index else ()),
                 "--out",
                 path,
                 "--distributed",
@@ -112,6 +117,27 @@ def test_two_processes_are_one_run(single, tmp_path):
     assert one["nll"]["mean"] == pytest.approx(two["nll"]["mean"], rel=1e-4)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["device"].startswith("2 x")
+
+
+@pytest.mark.slow
+@pytest.mark.program
+@pytest.mark.xdist_group("two processes")
+@pytest.mark.parametrize("differing", ["--seed 5", "--learning-rate 0.1", "--data"])
+def test_two_processes_that_differ_stop_before_the_first_step(tmp_path, differing):
+    npz()(tmp_path)
+    (tmp_path / "other").mkdir()
+    npz(test_images=1 - images(20, 4, 4))(tmp_path / "other")
+    second = tuple(differing.split())
+    if differing == "--data":
+        second = ("--data", str(tmp_path / "other" / "data.npz"))
+    data = ["--data", str(tmp_path / "data.npz")]
+    running = start_two(tmp_path / "run", *LONG, *data, second=second)
+    for process in running:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 2, errors[-3000:]
+        assert f"error: --distributed: {second[0]} is" in errors
+        assert "in process 1" in errors
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

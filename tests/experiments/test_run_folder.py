@@ -1,6 +1,7 @@
 """The files of a run folder: versions, claims, traces of kills, and damage."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -125,6 +126,23 @@ def test_a_start_that_dies_leaves_no_folder_or_all_of_it(tmp_path, monkeypatch, 
         with pytest.raises(Killed):
             start(tmp_path)
     assert not (tmp_path / "run").exists()
+    start(tmp_path)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_full_disk_at_the_start_leaves_nothing_in_the_way(
+    tmp_path, monkeypatch, exists
+):
+    def fails(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if exists:
+        (tmp_path / "run").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(run_dir, "write_json", fails)
+        with pytest.raises(UsageError, match="cannot be written .No space left"):
+            start(tmp_path)
+    assert names(tmp_path) == ["run"] * exists
     start(tmp_path)
 
 
