@@ -91,8 +91,6 @@ def check_data(
       ValueError: check_data: xs holds 255.0 in example 1 (at [1, 1]); Bernoulli is ...
     """
     check_model(vae, params)
-    if hasattr(params, "opt_state"):
-        raise TypeError("check_data: params is a TrainState; give state.params.")
     name = "check_data: xs"
     check_values(name, xs)
     if is_random_access(xs):

@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaejax._checks import check_count, check_in_range, is_traced
+from vaejax._checks import (
+    check_count,
+    check_function,
+    check_in_range,
+    check_options,
+    is_traced,
+)
 from vaejax.base import LossFn
 from vaejax.training._fit_folder import folder_of
 from vaejax.training._fit_loop import (
@@ -132,7 +138,7 @@ def fit(
     """
     checks, callbacks = tuple(checks), tuple(callbacks)
     _check_numbers(num_epochs, batch_size, save_every, patience, averaging)
-    _check_functions(loss_fn, *(schedules or {}).values(), *checks, *callbacks)
+    _check_functions(loss_fn, schedules, checks, callbacks)
     _check_state(state, optimizer)
     _check_data(data, validation, checks, needs_validation=patience is not None)
     is_streamed = stream if stream is not None else is_on_disk(data)
@@ -204,14 +210,17 @@ def _check_numbers(
         with_average(lambda state, batch: (state, batch), averaging)
 
 
-def _check_functions(*functions: Any) -> None:
-    for function in functions:
-        if not callable(function):
-            raise TypeError(
-                f"fit: {function!r} is not a function; give loss_fn(params, key, "
-                "batch), schedules of the step, checks of the data and callbacks of "
-                "(state, record)."
-            )
+def _check_functions(
+    loss_fn: Any, schedules: Mapping[str, Any] | None, checks: tuple, callbacks: tuple
+) -> None:
+    check_function("fit: loss_fn", loss_fn)
+    check_options("fit", loss_fn, schedules or {})
+    for name, schedule in (schedules or {}).items():
+        check_function(f"fit: the schedule of {name}", schedule)
+    for check in checks:
+        check_function("fit: one of checks", check)
+    for callback in callbacks:
+        check_function("fit: one of callbacks", callback)
 
 
 def _check_state(state: Any, optimizer: Any) -> None:
