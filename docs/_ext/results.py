@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
 TABLES = ROOT / "experiments" / "tables"
 #: Documents that are rendered as templates.
-TEMPLATES = re.compile(r"results/\w+|performance")
+TEMPLATES = re.compile(r"results/\w+|performance|guide/how_good")
 
 
 @functools.cache
@@ -72,14 +72,18 @@ def _measured(name: str) -> str:
         f"{len(numbers['seeds'])} training seeds",
     ]
     if "training_seconds" in numbers:
-        minutes = numbers["training_seconds"] / 60
-        parts.append(f"trained in {minutes:.0f} minutes")
+        parts.append(f"trained in {_minutes(numbers['training_seconds'])}")
     if "wall_seconds" in manifest:
-        parts.append(f"{manifest['wall_seconds'] / 60:.0f} minutes in all")
+        parts.append(f"{_minutes(manifest['wall_seconds'])} in its last process")
     if manifest.get("peak_resident_bytes"):
         parts.append(f"peak memory {gibibytes(manifest['peak_resident_bytes'])}")
     parts.append(f"{manifest['machine']}, JAX {manifest['versions']['jax']}")
     return ", ".join(parts)
+
+
+def _minutes(seconds: float) -> str:
+    number = max(1, round(seconds / 60))
+    return f"{number} minute" if number == 1 else f"{number} minutes"
 
 
 def peak_memory(program: str) -> str:
