@@ -105,7 +105,7 @@ def make_experiment(config: Config) -> harness.Experiment:
             f"--num-temperatures is {config.num_temperatures}; give an even number, "
             "since half of them are tried too."
         )
-    if config.num_annealed != Config.num_annealed:
+    if config.num_annealed not in (Config.num_annealed, 0):
         raise harness.UsageError(
             "--num-annealed: every digit is annealed here; give --num-examples."
         )

@@ -54,7 +54,7 @@ class Config(binary_images.Config):
 
 def make_experiment(config: Config) -> harness.Comparison:
     for name in ("num_samples", "num_annealed"):
-        if getattr(config, name) != getattr(Config, name):
+        if getattr(config, name) not in (getattr(Config, name), 0):
             raise harness.UsageError(
                 f"--{name.replace('_', '-')}: this experiment estimates no NLL; leave "
                 "it out."

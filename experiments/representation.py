@@ -73,7 +73,7 @@ def make_experiment(config: Config) -> harness.Comparison:
             f"than {FEW[0]}."
         )
     for name in ("num_samples", "num_annealed"):
-        if getattr(config, name) != getattr(Config, name):
+        if getattr(config, name) not in (getattr(Config, name), 0):
             raise harness.UsageError(
                 f"--{name.replace('_', '-')}: this experiment estimates no NLL; leave "
                 "it out."

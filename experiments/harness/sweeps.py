@@ -14,7 +14,11 @@ from experiments.harness.members import Members, describe_setting
 from experiments.harness.units import disagreements
 from vaejax import plots
 
-FIGURES = {"negative_elbo": "negative ELBO", "nll": "NLL"}
+FIGURES = {
+    "negative_elbo": "negative ELBO",
+    "nll": "NLL bound",
+    "nll_corrected": "NLL, corrected",
+}
 
 
 def analyze_sweep(
@@ -132,6 +136,7 @@ def _figure_of_one(members: Members, settings: list[dict]) -> Any:
             )
         )
         for name, label in FIGURES.items()
+        if name in settings[0]["test"]
     }
     return plots.curves(
         [values[index] for index in order],

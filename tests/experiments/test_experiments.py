@@ -51,7 +51,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the bundled digits, in a process of its own."""
     path = tmp_path_factory.mktemp("digits") / "run"
     result = execute(
-        *SMALL, "--hidden-size", "16", "--batch-size", "500", "--out", path
+        *SMALL,
+        "--hidden-size",
+        "16",
+        "--batch-size",
+        "500",
+        "--num-annealed",
+        "16",
+        "--out",
+        path,
     )
     assert result.returncode == 0, result.stderr
     assert "negative ELBO" in result.stdout and str(path) in result.stdout
@@ -121,6 +129,10 @@ def test_the_summary_is_a_bound_and_says_what_it_was_measured_with(digits):
     assert 100 < test["nll"]["mean"] < test["negative_elbo"]["mean"] < 250
     assert test["active_units"]["mean"] == test["units_by_kl"]["mean"] == 2
     assert test["units_by_kl"]["threshold"] == 0.1
+    # Two samples leave nats of bias, which annealing shows.
+    assert test["nll_bias"]["mean"] > 4 * test["nll_bias"]["standard_error"]
+    assert test["nll_corrected"]["mean"] < test["nll_more_samples"]["mean"]
+    assert test["nll_annealed"]["num_examples"] == 16
     assert test["units_by_kl"]["note"] is None
 
 

@@ -25,6 +25,8 @@ SMALL = [
     "2",
     "--batch-size",
     "50",
+    "--num-annealed",
+    "0",
     "--num-samples",
     "2",
 ]
