@@ -298,6 +298,9 @@ def annealed_estimate(
       The estimate; NaN for chains that have not arrived, since part of a path bounds
       nothing.
 
+    Raises:
+      TypeError: `state` is no `AnnealingState`.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from vaejax.estimators import AnnealingState, annealed_estimate

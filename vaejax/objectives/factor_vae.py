@@ -153,6 +153,10 @@ def permute_dimensions(key: Key, zs: Array) -> Array:
     Returns:
       `[num, latent]`; each column holds the values of the same column of `zs`.
 
+    Raises:
+      ValueError: `zs` has not two axes, or is empty.
+      TypeError: `zs` holds anything but numbers, or the key is no typed key.
+
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from vaejax.objectives import permute_dimensions
