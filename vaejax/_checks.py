@@ -83,7 +83,7 @@ def check_key(key: Any) -> None:
 def check_model(vae: Any, params: Any) -> None:
     """Raise TypeError unless a model is one, and its parameters may be parameters."""
     for name in ("encode", "prior", "decode"):
-        if not callable(getattr(vae, name, None)):
+        if not hasattr(vae, name):
             raise TypeError(
                 f"vae is {described(vae)}; give a vaejax.VAE, such as gaussian_vae "
                 "returns it."

@@ -191,7 +191,7 @@ def test_without_an_active_dimension_there_are_no_votes_and_the_score_is_0():
     ],
 )
 def test_keys_are_typed(call):
-    with pytest.raises(TypeError, match=r"give one of jax.random.key\(seed\)"):
+    with pytest.raises(TypeError, match=r"jax.random.key\(seed\)"):
         call()
 
 

@@ -138,8 +138,8 @@ def maximum_mean_discrepancy(kernel: Kernel, zs: Array, others: Array) -> Array:
         )
     if min(len(zs), len(others)) < 2:
         raise ValueError(
-            f"maximum_mean_discrepancy: zs has shape {zs.shape} and others "
-            f"{others.shape}; give two samples or more of each."
+            f"maximum_mean_discrepancy: there are {len(zs)} and {len(others)} samples, "
+            f"zs {zs.shape} and others {others.shape}; give two or more."
         )
 
     def mean_of_pairs(samples: Array) -> Array:
