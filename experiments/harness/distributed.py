@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from typing import Any, NoReturn
 
@@ -90,9 +91,10 @@ def leave_quietly(status: int, message: str) -> NoReturn:
     they print later is dropped.
     """
     sys.stderr.flush()
-    heard = os.dup(2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    os.write(heard, f"\n{message}\n".encode())
+    with suppress(OSError):  # nobody hears it, or the disk is full there too
+        heard = os.dup(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.write(heard, f"\n{message}\n".encode())
     leave(status)
 
 

@@ -3,6 +3,7 @@
 It goes on from the last checkpoint, if there is one.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -99,7 +100,7 @@ def train(
                 job.path / "checkpoints",
                 states,
                 step=row["step"],
-                metadata=metadata | {"metrics": row},
+                metadata=metadata | {"metrics": json.loads(json.dumps(row))},
             )
             on_epoch(row)
             check_interrupts()
