@@ -159,6 +159,16 @@ LOOPS = {
         "estimators/aggregate_posterior.py",
         "_aggregate_decomposition",
     ): "aggregate_decomposition",
+    ("estimators/aggregate_posterior.py", "_draw"): "aggregate_decomposition",
+    (
+        "estimators/aggregate_posterior.py",
+        "_held_out_ratios",
+    ): "aggregate_decomposition",
+    (
+        "estimators/_shrunken_kernels.py",
+        "fit_shrunken_kernels",
+    ): "aggregate_decomposition",
+    ("estimators/_shrunken_kernels.py", "stacked"): "aggregate_decomposition",
     ("estimators/step_sizes.py", "_adapt_step_sizes"): "adapt_step_sizes",
     ("estimators/annealing_chains.py", "_anneal"): "anneal",
     ("estimators/hamiltonian.py", "_transition"): "hamiltonian_transition",
@@ -252,7 +262,8 @@ def shifted(condition):
 
 
 # In double precision, since a hundred transitions of an adapted run multiply rounding.
-@pytest.mark.parametrize("name", some(OF_MODELS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OF_MODELS)
 def test_a_model_closed_over_a_traced_value_gives_the_looped_values(name, x64):
     call = calls_of_models(np.float64)[name]
 

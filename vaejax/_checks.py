@@ -82,13 +82,18 @@ def check_key(key: Any) -> None:
 
 def check_model(vae: Any, params: Any) -> None:
     """Raise TypeError unless a model is one, and its parameters may be parameters."""
-    for name in ("encode", "prior", "decode"):
+    check_functions(vae, "encode", "prior", "decode")
+    check_parameters(params)
+
+
+def check_functions(vae: Any, *names: str) -> None:
+    """Raise TypeError unless a model has functions of these names."""
+    for name in names:
         if not hasattr(vae, name):
             raise TypeError(
                 f"vae is {described(vae)}; give a vaejax.VAE, such as gaussian_vae "
                 "returns it."
             )
-    check_parameters(params)
 
 
 def check_parameters(params: Any) -> None:

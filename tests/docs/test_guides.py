@@ -128,6 +128,7 @@ def test_the_experiment_trains(extended, tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_the_experiment_runs_as_a_file_of_its_own(tmp_path):
     """As a reader copies it: nothing is imported by the blocks above it."""

@@ -76,6 +76,7 @@ def test_the_error_of_an_nll_is_the_spread_of_repeated_estimates():
     )
 
 
+@pytest.mark.slow
 def test_samples_in_halves_are_those_of_log_marginal():
     """And Pareto k is that of all samples, as it is reported."""
     params = with_best_encoder(make_params(x_size=8, latent_size=4), widen=-1.0)

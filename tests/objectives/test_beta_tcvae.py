@@ -145,7 +145,7 @@ def test_parts_against_numpy(weights):
     ("vae", "message"),
     [
         (with_flow_posterior(mlp_vae()), "both must be Normal"),
-        (with_vamp_prior(mlp_vae()), "the prior Mixture"),
+        (with_vamp_prior(mlp_vae()), "the prior of type Mixture"),
         (matrix_latent(), r"a latent has shape \(2, 2\)"),
     ],
     ids=["flow posterior", "mixture prior", "matrix"],

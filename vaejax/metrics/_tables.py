@@ -65,11 +65,17 @@ def generator_of(key: Key) -> np.random.Generator:
 
 
 def column_of(
-    name: str, codes: ArrayLike, factor: ArrayLike, num_axes: int = 2
+    name: str,
+    codes: ArrayLike,
+    factor: ArrayLike,
+    num_axes: int = 2,
+    *,
+    is_continuous: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return codes in double precision and one factor, or raise where they do not fit.
 
-    Codes of one axis are one dimension of them.
+    Codes of one axis are one dimension of them. A continuous factor is in double
+    precision too, others are integers.
     """
     codes = np.asarray(as_numbers(f"{name}: codes", codes), np.float64)
     factor = np.asarray(as_numbers(f"{name}: factor", factor))
@@ -77,9 +83,11 @@ def column_of(
         raise ValueError(
             f"{name}: codes have shape {codes.shape} and factor {factor.shape}; give "
             f"{'[num]' if num_axes == 1 else '[num, dimensions]'} and [num], the "
-            "classes of one factor."
+            f"{'values' if is_continuous else 'classes'} of one factor."
         )
-    if not np.issubdtype(factor.dtype, np.integer):
+    if is_continuous:
+        factor = factor.astype(np.float64)
+    elif not np.issubdtype(factor.dtype, np.integer):
         raise TypeError(
             f"{name}: factor is {factor.dtype}; give integers, its classes."
         )

@@ -262,7 +262,7 @@ def squared_correlation(code: np.ndarray, factor: np.ndarray) -> float:
 
     Source: Kumar et al. 2018, section 3, for continuous factors.
     """
-    code, factor = column_of("squared_correlation", code, factor, 1)
+    code, factor = column_of("squared_correlation", code, factor, 1, is_continuous=True)
     code, factor = code - np.mean(code), factor - np.mean(factor)
     return float(np.sum(code * factor) ** 2 / (np.sum(code**2) * np.sum(factor**2)))
 

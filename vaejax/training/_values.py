@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.base import PyTree
-from vaejax.datasets import iterate_chunks
 from vaejax.training._sources import is_random_access, num_examples, read
 
 # Examples of a source that is read by index, or of data that are transformed first.
@@ -138,6 +137,9 @@ def described(name: str, wrong: Wrong, is_example: bool = False) -> str:
 
 def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     start = 0
+    # `import vaejax` loads no file of the data sets but the transforms.
+    from vaejax.datasets import iterate_chunks
+
     for chunk in iterate_chunks(array):
         yield start, chunk
         start += len(chunk) if chunk.ndim else 1

@@ -17,8 +17,8 @@ import optax
 from vaejax._checks import (
     check_arrays,
     check_function,
+    check_functions,
     check_key,
-    check_model,
     check_options,
     check_state,
     described,
@@ -118,12 +118,14 @@ def init_train_state(
       >>> int(state.step), sum(leaf.size for leaf in jax.tree.leaves(state.params))
       (0, 116)
     """
-    check_model(vae, None)
+    check_functions(vae, "init")
     _check_optimizer(optimizer)
     check_key(key)
     check_arrays("x", x)
     params = vae.init(jax.random.fold_in(key, _INIT), x)
-    check_example(vae, params, x)
+    # Other models than VAEs train as well, such as a classifier.
+    if hasattr(vae, "decode"):
+        check_example(vae, params, x)
     return TrainState(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
 
 
