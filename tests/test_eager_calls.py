@@ -288,6 +288,7 @@ def test_a_model_closed_over_a_traced_value_gives_the_looped_values(name, x64):
     np.testing.assert_allclose(slopes, jnp.stack(looped_slopes), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_gradients_by_a_traced_condition_are_the_looped_ones():
     def bound(condition):
         call = OF_MODELS["log_marginal"]

@@ -14,11 +14,17 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from experiments.harness.errors import RunError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 NAME = "run.lock"
 RENEWAL_SECONDS = 10.0
@@ -226,18 +232,26 @@ def _in_use(file: Path, holder: Mapping[str, Any]) -> UsageError:
 
 def _remove(file: Path, content: bytes) -> None:
     """Remove a stale lock, and never the one that another process has just made."""
-    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        file.rename(aside)
-    except FileNotFoundError:
+    with _alone_in(file.parent):
+        # While this process is alone, nobody else removes the stale one, and nobody
+        # makes another before it is removed.
+        if _content(file) == content:
+            file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold back other processes that would remove a lock, where the system can."""
+    if fcntl is None:
+        yield
         return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        if _content(aside) != content:
-            os.link(aside, file)
-    except OSError:
-        pass  # another lock is there by now, whose process finds out which one counts
+        with suppress(OSError):  # a file system without such locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        aside.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _content(file: Path) -> bytes | None:

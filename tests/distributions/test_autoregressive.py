@@ -46,6 +46,7 @@ def test_probabilities_of_all_sentences_sum_to_one(likelihood):
     )
 
 
+@pytest.mark.slow
 def test_sampling_follows_the_probabilities_within_five_standard_errors(likelihood):
     num = 5000
     drawn = jax.jit(jax.vmap(likelihood.sample))(

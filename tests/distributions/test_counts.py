@@ -10,6 +10,7 @@ import scipy.stats
 import vaejax
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_concentration", [-10.0, 0.0, 2.2, 2.4, 5.0, 10.0, 14.0])
 def test_negative_binomial_at_any_concentration(log_concentration):
     x, log_mean = np.float32([0, 3, 50, 1000]), np.float32([0.5, 2.0, 4.0, 7.0])

@@ -108,6 +108,7 @@ def test_a_vae_trains_or_refuses(name, dtype):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"),
     a_tenth([(name, dtype) for name in DENSITIES for dtype in ("bfloat16", "float16")]),

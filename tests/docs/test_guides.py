@@ -111,6 +111,7 @@ def test_the_data_set_is_read_by_its_entry(extended, tmp_path):
     assert splits["train"][0].shape == (3, 8, 8) and splits["test"][1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_the_experiment_trains(extended, tmp_path):
     program = programs.Program(

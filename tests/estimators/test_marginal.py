@@ -36,6 +36,7 @@ def estimate(vae, params, num_samples, chunk_size):
     )
 
 
+@pytest.mark.slow
 def test_log_marginal_is_the_logsumexp_of_its_weights():
     def one(i):
         return log_weight(vae, PARAMS, jax.random.fold_in(jax.random.key(1), i), X)

@@ -373,6 +373,7 @@ def test_a_flag_that_contradicts_the_resumed_run(copied, capsys):
     assert "--latent-size is 5" in message and "has 2" in message
 
 
+@pytest.mark.slow
 def test_a_flag_that_contradicts_the_resumed_run_with_its_own_default(copied, capsys):
     message = refused(copied, capsys, "--resume", "--epochs", "20")
     assert "--epochs is 20" in message and "has 2" in message

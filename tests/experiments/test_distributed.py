@@ -166,6 +166,7 @@ def test_when_a_worker_dies_the_run_ends_and_loses_nothing_but_the_steps_since(
     )
 
 
+@pytest.mark.slow
 def test_processes_that_cannot_be_read():
     result = execute("--distributed", "here")
     assert result.returncode == 2 and "HOST:PORT,PROCESSES,INDEX" in result.stderr

@@ -45,6 +45,7 @@ def test_numbers_over_seeds_leave_out_the_diverged_and_count_them():
     assert averages.text(number, 1) == "2.0 ± 1.4 (1 diverged)"
 
 
+@pytest.mark.slow
 def test_the_error_of_an_nll_is_the_spread_of_repeated_estimates():
     """Weights are so uneven that the delta method says less than a third of it."""
     params = with_best_encoder(make_params(x_size=8, latent_size=4), widen=-1.5)

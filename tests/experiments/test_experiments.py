@@ -67,8 +67,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.program
-@pytest.mark.xdist_group("digits")
-def test_a_run_leaves_its_folder(digits):
+def test_a_run_leaves_its_folder_and_a_summary(digits):
+    check_summary(digits)
     figures = {file.name for file in (digits / "figures").iterdir()}
     names = (
         "learning_curves",
@@ -109,9 +109,8 @@ def test_a_run_leaves_its_folder(digits):
     )  # self-contained
 
 
-@pytest.mark.program
-@pytest.mark.xdist_group("digits")
-def test_the_summary_is_a_bound_and_says_what_it_was_measured_with(digits):
+def check_summary(digits: Path):
+    """The summary holds bounds, and says what they were measured with."""
     summary = load_json(digits / "summary.json")
     test = summary["test"]
     assert (
@@ -255,6 +254,7 @@ def test_the_catalogue_lists_every_experiment():
     assert all(f"experiments.{name}" in listing.stdout for name in catalogue())
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_several_seeds_are_reported_with_their_error_bar(data, tmp_path):
     assert (

@@ -34,6 +34,7 @@ def finished(tmp_path_factory) -> tuple[Path, list[str]]:
     return path / "run", data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [

@@ -10,6 +10,9 @@ from experiments import log_likelihood
 from experiments.harness import UsageError, annealing
 from experiments.log_likelihood import Config
 
+# The model is trained once, on one worker.
+pytestmark = pytest.mark.xdist_group("log_likelihood")
+
 QUICK = {"num_temperatures": 20, "num_chains": 2}
 
 
@@ -32,6 +35,7 @@ def values_of(run):
         return {name: archive[name] for name in log_likelihood.NUMBERS}
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_a_longer_run_goes_on_from_a_shorter_one(run, capsys):
     some = annealed(run, num_examples=10)

@@ -343,7 +343,7 @@ def test_other_data_than_the_manifest_says(tmp_path):
     (tmp_path / "manifest.json").write_text('{"data_sha256": "abc"}')
     manifest.check_data(tmp_path, "abc")
     with pytest.raises(UsageError, match="--data has changed"):
-        manifest.check_data(tmp_path, "abd")
+        manifest.check_data(tmp_path, "def")
 
 
 def test_the_number_of_cores_is_that_of_the_process(monkeypatch):

@@ -18,6 +18,9 @@ from experiments.harness.experiment import ONLY, Experiment, Trained
 from experiments.harness.members import Members
 from vaejax.training import TrainState
 
+# The models are evaluated once, on one worker.
+pytestmark = pytest.mark.xdist_group("trust")
+
 NUM_TEST, NUM_ANNEALED = 300, 48
 
 

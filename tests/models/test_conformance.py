@@ -341,6 +341,7 @@ def of_likelihood(case: Case, x):
     return lambda _, likelihood: likelihood.log_prob(x)
 
 
+@pytest.mark.slow
 def test_codes_are_described_and_moved_whatever_the_model(case):
     params, batch = setup(case)
     xs = case.x_of(batch)

@@ -15,6 +15,7 @@ def decoder(request):
     return DECODERS[request.param]
 
 
+@pytest.mark.slow
 def test_an_empty_sentence_and_one_without_end_are_finite(decoder):
     vae = make_vae(decoder)
     params = vae.init(jax.random.key(0), jnp.zeros(LENGTH, jnp.int32))

@@ -132,6 +132,7 @@ def test_a_batch_of_images_is_one_product():
     assert "f32[16,4,4,32] = dot_general[" in str(jaxpr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape",
     [SHAPES[0], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:])],
@@ -183,6 +184,7 @@ def test_group_norm_is_over_height_width_and_a_group():
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [(4,), (8,), (32, 64)])
 def test_an_image_reaches_the_features_whatever_its_size(channels):
     encoder = vaejax.networks.ResidualEncoder(channels=channels)

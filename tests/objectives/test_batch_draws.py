@@ -86,6 +86,7 @@ def negative_elbo(vae, kl_fn):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss_name", "name"), PAIRS)
 def test_every_loss_compiles_trains_and_at_neutral_strengths_is_the_negative_elbo(
     loss_name, name

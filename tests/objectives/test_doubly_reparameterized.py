@@ -146,6 +146,7 @@ def test_mean_gradient_with_shared_parameters_is_that_of_the_iwae(name):
     assert np.max(errors) < 0.05 * np.max(np.abs(np.mean(iwae, axis=0)))
 
 
+@pytest.mark.slow
 def test_forward_derivatives_are_those_of_the_gradient():
     params, key = quadrature.PARAMS, jax.random.key(1)
 

@@ -103,6 +103,7 @@ def test_dispatches_train_as_epochs_do():
     )
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_follow_single_runs():
     many = jax.jit(jax.vmap(make_train_epoch(STEP, 10), in_axes=(0, None)))
     starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(start, range(3)))

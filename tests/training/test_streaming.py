@@ -144,6 +144,7 @@ def test_two_epochs_from_a_memory_map_train_as_resident_ones(tmp_path):
     assert_same(streamed, resident)
 
 
+@pytest.mark.slow
 def test_the_rest_of_an_epoch_trains_as_a_resident_one():
     resident, _ = RESIDENT(start(), IMAGES)
     part, _ = jax.jit(make_train_epoch(STEP, 10, steps_per_dispatch=2))(start(), IMAGES)
@@ -156,6 +157,7 @@ def test_the_rest_of_an_epoch_trains_as_a_resident_one():
     )
 
 
+@pytest.mark.slow
 def test_a_set_of_tensorflow_datasets_trains_as_its_arrays(tmp_path, monkeypatch):
     tfds = pytest.importorskip(
         "tensorflow_datasets", reason="tensorflow-datasets is not installed"

@@ -343,7 +343,6 @@ def bits_per_dimension(
 
     Example:
       >>> import math
-    import numbers
       >>> from vaejax.distributions import bits_per_dimension
       >>> round(bits_per_dimension(10 * math.log(256), num_dimensions=10), 3)
       8.0
