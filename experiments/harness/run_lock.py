@@ -21,11 +21,6 @@ from typing import Any
 
 from experiments.harness.errors import RunError, UsageError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 NAME = "run.lock"
 RENEWAL_SECONDS = 10.0
 WATCH_SECONDS = 60.0
@@ -242,7 +237,9 @@ def _remove(file: Path, content: bytes) -> None:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold back other processes that would remove a lock, where the system can."""
-    if fcntl is None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
         yield
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -87,6 +87,7 @@ def test_shape_and_dtype(shape, dtype):
     assert binary.shape == shape and binary.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_jit_is_eager_and_vmap_is_a_loop():
     images = jnp.asarray(load("test").images[:8, :27, :27])  # an odd number of pixels
     make_keys = partial(jax.random.split, num=len(images))

@@ -38,6 +38,7 @@ def all_sentences():
     )
 
 
+@pytest.mark.slow
 def test_probabilities_of_all_sentences_sum_to_one(likelihood):
     sentences = all_sentences()
     assert len(sentences) == sum(2**n for n in range(LENGTH)) + 2**LENGTH

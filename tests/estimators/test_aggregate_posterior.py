@@ -232,6 +232,7 @@ def parts_by_quadrature(variance):
     }
 
 
+@pytest.mark.slow
 def test_bounds_hold_in_expectation_over_data_sets_and_their_errors_are_the_spread():
     variance, num_sets = 0.03, 300
     exact = parts_by_quadrature(variance)

@@ -45,6 +45,7 @@ from vaejax.estimators import (
 # Forward
 
 
+@pytest.mark.slow
 def test_a_thousand_temperatures_come_within_a_twentieth_of_a_nat():
     xs = draw_examples(PARAMS, 4)
     adapt_key, run_key = keys(2, 2)

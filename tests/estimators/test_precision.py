@@ -274,6 +274,7 @@ def test_weights_of_zero_never_count_as_good():
     assert pareto_k(np.full(30, -np.inf, np.float32)) == np.inf
 
 
+@pytest.mark.slow
 def test_pareto_k_is_of_all_samples_whatever_the_chunks():
     def draw(i):
         return vaejax.log_weight(

@@ -160,6 +160,7 @@ def hamiltonian_of_blackjax(log_density, key, z, step_size):
     return state.position, info.acceptance_rate
 
 
+@pytest.mark.slow
 def test_a_kernel_of_blackjax_gives_log_p_as_ours_does():
     def log_weights(transition):
         path = path_of(16)._replace(num_leapfrog=5, transition=transition)

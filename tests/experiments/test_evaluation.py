@@ -165,6 +165,7 @@ def story(xs, beta):
     return *(summary[name]["mean"] for name in names), share, disagreement(summary)
 
 
+@pytest.mark.slow
 def test_units_kl_and_pareto_k_tell_one_story():
     """On pure noise that was fitted, on a collapsed model and on a healthy one."""
     generator = np.random.default_rng(0)

@@ -136,6 +136,7 @@ def test_a_difference_of_two_models_is_paired_by_example(two_seeds):
     assert abs(against["mean"] - truth) < 4 * against["standard_error"]
 
 
+@pytest.mark.slow
 def test_without_annealing_there_is_the_bound_at_two_numbers_of_samples():
     trained = trained_models(params_of(0, -1.2), num_annealed=0)
     test = evaluation.summarize(evaluation.evaluate(trained), trained.experiments[ONLY])

@@ -36,6 +36,7 @@ def test_a_capacity_pulls_the_kl_to_its_target_from_both_sides():
     assert jax.grad(loss)(2.5, 2.5) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("minimum", "has_gradient"), [(1e3, False), (0.0, True)])
 def test_below_the_minimum_the_kl_costs_nothing(minimum, has_gradient):
     vae = vaejax.gaussian_vae(

@@ -80,6 +80,7 @@ def test_batch_sharding_changes_no_batch():
 # resumption and seeds
 
 
+@pytest.mark.slow
 def test_eight_and_twelve_steps_are_twenty_bitwise(tmp_path):
     state, _ = advance(DISPATCH, start(0), 4)
     checkpoints.save(tmp_path, state, step=8)

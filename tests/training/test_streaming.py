@@ -132,6 +132,7 @@ def assert_same(streamed, resident):
         )
 
 
+@pytest.mark.slow
 def test_two_epochs_from_a_memory_map_train_as_resident_ones(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     source = np.load(tmp_path / "images.npy", mmap_mode="r")
