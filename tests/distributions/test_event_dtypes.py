@@ -52,6 +52,7 @@ def expected_event(name):
     return event_of("int32" if name == "categorical" else "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), a_tenth(CELLS))
 def test_scores_and_gradients_are_those_of_the_float32_event(name, dtype):
     distribution, event = three_dimensions(name), event_of(dtype)
@@ -85,6 +86,7 @@ def vae_of(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), a_tenth(CELLS))
 def test_a_vae_trains_or_refuses(name, dtype):
     vae = vae_of(name)

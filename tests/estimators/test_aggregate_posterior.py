@@ -81,6 +81,7 @@ def three_normals(means, variance):
     )
 
 
+@pytest.mark.slow
 def test_parts_of_three_posteriors_are_the_integrals_whatever_the_chunks():
     means, variance = np.array([[-1.0, -0.5], [0.0, 1.0], [1.5, 0.5]]), 0.3
     vae, xs = three_normals(means, variance), jnp.arange(3)

@@ -27,6 +27,10 @@ def labeled(path):
     np.savez(path / "data.npz", **arrays)
 
 
+# The models are trained once, on one worker.
+pytestmark = pytest.mark.xdist_group("gallery")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("trained")

@@ -11,7 +11,7 @@ from experiments.harness import UsageError, annealing
 from experiments.log_likelihood import Config
 
 # The model is trained once, on one worker.
-pytestmark = pytest.mark.xdist_group("log_likelihood")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("log_likelihood")]
 
 QUICK = {"num_temperatures": 20, "num_chains": 2}
 

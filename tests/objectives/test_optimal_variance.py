@@ -96,6 +96,7 @@ def test_the_parameter_follows_the_variance_of_the_batches():
     )
 
 
+@pytest.mark.slow
 def test_optimal_variance_needs_one_log_variance():
     vae = make_vae(vaejax.distributions.fixed_variance_normal_head())
     with pytest.raises(TypeError, match="shared_variance_normal_head"):

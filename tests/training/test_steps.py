@@ -219,6 +219,7 @@ def test_optimizers_are_given_the_arguments_that_they_take():
     np.testing.assert_allclose(again, value, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgs", "polyak_sgd"])
 def test_optimizers_that_look_at_the_loss_train(name):
     optimizer = getattr(optax, name)()
