@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 import vaejax
 from experiments import harness
@@ -30,10 +29,10 @@ from experiments.harness import (
     averages,
     binary_images,
     cli,
-    distributed,
     keys,
 )
 from experiments.harness.members import Members
+from experiments.harness.parts import in_parts, joined
 from vaejax import plots
 from vaejax.base import VAE, Array, Key, Params, PyTree
 from vaejax.estimators import (
@@ -100,11 +99,7 @@ def make_experiment(config: Config) -> harness.Experiment:
             f"than the {len(experiment.test)} "
             "test ones."
         )
-    if config.num_temperatures % 2:
-        raise harness.UsageError(
-            f"--num-temperatures is {config.num_temperatures}; give an even number, "
-            "since half of them are tried too."
-        )
+    annealing.check_temperatures(config.num_temperatures)
     if config.num_annealed not in (Config.num_annealed, 0):
         raise harness.UsageError(
             "--num-annealed: every digit is annealed here; give --num-examples."
@@ -166,15 +161,14 @@ def test_bounds(
     weights = vaejax.objectives.log_weights(
         vae, params, jackknife_key, x, num_samples=JACKKNIFE_COUNT
     )
-    assert path.step_sizes is not None
-    half = path._replace(
-        num_temperatures=path.num_temperatures // 2, step_sizes=path.step_sizes[1::2]
-    )
     annealed, halved = (
         vaejax.estimators.annealed_importance_sampling(
             vae, params, each, x, path=each_path, num_chains=config.num_chains
         )
-        for each, each_path in ((annealing_key, path), (half_key, half))
+        for each, each_path in (
+            (annealing_key, path),
+            (half_key, annealing.halved(path)),
+        )
     )
     estimates = [
         vaejax.log_marginal(vae, params, key, x, num_samples=count)
@@ -259,16 +253,8 @@ def adapted_path(
         num_leapfrog=NUM_LEAPFROG,
         initial=vaejax.estimators.start_at_posterior,
     )
-    adapt = partial(
-        vaejax.estimators.adapt_step_sizes,
-        vae,
-        path=path,
-        num_chains=config.num_chains,
-    )
-    step_sizes = jax.jit(jax.vmap(adapt, in_axes=(None, 0, 0)))(
-        params, jax.random.split(key, len(xs)), xs
-    )
-    return path._replace(step_sizes=jnp.min(step_sizes, axis=0))
+    pilot = partial(annealing.smallest_step_sizes, vae, path, config.num_chains)
+    return path._replace(step_sizes=jax.jit(pilot)(params, key, xs))
 
 
 def over_examples(
@@ -282,23 +268,12 @@ def over_examples(
     Returns:
       `{name: [examples]}`.
     """
-    compiled, found = jax.jit(jax.vmap(function)), []
-    num = len(jax.tree.leaves(examples)[0])
-    with tqdm(
-        total=num,
-        unit="example",
-        desc=f"bounds, {name}",
-        dynamic_ncols=True,
-        disable=not distributed.is_first(),
-    ) as progress:
-        for first in range(0, num, AT_ONCE):
-            part = jax.tree.map(
-                lambda leaf, first=first: leaf[first : first + AT_ONCE], examples
-            )
-            found.append(jax.device_get(compiled(part)))
-            progress.update(len(jax.tree.leaves(part)[0]))
-            check_interrupts()
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+    compiled = jax.jit(jax.vmap(function))
+    found = [
+        jax.device_get(compiled(part))
+        for _, part in in_parts(examples, AT_ONCE, f"bounds, {name}", check_interrupts)
+    ]
+    return joined(found, axis=0)
 
 
 def _result(

@@ -53,12 +53,7 @@ class Config(binary_images.Config):
 
 
 def make_experiment(config: Config) -> harness.Comparison:
-    for name in ("num_samples", "num_annealed"):
-        if getattr(config, name) not in (getattr(Config, name), 0):
-            raise harness.UsageError(
-                f"--{name.replace('_', '-')}: this experiment estimates no NLL; leave "
-                "it out."
-            )
+    binary_images.check_no_nll(config)
     if config.sweep:
         raise harness.UsageError(
             "--sweep: this experiment looks at one setting; leave it out."

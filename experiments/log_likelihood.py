@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 import vaejax
 from experiments.harness import (
@@ -36,6 +35,8 @@ from experiments.harness import (
     load_run,
     run_dir,
 )
+from experiments.harness.config import check_positive
+from experiments.harness.parts import part_of, progress_bar
 from vaejax import checkpoints, estimators
 from vaejax.base import Array, Example, Key, PyTree, batch_size_of
 
@@ -96,21 +97,12 @@ def log_likelihood(config: Config) -> Mapping[str, Any]:
 
 
 def _check(config: Config) -> None:
-    for name in ("num_temperatures", "num_leapfrog", "num_chains"):
-        value = getattr(config, name)
-        if value < 1:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is {value}; give a positive integer."
-            )
-    if config.num_temperatures % 2:
-        raise UsageError(
-            f"--num-temperatures is {config.num_temperatures}; give an even number, "
-            "since half of them are tried too."
-        )
+    check_positive(config, "num_temperatures", "num_leapfrog", "num_chains")
+    annealing.check_temperatures(config.num_temperatures)
 
 
 def _settings(config: Config, model: load_run.LoadedRun) -> dict[str, Any]:
-    """What the values depend on: they are not continued under other settings."""
+    """The settings that the values depend on; under others they do not go on."""
     return {
         "num_temperatures": config.num_temperatures,
         "num_leapfrog": config.num_leapfrog,
@@ -139,17 +131,13 @@ def _values(
         pilot = partial(annealing.pilot, experiment, path, config.num_chains)
         step_sizes = np.asarray(jax.jit(pilot)(model.state, pilot_xs))
     measure = _measurement(config, model, path, jnp.asarray(step_sizes))
-    with tqdm(
-        total=wanted,
+    with progress_bar(
+        wanted,
+        f"annealing, {config.num_temperatures} temperatures",
         initial=min(len(values["bound"]), wanted),
-        unit="example",
-        dynamic_ncols=True,
-        desc=f"annealing, {config.num_temperatures} temperatures",
     ) as progress:
         while (first := len(values["bound"])) < wanted:
-            part = jax.tree.map(
-                lambda leaf: leaf[first : first + annealing.AT_ONCE], xs
-            )
+            part = part_of(xs, first, annealing.AT_ONCE)
             found = jax.device_get(measure(first, part))
             values = {
                 name: np.concatenate([values[name], np.asarray(found[name])])
@@ -190,7 +178,7 @@ def _measurement(
 def _saved(
     file: Path, settings: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """What an earlier run has left: its numbers and step sizes."""
+    """The numbers and step sizes that an earlier run has left."""
     if not file.exists():
         return {name: np.zeros(0) for name in NUMBERS}, None
     try:

@@ -72,12 +72,7 @@ def make_experiment(config: Config) -> harness.Comparison:
             f"--data {config.data} has {len(train.images)} training images; give more "
             f"than {FEW[0]}."
         )
-    for name in ("num_samples", "num_annealed"):
-        if getattr(config, name) not in (getattr(Config, name), 0):
-            raise harness.UsageError(
-                f"--{name.replace('_', '-')}: this experiment estimates no NLL; leave "
-                "it out."
-            )
+    binary_images.check_no_nll(config)
     if config.latent_size != Config.latent_size:
         raise harness.UsageError(
             "--latent-size: this experiment compares several; give --latent-sizes."

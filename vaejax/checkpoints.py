@@ -230,7 +230,7 @@ def restore(
 def _newest_readable(
     directory: str | Path, step: int | None, read: Callable[[int], Any]
 ) -> Any:
-    """What `read` makes of the step, or of the newest that it can read."""
+    """Read the step, or the newest that `read` can read."""
     available = steps(directory)
     wanted = sorted(available, reverse=True) if step is None else [step]
     if not set(wanted) & set(available):

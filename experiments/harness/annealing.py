@@ -13,13 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from experiments.harness import distributed, keys
+from experiments.harness import keys
+from experiments.harness.errors import UsageError
 from experiments.harness.experiment import ONLY, Experiment, Trained
-from experiments.harness.members import MEMBERS_AT_ONCE, in_pieces
+from experiments.harness.members import MEMBERS_AT_ONCE, in_pieces, lift
+from experiments.harness.parts import in_parts, joined
 from vaejax import estimators
-from vaejax.base import Array, Key, PyTree, batch_size_of
+from vaejax.base import VAE, Array, Key, Params, PyTree, batch_size_of
 from vaejax.training import TrainState
 
 # Chains from q(z|x) of 250 temperatures and 3 leapfrog steps are within 0.05 nats of
@@ -93,14 +94,7 @@ def anneal(
     xs, pilot_xs = examples_of(experiment, experiment.num_annealed)
 
     def compiled(function: Callable) -> Callable:
-        lifted = (
-            function
-            if num == 1
-            else lambda first, *shared: jax.vmap(
-                function, in_axes=(0, *[None] * len(shared))
-            )(first, *shared)
-        )
-        return in_pieces(jax.jit(lifted), num, MEMBERS_AT_ONCE)
+        return in_pieces(jax.jit(lift(function, num)), num, MEMBERS_AT_ONCE)
 
     step_sizes = compiled(partial(pilot, experiment, PATH, NUM_CHAINS))(
         states, pilot_xs
@@ -108,25 +102,18 @@ def anneal(
     trained.check_interrupts()
     on_test = compiled(partial(of_test, experiment, PATH, NUM_CHAINS))
     on_simulated = compiled(partial(_of_simulated, experiment))
-    num_examples, parts = batch_size_of(xs), []
-    with tqdm(
-        total=num_examples + NUM_SIMULATED,
-        unit="example",
-        dynamic_ncols=True,
-        desc=f"annealing, {PATH.num_temperatures} temperatures",
-        disable=not distributed.is_first(),
-    ) as progress:
-        for first in range(0, num_examples, AT_ONCE):
-            part = jax.tree.map(
-                lambda leaf, first=first: leaf[first : first + AT_ONCE], xs
-            )
-            parts.append(jax.device_get(on_test((states, step_sizes), first, part)))
-            progress.update(batch_size_of(part))
-            trained.check_interrupts()
-        simulated = jax.device_get(on_simulated((states, step_sizes)))
-        progress.update(NUM_SIMULATED)
-        trained.check_interrupts()
-    found = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+    parts = [
+        jax.device_get(on_test((states, step_sizes), first, part))
+        for first, part in in_parts(
+            xs,
+            AT_ONCE,
+            f"annealing, {PATH.num_temperatures} temperatures",
+            trained.check_interrupts,
+        )
+    ]
+    simulated = jax.device_get(on_simulated((states, step_sizes)))
+    trained.check_interrupts()
+    found = joined(parts, axis=-1)
     return {
         name: _for_all_members(values, chosen, trained.members.num)
         for name, values in (found | simulated).items()
@@ -160,17 +147,46 @@ def pilot(
     state: TrainState,
     xs: PyTree,
 ) -> Array:
-    """Return the step sizes of one model, the smallest of those of some examples.
+    """Return the step sizes of one model; see `smallest_step_sizes`."""
+    key = jax.random.fold_in(state.key, keys.ANNEALING_PILOT)
+    return smallest_step_sizes(experiment.vae, path, num_chains, state.params, key, xs)
+
+
+def smallest_step_sizes(
+    vae: VAE,
+    path: estimators.AnnealingPath,
+    num_chains: int,
+    params: Params,
+    key: Key,
+    xs: PyTree,
+) -> Array:
+    """Return the smallest of the step sizes of some examples, one per temperature.
 
     Posteriors differ in width: the mean leaves the narrow ones with few acceptances.
     """
-    key = jax.random.fold_in(state.key, keys.ANNEALING_PILOT)
-    adapt = partial(
-        estimators.adapt_step_sizes, experiment.vae, path=path, num_chains=num_chains
-    )
+    adapt = partial(estimators.adapt_step_sizes, vae, path=path, num_chains=num_chains)
     each = jax.random.split(key, batch_size_of(xs))
-    step_sizes = jax.vmap(adapt, in_axes=(None, 0, 0))(state.params, each, xs)
-    return jnp.min(step_sizes, axis=0)
+    return jnp.min(jax.vmap(adapt, in_axes=(None, 0, 0))(params, each, xs), axis=0)
+
+
+def halved(path: estimators.AnnealingPath) -> estimators.AnnealingPath:
+    """Return a path with half the temperatures, an even number, and their step sizes.
+
+    They are those of every second temperature.
+    """
+    assert path.step_sizes is not None
+    return path._replace(
+        num_temperatures=path.num_temperatures // 2, step_sizes=path.step_sizes[1::2]
+    )
+
+
+def check_temperatures(num_temperatures: int) -> None:
+    """Raise UsageError unless the number of temperatures can be halved."""
+    if num_temperatures % 2:
+        raise UsageError(
+            f"--num-temperatures is {num_temperatures}; give an even number, since "
+            "half of them are tried too."
+        )
 
 
 def of_test(
@@ -188,9 +204,6 @@ def of_test(
     (state, step_sizes), vae = carried, experiment.vae
     key = jax.random.fold_in(state.key, keys.ANNEALING)
     whole_path = path._replace(step_sizes=step_sizes)
-    half_path = path._replace(
-        num_temperatures=path.num_temperatures // 2, step_sizes=step_sizes[1::2]
-    )
 
     def one(number: Array, x: PyTree) -> dict[str, Array]:
         whole_key, half_key = jax.random.split(jax.random.fold_in(key, number))
@@ -198,7 +211,7 @@ def of_test(
             estimators.annealed_importance_sampling, vae, num_chains=num_chains
         )
         whole = run(state.params, whole_key, x, path=whole_path)
-        shorter = run(state.params, half_key, x, path=half_path)
+        shorter = run(state.params, half_key, x, path=halved(whole_path))
         return {
             "annealed": whole.log_marginal,
             "annealed_error": whole.standard_error,

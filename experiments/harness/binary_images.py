@@ -17,6 +17,7 @@ import optax
 import vaejax
 from experiments.harness import config as options, figures, keys, model_options
 from experiments.harness.data_sets import hold_out, load_images
+from experiments.harness.errors import UsageError
 from experiments.harness.experiment import Experiment, Recipe, steps_per_epoch
 from vaejax import datasets
 from vaejax.base import Array
@@ -46,6 +47,16 @@ class Config(options.Config):
     """Importance samples per example of the test NLL."""
     num_annealed: options.NonNegativeInt = 64
     """Test examples whose log p(x) is annealed too, which shows the bias of the NLL."""
+
+
+def check_no_nll(config: Config) -> None:
+    """Raise UsageError where an experiment without an NLL is given options of one."""
+    for name in ("num_samples", "num_annealed"):
+        if getattr(config, name) not in (getattr(type(config), name), 0):
+            raise UsageError(
+                f"--{name.replace('_', '-')}: this experiment estimates no NLL; leave "
+                "it out."
+            )
 
 
 def is_gray(images: np.ndarray) -> bool:

@@ -13,13 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 import vaejax
-from experiments.harness import distributed, keys, trust
+from experiments.harness import keys, trust
 from experiments.harness.averages import over_seeds, plain, text
 from experiments.harness.experiment import ONLY, Experiment, Trained
 from experiments.harness.members import MEMBERS_AT_ONCE, Members, in_pieces
+from experiments.harness.parts import in_parts, joined
 from experiments.harness.units import CARRYING_KL, disagreement, units
 from vaejax.base import Array, Example, Key, PyTree, batch_size_of
 from vaejax.training import TrainState
@@ -151,26 +151,16 @@ def evaluate(
 
     compiled = in_pieces(jax.jit(members.lift(measure)), members.num, MEMBERS_AT_ONCE)
     test = jax.device_put(experiment.test)
-    num_examples, parts = batch_size_of(test), []
-    with tqdm(
-        total=num_examples,
-        unit="example",
-        dynamic_ncols=True,
-        desc=f"NLL, {experiment.num_samples} samples",
-        disable=not distributed.is_first(),
-    ) as progress:
-        for first in range(0, num_examples, BATCH_SIZE):
-            examples = jax.tree.map(
-                lambda leaf, first=first: leaf[first : first + BATCH_SIZE], test
-            )
-            parts.append(
-                jax.device_get(members.stack(compiled(states, first, examples)))
-            )
-            progress.update(batch_size_of(examples))
-            trained.check_interrupts()
-    terms, (log_marginal, errors, sizes, ks) = jax.tree.map(
-        lambda *leaves: np.concatenate(leaves, axis=1), *parts
-    )
+    found = [
+        jax.device_get(members.stack(compiled(states, first, part)))
+        for first, part in in_parts(
+            test,
+            BATCH_SIZE,
+            f"NLL, {experiment.num_samples} samples",
+            trained.check_interrupts,
+        )
+    ]
+    terms, (log_marginal, errors, sizes, ks) = joined(found, axis=1)
     means = jax.tree.map(lambda leaf: leaf.mean(axis=1), terms)
     nll = -log_marginal.mean(axis=1)
     active, by_kl = units(trained, arm, test)
@@ -179,7 +169,8 @@ def evaluate(
         _named(means)
         | {
             "nll": nll,
-            "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1)) / num_examples,
+            "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1))
+            / errors.shape[1],
             "effective_sample_size": np.median(sizes, axis=1),
             "doubtful": trust.doubtful(ks, nll, experiment.num_samples),
             "active_units": active,

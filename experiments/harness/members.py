@@ -99,11 +99,7 @@ class Members:
 
         Its first argument has the axis of members; the others are shared.
         """
-        if self.num == 1:
-            return function
-        return lambda first, *shared: jax.vmap(
-            function, in_axes=(0, *[None] * len(shared))
-        )(first, *shared)
+        return lift(function, self.num)
 
     def stack(self, tree: PyTree) -> PyTree:
         """Return a tree with a leading axis `[members]`, for one member too."""
@@ -141,6 +137,19 @@ class Members:
             if len(self.settings) == 1
             else f"{len(self.settings)} settings, each {seeds}"
         )
+
+
+def lift(function: Callable, num: int) -> Callable:
+    """Return a function of one member as one of `num` that are stacked.
+
+    Its first argument has the axis of members; the others are shared. A single member
+    has no such axis.
+    """
+    if num == 1:
+        return function
+    return lambda first, *shared: jax.vmap(
+        function, in_axes=(0, *[None] * len(shared))
+    )(first, *shared)
 
 
 def parse_sweep(

@@ -1,4 +1,4 @@
-"""How far to trust the NLL bound of a test set: its change, bias and correction.
+"""Trust in the NLL bound of a test set: its change, its bias, and its correction.
 
 On a few random test examples, the same for every model, the bound with ten times the
 samples shows how far the bound still moves, and annealing shows its bias. The bias of
@@ -201,9 +201,9 @@ def paired(
     differences = {"nll": over_seeds(numbers["nll"] - others["nll"])}
     if "annealed" in numbers and "annealed" in others:
         used = np.isfinite(numbers["annealed"] - others["annealed"]).all(axis=1)
-        bounds, annealed, errors = (
+        bounds, annealed = (
             numbers[name][used] - others[name][used]
-            for name in ("log_marginal", "annealed", "annealed_error")
+            for name in ("log_marginal", "annealed")
         )
         errors = np.hypot(numbers["annealed_error"], others["annealed_error"])[used]
         estimate = _correct(bounds, annealed, experiment, errors)
@@ -239,7 +239,7 @@ def _correct(
 ) -> estimators.CorrectedMarginal:
     """Correct the mean bound over seeds by values of the few examples."""
     if errors is not None:
-        # Of a mean over seeds, whose chains are independent.
+        # The error of a mean over seeds, whose chains are independent.
         errors = np.sqrt(np.square(errors).mean(axis=0) / max(len(errors), 1))
     with jax.enable_x64(True):
         return jax.device_get(

@@ -62,7 +62,7 @@ def test_posteriors_of_the_nonlinear_model_have_several_modes():
 
 @both_models
 def test_the_bias_of_the_bound_is_more_than_five_standard_errors(name):
-    """Of the corrected value, if annealing gave log p(x) itself."""
+    """The error of the corrected value, if annealing gave log p(x) itself."""
     model = model_of(name)
     program = jax.jit(lambda key: coverage.bounds(model, key, 500).log_marginal)
     difference = model.truth - program(jax.random.key(0))
@@ -93,7 +93,7 @@ def test_a_few_corrected_bounds_are_within_their_errors():
 
 
 class Row(NamedTuple):
-    """What the guide's table says of a model and a number of samples.
+    """The row of the guide's table for a model and a number of samples.
 
     Biases are means over the repetitions.
     """

@@ -94,7 +94,7 @@ TRACES = [".config.json.1a2b3c4d.tmp", "config.json.tmp", ".run.lock.1a2b3c4d.tm
 @pytest.mark.parametrize("traces", [[], *[[name] for name in TRACES], TRACES])
 @pytest.mark.parametrize("resume", [False, True])
 def test_traces_of_a_start_are_no_run_and_no_obstacle(tmp_path, capsys, traces, resume):
-    """What an existing, empty folder holds when a start in it was killed."""
+    """They were left in an existing, empty folder by a start that was killed."""
     (tmp_path / "run").mkdir()
     for name in traces:
         (tmp_path / "run" / name).write_text("{")

@@ -1,4 +1,4 @@
-"""What is said of an NLL bound, on models whose log p(x) is known."""
+"""The numbers beside an NLL bound, on models whose log p(x) is known."""
 
 import jax
 import jax.numpy as jnp

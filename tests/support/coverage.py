@@ -143,7 +143,7 @@ def on_grid(means: Callable, stddev: float, xs, num_nodes: int):
 
 
 def count_modes(means: Callable, stddev: float, xs, num_nodes: int = 101):
-    """Of each posterior: the local maxima within 3 nats of the highest."""
+    """Count the local maxima of each posterior within 3 nats of the highest."""
 
     def count(log_joint):
         density = log_joint.reshape(num_nodes, num_nodes)

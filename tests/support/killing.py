@@ -23,7 +23,7 @@ NAMES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.trunca
 
 
 def is_write(event: str, arguments: tuple) -> bool:
-    """Whether Python is about to change the file system."""
+    """Return whether Python is about to change the file system."""
     if event == "open":
         return bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
     return event in NAMES

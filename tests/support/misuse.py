@@ -220,7 +220,7 @@ def batches(name: str, xs: Any, marks: frozenset[str]) -> Iterator[Misuse]:
 
 
 def events(name: str, x: Any, marks: frozenset[str]) -> Iterator[Misuse]:
-    """What a density is computed of, eagerly or traced by the row's function."""
+    """Yield the misuses of a density's event, eager or traced by the row's function."""
     batch = jnp.stack([x] * 5)
     yield (
         "batch for an event",
@@ -432,7 +432,10 @@ def no_rule(*_: Any) -> Iterator[Misuse]:
 
 
 class Outcome(NamedTuple):
-    """What a call gives: "sentence", "error", "reference", "not finite" or "wrong"."""
+    """Return the kind of a call's outcome.
+
+    It is "sentence", "error", "reference", "not finite" or "wrong".
+    """
 
     kind: str
     text: str = ""

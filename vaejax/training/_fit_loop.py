@@ -44,7 +44,7 @@ Epoch = Callable[[TrainState, bool], tuple[TrainState, StepMetrics]]
 
 
 class Plan(NamedTuple):
-    """What a step computes: its functions tell one program from another."""
+    """The functions of a step, which tell one program from another."""
 
     loss_fn: LossFn
     optimizer: optax.GradientTransformation
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """What the host does in every epoch."""
+    """The host's part of every epoch."""
 
     epoch: Epoch
     validate: Callable[[Params], float] | None
