@@ -6,6 +6,7 @@ A `Head` turns the arrays of a network into a distribution. Read `continuous.py`
 """
 
 from vaejax.base import END_TOKEN
+from vaejax.columns import Column, MaskedEvent
 from vaejax.distributions.autoregressive import (
     Autoregressive,
     TeacherForcedTokens,
@@ -56,12 +57,14 @@ __all__ = [
     "Autoregressive",
     "Bernoulli",
     "Categorical",
+    "Column",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "DiscretizedNormal",
     "END_TOKEN",
     "Laplace",
+    "MaskedEvent",
     "NegativeBinomial",
     "Normal",
     "Poisson",
