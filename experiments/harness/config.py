@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import tyro
 
 from experiments.harness.errors import UsageError
 
@@ -47,8 +48,16 @@ class Config:
     """
     resume: bool = False
     """Continue the run in --out (by default the newest of this program) from its last
-    checkpoint.
+    checkpoint. A larger --epochs needs --extend.
     """
+    extend: bool = False
+    """With --resume and a larger --epochs: train a finished run on, to so many epochs in
+    all. Schedules are from there on those of the larger number, so a learning rate that
+    had decayed to zero is raised again; the result is not that of as many epochs from
+    the start.
+    """
+    extended_from: Annotated[tuple[int, ...], tyro.conf.Suppress] = ()
+    """Numbers of epochs that the run had before each --extend; not given by hand."""
     clip_norm: float | None = None
     """Global norm to which larger gradients are scaled down."""
     average: float | None = None

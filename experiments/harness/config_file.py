@@ -22,6 +22,7 @@ VERSION = 2
 CIRCUMSTANCES = (
     "out",
     "resume",
+    "extend",
     "members_at_once",
     "num_devices",
     "shard_parameters",
@@ -106,21 +107,55 @@ def converted(options: Mapping[str, Any]) -> dict[str, Any]:
         option: tuple(value) if isinstance(value, list) else value
         for option, value in options.items()
     }
-    folder = options["data_dir"]
-    return values | {"data_dir": folder and Path(folder)}
+    folders = {name: options[name] for name in ("data_dir",) if name in options}
+    return values | {name: value and Path(value) for name, value in folders.items()}
 
 
 def check_same(path: Path, config: Any, saved: Mapping[str, Any]) -> None:
-    """Raise UsageError where an option differs from that of the run in the folder."""
+    """Raise UsageError where an option differs from that of the run in the folder.
+
+    A run that is extended has more epochs.
+    """
+    extension = {**saved, **extended(path, config, saved)}
     for option, value in options_of(config).items():
-        is_same = value == saved[option] or (
+        is_same = value in (saved[option], extension[option]) or (
             option in _PATHS and _absolute(value) == _absolute(saved[option])
         )
+        if not is_same and option == "epochs" and value > saved[option]:
+            raise UsageError(
+                f"--resume: --epochs is {value} and the run in {path} has "
+                f"{saved[option]}, over which its schedules run (most programs let the "
+                "learning rate decay to zero); add --extend to train on under the "
+                f"schedules of {value} epochs, or start another run."
+            )
         if not is_same:
             raise UsageError(
                 f"--resume: {flag(option)} is {value} and the run in {path} has "
                 f"{saved[option]}; leave the flag out, or start another run."
             )
+
+
+def extended(path: Path, config: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that --extend changes in the run of a folder.
+
+    It is empty where --extend is not given, or the run has as many epochs already.
+
+    Raises:
+      UsageError: the run has not finished the epochs that it has.
+    """
+    if not getattr(config, "extend", False) or config.epochs <= saved["epochs"]:
+        return {}
+    try:
+        finished = json.loads((path / "summary.json").read_text())["epochs"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        finished = None
+    if finished != saved["epochs"]:
+        raise UsageError(
+            f"--extend: the run in {path} has not finished its {saved['epochs']} "
+            "epochs; continue it with --resume alone first."
+        )
+    before = [*saved["extended_from"], saved["epochs"]]
+    return {"epochs": config.epochs, "extended_from": before}
 
 
 def flag(option: str) -> str:

@@ -196,7 +196,9 @@ def _check_trained_with(job: Job, saved: dict[str, Any]) -> None:
     differing = [
         option
         for option, value in saved.get("config", {}).items()
-        if option not in ("data", "data_dir") and value != now["config"].get(option)
+        if option not in ("data", "data_dir", "extended_from")
+        and value != now["config"].get(option)
+        and not (option == "epochs" and value in job.config.extended_from)
     ]
     if differing:
         option = differing[0]

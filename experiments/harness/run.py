@@ -75,6 +75,7 @@ def run(
       RunError: the run cannot go on.
     """
     started = time.perf_counter()
+    config = run_dir.extended(program.name, config)
     plan = make_plan(program, config)
     with run_dir.claimed(plan.path, program.name, config) as claim:
         plan = plan._replace(path=claim.path)

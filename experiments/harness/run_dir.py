@@ -85,6 +85,24 @@ def saved_config(name: str, config: Any) -> Any:
     return dataclasses.replace(config, **saved, out=path)
 
 
+def extended(name: str, config: Any) -> Any:
+    """Return the options with what --extend changes; see `config_file.extended`.
+
+    Raises:
+      UsageError: --extend is given without --resume, or the run is not finished.
+    """
+    if not config.extend:
+        return config
+    if not config.resume:
+        raise UsageError("--extend trains a finished run on; add --resume.")
+    path = config.out or _newest(name)
+    if _is_unstarted(path):
+        return config
+    saved = config_file.read(name, path, type(config))
+    changes = config_file.converted(config_file.extended(path, config, saved))
+    return dataclasses.replace(config, **changes)
+
+
 @contextmanager
 def claimed(path: Path, name: str, config: Any) -> Iterator[Claim]:
     """Make the folder, or enter it; hold its lock, and write the options into it.
@@ -159,11 +177,20 @@ def cut_metrics(path: Path, epochs: int, last: Mapping[str, Any] | None = None) 
 
 
 def command(config: Mapping[str, Any]) -> str:
-    """Return the command that repeats a run, from the content of its config.json."""
+    """Return the command that repeats a run, from the content of its config.json.
+
+    A run that was extended is repeated by a command for each of its parts.
+    """
+    module = f"python -m experiments.{config['experiment']}"
+    parts = [*config.get("extended_from", []), config.get("epochs")]
+    extensions = "".join(
+        f" && {module} --resume --extend --epochs {epochs}" for epochs in parts[1:]
+    )
     options = {
         name: value
-        for name, value in config.items()
-        if name not in config_file.BESIDE and value not in (None, [])
+        for name, value in {**config, "epochs": parts[0]}.items()
+        if name not in (*config_file.BESIDE, "extended_from")
+        and value not in (None, [])
     }
     # A switch is given by its name alone.
     options = {
@@ -179,7 +206,7 @@ def command(config: Mapping[str, Any]) -> str:
         shlex.join([f"--{name.replace('_', '-')}", *map(str, values)])
         for name, values in words.items()
     )
-    return f"python -m experiments.{config['experiment']} {flags}"
+    return f"{module} {flags}{extensions}"
 
 
 @distributed.by_first
