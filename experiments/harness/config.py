@@ -51,10 +51,10 @@ class Config:
     checkpoint. A larger --epochs needs --extend.
     """
     extend: bool = False
-    """With --resume and a larger --epochs: train a finished run on, to so many epochs in
-    all. Schedules are from there on those of the larger number, so a learning rate that
-    had decayed to zero is raised again; the result is not that of as many epochs from
-    the start.
+    """With --resume and a larger --epochs: train a finished run on, to so many epochs
+    in all. Schedules are from there on those of the larger number, so a learning rate
+    that had decayed to zero is raised again; the result is not that of as many epochs
+    from the start.
     """
     extended_from: Annotated[tuple[int, ...], tyro.conf.Suppress] = ()
     """Numbers of epochs that the run had before each --extend; not given by hand."""
