@@ -1,4 +1,4 @@
-"""The user's own images: an .npz file, a folder of .npy files, or of image files.
+"""The user's own images: an .npz file, or a folder of .npy files or of image files.
 
 Whatever is wrong with them is one error that names the file, the value and the fix.
 Memory maps are read in chunks.
@@ -9,11 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vaejax.datasets._image_files import load_image_files
+from vaejax.datasets._image_files import (
+    is_flat_folder,
+    load_flat_folder,
+    load_image_files,
+)
 from vaejax.datasets._shared import Arrays, first_wrong, open_npy, open_npz
 
 LAYOUTS = (
-    "a folder with train.npy and test.npy, or with images train/*.png and test/*.png"
+    "a folder with train.npy and test.npy, or with images *.png, or train/*.png and "
+    "test/*.png"
 )
 
 
@@ -36,7 +41,11 @@ def load_npz(path: Path, split: str) -> Arrays:
 
 def is_folder(path: str) -> bool:
     """Tell if a path is a folder that `load_folder` takes; it may be any string."""
-    return path != "" and any(
+    return path != "" and (_has_parts(path) or is_flat_folder(path))
+
+
+def _has_parts(path: str | Path) -> bool:
+    return any(
         os.path.isfile(os.path.join(path, f"{split}.npy"))
         or os.path.isdir(os.path.join(path, split))
         for split in ("train", "test")
@@ -47,8 +56,10 @@ def load_folder(path: Path, split: str) -> Arrays:
     """Load a split of a folder.
 
     It holds `{split}.npy` and perhaps `{split}_labels.npy`, which are memory-mapped, or
-    image files in `{split}/`.
+    image files in `{split}/`; or image files alone, of which a part is for test.
     """
+    if not _has_parts(path):
+        return load_flat_folder(path, split)
     file, directory = path / f"{split}.npy", path / split
     if file.exists() and directory.is_dir():
         raise ValueError(
@@ -61,7 +72,7 @@ def load_folder(path: Path, split: str) -> Arrays:
         listed = ", ".join(found[:8] + ["..."] * (len(found) > 8)) or "nothing"
         raise ValueError(
             f"{path} has no {split}.npy [examples, height, width] and no folder "
-            f"{split} of .png or .jpg files; it holds {listed}."
+            f"{split} of image files; it holds {listed}."
         )
     images = _memory_map(file)
     check_images(images, str(file))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vaejax.datasets._bundled import load_mnist
+from vaejax.datasets._image_files import SUFFIXES
 from vaejax.datasets._own_files import (
     LAYOUTS,
     check_labels,
@@ -32,7 +33,7 @@ _FILES = {
     ".csv": "a table",
     ".txt": "text",
     ".gz": "an archive",
-} | dict.fromkeys((".png", ".jpg", ".jpeg"), "one image")
+} | dict.fromkeys(SUFFIXES, "one image")
 
 
 class Dataset(NamedTuple):
@@ -42,8 +43,9 @@ class Dataset(NamedTuple):
 
     Attributes:
       images: `uint8 [examples, height, width]`, or with a last axis of colors, in 0 to
-        255. Images from the user's own files may be floating point in [0, 1];
-        `from_array` takes numbers of any shape `[examples, ...]`.
+        255. Images from the user's own files may be floating point in [0, 1], and those
+        of 16 bits are uint16, in 0 to 65,535; `from_array` takes numbers of any shape
+        `[examples, ...]`.
       labels: `uint8 [examples]` (int32 beyond 256 classes), `uint8 [examples,
         factors]`, or None where there are no labels.
 
@@ -78,9 +80,12 @@ def load(
       [0, 1]) and perhaps `{split}_labels`;
     - a folder with `{split}.npy` and perhaps `{split}_labels.npy`: memory-mapped as
       they are, not copied;
-    - a folder with image files `{split}/*.png` or `.jpg`, or `{split}/CLASS/*.png`:
-      gray or RGB, of one size. They are decoded into memory, and need Pillow (the extra
-      `images`).
+    - a folder with image files `{split}/*.png`, or `{split}/CLASS/*.png`; or without
+      splits, `*.png` or `CLASS/*.png`, of which one in ten, drawn with a fixed seed, is
+      for test. They are gray or RGB, of one size and depth, as .png, .jpg, .bmp, .gif,
+      .tif or .webp, and are turned upright as their EXIF data say. Transparent ones are
+      laid over white, with a warning; a warning also names what is left out. They are
+      decoded into memory, and need Pillow (the extra `images`).
 
     Args:
       name_or_path: a name, or the path of a file or folder. A name of the catalogue
@@ -127,7 +132,17 @@ def load(
         return Dataset(*load_mnist(split))
     if name in CATALOGUE:
         return Dataset(*load_prepared(name, split, directory))
-    return Dataset(*load_stock(name, split, directory))
+    try:
+        return Dataset(*load_stock(name, split, directory))
+    except ValueError as error:
+        if not os.path.isdir(path):
+            raise
+        found = ", ".join(sorted(os.listdir(path))[:8]) or "nothing"
+        raise type(error)(
+            f"{name} is a folder that holds {found}, and no image ("
+            f"{', '.join(SUFFIXES)}); give {LAYOUTS}."
+            + ("" if os.sep in name else f" As the name of a set: {error}")
+        ) from error
 
 
 def from_array(array: np.ndarray, *, labels: np.ndarray | None = None) -> Dataset:
