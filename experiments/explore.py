@@ -264,7 +264,8 @@ def explore(config: Config) -> Path | None:
     if config.port and not config.serve:
         raise UsageError("--port is of the server; give --serve too.")
     model = load_run.load_run(config.run, arm=config.arm, member=config.member)
-    xs = jnp.asarray(model.experiment.test)
+    experiment = model.require_data()
+    xs = jnp.asarray(experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] not in (1, 3)):
         raise UsageError(
             f"{config.run}: the page shows gray or RGB images; examples have shape "
@@ -276,13 +277,13 @@ def explore(config: Config) -> Path | None:
             "images; the map needs 2 or more."
         )
     data, decode = page_data(
-        model.experiment.vae,
+        experiment.vae,
         model.state.params,
         jax.random.fold_in(model.state.key, keys.PAGE),
         xs,
         labels=model.labels,
         num_examples=config.num_examples,
-        latent_point=model.experiment.latent_point,
+        latent_point=experiment.latent_point,
         title=model.description,
     )
     if not all(np.isfinite([one["low"], one["high"]]).all() for one in data["latents"]):

@@ -274,7 +274,8 @@ def _attributes(
 def write_gallery(config: Config) -> Mapping[str, Any]:
     """Write the gallery of a run and return its numbers."""
     model = load_run.load_run(config.run, arm=config.arm, member=config.member)
-    xs = jnp.asarray(model.experiment.test)
+    experiment = model.require_data()
+    xs = jnp.asarray(experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] > 4):
         raise UsageError(
             f"{config.run}: the gallery needs images, and the examples have shape "
@@ -284,7 +285,7 @@ def write_gallery(config: Config) -> Mapping[str, Any]:
         raise UsageError(
             f"{config.run} has {len(xs)} test images; the gallery needs 4."
         )
-    train = np.asarray(model.experiment.train)
+    train = np.asarray(experiment.train)
     if train.shape[1:] != xs.shape[1:]:
         raise UsageError(
             f"{config.run}: its training set is no array of images, among which to "
@@ -293,13 +294,13 @@ def write_gallery(config: Config) -> Mapping[str, Any]:
     training = jnp.asarray(train, jnp.float32) / (255 if train.dtype == np.uint8 else 1)
     key = jax.random.fold_in(model.state.key, keys.GALLERY)
     found = gallery(
-        model.experiment.vae,
+        experiment.vae,
         model.state.params,
         key,
         xs,
         training,
         model.labels,
-        model.experiment.latent_point,
+        experiment.latent_point,
     )
     out = config.out or config.run / "gallery"
     out.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def log_likelihood(config: Config) -> Mapping[str, Any]:
     """Anneal the test examples of a run; write and return the numbers."""
     _check(config)
     model = load_run.load_run(config.run, arm=config.arm, member=config.member)
-    num_test = model.experiment.num_test_examples
+    num_test = model.require_data().num_test_examples
     wanted = num_test if config.num_examples is None else config.num_examples
     if not 2 <= wanted <= num_test:
         raise UsageError(
@@ -107,7 +107,7 @@ def _settings(config: Config, model: load_run.LoadedRun) -> dict[str, Any]:
         "num_temperatures": config.num_temperatures,
         "num_leapfrog": config.num_leapfrog,
         "num_chains": config.num_chains,
-        "num_samples": model.experiment.num_samples,
+        "num_samples": model.require_data().num_samples,
         "params_sha256": checkpoints.digest(model.state.params),
     }
 
@@ -125,7 +125,7 @@ def _values(
     path = annealing.PATH._replace(
         num_temperatures=config.num_temperatures, num_leapfrog=config.num_leapfrog
     )
-    experiment = model.experiment
+    experiment = model.require_data()
     xs, pilot_xs = annealing.examples_of(experiment, experiment.num_test_examples)
     if step_sizes is None:
         pilot = partial(annealing.pilot, experiment, path, config.num_chains)
@@ -156,7 +156,7 @@ def _measurement(
     step_sizes: Array,
 ) -> Callable[[int, PyTree], dict[str, Array]]:
     """Return the function `(first, xs) -> numbers` of a few examples."""
-    experiment, state = model.experiment, model.state
+    experiment, state = model.require_data(), model.state
     of_test = partial(annealing.of_test, experiment, path, config.num_chains)
     bound_key = jax.random.fold_in(state.key, keys.FINAL_EVALUATION)
 

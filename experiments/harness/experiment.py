@@ -61,6 +61,23 @@ class Recipe(NamedTuple):
     schedules: Mapping[str, Callable[[Array], Array]] = types.MappingProxyType({})
 
 
+class Rows(NamedTuple):
+    """How rows of a user's file become examples of the model, and come back.
+
+    Attributes:
+      schema: the columns of the file, or the units of an array.
+      examples_of: `frame -> [rows, ...]`, examples in the units of the file; a frame is
+        whatever holds rows, such as a path or a DataFrame.
+      rows_of: `[rows, ...] -> frame`, the other way.
+      point: the example that stands for p(x|z).
+    """
+
+    schema: Any
+    examples_of: Callable[[Any], PyTree]
+    rows_of: Callable[[Any], Any]
+    point: latent.PointEstimator = latent.mean
+
+
 class Experiment(NamedTuple):
     """A model, its data, and how it is trained and evaluated.
 
@@ -90,6 +107,9 @@ class Experiment(NamedTuple):
       captions: captions of figures and files that the report does not know.
       diagnostics: `state -> {name: number}` for one member, measured after every epoch,
         or None.
+      records: JSON values by file name, written into the run's folder before training;
+        `schema.json` is what the model is built from where the data are gone.
+      rows: how rows of the user's file become examples, or None.
     """
 
     vae: vaejax.VAE
@@ -111,6 +131,8 @@ class Experiment(NamedTuple):
     files: Callable[[Params, Key], Mapping[str, bytes]] = lambda params, key: {}
     captions: Mapping[str, str] = types.MappingProxyType({})
     diagnostics: Callable[[TrainState], Mapping[str, Array]] | None = None
+    records: Mapping[str, Any] = types.MappingProxyType({})
+    rows: Rows | None = None
 
     @property
     def own_recipe(self) -> Recipe:
@@ -222,6 +244,13 @@ class Result(NamedTuple):
                 "  ".join(["", name.ljust(widths[0]), *numbers, *cells[ends - 1 :]])
             )
         return "\n".join([self.about, *lines])
+
+
+def as_comparison(experiment: Experiment | Comparison) -> Comparison:
+    """Return a single model as a comparison of one, whose folder is the run's own."""
+    if isinstance(experiment, Comparison):
+        return experiment
+    return Comparison({ONLY: experiment})
 
 
 def steps_per_epoch(train: PyTree, batch_size: int) -> int:

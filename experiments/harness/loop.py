@@ -22,6 +22,7 @@ from experiments.harness import (
     evaluation,
     manifest,
     run_dir,
+    stand_in,
 )
 from experiments.harness.epoch_program import compiled_epoch, recipe_of, streamed_epoch
 from experiments.harness.errors import RunError
@@ -132,6 +133,7 @@ def trained_with(job: Job) -> dict[str, Any]:
     return {
         "config": config_file.options_of(job.config),
         "data_sha256": job.experiment.data_checksum,
+        "example": stand_in.shapes_of(job.experiment),
     }
 
 

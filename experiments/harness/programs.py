@@ -33,6 +33,8 @@ class Program(NamedTuple):
       analyze: `trained -> Result`.
       about: the program's entry in the catalogue.
       description: its docstring.
+      without_data: `(config, schema) -> Experiment` with stand-ins for the data, from
+        the content of the run's schema.json; None where the program has none.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Program(NamedTuple):
     analyze: Callable[[Trained], Result]
     about: About
     description: str
+    without_data: Callable[[Any, Any], Experiment] | None = None
 
 
 def program_names() -> list[str]:
@@ -78,6 +81,7 @@ def load_program(name: str) -> Program:
                 module.analyze,
                 module.ABOUT,
                 str(module.__doc__),
+                getattr(module, "without_data", None),
             )
     raise LookupError(f"{name!r} is not a program that trains.")
 

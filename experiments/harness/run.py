@@ -23,7 +23,7 @@ from experiments.harness import (
 )
 from experiments.harness.config import Config, check_options, may_be_zero
 from experiments.harness.errors import RunError, UsageError
-from experiments.harness.experiment import ONLY, Comparison, Experiment, Trained
+from experiments.harness.experiment import Comparison, Trained, as_comparison
 from experiments.harness.interrupts import Interrupted
 from experiments.harness.job import Job, check_streams, make_mesh
 from experiments.harness.members import Members, parse_sweep
@@ -103,6 +103,9 @@ def _run(
         data_checksum=plan.data_checksum,
     )
     write_manifest(params_digest=None)
+    for experiment in plan.comparison.arms.values():
+        for name, record in experiment.records.items():
+            run_dir.write_json(plan.path / name, record)
     trained = train(plan, check_interrupts, on_epoch, claim.check)
     result = program.analyze(trained)
     seconds = sum(row["seconds"] for rows in trained.history.values() for row in rows)
@@ -210,13 +213,6 @@ def members_of(config: Config, comparison: Comparison) -> Members:
             "--sweep: this experiment compares models and sweeps nothing; leave it out."
         )
     return Members(config.seed, config.num_seeds, swept, comparison.settings)
-
-
-def as_comparison(experiment: Experiment | Comparison) -> Comparison:
-    """Return a single model as a comparison of one, whose folder is the run's own."""
-    if isinstance(experiment, Comparison):
-        return experiment
-    return Comparison({ONLY: experiment})
 
 
 def _check_processes(config: Config, comparison: Comparison) -> None:

@@ -131,6 +131,20 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file of the folder.
+
+    Raises:
+      UsageError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} is missing.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged ({error}).") from error
+
+
 @distributed.by_first
 def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
     """Append a line of metrics."""

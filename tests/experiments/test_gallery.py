@@ -104,7 +104,7 @@ def test_what_is_no_run_is_told_in_a_line(trained, tmp_path, spoil, options, mes
     )
     spoil(tmp_path)
     with users_settings(), pytest.raises((UsageError, RunError), match=message):
-        load_run.load_run(tmp_path / "run", **options)
+        load_run.load_run(tmp_path / "run", **options).require_data()
 
 
 @pytest.mark.slow
