@@ -185,7 +185,7 @@ def make_experiment(config: Config) -> harness.Comparison:
     _check(config)
     vocabulary, splits = load_tokens(config)
     train, validation, test = (
-        splits[split].tokens for split in ("train", "validation", "test")
+        splits[split].uncut for split in ("train", "validation", "test")
     )
     if not config.num_validation or len(test) < 2:
         raise harness.UsageError(
@@ -196,7 +196,7 @@ def make_experiment(config: Config) -> harness.Comparison:
     validation = validation[: config.num_validation]
     for split, tokens in splits.items():
         print(
-            f"{split}: {len(tokens.tokens):,} sentences; {tokens.num_left_out:,} "
+            f"{split}: {len(tokens.uncut):,} sentences; {len(tokens.too_long):,} "
             "longer ones are left out"
         )
     num_steps = config.epochs * harness.steps_per_epoch(train, config.batch_size)

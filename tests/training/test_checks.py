@@ -37,6 +37,7 @@ BINARY = (RNG.random((NUM, SIZE)) < 0.4).astype(np.float32)
 GRAY = RNG.integers(2, 250, (NUM, SIZE)).astype(np.uint8)
 REAL = RNG.normal(size=(NUM, SIZE)).astype(np.float32)
 CLASSES = RNG.integers(0, 4, (NUM, SIZE))
+SENTENCES = np.where(np.cumsum(CLASSES == 0, axis=1) == 0, CLASSES, 0)
 
 
 def model_of(likelihood):
@@ -97,6 +98,9 @@ WRONG = [
     ("Categorical", having(CLASSES, 4), "holds 4 in example 7 .*classes 0 to 3"),
     ("Categorical", having(CLASSES, -1), "holds -1 .*classes 0 to 3.*from 0"),
     ("Autoregressive", having(CLASSES, 4), "Autoregressive is over the classes"),
+    # symbol 0 as data
+    ("Autoregressive", having(SENTENCES, [0, 2, 0], 7),
+     r"xs holds 2 in example 7 \(at \[7, 1\]\), after token 0, END_TOKEN.*add 1 to"),
 ]  # fmt: skip
 
 
@@ -135,7 +139,8 @@ def test_dtypes_that_are_wrong_are_named(model, xs, message):
         ("DiscretizedLogistic", GRAY / np.float32(255)),
         ("Categorical", CLASSES),
         ("Categorical", CLASSES.astype(np.uint8)),
-        ("Autoregressive", CLASSES),
+        ("Autoregressive", SENTENCES),
+        ("Autoregressive", np.ones_like(CLASSES)),
     ],
 )
 def test_data_that_are_right_pass_in_silence(model, xs):

@@ -40,32 +40,38 @@ class Vocabulary(NamedTuple):
 
 
 class TokenizedSentences(NamedTuple):
-    """Sentences as tokens, padded with `END_TOKEN`.
+    """Sentences as tokens, padded with `END_TOKEN`, one row per sentence.
 
     Attributes:
-      tokens: `uint16 [sentences, length]`; each row ends with at least one `END_TOKEN`.
-      num_left_out: number of sentences with `length` tokens or more, which are left
-        out.
+      tokens: `uint16 [sentences, length]`, in the order of the sentences; each row ends
+        with at least one `END_TOKEN`. Of a sentence with `length` tokens or more, the
+        row holds the first `length - 1`.
+      too_long: `int64 [cut]`, the indices of the sentences that are cut so, increasing.
 
     Example:
       >>> from vaejax import datasets
       >>> vocabulary = datasets.byte_vocabulary()
       >>> tokenized = datasets.tokenize(["yes", "perhaps"], vocabulary, length=4)
-      >>> tokenized.tokens.shape, tokenized.num_left_out
-      ((1, 4), 1)
+      >>> tokenized.tokens.shape, tokenized.too_long.tolist(), tokenized.uncut.shape
+      ((2, 4), [1], (1, 4))
     """
 
     tokens: np.ndarray
-    num_left_out: int
+    too_long: np.ndarray
+
+    @property
+    def uncut(self) -> np.ndarray:
+        """The rows of the sentences that are not cut, `uint16 [uncut, length]`."""
+        return np.delete(self.tokens, self.too_long, axis=0)
 
 
 def load_text(name_or_path: str | os.PathLike, *, split: str = "train") -> list[str]:
     r"""Load the sentences of a corpus: the bundled one, or a text file.
 
     One sentence in twenty is for "test" and one in twenty for "validation", after a
-    shuffle with a fixed seed; the rest is for "train". Empty lines are left out, and
-    white space at both ends is removed. A sentence that occurs twice may be in two
-    splits.
+    shuffle with a fixed seed; the rest is for "train". Lines end with a line feed, or
+    with a carriage return and a line feed; empty ones are left out, and white space at
+    both ends is removed. A sentence that occurs twice may be in two splits.
 
     Args:
       name_or_path: "king_james", the 31,102 verses of the King James Bible, or the path
@@ -94,7 +100,8 @@ def load_text(name_or_path: str | os.PathLike, *, split: str = "train") -> list[
     text = (
         load_king_james() if name_or_path == "king_james" else _read(Path(name_or_path))
     )
-    sentences = [line.strip() for line in text.splitlines() if line.strip()]
+    # `splitlines` would also cut at a line separator or a form feed in a sentence.
+    sentences = [line.strip() for line in text.split("\n") if line.strip()]
     num_held_out = len(sentences) // _HELD_OUT
     if num_held_out < 2:
         raise ValueError(
@@ -155,6 +162,7 @@ def subword_vocabulary(sentences: Sequence[str], *, size: int = 1000) -> Vocabul
     Raises:
       ValueError: the size is too small for the characters in the sentences, or too
         large for the sentences.
+      TypeError: the sentences are one string.
 
     Example:
       >>> from vaejax import datasets
@@ -169,6 +177,7 @@ def subword_vocabulary(sentences: Sequence[str], *, size: int = 1000) -> Vocabul
     import sentencepiece
 
     check_count("size", size)
+    _check_sentences("subword_vocabulary", sentences)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -207,7 +216,8 @@ def tokenize(
 ) -> TokenizedSentences:
     """Turn sentences into rows of tokens, padded with `END_TOKEN`.
 
-    Sentences with `length` tokens or more are left out.
+    Row i holds sentence i. Sentences with `length` tokens or more are cut, and named in
+    `too_long`; leave their rows out by `uncut`, or give a larger length.
 
     Args:
       sentences: the sentences.
@@ -215,10 +225,12 @@ def tokenize(
       length: length of a row, at least one more than the tokens of a sentence.
 
     Returns:
-      The `TokenizedSentences`, with the number of those left out.
+      The `TokenizedSentences`, with the indices of those that are too long.
 
     Raises:
-      ValueError: no sentence is short enough, or the vocabulary is too large.
+      ValueError: no sentence is short enough, the vocabulary is too large, or a
+        sentence holds a token that it does not have, or `END_TOKEN`.
+      TypeError: the sentences are one string.
 
     Example:
       >>> from vaejax import datasets
@@ -232,18 +244,46 @@ def tokenize(
             f"tokenize: the vocabulary has {vocabulary.size} tokens; give at most "
             "65,536."
         )
+    _check_sentences("tokenize", sentences)
     encoded = [vocabulary.encode(sentence) for sentence in sentences]
-    kept = [tokens for tokens in encoded if len(tokens) < length]
-    if not kept:
+    too_long = [i for i, tokens in enumerate(encoded) if len(tokens) >= length]
+    if len(too_long) == len(encoded):
         shortest = min(map(len, encoded), default=0)
         raise ValueError(
             f"none of {len(sentences)} sentences has fewer than {length} tokens; the "
             f"shortest has {shortest}."
         )
-    array = np.full((len(kept), length), END_TOKEN, np.uint16)
-    for row, tokens in zip(array, kept, strict=True):
-        row[: len(tokens)] = tokens
-    return TokenizedSentences(array, len(encoded) - len(kept))
+    array = np.full((len(encoded), length), END_TOKEN, np.uint16)
+    for index, (row, tokens) in enumerate(zip(array, encoded, strict=True)):
+        _check_tokens(tokens, index, vocabulary.size)
+        row[: min(len(tokens), length - 1)] = tokens[: length - 1]
+    return TokenizedSentences(array, np.array(too_long, np.int64))
+
+
+def _check_sentences(name: str, sentences: Sequence[str]) -> None:
+    if isinstance(sentences, str | bytes):
+        raise TypeError(
+            f"{name}: sentences is one string, {sentences[:20]!r}; give a list of "
+            "sentences, such as [sentence], since each of its letters would be one."
+        )
+
+
+def _check_tokens(tokens: Sequence[int], index: int, size: int) -> None:
+    """Check that no token of a sentence ends it, or is none of the vocabulary."""
+    found = np.asarray(tokens)
+    if not np.any((found <= END_TOKEN) | (found >= size)):
+        return
+    position = int(np.argmax((found <= END_TOKEN) | (found >= size)))
+    if found[position] == END_TOKEN:
+        raise ValueError(
+            f"tokenize: sentence {index} has token {END_TOKEN} at position {position}, "
+            "which is END_TOKEN and would end it; let encode add 1 to every token, "
+            f"decode subtract it, and give the vocabulary {size + 1} tokens."
+        )
+    raise ValueError(
+        f"tokenize: sentence {index} has token {found[position]} at position "
+        f"{position}, and the vocabulary those below {size}; give it a larger size."
+    )
 
 
 def detokenize(tokens: np.ndarray, vocabulary: Vocabulary) -> str:
@@ -270,7 +310,8 @@ def detokenize(tokens: np.ndarray, vocabulary: Vocabulary) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        # Not as lines: only what ends one here may be changed.
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is no text in UTF-8 ({error}); save it as UTF-8, one sentence per "

@@ -16,6 +16,7 @@ import numpy as np
 from vaejax._checks import check_model, is_traced
 from vaejax._programs import run
 from vaejax.base import (
+    END_TOKEN,
     VAE,
     Array,
     Distribution,
@@ -55,7 +56,8 @@ def check_data(
     """Check that a data set is one that a model can be trained on.
 
     It raises for what is empty or not finite, for a value outside the support of the
-    likelihood, a class that is none, and whatever `encode` and `log_prob` refuse; it
+    likelihood, a class that is none, a token after the end of its sentence, and
+    whatever `encode` and `log_prob` refuse; it
     warns of data whose mean or standard deviation is far from that of a unit Normal,
     and of gray values under a Bernoulli, whose loss is a cross-entropy then. Memory
     maps are read in chunks.
@@ -141,6 +143,7 @@ class _Judged(NamedTuple):
     support: Support | None
     num_classes: int | None
     is_gray: bool
+    is_sentence: bool
 
 
 def _judged(vae: VAE, params: Params, example: PyTree) -> _Judged:
@@ -152,6 +155,7 @@ def _judged(vae: VAE, params: Params, example: PyTree) -> _Judged:
         support if isinstance(support, Support) else None,
         _num_classes(likelihood),
         isinstance(likelihood, Bernoulli),
+        isinstance(likelihood, Autoregressive),
     )
 
 
@@ -198,7 +202,7 @@ def _check_likelihood(
     judged: _Judged, parts: Sequence[Part], *, is_example: bool = False
 ) -> None:
     """Raise where a value is outside the support; warn of gray values, if a set's."""
-    name, support, num_classes, is_gray = judged
+    name, support, num_classes, is_gray, is_sentence = judged
     if support is None:
         return
     wanted = support
@@ -211,6 +215,8 @@ def _check_likelihood(
         # A density on {0, 1}, and by agreement a cross-entropy on what lies between.
         wanted = Support(support.description, _INTENSITIES.contains)
     _check_support(name, wanted, parts, is_gray=is_gray, is_example=is_example)
+    if is_sentence and not is_example:
+        _check_ends(parts[0])
     if not is_gray or is_example:
         return
     for part in parts:
@@ -243,6 +249,24 @@ def _check_support(
                 f"{where}; {name} is over {support.description}: "
                 f"{_remedy(support, part.array, is_gray)}."
             )
+
+
+def _check_ends(part: Part) -> None:
+    """Raise where a token follows the end of its sentence, and would be ignored."""
+    # An array of another rank is refused when it is scored.
+    if part.array.ndim != 2:
+        return
+    after_end = first_wrong(
+        part.array,
+        lambda rows: (np.cumsum(rows == END_TOKEN, axis=1) == 0) | (rows == END_TOKEN),
+    )
+    if after_end:
+        raise ValueError(
+            f"{described(part.name, after_end)}, after token {END_TOKEN}, END_TOKEN, "
+            "which ends a sentence: what follows it is not trained on. Where 0 is a "
+            "symbol of the data, add 1 to every token and give the networks one token "
+            "more; else put 0 after the end."
+        )
 
 
 def _remedy(support: Support, array: np.ndarray, is_gray: bool) -> str:
