@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ import tyro
 from jax.flatten_util import ravel_pytree
 
 import vaejax
-from experiments.explorer import in_page
+from experiments.explorer import in_page, serving
 from experiments.harness import About, UsageError, cli, keys, load_run
 from vaejax import latent
 from vaejax.base import VAE, Array, Key, Params
@@ -193,67 +193,6 @@ def program_of(decode: Callable[[Array], Array], dimensions: int) -> dict[str, A
     return program
 
 
-def server(
-    text: str, decode: Callable[[np.ndarray], np.ndarray], dimensions: int, port: int
-) -> ThreadingHTTPServer:
-    """Return a server of the page at / that decodes at /decode, on loopback alone."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path != "/":
-                self._answer(404, "text/plain", b"there is only /")
-            else:
-                self._answer(200, "text/html; charset=utf-8", text.encode())
-
-        def do_POST(self) -> None:
-            try:
-                length = int(self.headers.get("Content-Length") or 0)
-                if not 0 <= length <= 2**20:
-                    raise ValueError(
-                        f"Content-Length is {length}; at most a MiB is read"
-                    )
-                z = np.asarray(json.loads(self.rfile.read(length))["z"], np.float32)
-                if (
-                    self.path != "/decode"
-                    or z.shape != (dimensions,)
-                    or not np.isfinite(z).all()
-                ):
-                    raise ValueError(
-                        f"POST {dimensions} finite numbers as z to /decode"
-                    )
-                if not self._is_local():
-                    raise ValueError("only for this machine")
-                content = json.dumps(
-                    np.asarray(decode(z)).tolist(), allow_nan=False
-                ).encode()
-            except (ValueError, TypeError, KeyError, OverflowError) as error:
-                self._answer(400, "text/plain", str(error).encode())
-                return
-            self._answer(200, "application/json", content)
-
-        def _is_local(self) -> bool:
-            """True where the request names this machine; guards against rebinding."""
-            address = self.server.server_address[1]
-            return self.headers.get("Host", "") in (
-                f"127.0.0.1:{address}",
-                f"localhost:{address}",
-            )
-
-        def _answer(self, status: int, kind: str, content: bytes) -> None:
-            if not self._is_local():
-                status, kind, content = 403, "text/plain", b"only for this machine"
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments: Any) -> None:
-            """Log nothing, since every move of a slider is a request."""
-
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
-
-
 def explore(config: Config) -> Path | None:
     """Write the page of a run and return its path, or serve it until interrupted."""
     if config.serve and config.out is not None:
@@ -293,7 +232,9 @@ def explore(config: Config) -> Path | None:
         )
     dimensions = len(data["latents"]) + len(data["unused"])
     if config.serve:
-        _serve(server(page(data, None), jax.jit(decode), dimensions, config.port))
+        _serve(
+            serving.server(page(data, None), jax.jit(decode), dimensions, config.port)
+        )
         return None
     try:
         program = program_of(decode, dimensions)
@@ -308,17 +249,17 @@ def explore(config: Config) -> Path | None:
     return out
 
 
-def _serve(serving: ThreadingHTTPServer) -> None:
+def _serve(server: ThreadingHTTPServer) -> None:
     print(
-        f"open http://127.0.0.1:{serving.server_address[1]}/ ; Ctrl-C ends it",
+        f"open http://127.0.0.1:{server.server_address[1]}/ ; Ctrl-C ends it",
         flush=True,
     )
     try:
-        serving.serve_forever()
+        server.serve_forever()
     except KeyboardInterrupt:
         print()
     finally:
-        serving.server_close()
+        server.server_close()
 
 
 def _flat(tree: Any) -> np.ndarray:

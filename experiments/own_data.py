@@ -10,6 +10,7 @@ Command: python -m experiments.own_data --data table.csv
 """
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -128,7 +129,7 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     if path.suffix.lower() == ".txt":
         raise harness.UsageError(
             f"--data: {config.data} is text; run python -m experiments.text --data "
-            f"{config.data}."
+            f"{shlex.quote(config.data)}"
         )
     return *harness.load_images(config), []
 
@@ -180,10 +181,7 @@ def prepare(
         mean, stddev, note = standardization(train)
         notes = [note]
     # Once, on the host: the step then only copies.
-    scaled = [
-        np.asarray((np.asarray(x, np.float64) - mean) / stddev, np.float32)
-        for x in (train, test)
-    ]
+    scaled = [_scaled(x, mean, stddev) for x in (train, test)]
     return Data(
         *scaled,
         labels,
@@ -194,21 +192,58 @@ def prepare(
     )
 
 
+def _scaled(
+    xs: np.ndarray, mean: np.ndarray | float, stddev: np.ndarray | float
+) -> np.ndarray:
+    """The values less their mean, over their standard deviation, as float32.
+
+    ValueError where one of them does not fit.
+    """
+    with np.errstate(over="ignore"):
+        scaled = np.asarray((np.asarray(xs, np.float64) - mean) / stddev, np.float32)
+    if not (finite := np.isfinite(scaled)).all():
+        place = np.unravel_index(np.argmin(finite), finite.shape)
+        raise ValueError(
+            f"column {_column(place[1:], xs.shape[1:])} holds {xs[place]:g} in example "
+            f"{place[0]}, which is infinite in float32 as the model takes it; divide "
+            "the data by a constant."
+        )
+    return scaled
+
+
+def _column(place: tuple[Any, ...], shape: tuple[int, ...]) -> int:
+    """The number of a value of an example, from 1, in the order of a row."""
+    return int(np.ravel_multi_index(place, shape)) + 1
+
+
 def standardization(train: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """Return mean and standard deviation of the training data, and a note on them.
 
     A table is standardized column by column, other data as a whole.
     """
     axis = 0 if train.ndim == 2 else None
-    mean, stddev = (
-        getattr(train, name)(axis=axis, dtype=np.float64) for name in ("mean", "std")
-    )
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        mean, stddev = (
+            getattr(train, name)(axis=axis, dtype=np.float64)
+            for name in ("mean", "std")
+        )
     constant = np.atleast_1d(train.max(axis=axis) == train.min(axis=axis))
     if constant.any():
         column = int(np.argmax(constant))
         raise ValueError(
             f"column {column + 1} is {np.ravel(train)[column]:g} in every training "
             "example; leave it out, since a density of what never varies has no bound."
+        )
+    # Squares beyond double precision are infinite, or 0.
+    usable = np.isfinite(mean) & np.isfinite(stddev) & (stddev > 0)
+    if not np.all(usable):
+        column = int(np.argmin(np.atleast_1d(usable)))
+        values = train if axis is None else train[:, column]
+        where = "the data" if axis is None else f"column {column + 1}"
+        raise ValueError(
+            f"{where}: values from {values.min():g} to {values.max():g} have a "
+            f"standard deviation of {np.atleast_1d(stddev)[column]:g} in double "
+            "precision, out of its range; divide them by a constant."
         )
     log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
     how = "standardized" if axis is None else "standardized column by column"

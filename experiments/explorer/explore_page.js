@@ -16,7 +16,7 @@ let asked = 0;
 async function decode(z) {
   if (local) return local({shape: [dimensions], data: z}).data;
   const answer = await fetch("decode", {method: "POST", body: JSON.stringify({z: Array.from(z)})});
-  if (!answer.ok) throw new Error(await answer.text());
+  if (!answer.ok) throw new Error((await answer.json()).error);
   return Float32Array.from(await answer.json());
 }
 

@@ -155,26 +155,43 @@ def check_options(config: Any) -> None:
         raise UsageError(f"--seed is {config.seed}; seeds must stay below {2**31}.")
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), "--" + field.name.replace("_", "-")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        zero_is_allowed = may_be_zero(type(config), field.name)
-        if (
-            not math.isfinite(value)
-            or value < 0
-            or (value == 0 and not zero_is_allowed)
-        ):
-            raise UsageError(
-                f"{flag} is {value}; give a "
-                f"{'non-negative' if zero_is_allowed else 'positive'} number."
-            )
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                _check_number(flag, number, may_be_zero(type(config), field.name))
     if isinstance(config, Config):
         _check_training(config)
 
 
+def _check_number(flag: str, value: float, zero_is_allowed: bool) -> None:
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero_is_allowed):
+        raise UsageError(
+            f"{flag} is {value}; give a "
+            f"{'non-negative' if zero_is_allowed else 'positive'} number."
+        )
+    if isinstance(value, float):
+        check_in_float32(f"{flag} is {value}", value)
+
+
+def check_in_float32(what: str, value: float) -> None:
+    """Check that a number, which is not negative, does not round to 0 or infinity.
+
+    Raises:
+      UsageError: it does in float32, the type that programs compute in.
+    """
+    limits = np.finfo(np.float32)
+    if value > float(limits.max) or 0 < value < float(limits.tiny):
+        raise UsageError(
+            f"{what}, which is {'infinite' if value > 1 else '0'} in float32; give a "
+            f"number between {limits.tiny:.1e} and {limits.max:.1e}."
+        )
+
+
 def _check_training(config: Config) -> None:
     if config.average is not None and np.float32(config.average) >= 1:
+        rounded = ", which is 1 in float32" if config.average < 1 else ""
         raise UsageError(
-            f"--average is {config.average}; give a decay below 1, such as 0.999."
+            f"--average is {config.average}{rounded}; give a decay below 1, such as "
+            "0.999."
         )
     if config.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UsageError(

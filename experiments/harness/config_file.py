@@ -62,6 +62,29 @@ def content_of(name: str, config: Any) -> dict[str, Any]:
     return beside | options
 
 
+def arguments_of(config: Any) -> list[str]:
+    """Return the words of a command line that repeats a run from any directory.
+
+    An option that is absent, False or empty is named where it is not by default.
+    """
+    words: list[str] = []
+    defaults = options_of(type(config)())
+    options = options_of(config)
+    options.pop("extended_from", None)
+    for option, value in options.items():
+        is_absent = value is None or value is False or value == []
+        if is_absent and value == defaults[option]:
+            continue
+        if option in _PATHS and _is_path(option, value, type(config)):
+            value = _absolute(value)
+        if isinstance(value, bool):
+            words.append(flag(option) if value else f"--no-{flag(option)[2:]}")
+        else:
+            values = value if isinstance(value, list) else [value]
+            words += [flag(option), *map(str, values)]
+    return words
+
+
 def read(name: str, path: Path, config_type: type[Config]) -> dict[str, Any]:
     """Return the options in a folder's config.json.
 
@@ -114,12 +137,15 @@ def converted(options: Mapping[str, Any]) -> dict[str, Any]:
 def check_same(path: Path, config: Any, saved: Mapping[str, Any]) -> None:
     """Raise UsageError where an option differs from that of the run in the folder.
 
-    A run that is extended has more epochs.
+    A run that is extended has more epochs. Data may have moved: they are compared by
+    their content, once they are loaded.
     """
     extension = {**saved, **extended(path, config, saved)}
     for option, value in options_of(config).items():
         is_same = value in (saved[option], extension[option]) or (
-            option in _PATHS and _absolute(value) == _absolute(saved[option])
+            option in _PATHS
+            and _is_path(option, value, type(config))
+            and _names_no_set(option, saved[option], type(config))
         )
         if not is_same and option == "epochs" and value > saved[option]:
             raise UsageError(
@@ -214,18 +240,24 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _is_path(
-    option: str, value: str | None, config_type: type[Config], base: str = ""
+    option: str, value: Any, config_type: type[Config], base: str = ""
 ) -> bool:
     """Return whether an option names a file, and not a data set known by its name."""
-    if not value or (option == "data" and value in {*CATALOGUE, config_type().data}):
+    if not value or not _names_no_set(option, value, config_type):
         return False
     return os.path.exists(os.path.join(base, os.path.expanduser(value)))
 
 
-def _absolute(value: str | None) -> str | None:
+def _names_no_set(option: str, value: str | None, config_type: type[Config]) -> bool:
+    return option != "data" or value not in {*CATALOGUE, config_type().data}
+
+
+def _absolute(value: Any) -> Any:
     return value and os.path.abspath(os.path.expanduser(value))
 
 
 def _found(value: str, base: str) -> str:
     """A path as given, or in the working directory that the run was started in."""
-    return value if os.getcwd() == base else os.path.join(base, value)
+    if os.getcwd() == base:
+        return value
+    return os.path.join(base, os.path.expanduser(value))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -56,20 +57,32 @@ def _options(cluster: str) -> dict[str, Any]:
             f"--distributed {cluster}: give auto, or HOST:PORT,PROCESSES,INDEX "
             "such as 10.0.0.1:1234,2,0."
         ) from error
-    limits = {"port": (1, 65535), "number of processes": (1, None)}
+    limits = {"port": (1, 65535), "number of processes": (1, 2**31 - 1)}
     limits |= {"index": (0, numbers[1] - 1)}
     for (name, (low, high)), number in zip(limits.items(), numbers, strict=True):
-        if number < low or (high is not None and number > high):
-            upwards = "on" if high is None else f"to {high}"
+        if not low <= number <= high:
             raise UsageError(
                 f"--distributed {cluster}: the {name} is {number}; give one from {low} "
-                f"{upwards}."
+                f"to {high}."
             )
+    _check_host(cluster, host)
     return {
         "coordinator_address": address,
         "num_processes": numbers[1],
         "process_id": numbers[2],
     }
+
+
+def _check_host(cluster: str, host: str) -> None:
+    """Raise UsageError where no host has this name, which JAX looks for in silence."""
+    try:
+        socket.getaddrinfo(host.strip("[]"), None)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"--distributed {cluster}: the host {host[:80]} is not found ({reason}); "
+            "give the address of the first process."
+        ) from error
 
 
 def leave(status: int) -> NoReturn:

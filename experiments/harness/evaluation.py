@@ -113,7 +113,7 @@ def evaluate(
     examples; `doubtful` is the share of examples whose Pareto k is above the threshold
     of so many samples or NaN; it is NaN itself where the samples are too few to tell,
     or the NLL is not finite. The numbers of a few examples alone are those of
-    `trust.of_few_examples`.
+    `trust.of_few_examples`. All numbers of a member that has diverged are NaN.
 
     Args:
       trained: what was trained.
@@ -165,7 +165,7 @@ def evaluate(
     nll = -log_marginal.mean(axis=1)
     active, by_kl = units(trained, arm, test)
     few = trust.of_few_examples(trained, arm, log_marginal, annealed)
-    return (
+    numbers = (
         _named(means)
         | {
             "nll": nll,
@@ -178,6 +178,16 @@ def evaluate(
         }
         | few
     )
+    diverged = np.isin(np.arange(members.num), trained.diverged.get(arm, ()))
+    return {name: _without(values, diverged) for name, values in numbers.items()}
+
+
+def _without(values: Any, members: np.ndarray) -> np.ndarray:
+    """`[members, ...]` with NaN for some members; as it is without any."""
+    if not members.any():
+        return values
+    kept = ~members.reshape(-1, *[1] * (np.ndim(values) - 1))
+    return np.where(kept, values, np.nan)
 
 
 def log_marginal_in_halves(

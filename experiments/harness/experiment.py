@@ -181,6 +181,8 @@ class Trained(NamedTuple):
       check_interrupts: raises once the user has asked the run to stop; long analyses
         call it between steps.
       context: the `context` of the comparison.
+      diverged: numbers of the members whose loss is finite but far above that of the
+        untrained model, by name of the model; evaluation leaves them out.
     """
 
     config: Any
@@ -190,6 +192,7 @@ class Trained(NamedTuple):
     history: Mapping[str, list[dict]]
     check_interrupts: Callable[[], None] = lambda: None
     context: Any = None
+    diverged: Mapping[str, Sequence[int]] = types.MappingProxyType({})
 
     @property
     def first_experiment(self) -> Experiment:

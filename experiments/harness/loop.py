@@ -19,6 +19,7 @@ from experiments.harness import (
     averages,
     config_file,
     distributed,
+    divergence,
     evaluation,
     manifest,
     run_dir,
@@ -71,6 +72,7 @@ def train(
     if at_once == job.members.num and jax.process_count() == 1:
         states = vaejax.training.place_on_devices(states, layout)
     measure, stop = _make_measure(job, at_once), _make_stop(job, layout)
+    untrained = (last or {}).get(divergence.NAME)
     with _progress(job, done) as progress:
         for number in range(done + 1, job.config.epochs + 1):
             if _all_stopped(states):
@@ -92,8 +94,13 @@ def train(
             row |= {
                 "train": _means(job.members, metrics.loss, metrics.terms)
             } | measure(states)
+            if number == 1:
+                untrained = divergence.first_losses(job.members.stack(metrics.loss))
+            row[divergence.NAME] = untrained
             states = stop(states, row)
             _check_finite(job, row, states)
+            if number == done + 1:
+                divergence.warn(job, row)
             check_folder()
             run_dir.append_metrics(job.path, row)
             check_folder()

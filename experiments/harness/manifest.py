@@ -74,6 +74,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
 def write(
     path: Path,
     *,
+    command: str,
     seeds: list[int],
     data_checksum: str | None,
     params_digest: str | None,
@@ -83,6 +84,7 @@ def write(
 
     Args:
       path: the run folder.
+      command: the command that repeats the run.
       seeds: the seeds of the run.
       data_checksum: SHA-256 of the data, or None where there are none.
       params_digest: SHA-256 of the parameters; None until the run is finished, or if
@@ -92,7 +94,7 @@ def write(
     """
     here = environment()
     manifest = {
-        "command": run_dir.command(json.loads((path / "config.json").read_text())),
+        "command": command,
         "versions": here["versions"],
         "device": here["device"],
         "machine": (f"{platform.system()} {platform.machine()}, {here['cores']} cores"),
@@ -138,27 +140,58 @@ def check_data(path: Path, data_checksum: str) -> None:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout, marked where files differ, or None."""
-    root = Path(__file__).parents[2]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Return the commit of the checkout, marked where files differ.
+
+    It is None where the programs are in no checkout of their own, as in an unpacked
+    archive.
+    """
+    return _commit_of(Path(__file__).parents[2])
+
+
+def _commit_of(root: Path) -> str | None:
+    if not (root / ".git").exists():
+        return None
+    # Git refuses another user's checkout, whose code runs here anyway.
+    options = ["-C", str(root), "-c", f"safe.directory={root.resolve()}"]
+    command = ["git", *options, "describe", "--always", "--dirty", "--abbrev=12"]
+    # In a hook these name another repository.
+    left_out = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {
+        name: value for name, value in os.environ.items() if name not in left_out
+    }
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+            env=environment,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return _head_of(root / ".git")
 
 
 def _head_of(folder: Path) -> str | None:
-    """The commit in Git's own files, since Git refuses another user's checkout."""
+    """The commit in Git's own files, where Git is missing or refuses them."""
     try:
+        if folder.is_file():  # a worktree, whose references are those of all
+            text = folder.read_text().removeprefix("gitdir:").strip()
+            folder = folder.parent / text
         head = (folder / "HEAD").read_text().strip()
         name = head.removeprefix("ref: ")
-        if name != head and (folder / name).exists():
-            head = (folder / name).read_text().strip()
-        elif name != head:
-            packed = (folder / "packed-refs").read_text().splitlines()
-            head = next(line.split()[0] for line in packed if line.endswith(f" {name}"))
+        if name != head:
+            head = _reference(folder, name)
     except (OSError, ValueError, StopIteration):
         return None
     return f"{head[:12]}, not compared with the files"
+
+
+def _reference(folder: Path, name: str) -> str:
+    common = folder / "commondir"
+    if common.exists():
+        folder = folder / common.read_text().strip()
+    if (folder / name).exists():
+        return (folder / name).read_text().strip()
+    packed = (folder / "packed-refs").read_text().splitlines()
+    return next(line.split()[0] for line in packed if line.endswith(f" {name}"))

@@ -41,7 +41,13 @@ def measure(
         } | result.summary
         claim.check()
         run_dir.write_json(path / "summary.json", summary)
-        manifest.write(path, seeds=config.seeds, data_checksum=None, params_digest=None)
+        manifest.write(
+            path,
+            command=run_dir.command(name, config),
+            seeds=config.seeds,
+            data_checksum=None,
+            params_digest=None,
+        )
         report.show(path, result, about, description)
         resources.add_to_manifest(path, started)
     print(f"done in {time.perf_counter() - started:.0f} s")

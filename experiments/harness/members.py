@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.harness.config import check_in_float32
 from experiments.harness.errors import UsageError
 from vaejax.base import Array, Key, PyTree
 
@@ -177,11 +178,16 @@ def parse_sweep(
             raise UsageError(
                 f"--sweep {item}: {error}; give numbers, as in {option}=0.5,1,2."
             ) from error
-        if len(set(values)) < len(values) or not all(
-            0 <= value < math.inf for value in values
-        ):
+        if not all(0 <= value < math.inf for value in values):
             raise UsageError(
                 f"--sweep {item}: give different, finite values that are not negative."
+            )
+        for value in values:
+            check_in_float32(f"--sweep {item}: {value} is a value", value)
+        if len(set(map(np.float32, values))) < len(values):
+            raise UsageError(
+                f"--sweep {item}: two values are the same in float32; give different "
+                "ones."
             )
         swept[name] = values
     return swept

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def write(
     what = about.what[0].upper() + about.what[1:]
     title = f"{what} ({summary['data']}): {result.headline}"
     # One option per line, since a browser would break lines inside them.
-    command = manifest["command"].replace(" --", " \\\n  --")
+    command = in_lines(manifest["command"])
     paragraphs = [
         paragraph
         for paragraph in description.strip().split("\n\n")
@@ -163,6 +164,16 @@ def _page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def in_lines(command: str) -> str:
+    """Return a command with a line for each of its options."""
+    return " ".join(
+        f"\\\n  {word}"
+        if word.startswith("--")
+        else (word if word == "&&" else shlex.quote(word))
+        for word in shlex.split(command)
     )
 
 

@@ -14,6 +14,7 @@ from experiments.harness import (
     callbacks,
     config_file,
     distributed,
+    divergence,
     interrupts,
     loop,
     manifest,
@@ -99,6 +100,7 @@ def _run(
     write_manifest = partial(
         manifest.write,
         plan.path,
+        command=run_dir.command(program.name, config),
         seeds=plan.members.seeds,
         data_checksum=plan.data_checksum,
     )
@@ -118,6 +120,8 @@ def _run(
     summary |= result.summary | {"training_seconds": round(seconds, 2)}
     if missing := _missing_epochs(trained):
         summary["missing_epochs"] = missing
+    if diverged := _diverged(trained):
+        summary["diverged"] = diverged
     claim.check()
     run_dir.write_json(plan.path / "summary.json", summary)
     params = {arm: state.params for arm, state in trained.states.items()}
@@ -160,30 +164,22 @@ def train(
 ) -> Trained:
     """Train every model of a plan in turn."""
     arms = plan.comparison.arms
-    states = {
-        arm: loop.train(
-            Job(
-                plan.path / arm,
-                plan.config,
-                experiment,
-                plan.members,
-                plan.mesh,
-                arm or "training",
-            ),
-            check_interrupts,
-            callbacks.each_epoch(plan.config, plan.path / arm, plan.members, on_epoch),
-            check_folder,
+    states, history, diverged = {}, {}, {}
+    for arm, experiment in arms.items():
+        path = plan.path / arm
+        job = Job(
+            path, plan.config, experiment, plan.members, plan.mesh, arm or "training"
         )
-        for arm, experiment in arms.items()
-    }
-    history = {arm: run_dir.read_metrics(plan.path / arm) for arm in arms}
-    for arm, rows in history.items():
+        on_each = callbacks.each_epoch(plan.config, path, plan.members, on_epoch)
+        states[arm] = loop.train(job, check_interrupts, on_each, check_folder)
+        history[arm] = rows = run_dir.read_metrics(path)
         if not rows:
             raise RunError(
-                f"{plan.path / arm}/metrics.jsonl has lost all its lines, which the "
-                "report needs; put the file back, or start another run. The trained "
-                "parameters are in checkpoints/."
+                f"{path}/metrics.jsonl has lost all its lines, which the report needs; "
+                "put the file back, or start another run. The trained parameters are "
+                "in checkpoints/."
             )
+        diverged[arm] = divergence.check(job, rows)
     return Trained(
         plan.config,
         arms,
@@ -192,6 +188,7 @@ def train(
         history,
         check_interrupts,
         plan.comparison.context,
+        diverged,
     )
 
 
@@ -240,6 +237,15 @@ def _missing_epochs(trained: Trained) -> dict[str, list[int]]:
         for arm, rows in trained.history.items()
     }
     return {arm or "training": epochs for arm, epochs in found.items() if epochs}
+
+
+def _diverged(trained: Trained) -> dict[str, list[str]]:
+    """The names of each model's members that have diverged."""
+    names = {
+        arm: [trained.members.name(member) for member in members]
+        for arm, members in trained.diverged.items()
+    }
+    return {arm or "training": found for arm, found in names.items() if found}
 
 
 def _environments(plan: Plan) -> list[dict[str, Any]]:

@@ -190,37 +190,22 @@ def cut_metrics(path: Path, epochs: int, last: Mapping[str, Any] | None = None) 
     write_atomically(file, "".join(json.dumps(row) + "\n" for row in kept))
 
 
-def command(config: Mapping[str, Any]) -> str:
-    """Return the command that repeats a run, from the content of its config.json.
+def command(name: str, config: Any) -> str:
+    """Return the command that repeats a run of the program `name`, quoted.
 
     A run that was extended is repeated by a command for each of its parts.
     """
-    module = f"python -m experiments.{config['experiment']}"
-    parts = [*config.get("extended_from", []), config.get("epochs")]
-    extensions = "".join(
-        f" && {module} --resume --extend --epochs {epochs}" for epochs in parts[1:]
-    )
-    options = {
-        name: value
-        for name, value in {**config, "epochs": parts[0]}.items()
-        if name not in (*config_file.BESIDE, "extended_from")
-        and value not in (None, [])
-    }
-    # A switch is given by its name alone.
-    options = {
-        name: [] if value is True else value
-        for name, value in options.items()
-        if value is not False
-    }
-    words = {
-        name: value if isinstance(value, list) else [value]
-        for name, value in options.items()
-    }
-    flags = " ".join(
-        shlex.join([f"--{name.replace('_', '-')}", *map(str, values)])
-        for name, values in words.items()
-    )
-    return f"{module} {flags}{extensions}"
+    module = ["python", "-m", f"experiments.{name}"]
+    extended_from = getattr(config, "extended_from", ())
+    commands, first = [], config
+    if extended_from:
+        first = dataclasses.replace(config, epochs=extended_from[0])
+        commands = [
+            [*module, "--resume", "--extend", "--epochs", str(epochs)]
+            for epochs in (*extended_from[1:], config.epochs)
+        ]
+    commands.insert(0, [*module, *config_file.arguments_of(first)])
+    return " && ".join(map(shlex.join, commands))
 
 
 @distributed.by_first

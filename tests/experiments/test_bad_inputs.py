@@ -137,6 +137,30 @@ MISTAKES = {
         2,
         ["--average", "below 1"],
     ),
+    "average that is 1 when rounded": (
+        nothing,
+        ["--average", "0.999999999"],
+        2,
+        ["--average", "1 in float32", "below 1"],
+    ),
+    "learning rate that is 0 when rounded": (
+        nothing,
+        ["--learning-rate", "1e-60"],
+        2,
+        ["--learning-rate is 1e-60", "0 in float32"],
+    ),
+    "learning rate that is infinite when rounded": (
+        nothing,
+        ["--learning-rate", "1e60"],
+        2,
+        ["--learning-rate is 1e+60", "infinite in float32"],
+    ),
+    "norm that is 0 when rounded": (
+        nothing,
+        ["--clip-norm", "1e-40"],
+        2,
+        ["--clip-norm is 1e-40", "0 in float32"],
+    ),
     "patience without validation": (
         nothing,
         ["--patience", "2"],

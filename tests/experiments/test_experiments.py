@@ -26,7 +26,7 @@ from support.programs import (
 )
 
 from experiments import mnist
-from experiments.harness import callbacks, config_file, distributed, run, run_dir
+from experiments.harness import callbacks, distributed, run, run_dir
 from experiments.harness.members import Members
 from experiments.harness.programs import catalogue, load_program
 
@@ -362,10 +362,7 @@ def test_the_command_of_a_manifest_is_one_that_the_program_takes(monkeypatch):
         sweep=("beta=1,2", "learning-rate=0.1"),
         beta=2.0,
     )
-    saved = json.loads(
-        json.dumps({"experiment": "mnist"} | config_file.options_of(config))
-    )
-    words = run_dir.command(saved).split()
+    words = run_dir.command("mnist", config).split()
     assert words[:3] == ["python", "-m", "experiments.mnist"] and "False" not in words
     again = tyro.cli(mnist.Config, args=words[3:])
     assert again == dataclasses.replace(config, shard_parameters=False)

@@ -5,10 +5,12 @@ server.
 import base64
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from support.programs import SMALL, images, status_of, users_settings
 
 import vaejax
 from experiments import explore
-from experiments.explorer import in_page
+from experiments.explorer import in_page, serving
 from experiments.harness import cli
 from vaejax import latent
 
@@ -264,8 +266,21 @@ def test_the_page_decodes_as_jax_does_from_a_file(data_and_decoder, tmp_path):
         look(browser, decode)
 
 
+@contextmanager
+def started(server):
+    """The address of a server while it serves."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_address
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.fixture
-def serving(data_and_decoder):
+def address(data_and_decoder):
     data, decode = data_and_decoder
     everything = data | {
         "unused": [],
@@ -273,21 +288,17 @@ def serving(data_and_decoder):
             {"index": j, "kl": 1.0, "low": -3.0, "high": 3.0} for j in range(3)
         ],
     }
-    served = explore.server(explore.page(everything, None), decode, 3, 0)
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    yield served.server_address
-    served.shutdown()
-    served.server_close()
-    thread.join()
+    served = serving.server(explore.page(everything, None), decode, 3, 0)
+    with started(served) as address:
+        yield address
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_the_page_decodes_as_jax_does_from_its_server(
-    serving, data_and_decoder, tmp_path
+    address, data_and_decoder, tmp_path
 ):
     with Browser(tmp_path / "profile") as browser:
-        browser.open(f"http://127.0.0.1:{serving[1]}/")
+        browser.open(f"http://127.0.0.1:{address[1]}/")
         look(browser, data_and_decoder[1])
 
 
@@ -302,29 +313,94 @@ def ask(address, path, body=None, **headers):
         return error.code, error.read()
 
 
+def error_of(content):
+    """The words of an answer that is an error."""
+    answer = json.loads(content)
+    assert list(answer) == ["error"]
+    return answer["error"]
+
+
 def test_the_server_answers_this_machine_and_what_makes_sense(
-    serving, data_and_decoder
+    address, data_and_decoder
 ):
-    assert serving[0] == "127.0.0.1"
+    assert address[0] == "127.0.0.1"
     z = [0.5, -1.0, 2.0]
-    status, answer = ask(serving, "/decode", json.dumps({"z": z}).encode())
+    status, answer = ask(address, "/decode", json.dumps({"z": z}).encode())
     assert status == 200
     np.testing.assert_allclose(
         json.loads(answer), data_and_decoder[1](jnp.array(z)), rtol=1e-5
     )
-    for body in (
-        b"",
-        b"{",
-        b"{}",
-        b'{"z": [1, 2]}',
-        b'{"z": [1, 2, NaN]}',
-        b'{"z": "x"}',
-        b"[]",
+    assert ask(address, "/other")[0] == 404
+    assert ask(address, "/other", b"{}")[0] == 404
+    for body in (None, b"{}"):
+        assert ask(address, "/", body, Host="elsewhere.example")[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "JSONDecodeError"),
+        (b"{", 400, "JSONDecodeError"),
+        (b"\xff", 400, "UnicodeDecodeError"),
+        (b"{}", 400, "KeyError: 'z'"),
+        (b"[]", 400, "TypeError"),
+        (b'{"z": [1, 2]}', 400, "3 finite numbers"),
+        (b'{"z": [1, 2, NaN]}', 400, "3 finite numbers"),
+        (b'{"z": "x"}', 400, "ValueError"),
+        (b'{"z": [1, 2, 1' + b"0" * 400 + b"]}", 400, "OverflowError"),
+        (b'{"z": ' + b"[" * 200_000, 400, "RecursionError"),
+        (b'{"z": ' + b"[" * 80 + b"1" + b"]" * 80 + b"}", 400, "ValueError"),
+        (b" " * (2**20 + 1), 413, "at most 1048576"),
+        (b" " * 2**25, 413, "at most 1048576"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_requests_that_make_no_sense_are_answered(address, body, status, words):
+    found, answer = ask(address, "/decode", body)
+    assert found == status and words in error_of(answer)
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "9" * 5000])
+def test_a_length_that_cannot_be_read_is_answered(address, length):
+    with socket.create_connection(address, timeout=30) as connection:
+        host = f"127.0.0.1:{address[1]}"
+        connection.sendall(
+            f"POST /decode HTTP/1.0\r\nHost: {host}\r\n"
+            f"Content-Length: {length}\r\n\r\n".encode()
+        )
+        answer = b"".join(iter(partial(connection.recv, 2**16), b""))
+    assert answer.startswith(b"HTTP/1.0 411 ")
+
+
+def test_a_decoder_that_fails_is_answered_and_the_server_goes_on(capsys):
+    def decode(z):
+        if z[0] == 1:
+            raise RuntimeError("out of memory")
+        return np.full(4, np.nan) if z[0] == 2 else np.zeros(4)
+
+    with started(serving.server("page", decode, 1, 0)) as address:
+        for value, words in [(1, "RuntimeError: out of memory"), (2, "ValueError")]:
+            body = json.dumps({"z": [value]}).encode()
+            status, answer = ask(address, "/decode", body)
+            assert status == 500
+            assert f"the decoder failed: {words}" in error_of(answer)
+        assert ask(address, "/decode", b'{"z": [0]}') == (200, b"[0.0, 0.0, 0.0, 0.0]")
+    assert capsys.readouterr().err.count("the decoder failed") == 2
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET", b"POST /decode HTTP/1.0\r\nContent-Length: 9\r\n\r\n{"],
+    ids=["nothing", "half a line", "half a body"],
+)
+def test_a_silent_connection_is_closed(monkeypatch, sent):
+    monkeypatch.setattr(serving._Handler, "timeout", 0.05)
+    with (
+        started(serving.server("page", np.cos, 1, 0)) as address,
+        socket.create_connection(address, timeout=30) as connection,
     ):
-        status, answer = ask(serving, "/decode", body)
-        assert status == 400, body
-    assert ask(serving, "/other")[0] == 404
-    assert ask(serving, "/", Host="elsewhere.example")[0] == 403
+        connection.sendall(sent)
+        assert connection.recv(1) == b""
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from support.programs import SMALL, npz, status_of, users_settings
 
 import vaejax
 from experiments import mnist
+from experiments.harness import UsageError
 from experiments.harness.members import Members, fitting, in_pieces, parse_sweep, pieces
 
 
@@ -29,6 +30,19 @@ def test_members_are_every_seed_of_every_setting():
     assert members.of_setting(np.arange(6), 1).tolist() == [2, 3]
     keys = jax.random.key_data(members.keys)
     assert np.array_equal(keys[0], keys[4]) and not np.array_equal(keys[0], keys[1])
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ("beta=1e-60,1", "1e-60 is a value, which is 0 in float32"),
+        ("beta=1,1e60", "1e\\+60 is a value, which is infinite in float32"),
+        ("beta=1,1.00000001", "two values are the same in float32"),
+    ],
+)
+def test_swept_values_are_those_that_float32_holds(item, words):
+    with pytest.raises(UsageError, match=f"--sweep {item}: {words}"):
+        parse_sweep((item,), {"beta": 1.0})
 
 
 @pytest.mark.parametrize(("num", "at_once"), [(7, 3), (7, 7), (7, 1), (64, 10), (5, 4)])

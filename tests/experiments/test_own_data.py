@@ -89,10 +89,40 @@ def test_arrays_are_trained_on(tmp_path, array, likelihood):
     )
 
 
+@pytest.mark.parametrize("axes", ["table", "array"])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (1e300 * REAL, "standard deviation of inf in double precision"),
+        (1e-300 * REAL, "standard deviation of 0 in double precision"),
+        (with_value(1e300), "standard deviation of inf"),
+        (np.where(REAL > 3, 1.7e308, 0.1), "standard deviation of inf"),
+    ],
+    ids=["huge", "tiny", "one is huge", "the sum overflows"],
+)
+def test_a_standard_deviation_out_of_range_is_named(values, words, axes):
+    values = np.column_stack([REAL[:, :2], values[:, 2]])
+    where = "column 3" if axes == "table" else "the data"
+    if axes == "array":
+        values = values[:, 2:, None]
+    with pytest.raises(ValueError, match=f"{where}: values from .*{words}"):
+        own_data.standardization(values)
+
+
+def test_a_value_that_is_infinite_in_single_precision_is_named():
+    test = REAL[:5].copy()
+    test[2, 1] = 1e300
+    with pytest.raises(ValueError, match=r"column 2 holds 1e\+300 in example 2"):
+        own_data.prepare(REAL, test, None, "normal")
+    counts = np.where(REAL > 3, 1e60, 1.0)
+    with pytest.raises(ValueError, match=r"holds 1e\+60 in example .* infinite"):
+        own_data.prepare(counts, counts, None, "poisson")
+
+
 def test_mistakes_name_the_fix(tmp_path):
     np.save(tmp_path / "a.npy", with_value(3.7))
     (tmp_path / "t.csv").write_text("x,y\n1,2\n3,no\n")
-    (tmp_path / "t.txt").write_text("words")
+    (tmp_path / "two words.txt").write_text("words")
     np.savetxt(
         tmp_path / "c.csv",
         np.stack([REAL[:, 0], np.full(50, 0.1)], axis=1),
@@ -105,7 +135,7 @@ def test_mistakes_name_the_fix(tmp_path):
             "bernoulli is over 0 and 1: choose normal",
         ),
         ("t.csv", {}, "line 3: 'y' holds 'no'"),
-        ("t.txt", {}, "experiments.text"),
+        ("two words.txt", {}, "experiments.text --data '.*/two words.txt'$"),
         ("c.csv", {}, "column 2 is 0.1 in every training example"),
         ("a.npy", {"network": "convolutional"}, "take mlp"),
     ]:

@@ -4,13 +4,15 @@ import dataclasses
 import errno
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import tyro
 
-from experiments import mnist
+from experiments import mnist, text
 from experiments.harness import (
     RunError,
     UsageError,
@@ -18,6 +20,7 @@ from experiments.harness import (
     load_run,
     loop,
     manifest,
+    report,
     run_dir,
     run_lock,
 )
@@ -264,6 +267,57 @@ def test_a_relative_path_of_data_is_found_from_anywhere(tmp_path, monkeypatch):
     assert run_dir.find("mnist", given) == tmp_path / "run"
 
 
+def test_paths_of_the_home_directory_are_found_from_anywhere(tmp_path, monkeypatch):
+    home, other = tmp_path / "home", tmp_path / "other"
+    for folder in (home / "files", other / "files"):
+        folder.mkdir(parents=True)
+    (home / "data.npz").write_bytes(b"")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(other)
+    options = {"data": "~/data.npz", "data_dir": Path("files")}
+    own = config(tmp_path, **options)
+    with run_dir.claimed(tmp_path / "run", "mnist", own):
+        pass
+    monkeypatch.chdir(tmp_path)
+    there = run_dir.saved_config("mnist", config(tmp_path, resume=True))
+    assert there.data == str(home / "data.npz")
+    assert there.data_dir == other / "files"
+
+
+def test_data_that_moved_may_be_named_again(tmp_path, monkeypatch):
+    """Their content is compared, once they are loaded."""
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.npz").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    start(tmp_path, data="before/data.npz")
+    (tmp_path / "before" / "data.npz").unlink()
+    moved = config(tmp_path, data="after/data.npz", resume=True)
+    assert run_dir.find("mnist", moved) == tmp_path / "run"
+    for wrong in ("elsewhere.npz", "mnist"):
+        with pytest.raises(UsageError, match="--data is .* and the run in"):
+            run_dir.find("mnist", config(tmp_path, data=wrong, resume=True))
+
+
+def test_a_printed_command_can_be_typed_anywhere(tmp_path, monkeypatch):
+    folder = tmp_path / "a --b 'c'"
+    folder.mkdir()
+    (folder / "data.npz").write_bytes(b"")
+    monkeypatch.chdir(folder)
+    own = text.Config(data="data.npz", clip_norm=None, sweep=("beta=1,2",))
+    words = shlex.split(run_dir.command("text", own))
+    assert words[:3] == ["python", "-m", "experiments.text"]
+    monkeypatch.chdir(tmp_path)
+    again = tyro.cli(text.Config, args=words[3:])
+    assert again == dataclasses.replace(own, data=str(folder / "data.npz"))
+    extended = dataclasses.replace(own, epochs=9, extended_from=(2, 4))
+    commands = run_dir.command("text", extended).split(" && ")
+    assert [command.partition("--epochs ")[2][0] for command in commands] == [*"249"]
+    lines = report.in_lines(shlex.join(words))
+    assert shlex.split(lines.replace("\\\n", "")) == words
+    assert f"  --data {shlex.quote(again.data)} \\" in lines.splitlines()
+
+
 def test_the_name_of_a_data_set_is_no_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnist").mkdir()
@@ -376,6 +430,59 @@ def test_another_environment_is_told_and_remembered(tmp_path, monkeypatch, capsy
     assert "flax" not in message
 
 
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository with one commit, and its commit."""
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    path = tmp_path / "check out"
+    git(path.parent, "init", "-q", path.name)
+    (path / "file").write_text("1")
+    git(path, "add", "file")
+    git(path, "commit", "-q", "-m", "first")
+    return path, git(path, "rev-parse", "HEAD")[:12]
+
+
+def git(path, *words):
+    command = ["git", "-C", path, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_is_that_of_the_checkout_alone(checkout, tmp_path, monkeypatch):
+    path, commit = checkout
+    assert manifest._commit_of(path) == commit
+    git(path, "worktree", "add", "-q", "../beside")
+    for place in (path, tmp_path / "beside"):
+        (place / "file").write_text("2")
+        assert manifest._commit_of(place) == f"{commit}-dirty"
+    # An unpacked archive within a repository has none.
+    (path / "archive").mkdir()
+    assert manifest._commit_of(path / "archive") is None
+    # A hook of another repository.
+    git(tmp_path, "init", "-q", "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert manifest._commit_of(path) == f"{commit}-dirty"
+
+
+def test_the_commit_of_another_users_checkout_is_known(checkout, monkeypatch):
+    path, commit = checkout
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(path, "describe", "--always")
+    assert manifest._commit_of(path) == commit
+
+
+def test_the_commit_is_known_without_git(checkout, tmp_path, monkeypatch):
+    path, commit = checkout
+    git(path, "worktree", "add", "-q", "../beside")
+    monkeypatch.setenv("PATH", "")
+    for place in (path, tmp_path / "beside"):
+        found = manifest._commit_of(place)
+        assert found == f"{commit}, not compared with the files"
+
+
 def test_the_commit_is_read_where_git_refuses(tmp_path, monkeypatch):
     def refuses(*_, **__):
         raise subprocess.CalledProcessError(128, "git")
@@ -444,13 +551,16 @@ def test_an_error_of_the_first_process_is_raised_in_every_one(monkeypatch):
         ("host:99999,2,0", "port is 99999; give one from 1 to 65535"),
         ("host:0,2,0", "port is 0"),
         ("host:-1,2,0", "port is -1"),
-        ("host:1,0,0", "number of processes is 0; give one from 1 on"),
+        ("host:1,0,0", "number of processes is 0; give one from 1 to 2147483647"),
+        ("host:1,9999999999,0", "number of processes is 9999999999"),
         ("host:1,2,2", "index is 2; give one from 0 to 1"),
         ("host:1,2,-1", "index is -1"),
         (":1,2,0", "HOST:PORT"),
         ("host,2,0", "HOST:PORT"),
         ("host:1,2", "HOST:PORT"),
         ("host:x,2,0", "HOST:PORT"),
+        ("a b:1,2,0", "the host a b is not found"),
+        (f"{'x' * 90}.invalid:1,2,1", "the host x+ is not found .*too long"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused_at_once(cluster, words):
