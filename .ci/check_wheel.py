@@ -1,6 +1,7 @@
 """Checks a wheel and an sdist.
 
-`check_wheel.py listings DIST`, in the checkout: every file of the package is in both.
+`check_wheel.py listings DIST`, in the checkout: the wheel holds the package, the sdist
+all that git tracks, and neither holds anything else.
 `python -I - < check_wheel.py`, where the wheel is installed: every module imports.
 """
 
@@ -24,25 +25,35 @@ LICENSES = {"LICENSE", "vaejax/datasets/bundled_data/README.md"}
 
 
 def check_listings(dist: Path) -> None:
-    """Fails where the wheel or the sdist lacks a file of the package or a license."""
-    command = ["git", "ls-files", "vaejax"]
+    """Fails where the wheel or the sdist is not what git tracks, or lacks a license."""
+    command = ["git", "ls-files"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
-    files = set(listed.stdout.split())
+    tracked = set(listed.stdout.splitlines())
+    files = {name for name in tracked if name.startswith("vaejax/")}
     assert files >= REQUIRED, f"not in git: {REQUIRED - files}"
 
     wheel = set(zipfile.ZipFile(next(dist.glob("*.whl"))).namelist())
     assert files <= wheel, f"not in the wheel: {sorted(files - wheel)}"
-    beside = {name.split("/")[0] for name in wheel} - {"vaejax"}
+    beside = {name.split("/")[0] for name in wheel - files}
     (info,) = beside  # nothing but the package and its metadata
+    assert info.endswith(".dist-info"), f"in the wheel: {info}"
     licenses = {f"{info}/licenses/{name}" for name in LICENSES}
     assert licenses <= wheel, f"not in the wheel: {sorted(licenses - wheel)}"
 
     with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
-        sdist = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = files | {"pyproject.toml", "README.md", "LICENSE"}
-    assert wanted <= sdist, f"not in the sdist: {sorted(wanted - sdist)}"
-    print(f"{len(files)} files of the package are in the wheel and in the sdist:")
+        members = [member for member in archive if not member.isdir()]
+        sdist = {member.name.partition("/")[2] for member in members}
+    assert tracked <= sdist, f"not in the sdist: {sorted(tracked - sdist)}"
+    made = {
+        name
+        for name in sdist - tracked
+        if name not in ("PKG-INFO", "setup.cfg")
+        and not name.startswith("vaejax.egg-info/")
+    }
+    assert not made, f"in the sdist, and not in git: {sorted(made)}"
+    print(f"{len(files)} files of the package are in the wheel, among them:")
     print(*sorted(REQUIRED), sep="\n")
+    print(f"all {len(tracked)} files that git tracks are in the sdist, and no others")
 
 
 def check_imports() -> None:

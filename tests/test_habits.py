@@ -24,7 +24,10 @@ PINS = {
 }
 
 
-@pytest.mark.parametrize("extra", ["experiments", "analysis", "test", "docs", "dev"])
+@pytest.mark.parametrize(
+    "extra",
+    ["plots", "progress", "text", "checkout", "analysis", "test", "docs", "dev"],
+)
 def test_what_an_extra_installs_is_pinned(extra):
     names = {re.match(r"[\w.-]+", requirement)[0] for requirement in EXTRAS[extra]}
     assert {normalized(name) for name in names} - {"vaejax"} <= set(PINS)

@@ -149,7 +149,7 @@ def byte_vocabulary() -> Vocabulary:
 def subword_vocabulary(sentences: Sequence[str], *, size: int = 1000) -> Vocabulary:
     """Learn a byte-pair encoding from sentences, with SentencePiece.
 
-    The package sentencepiece is part of the extra `experiments`. Token 0 is
+    The package sentencepiece is part of the extra `text`. Token 0 is
     `END_TOKEN`, and token 1 stands for characters that the sentences do not contain.
 
     Args:
@@ -163,6 +163,7 @@ def subword_vocabulary(sentences: Sequence[str], *, size: int = 1000) -> Vocabul
       ValueError: the size is too small for the characters in the sentences, or too
         large for the sentences.
       TypeError: the sentences are one string.
+      ImportError: sentencepiece is not installed.
 
     Example:
       >>> from vaejax import datasets
@@ -174,7 +175,12 @@ def subword_vocabulary(sentences: Sequence[str], *, size: int = 1000) -> Vocabul
 
     Source: Sennrich et al. 2016; Kudo & Richardson 2018.
     """
-    import sentencepiece
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise ImportError(
+            "subword_vocabulary needs sentencepiece: pip install 'vaejax[text]'."
+        ) from error
 
     check_count("size", size)
     _check_sentences("subword_vocabulary", sentences)
