@@ -23,11 +23,14 @@ DTYPES = (
 )
 CELLS = [(name, dtype) for name in DENSITIES for dtype in DTYPES]
 LEVELS = ("discretized_logistic", "discretized_normal", "discretized_logistic_mixture")
+# Made by `mixed_head` alone.
+OF_COLUMNS = ("log_normal", "ordinal", "rounded_normal")
 IN_UNIT_INTERVAL = ("bernoulli", "continuous_bernoulli")
 
 
-def event_of(dtype):
-    return np.array([0, 1, 1]).astype(jnp.dtype(dtype))
+def event_of(dtype, name=""):
+    first = 1 if name == "log_normal" else 0
+    return np.array([first, 1, 1]).astype(jnp.dtype(dtype))
 
 
 def refusal(name, dtype, *, traced):
@@ -49,13 +52,13 @@ def three_dimensions(name, dtype=np.float32):
 
 
 def expected_event(name):
-    return event_of("int32" if name == "categorical" else "float32")
+    return event_of("int32" if name == "categorical" else "float32", name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), a_tenth(CELLS))
 def test_scores_and_gradients_are_those_of_the_float32_event(name, dtype):
-    distribution, event = three_dimensions(name), event_of(dtype)
+    distribution, event = three_dimensions(name), event_of(dtype, name)
     scored = jax.value_and_grad(lambda d, x: d.log_prob(x))
     if words := refusal(name, dtype, traced=True):
         with pytest.raises(TypeError, match=words):
@@ -87,7 +90,9 @@ def vae_of(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "dtype"), a_tenth(CELLS))
+@pytest.mark.parametrize(
+    ("name", "dtype"), a_tenth([cell for cell in CELLS if cell[0] not in OF_COLUMNS])
+)
 def test_a_vae_trains_or_refuses(name, dtype):
     vae = vae_of(name)
 
@@ -98,7 +103,7 @@ def test_a_vae_trains_or_refuses(name, dtype):
 
     expected_x = jnp.asarray(expected_event(name))
     params = vae.init(jax.random.key(1), expected_x)
-    x = event_of(dtype)
+    x = event_of(dtype, name)
     jax.tree.map(np.testing.assert_array_equal, vae.init(jax.random.key(1), x), params)
     if words := refusal(name, dtype, traced=True):
         with pytest.raises(TypeError, match=words):
@@ -157,13 +162,16 @@ def test_half_precision_events_are_the_nearest_level(name):
 def test_double_precision_parameters_give_double_precision(name):
     double = three_dimensions(name, np.float64)
     assert jax.tree.leaves(double)[0].dtype == np.float64
-    for x in (expected_event(name), event_of("bool" if name in LEVELS else "int32")):
+    for x in (
+        expected_event(name),
+        event_of("bool" if name in LEVELS else "int32", name),
+    ):
         value = double.log_prob(x)
         leaves = jax.tree.leaves(double)
-        reference = DENSITIES[name].log_prob(np.float64([0, 1, 1]), *leaves).sum()
+        reference = DENSITIES[name].log_prob(event_of("float64", name), *leaves).sum()
         assert value.dtype == np.float64
         np.testing.assert_allclose(value, reference, rtol=1e-8)
     single = three_dimensions(name)
     if name != "categorical":
-        assert single.log_prob(event_of("float64")).dtype == np.float32
+        assert single.log_prob(event_of("float64", name)).dtype == np.float32
         assert double.mode.dtype == np.float64

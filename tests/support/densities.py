@@ -112,6 +112,32 @@ def categorical(x, logits):
     return np.take_along_axis(log_probs, np.asarray(x, int)[..., None], -1)[..., 0]
 
 
+def rounded_normal(x, location, log_variance, step, lower, upper, origin):
+    scale, middle = np.exp(log_variance / 2), x - origin - location
+    low, high = (middle - step / 2) / scale, (middle + step / 2) / scale
+    flip = low + high > 0
+    near, far = np.where(flip, -low, high), np.where(flip, -high, low)
+    log_cdf = scipy.special.log_ndtr
+    inner = log_cdf(near) + np.log1p(-np.exp(log_cdf(far) - log_cdf(near)))
+    is_first, is_last = x < lower + step / 2, x > upper - step / 2
+    return np.where(is_first, log_cdf(high), np.where(is_last, log_cdf(-low), inner))
+
+
+def ordinal(x, cuts):
+    points = np.cumsum(
+        np.concatenate([cuts[..., :1], np.exp(cuts[..., 1:])], axis=-1), axis=-1
+    )
+    end = np.full_like(points[..., :1], np.inf)
+    edges = np.concatenate([-end, points, end], axis=-1)
+    rank = np.asarray(x, int)[..., None]
+    low, high = (np.take_along_axis(edges, rank + k, -1)[..., 0] for k in (0, 1))
+    # On the side of the smaller tail, as a ratio of the two.
+    flip = low + high > 0
+    near, far = np.where(flip, -low, high), np.where(flip, -high, low)
+    log_cdf = scipy.special.log_expit
+    return log_cdf(near) + np.log1p(-np.exp(log_cdf(far) - log_cdf(near)))
+
+
 LOGITS = (0, 0.3, -1, 4, -30, 100)
 LEVELS = np.float32([0, 51, 128, 254, 255]) / np.float32(255)
 COUNTS = (0, 1, 3, 10, 40)
@@ -169,6 +195,34 @@ DENSITIES = {
         (0, -3, 2, np.log(10), 4),
         (0, -3, 2, np.log(10), 4),
         outside=(-1, 0.3, 2.5),
+    ),
+    "log_normal": _density(
+        vd.LogNormal,
+        lambda x, m, v: (
+            scipy.stats.norm.logpdf(np.log(x), m, np.exp(v / 2)) - np.log(x)
+        ),
+        (1, 0.3, 5e4),
+        (0, 0.3, 9),
+        (0, -3, 2),
+        outside=(0, -1e-3, -255),
+    ),
+    "rounded_normal": _density(
+        vd.RoundedNormal,
+        rounded_normal,
+        (0, 1, -5, 40),
+        (0, 0.3),
+        (0, -4, 2, 9),
+        (1, 0.25),
+        (-5,),
+        (40,),
+        (0, 1.5),
+    ),
+    "ordinal": _density(
+        vd.Ordinal,
+        ordinal,
+        (0, 1, 3),
+        np.float32([[0, 0, 0], [1, -2, 0.5], [-30, 0, 3], [2, -9, 2]]),
+        outside=(-1, 0.3, 1.5),
     ),
     "discretized_logistic": _density(
         vd.DiscretizedLogistic,

@@ -97,6 +97,46 @@ def continuous_bernoulli() -> Family:
     )
 
 
+def rounded_normal() -> Family:
+    """One dimension without ends, one whose ends matter, and one of many steps."""
+    ones = np.ones(3, np.float32)
+    lower, upper = np.float32([[-np.inf, -2, -40], [np.inf, 3, 40]])
+    location, stddev = np.float64(A), np.array([0.3, 1.5, 8])
+    grid = np.arange(-60.0, 61)[:, None]
+    low, high = ((grid + side - location) / stddev for side in (-0.5, 0.5))
+    mass = scipy.stats.norm.cdf(np.where(grid >= upper, np.inf, high))
+    mass -= scipy.stats.norm.cdf(np.where(grid <= lower, -np.inf, low))
+    mass = np.where((grid >= lower) & (grid <= upper), mass, 0)
+    mean = (grid * mass).sum(axis=0)
+    variance = (np.square(grid - mean) * mass).sum(axis=0)
+
+    def log_prob(x):
+        place = np.rint(np.atleast_2d(x) + 60).astype(int)
+        with np.errstate(divide="ignore"):
+            return np.log(np.take_along_axis(mass, place, axis=0)).reshape(x.shape)
+
+    ours = vaejax.distributions.RoundedNormal(
+        A - 1, np.float32(2 * np.log(stddev)), ones, lower, upper, ones
+    )
+    return Family(ours, log_prob, grid[:, 0], mean, variance)
+
+
+def ordinal() -> Family:
+    cuts = np.float32([[-1, 0.3], [0.5, -2], [0.1, 1]])
+    below = scipy.special.expit(np.stack([cuts[:, 0], cuts[:, 0] + np.exp(cuts[:, 1])]))
+    mass = np.diff(np.concatenate([np.zeros((1, 3)), below, np.ones((1, 3))]), axis=0)
+    ranks = np.arange(3)[:, None]
+    mean = (ranks * mass).sum(axis=0)
+    variance = (np.square(ranks - mean) * mass).sum(axis=0)
+
+    def log_prob(x):
+        place = np.atleast_2d(x).astype(int)
+        return np.log(np.take_along_axis(mass, place, axis=0)).reshape(x.shape)
+
+    ours = vaejax.distributions.Ordinal(cuts)
+    return Family(ours, log_prob, np.arange(3), mean, variance)
+
+
 def mixture_cdf(x):
     components = scipy.stats.logistic(LOCATIONS, np.exp(LOG_SCALES)).cdf(x[:, None])
     return (scipy.special.softmax(WEIGHTS, axis=-1) * components).sum(axis=-1)
@@ -133,6 +173,15 @@ FAMILIES = {
     "poisson": of_scipy(
         vaejax.distributions.Poisson(A), scipy.stats.poisson, np.exp(A), grid=COUNTS
     ),
+    "log_normal": of_scipy(
+        vaejax.distributions.LogNormal(A, B - 2),
+        scipy.stats.lognorm,
+        np.exp(B / 2 - 1),
+        np.zeros(3),
+        np.exp(np.float64(A)),
+    ),
+    "rounded_normal": rounded_normal(),
+    "ordinal": ordinal(),
     "negative_binomial": of_scipy(
         vaejax.distributions.NegativeBinomial(A, B + 1),
         scipy.stats.nbinom,

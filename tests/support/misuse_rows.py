@@ -691,6 +691,7 @@ def of_training() -> dict[str, Row]:
     }  # fmt: skip
 
 
+COLUMNS = tuple(map(distributions.Column, ("real", "binary", "count")))
 DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
     "Normal": (Normal(X, X), X, ("real", "whole", "binary")),
     "Laplace": (distributions.Laplace(X, X), X, ("real", "whole")),
@@ -716,6 +717,16 @@ DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
             jnp.zeros((3, 2)), jnp.full((3, 2), 0.5), jnp.full((3, 2), -1.0)
         ),
         X, ("levels",),
+    ),
+    "RoundedNormal": (distributions.RoundedNormal(X, X), X, ("real", "whole")),
+    "LogNormal": (distributions.LogNormal(X, X), X + 1, ("real", "whole")),
+    "Ordinal": (distributions.Ordinal(jnp.zeros((3, 2))), X, ("whole",)),
+    "Affine": (
+        distributions.Affine(distributions.Laplace(X, X), 1.0, 2.0), X,
+        ("real", "whole"),
+    ),
+    "Mixed": (
+        distributions.mixed_head(COLUMNS).apply((), jnp.zeros(5)), X, ("real", "whole")
     ),
     "Autoregressive": (
         distributions.Autoregressive(
@@ -773,6 +784,12 @@ def of_distributions() -> dict[str, Row]:
         ),
         "token_mask": Row(
             distributions.token_mask, {"tokens": of("sentence", TOKENS)}
+        ),
+        "mixed_head": Row(distributions.mixed_head, {}, {"columns": COLUMNS}),
+        "row_features": Row(
+            distributions.row_features,
+            {"event": of("event", jnp.asarray(X), "real", "whole")},
+            {"columns": COLUMNS},
         ),
         "as_teacher_forced": Row(distributions.as_teacher_forced, {}, {"x": TOKENS}),
     }  # fmt: skip

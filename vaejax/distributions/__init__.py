@@ -7,6 +7,7 @@ A `Head` turns the arrays of a network into a distribution. Read `continuous.py`
 
 from vaejax.base import END_TOKEN
 from vaejax.columns import Column, MaskedEvent
+from vaejax.distributions.affine import Affine
 from vaejax.distributions.autoregressive import (
     Autoregressive,
     TeacherForcedTokens,
@@ -14,6 +15,7 @@ from vaejax.distributions.autoregressive import (
     make_word_dropout,
     token_mask,
 )
+from vaejax.distributions.cells import LogNormal, Ordinal, RoundedNormal
 from vaejax.distributions.continuous import (
     ContinuousBernoulli,
     Normal,
@@ -43,6 +45,8 @@ from vaejax.distributions.heavy_tailed import (
     student_t_head,
 )
 from vaejax.distributions.kl import kl_divergence
+from vaejax.distributions.mixed import Mixed
+from vaejax.distributions.mixed_heads import MixedHead, mixed_head, row_features
 from vaejax.distributions.pixels import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
@@ -54,6 +58,7 @@ from vaejax.distributions.pixels import (
 )
 
 __all__ = [
+    "Affine",
     "Autoregressive",
     "Bernoulli",
     "Categorical",
@@ -64,10 +69,15 @@ __all__ = [
     "DiscretizedNormal",
     "END_TOKEN",
     "Laplace",
+    "LogNormal",
     "MaskedEvent",
+    "Mixed",
+    "MixedHead",
     "NegativeBinomial",
     "Normal",
+    "Ordinal",
     "Poisson",
+    "RoundedNormal",
     "StudentT",
     "TeacherForcedTokens",
     "as_head",
@@ -81,11 +91,13 @@ __all__ = [
     "kl_divergence",
     "laplace_head",
     "make_word_dropout",
+    "mixed_head",
     "negative_binomial_head",
     "normal_head",
     "parameter_free_head",
     "poisson_head",
     "reparameterize",
+    "row_features",
     "shared_variance_normal_head",
     "soft_clip",
     "student_t_head",

@@ -24,7 +24,7 @@ from vaejax.distributions._shared import (
     no_parameters,
     shape_of,
 )
-from vaejax.distributions._tails import log_normal_cdf, log_ratio_of_tails, log_sinhc
+from vaejax.distributions._tails import log_normal_cdf, log_normal_mass
 from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 
@@ -159,23 +159,9 @@ class DiscretizedNormal(Levels):
         lower, upper, is_first, is_last = edges(
             event, self.location, self.log_variance / 2
         )
-        # On the side of the smaller tail: log[Phi(high) - Phi(low)] with both below 0,
-        # or around it.
-        flip = lower + upper > 0
-        low, high = jnp.where(flip, -upper, lower), jnp.where(flip, -lower, upper)
-        log_high = log_normal_cdf(high)
         width = inverse_scale(self.log_variance / 2) / LAST
-        ratio = log_ratio_of_tails(low, high, width)
-        # Narrow ones as the density in the middle times the width and sinh(a) / a,
-        # which takes no difference.
-        is_narrow = width < 0.02
-        middle = jnp.where(is_narrow, (upper + lower) / 2, 0)
-        density = (
-            jax.scipy.stats.norm.logpdf(middle)
-            - (self.log_variance / 2 + math.log(LAST))
-            + log_sinhc(jnp.where(is_narrow, width, 0) * middle / 2)
-        )
-        between = jnp.where(is_narrow, density, log_high + log1mexp(ratio))
+        log_width = -(self.log_variance / 2 + math.log(LAST))
+        between = log_normal_mass(lower, upper, width, log_width)
         tails = log_normal_cdf(jnp.where(is_first, upper, -lower))
         return jnp.where(is_first | is_last, tails, between)
 
