@@ -33,8 +33,8 @@ LEFT_OUT = {
     "plots": None,
     "datasets": {
         "byte_vocabulary", "checksum", "describe_catalogue", "detokenize",
-        "iterate_chunks", "load", "load_array", "load_text", "subword_vocabulary",
-        "tokenize", "describe_array", "check_support", "from_array", "split_indices",
+        "iterate_chunks", "load", "load_array", "load_text", "read_table",
+        "subword_vocabulary", "tokenize", "describe_array", "check_support", "from_array", "split_indices",
     },
     "distributions": {
         # Options alone: test_options.py.

@@ -1,9 +1,10 @@
 """Data sets as arrays on the host: bundled, of a catalogue, of TFDS, or the user's.
 
 Data are checked once, when they are loaded, and transformed in the training step. Read
-`loading.py` first, then `transforms.py`; `text.py` has sentences, `arrays.py` and
-`tables.py` any numbers. Files that start with an underscore are how sets are found and
-built. All names but `binarize` are imported when they are first used.
+`loading.py` first, then `transforms.py`; `text.py` has sentences, `arrays.py` any
+numbers, `tables.py` and `schema.py` columns with kinds. Files that start with an
+underscore are how sets are found and built. All names but `binarize` are imported when
+they are first used.
 """
 
 import importlib
@@ -13,6 +14,7 @@ from vaejax.datasets.transforms import binarize
 
 if TYPE_CHECKING:
     from vaejax.datasets._shared import iterate_chunks
+    from vaejax.datasets.array_files import load_array
     from vaejax.datasets.arrays import (
         ArrayDescription,
         LikelihoodCandidate,
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     )
     from vaejax.datasets.errors import DataUnavailableError, NotOneArrayError
     from vaejax.datasets.loading import Dataset, checksum, from_array, load
-    from vaejax.datasets.tables import load_array
+    from vaejax.datasets.schema import Schema, Table
+    from vaejax.datasets.schema_columns import SchemaColumn
+    from vaejax.datasets.tables import read_table
     from vaejax.datasets.text import (
         TokenizedSentences,
         Vocabulary,
@@ -49,6 +53,9 @@ _MODULES = {
     "LikelihoodCandidate": "arrays",
     "NotOneArrayError": "errors",
     "OfficialFile": "catalogue",
+    "Schema": "schema",
+    "SchemaColumn": "schema_columns",
+    "Table": "schema",
     "TokenizedSentences": "text",
     "Vocabulary": "text",
     "byte_vocabulary": "text",
@@ -61,8 +68,9 @@ _MODULES = {
     "from_array": "loading",
     "iterate_chunks": "_shared",
     "load": "loading",
-    "load_array": "tables",
+    "load_array": "array_files",
     "load_text": "text",
+    "read_table": "tables",
     "split_indices": "arrays",
     "subword_vocabulary": "text",
     "tokenize": "text",
@@ -77,6 +85,9 @@ __all__ = [
     "LikelihoodCandidate",
     "NotOneArrayError",
     "OfficialFile",
+    "Schema",
+    "SchemaColumn",
+    "Table",
     "TokenizedSentences",
     "Vocabulary",
     "binarize",
@@ -92,6 +103,7 @@ __all__ = [
     "load",
     "load_array",
     "load_text",
+    "read_table",
     "split_indices",
     "subword_vocabulary",
     "tokenize",

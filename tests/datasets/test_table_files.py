@@ -1,0 +1,147 @@
+"""Files of tables: delimiters, decimal signs, names; mistakes name their line."""
+
+import gzip
+import sys
+
+import numpy as np
+import pytest
+
+from vaejax import datasets
+
+ROWS = [[1.5, 2.0], [3.0, -4.25], [2.75, 8.0]]
+
+
+def read(path, text, **options):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return datasets.read_table(path, **options)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".csv", "a,b\n1.5,2\n3,-4.25\n2.75,8\n"),
+        (".csv", "a;b\n1.5;2\n3;-4.25\n2.75;8\n"),
+        (".csv", "a|b\r\n1.5|2\r\n3|-4.25\r\n2.75|8\r\n"),
+        (".csv", "\ufeffa\tb\n1.5\t2\n\n3\t-4.25\n2.75\t8\n\n"),
+        (".tsv", "a\tb\n1.5\t2\n3\t-4.25\n2.75\t8\n"),
+        (".csv", "a;b\n1,5;2\n3;-4,25\n2,75;8\n"),
+        (".csv", 'a,b\n"1,5",2\n3,"-4,25"\n"2,75",8\n'),
+        (".csv", "a , b\n 1.5, 2\n3 ,-4.25\n2.75,8\n"),
+        (".csv", '"a","b"\n"1.5",2\n3,-4.25\n2.75,8'),
+        (".csv.gz", gzip.compress(b"a,b\n1.5,2\n3,-4.25\n2.75,8\n")),
+        (".tsv.gz", gzip.compress(b"a\tb\n1.5\t2\n3\t-4.25\n2.75\t8\n")),
+    ],
+)
+def test_every_delimiter_and_decimal_sign_is_read(tmp_path, suffix, text):
+    table = read(tmp_path / f"t{suffix}", text, kinds={"a": "real", "b": "real"})
+    assert table.schema.names() == ("a", "b")
+    np.testing.assert_array_equal(table.values, ROWS)
+
+
+def test_cells_beyond_the_first_lines_may_be_of_another_type(tmp_path):
+    text = "a,b\n" + "1,2\n3,4\n" * 700 + "1.5,?\n"
+    table = read(tmp_path / "t.csv", text, kinds={"a": "real", "b": "real"})
+    assert table.values[-1].tolist() == [1.5, 0.0]
+    assert table.mask[-1].tolist() == [True, False]
+
+
+def test_leading_zeros_are_text(tmp_path):
+    text = "zip,x\n" + "01234,1.5\n20095,2.5\n" * 6
+    table = read(tmp_path / "t.csv", text)
+    assert table.schema.columns[0].classes == ("01234", "20095")
+    assert table.schema.decode(table.values)["zip"][0] == "01234"
+
+
+DECIMALS = "0.5,1.25,2.75\n2.5,3.5,4.5\n" * 4
+WHOLE = "12,50,7\n15,41,9\n8,77,3\n" * 4
+
+
+@pytest.mark.parametrize(
+    ("first", "below", "names"),
+    [
+        ("0,1,2", DECIMALS, ("0", "1", "2")),
+        ("0,1,2", WHOLE, ("0", "1", "2")),
+        ("2019,2020,2021", DECIMALS, ("2019", "2020", "2021")),
+        ("a,2020,2021", WHOLE, ("a", "2020", "2021")),
+        ("3,60,4", WHOLE, None),
+        ("1.5,2.5,3.5", WHOLE, None),
+        ("1.5,2.5,3.5", DECIMALS, None),
+        ("x,y,z", WHOLE, ("x", "y", "z")),
+        ("x,y,z", "red,1,a\nblue,2,b\n" * 4, ("x", "y", "z")),
+        ("red,1,a", "red,3,a\nblue,2,b\n" * 4, None),
+    ],
+)
+def test_a_first_line_of_numbers_is_told_from_examples(tmp_path, first, below, names):
+    options = {"kinds": {}}
+    table = read(tmp_path / "t.csv", f"{first}\n{below}", **options)
+    found = tuple(column.name for column in table.schema.columns)
+    assert found == (names or ("column 1", "column 2", "column 3"))
+    assert len(table.values) == below.count("\n") + (names is None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2019,2020,2021\n" + WHOLE,
+        "0,1,2\n" + "0,1,2\n2,0,1\n" * 4,
+        "region,2019,2020\n" + "north,12,15\nsouth,13,7\n" * 4,
+        "red,small\n" + "red,small\nblue,large\n" * 4,
+    ],
+)
+def test_an_open_question_about_names_is_asked(tmp_path, text):
+    with pytest.raises(
+        ValueError, match="the first line, .*header=True .*--header yes"
+    ):
+        read(tmp_path / "t.csv", text)
+    num_lines = text.count("\n")
+    assert len(read(tmp_path / "t.csv", text, header=True).values) == num_lines - 1
+    kinds = {} if text[0].isdigit() else {"column 1": "class"}
+    found = read(tmp_path / "t.csv", text, header=False, kinds=kinds)
+    assert len(found.values) == num_lines
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "t.csv is empty"),
+        ("a,b\n", "a line of names and no other"),
+        ("a,b\n1,2\n3,4,5\n", "line 3: 3 cells, and 2 in the first"),
+        ("a,b,c\n1,2,3\n\n1,2\n", "line 4: 2 cells, and 3 in the first"),
+        ('a,b\n"x\ny",1\nz\n', "line 4: 1 cell, and 2 in the first"),
+        ("a,a\n1,2\n", "columns 1 and 2 are both named 'a'"),
+        (b"a,b\n\xe9,2\n", r"not text in UTF-8 \(byte 0xe9\)"),
+        ("a,b\n1,2\n3,4".encode("utf-16"), "not text in UTF-8"),
+        ("height\n1,62\n1,80\n", "semicolons where the comma is the decimal sign"),
+        ("a b\n1 2\n3 4\n", "separates cells by spaces"),
+        ("a,b\n1,2\n\n3,inf\n", "line 4: 'b' holds inf"),
+        ("a,b\n" + "7,2\n" * 20 + "\n1,Ann\n", "line 23: 'b' holds 'Ann', .*b=class"),
+        ('a,b\n7,"1,234"\n8,"12,500"\n', "line 2: 'b' holds '1,234', which is no num"),
+    ],
+)
+def test_what_is_wrong_names_the_line_and_the_column(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "t.csv", text)
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path):
+    for name, content, message in [
+        ("t.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 999)[:35], "cannot be read"),
+        ("t.parquet", b"no parquet", "cannot be read as .parquet"),
+        ("t.xlsx", b"", "is no table; give one of .csv"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path / name, content)
+    with pytest.raises(datasets.DataUnavailableError, match="there is no file"):
+        datasets.read_table(tmp_path / "none.csv")
+
+
+def test_without_polars_there_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setitem(sys.modules, "polars", None)
+    for load in (datasets.read_table, datasets.load_array):
+        with pytest.raises(
+            datasets.DataUnavailableError, match=r"pip install 'vaejax\[tables\]'"
+        ):
+            load(tmp_path / "t.csv")
+    # Arrays need none.
+    assert datasets.read_table(np.eye(3) + np.arange(3.0)[:, None]).values.size

@@ -1,0 +1,351 @@
+"""Tables in files of delimited text: delimiter, decimal sign, names, and their lines.
+
+polars reads the cells. What it does not say is found here: whether the first line holds
+names, and the line of a cell that is wrong.
+"""
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vaejax.datasets.errors import DataUnavailableError
+
+_DELIMITERS = "\t;|,"
+_SAMPLE_LINES = 1000
+_INTEGER = re.compile(r"[+-]?\d+$")
+_LEADING_ZERO = re.compile(r"0\d+$")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+$")
+_DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+$")
+# Rows below the first line that make a change of type there believable.
+_FEW_ROWS = 5
+
+
+class Layout(NamedTuple):
+    """How the lines of a file become cells.
+
+    Attributes:
+      delimiter: character between cells.
+      decimal_comma: true where the decimal sign is a comma.
+      names: names of the columns, which are unique.
+      unnamed: those that the first line leaves without a name.
+      text: those with cells such as 007, which are no numbers.
+      skipped: number of lines before the first example.
+    """
+
+    delimiter: str
+    decimal_comma: bool
+    names: tuple[str, ...]
+    unnamed: frozenset[str]
+    text: frozenset[str]
+    skipped: int
+
+
+def import_polars() -> Any:
+    """Return the module polars, or raise DataUnavailableError with the fix."""
+    try:
+        import polars
+    except ImportError as error:
+        raise DataUnavailableError(
+            "tables are read with polars, which is not installed: pip install "
+            "'vaejax[tables]'."
+        ) from error
+    return polars
+
+
+def read_delimited(
+    path: Path,
+    *,
+    missing: Sequence[str],
+    header: bool | None = None,
+    delimiter: str | None = None,
+) -> tuple[Any, Layout]:
+    """Read a file of delimited text as a frame of polars, with its layout.
+
+    Raises:
+      ValueError: the file is empty, damaged, or lines differ in length; the error names
+        the line.
+    """
+    polars = import_polars()
+    try:
+        layout = _find_layout(path, missing, header, delimiter)
+        frame = _read_cells(polars, path, layout, missing)
+        if not len(frame):
+            raise ValueError(
+                f"{path} has a line of names and no other; give a line for each "
+                "example."
+            )
+        # A line with too few cells ends in missing ones, and so does a blank line.
+        if frame[frame.columns[-1]].null_count():
+            blank = _check_lines(path, layout)
+            if blank:
+                index = polars.Series(range(len(frame)))
+                frame = frame.filter(~index.is_in(blank))
+    except UnicodeDecodeError as error:
+        raise ValueError(_not_utf8(path, error)) from error
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a table: {error}.") from error
+    return frame, layout
+
+
+def line_of(path: Path, layout: Layout, row: int) -> int:
+    """Return the number of the line that holds an example, from 1 on."""
+    with _open(path) as file:
+        reader = _records(file, layout.delimiter)
+        lines = (line for line, _ in reader if line > layout.skipped)
+        return next(islice(lines, row, None), 0)
+
+
+def _open(path: Path) -> io.TextIOWrapper:
+    with path.open("rb") as file:
+        is_compressed = file.read(2) == b"\x1f\x8b"
+    binary: Any = gzip.GzipFile(path) if is_compressed else io.FileIO(path)
+    return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+
+
+def _records(file: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield `(number of its last line, cells)` of each line that is not blank."""
+    reader = csv.reader(file, delimiter=delimiter)
+    for row in reader:
+        if row:
+            yield reader.line_num, row
+
+
+def _find_layout(
+    path: Path, missing: Sequence[str], header: bool | None, delimiter: str | None
+) -> Layout:
+    with _open(path) as file:
+        lines = list(islice(file, _SAMPLE_LINES + 1))
+    if not any(line.strip() for line in lines):
+        raise ValueError(f"{path} is empty; give a line for each example.")
+    if "\0" in lines[0]:
+        raise ValueError(f"{path} is not text in UTF-8; save it as .csv in UTF-8.")
+    delimiter = delimiter or _find_delimiter(lines, path)
+    rows = [
+        (line, [cell.strip() for cell in row])
+        for line, row in _records(lines, delimiter)
+    ]
+    (first_line, first), rest = rows[0], [row for _, row in rows[1:]]
+    if header is None:
+        header = has_names(first, rest, missing)
+    if header is None:
+        raise ValueError(
+            f"{path}: the first line, {delimiter.join(first)[:60]}, may hold names or "
+            "an example; say which by header=True or header=False (--header yes or "
+            "--header no)."
+        )
+    if header:
+        names, unnamed = _names(path, first)
+    else:
+        names, unnamed = [f"column {j}" for j in range(1, len(first) + 1)], []
+        rest = [first, *rest]
+    return Layout(
+        delimiter=delimiter,
+        decimal_comma=delimiter != "," and _has_decimal_comma(rest),
+        names=tuple(names),
+        unnamed=frozenset(unnamed),
+        text=frozenset(
+            name
+            for j, name in enumerate(names)
+            if any(_LEADING_ZERO.match(row[j]) for row in rest if j < len(row))
+        ),
+        skipped=first_line if header else first_line - 1,
+    )
+
+
+def _find_delimiter(lines: Sequence[str], path: Path) -> str:
+    for mark in _DELIMITERS:
+        lengths = {len(row) for _, row in _records(lines[:100], mark)}
+        if len(lengths) == 1 and lengths != {1}:
+            return mark
+    words = [line.split() for line in lines[:100] if line.strip()]
+    if all(len(row) == len(words[0]) > 1 for row in words) and all(
+        _is_number(cell) for row in words[1:] for cell in row
+    ):
+        raise ValueError(
+            f"{path} separates cells by spaces; separate them by commas, semicolons, "
+            "tabs or vertical bars."
+        )
+    return max(reversed(_DELIMITERS), key=lines[0].count)
+
+
+def _has_decimal_comma(rows: Sequence[Sequence[str]]) -> bool:
+    cells = [cell for row in rows for cell in row]
+    return any(_DECIMAL_COMMA.match(cell) for cell in cells) and not any(
+        _DECIMAL_POINT.match(cell) for cell in cells
+    )
+
+
+def _names(path: Path, first: Sequence[str]) -> tuple[list[str], list[str]]:
+    names = [cell or f"column {j}" for j, cell in enumerate(first, 1)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        places = [str(j) for j, name in enumerate(names, 1) if name == twice[0]]
+        raise ValueError(
+            f"{path}: columns {' and '.join(places)} are both named {twice[0]!r}; "
+            "rename one of them."
+        )
+    return names, [name for name, cell in zip(names, first, strict=True) if not cell]
+
+
+def has_names(
+    first: Sequence[str], rest: Sequence[Sequence[str]], missing: Sequence[str]
+) -> bool | None:
+    """Tell if the first line of a table holds names; None where that is open.
+
+    It does where it has text above numbers, no number at all, whole numbers above
+    values that are none, or the numbers 0, 1, 2 and so on.
+    """
+    missing = [*missing, ""]
+    below = [
+        [row[j] for row in rest if j < len(row) and row[j] not in missing]
+        for j in range(len(first))
+    ]
+    named = [j for j, cell in enumerate(first) if cell not in missing]
+    if any(
+        not _is_number(first[j]) and below[j] and all(map(_is_number, below[j]))
+        for j in named
+    ):
+        return True
+    whole = [j for j in named if _is_number(first[j])]
+    if not whole:
+        recurs = [first[j] in below[j] for j in named]
+        return None if recurs and all(recurs) else True
+    if any(not _INTEGER.match(first[j]) for j in whole):
+        return False
+    numbers = [int(first[j]) for j in whole]
+    are_other = [
+        bool(below[j]) and not any(map(_INTEGER.match, below[j])) for j in whole
+    ]
+    if all(are_other) and (len(rest) >= _FEW_ROWS or _is_progression(numbers)):
+        return True
+    if numbers == list(range(len(numbers))):
+        return _is_run_of_names(first, whole, below)
+    are_years = all(1900 <= number <= 2100 for number in numbers)
+    is_long = len(numbers) > 2 and len(rest) >= _FEW_ROWS
+    if _is_progression(numbers) and (are_years or is_long):
+        outside = sum(not _is_within(first[j], below[j]) for j in whole)
+        return None if 2 * outside > len(whole) else False
+    return False
+
+
+def _is_run_of_names(
+    first: Sequence[str], whole: Sequence[int], below: Sequence[Sequence[str]]
+) -> bool | None:
+    """Tell if a first line 0, 1, 2, ... holds names; None where that is open."""
+    if len(whole) < len(first):  # 0, 1, 2 above all columns but those of an index
+        return True
+    n = len(whole)
+    if n == 1:
+        return False
+    second = [cells[0] for cells in below if cells]
+    if second == [str(n + j) for j in range(n)]:
+        return None
+    if n < 4 and all(_is_within(first[j], below[j]) for j in whole):
+        return None
+    return True
+
+
+def _is_progression(numbers: Sequence[int]) -> bool:
+    steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+    return len(steps) == 1 and min(steps) > 0
+
+
+def _is_within(cell: str, below: Sequence[str]) -> bool:
+    values = [float(other) for other in below if _is_number(other)]
+    return bool(values) and min(values) <= float(cell) <= max(values)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _read_cells(polars: Any, path: Path, layout: Layout, missing: Sequence[str]) -> Any:
+    errors = polars.exceptions.PolarsError
+    options = {
+        "separator": layout.delimiter,
+        "decimal_comma": layout.decimal_comma,
+        "has_header": False,
+        "skip_rows": layout.skipped,
+        "new_columns": list(layout.names),
+        "schema_overrides": dict.fromkeys(layout.text, polars.String),
+    }
+    try:
+        return polars.read_csv(path, infer_schema_length=_SAMPLE_LINES, **options)
+    except polars.exceptions.NoDataError:
+        return polars.DataFrame()
+    except errors:
+        pass
+    # Types of the first lines do not hold for all: look at all, which takes longer.
+    try:
+        return polars.read_csv(
+            path, infer_schema_length=None, null_values=list(missing), **options
+        )
+    except errors as error:
+        _check_lines(path, layout)
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as a table: {reason}.") from error
+
+
+def _check_lines(path: Path, layout: Layout) -> list[int]:
+    """Check that lines have as many cells as names; return the rows of blank ones."""
+    blank, row = [], 0
+    with _open(path) as file:
+        lines = enumerate(file, 1)
+        for number, line in islice(lines, layout.skipped, None):
+            if '"' in line:
+                break
+            if not line.strip(" \r\n"):
+                blank.append(row)
+            else:
+                _check_length(path, layout, number, line.count(layout.delimiter) + 1)
+            row += 1
+        else:
+            return blank
+    with _open(path) as file:
+        for number, cells in _records(file, layout.delimiter):
+            if number > layout.skipped:
+                _check_length(path, layout, number, len(cells))
+    return _blank_rows(path, layout)
+
+
+def _check_length(path: Path, layout: Layout, line: int, num_cells: int) -> None:
+    expected = len(layout.names)
+    if num_cells == expected:
+        return
+    fix = "make them the same"
+    if expected == 1:
+        fix += ", or separate cells by semicolons where the comma is the decimal sign"
+    cells = "1 cell" if num_cells == 1 else f"{num_cells} cells"
+    raise ValueError(
+        f"{path}, line {line}: {cells}, and {expected} in the first; {fix}."
+    )
+
+
+def _blank_rows(path: Path, layout: Layout) -> list[int]:
+    blank = []
+    with _open(path) as file:
+        reader = csv.reader(
+            islice(file, layout.skipped, None), delimiter=layout.delimiter
+        )
+        for row, cells in enumerate(reader):
+            if not cells:
+                blank.append(row)
+    return blank
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    return (
+        f"{path} is not text in UTF-8 (byte {error.object[error.start]:#04x}); save it "
+        "as .csv in UTF-8."
+    )

@@ -1,0 +1,107 @@
+"""One array from a .npy or .npz file, or from a table of numbers.
+
+Whatever is wrong with a file is one error that names the row, the value and the fix.
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaejax.datasets._shared import open_npy, open_npz
+from vaejax.datasets._table_sources import Source, is_table_file, open_table
+from vaejax.datasets.arrays import check_numbers
+from vaejax.datasets.errors import DataUnavailableError, NotOneArrayError
+
+
+def load_array(path: str | os.PathLike) -> np.ndarray:
+    r"""Load one array of numbers from a .npy or .npz file, or from a table.
+
+    A .npy file is memory-mapped; an .npz file has a single array. A table of whole
+    numbers becomes an array of integers. For tables with text, missing cells or columns
+    of different kinds take `read_table`.
+
+    Args:
+      path: path of the file; its suffix decides the format: .npy, .npz, or those of
+        tables, which need the extra `tables` (see `read_table`).
+
+    Returns:
+      The array `[examples, ...]`, of finite numbers.
+
+    Raises:
+      NotOneArrayError: (a ValueError) an .npz file holds no array, or several.
+      DataUnavailableError: (a ValueError) there is no such file.
+      ValueError: the file is damaged or holds something else; for a table, the error
+        names the line and the column.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from vaejax import datasets
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "table.csv"
+      ...     _ = path.write_text("height,weight\n1.62,58\n1.80,77\n")
+      ...     datasets.load_array(path).shape
+      (2, 2)
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise DataUnavailableError(
+            f"there is no file {path}; give a .npy or .npz file, or a table."
+        )
+    readers = {
+        ".npy": partial(open_npy, action="read as .npy"),
+        ".npz": _read_npz,
+    }
+    if not is_table_file(path) and path.suffix.lower() not in readers:
+        raise ValueError(
+            f"{path} is neither .npy, .npz nor a table such as .csv; save it as one of "
+            "them."
+        )
+    read = _read_table if is_table_file(path) else readers[path.suffix.lower()]
+    array = read(path)
+    check_numbers(array, where=str(path))
+    return array
+
+
+def _read_npz(path: Path) -> np.ndarray:
+    with open_npz(path) as file:
+        names = sorted(file.files)
+        array = file[names[0]] if len(names) == 1 else None
+    if array is None:
+        raise NotOneArrayError(
+            f"{path} holds {names}; leave one array in it, or name them train_images "
+            "..."
+        )
+    return array
+
+
+def _read_table(path: Path) -> np.ndarray:
+    source = open_table(path)
+    columns = [_numbers(source, name) for name in source.names]
+    table = np.stack(columns, axis=1)
+    # Beyond 2^53 a number that looks whole is one that was rounded.
+    is_whole = np.all((np.abs(table) < 2.0**53) & (table == np.rint(table)))
+    return table.astype(np.int64) if is_whole else table
+
+
+def _numbers(source: Source, name: str) -> np.ndarray:
+    column = source.make(name)
+    if column.numbers is not None and column.observed.all():
+        return column.numbers
+    cells = column.cells()
+    row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
+    found = "is missing" if cells[row] is None else f"holds {cells[row]!r}"
+    raise ValueError(
+        f"{source.where}, {source.place(row)}: {name!r} {found}, which is no number; "
+        "read_table takes text and missing cells."
+    )
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (ValueError, TypeError):
+        return False
+    return True
