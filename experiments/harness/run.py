@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from experiments.harness import (
     callbacks,
@@ -153,6 +154,7 @@ def make_plan(program: Program, config: Config) -> Plan:
     mesh = make_mesh(config.num_devices, first.batch_size)
     manifest.check_data(path, first.data_checksum)
     _check_processes(config, comparison)
+    _warn_of_average(config, comparison)
     return Plan(program, config, path, comparison, members, mesh)
 
 
@@ -224,6 +226,23 @@ def _check_processes(config: Config, comparison: Comparison) -> None:
         | {"the data's SHA-256": data, "commit": manifest.commit()}
         | {f"the version of {name}": v for name, v in manifest.versions().items()}
     )
+
+
+@distributed.by_first
+def _warn_of_average(config: Config, comparison: Comparison) -> None:
+    """Say where an average ends nearer to the initial parameters than to others."""
+    if config.average is None:
+        return
+    steps = config.epochs * min(
+        experiment.steps_per_epoch for experiment in comparison.arms.values()
+    )
+    if (share := float(np.float32(config.average)) ** steps) > 0.5:
+        print(
+            f"warning: --average is {config.average}: after {steps:,} steps the "
+            f"average, which is evaluated, is {share:.0%} initial parameters; "
+            f"{0.01 ** (1 / steps):.4g} would leave 1 % of them",
+            file=sys.stderr,
+        )
 
 
 def _missing_epochs(trained: Trained) -> dict[str, list[int]]:

@@ -8,7 +8,8 @@ import pytest
 from support.programs import SMALL, npz, status_of
 
 from experiments import mnist
-from experiments.harness import RunError, divergence, evaluation, run_dir
+from experiments.harness import RunError, divergence, evaluation, run, run_dir
+from experiments.harness.experiment import Comparison
 from experiments.harness.job import Job
 from experiments.harness.members import Members
 
@@ -83,6 +84,19 @@ def test_one_member_of_two_is_named_and_all_are_an_error(tmp_path, capsys):
         divergence.check(job(1, tmp_path), rows([5e28]))
     stopped = job(1, tmp_path, patience=1, num_validation=1)
     assert divergence.check(stopped, rows([10.0], [5e28])) == []
+
+
+def test_an_average_of_initial_parameters_is_warned_of(capsys):
+    def warned(average, **options):
+        config = mnist.Config(average=average, **options)
+        part = SimpleNamespace(steps_per_epoch=10)
+        run._warn_of_average(config, Comparison({"": part}))
+        return capsys.readouterr().err
+
+    assert warned(None) == warned(0.9) == warned(0.999, epochs=70) == ""
+    message = warned(0.999, epochs=20)
+    assert "after 200 steps the average, which is evaluated, is 82% init" in message
+    assert "; 0.9772 would leave 1 %" in message
 
 
 @pytest.mark.slow

@@ -196,6 +196,15 @@ def test_a_scale_far_from_a_unit_normal_is_warned_of_with_its_numbers(xs, messag
         check("Normal", xs.astype(np.float32))
 
 
+def test_moments_of_huge_values_do_not_overflow(x64):
+    values = np.random.default_rng(0).normal(3, 2, (50, 1))
+    vae = model_of(Normal(jnp.zeros(1), jnp.zeros(1)))
+    mean, stddev = values.mean(), values.std()
+    message = f"mean {mean:.2f}e.307 and standard deviation {stddev:.2f}e.307"
+    with pytest.warns(UserWarning, match=message):
+        check_data(vae, jnp.zeros(()), 1e307 * values)
+
+
 def test_moments_keep_their_digits_at_a_large_offset():
     xs = 1e8 + np.arange(6.0).reshape(6, 1)
     vae = model_of(Normal(jnp.zeros(1), jnp.zeros(1)))

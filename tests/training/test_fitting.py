@@ -429,6 +429,11 @@ def test_a_loss_that_grows_is_warned_of():
         train(1, state=new_state(optimizer=optimizer), optimizer=optimizer)
 
 
+def test_an_average_of_initial_parameters_is_warned_of():
+    with pytest.warns(UserWarning, match=r"averaging is 0\.999: after 4 steps .* 100%"):
+        train(1, averaging=0.999)
+
+
 # arguments
 
 

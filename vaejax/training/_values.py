@@ -155,12 +155,23 @@ def extremes(array: np.ndarray) -> tuple[float, float]:
 
 def moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of every dimension over the examples."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, stddev = _moments(array, 1.0)
+    if np.isfinite(stddev).all():
+        return mean, stddev
+    # Over a power of 2, which rounds nothing, no square is infinite.
+    exponent = math.frexp(max(map(abs, extremes(array))))[1]
+    return _moments(array, 2.0 ** (exponent - 1))
+
+
+def _moments(array: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     # About the first example, so that a large offset costs no digits.
-    origin = array[0].astype(np.float64)
+    origin = array[0].astype(np.float64) / scale
     total, squares = np.zeros_like(origin), np.zeros_like(origin)
     for _, chunk in _chunks(array):
-        moved = chunk.astype(np.float64) - origin
+        moved = chunk.astype(np.float64) / scale - origin
         total += moved.sum(axis=0)
         squares += np.square(moved).sum(axis=0)
     mean = total / len(array)
-    return origin + mean, np.sqrt(np.maximum(squares / len(array) - mean**2, 0))
+    stddev = np.sqrt(np.maximum(squares / len(array) - mean**2, 0))
+    return scale * (origin + mean), scale * stddev

@@ -4,12 +4,14 @@
 adds nothing to them, so that a loop of one's own gives the same parameters.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vaejax._checks import (
@@ -169,6 +171,8 @@ def fit(
         save_every,
         callbacks,
     )
+    if averaging is not None and "average" not in (state.extra or {}):
+        _warn_of_average(averaging, num_epochs * num_steps)
     last_step = int(state.step) + num_epochs * num_steps
     begun = _with_entries(state, averaging is not None, patience is not None)
     after, history = train(loop, begun, last_step, progress)
@@ -208,6 +212,16 @@ def _check_numbers(
     if averaging is not None:
         check_in_range("fit: averaging", averaging, 0, 1, open_high=True)
         with_average(lambda state, batch: (state, batch), averaging)
+
+
+def _warn_of_average(decay: float, steps: int) -> None:
+    if (share := float(np.float32(decay)) ** steps) > 0.5:
+        warnings.warn(
+            f"fit: averaging is {decay}: after {steps} steps the average, which is "
+            f"evaluated, is {share:.0%} initial parameters; "
+            f"{0.01 ** (1 / steps):.4g} would leave 1 % of them.",
+            stacklevel=3,
+        )
 
 
 def _check_functions(
