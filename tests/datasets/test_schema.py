@@ -176,7 +176,7 @@ def test_a_schema_is_written_and_read(tmp_path):
         ({"classes": ["a", "b"]}, "the kind is real, which has no classes"),
         (
             {"kind": "class", "classes": [1, 2]},
-            r"classes is \[1, 2\]; give a list of te",
+            r"classes is \[1, 2\]; give a list of",
         ),
         ({"step": "1"}, "step is '1'; give a number"),
         ({"step": -1}, "column 'age': step is -1.0; give a finite number from 0"),

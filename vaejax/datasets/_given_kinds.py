@@ -68,7 +68,8 @@ def _numbers(column: RawColumn, kind: str) -> Numbers:
 
 def _real(column: RawColumn) -> dict[str, Any]:
     found = describe_real(_numbers(column, "real"), may_be_positive=False)
-    return {"step": found["step"], "origin": found["origin"]}
+    reason = f"{_GIVEN}; {found['reason']}"
+    return {"step": found["step"], "origin": found["origin"], "reason": reason}
 
 
 def _positive(column: RawColumn) -> dict[str, Any]:

@@ -254,7 +254,7 @@ def describe_real(numbers: Numbers, *, may_be_positive: bool = True) -> dict:
         alternative = "count"
     elif len(values) <= _MAX_ORDINAL:
         alternative = "class"
-    elif values[0] > 0 and gain > 0:
+    elif gain > _LOG_GAIN / 2:
         alternative = "positive"
     return {"kind": "real", "reason": what, "alternative": alternative, **common}
 
