@@ -308,3 +308,36 @@ def test_other_mistakes_are_refused():
     table = datasets.read_table(AGE[:, None])
     with pytest.raises(ValueError, match="kinds and a schema are given"):
         datasets.read_table(AGE[:, None], kinds={"a": "real"}, schema=table.schema)
+
+
+def test_cells_of_pandas_may_be_missing_in_any_way():
+    which = RNG.integers(0, 3, N)
+    whole = RNG.integers(0, 20, N)
+    frame = pd.DataFrame(
+        {
+            "a": np.array([True, False, None], object)[which],
+            "b": np.array([True, False, np.nan], object)[which],
+            "c": pd.array(
+                [None if k == 2 else v for k, v in zip(which, whole, strict=True)],
+                "Int64",
+            ),
+            "d": np.where(which == 2, np.nan, whole),
+            "e": np.ma.masked_array(whole, which == 2).filled(-1),
+        }
+    )
+    table = datasets.read_table(frame)
+    assert [c.kind for c in table.schema.columns] == ["binary"] * 2 + ["real"] * 3
+    np.testing.assert_array_equal(
+        table.mask, (which < 2)[:, None] | (np.arange(5) == 4)
+    )
+    np.testing.assert_array_equal(table.values[:, :2], (which == 0)[:, None] * [1, 1])
+    masked = np.ma.masked_array(whole[:, None], (which == 2)[:, None])
+    found = datasets.read_table(masked)
+    np.testing.assert_array_equal(found.mask, ~masked.mask)
+    np.testing.assert_array_equal(found.values, masked.filled(0))
+
+
+def test_whole_numbers_that_single_precision_does_not_hold_are_texts():
+    identifiers = RNG.integers(10**17, 10**18, N)
+    table = datasets.read_table(pl.DataFrame({"i": identifiers, "x": noise()}))
+    assert table.ignored["i"] == [str(i) for i in identifiers]

@@ -34,7 +34,8 @@ LEFT_OUT = {
     "datasets": {
         "byte_vocabulary", "checksum", "describe_catalogue", "detokenize",
         "iterate_chunks", "load", "load_array", "load_text", "read_table",
-        "subword_vocabulary", "tokenize", "describe_array", "check_support", "from_array", "split_indices",
+        "subword_vocabulary", "tokenize", "describe_array", "check_support",
+        "from_array", "split_indices",
     },
     "distributions": {
         # Options alone: test_options.py.

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from vaejax.datasets._kinds import label_of
-from vaejax.datasets._table_sources import RawColumn, Source
+from vaejax.datasets._raw_columns import RawColumn
+from vaejax.datasets._table_sources import Source
 from vaejax.datasets.schema_columns import WITH_CLASSES, SchemaColumn
 
 

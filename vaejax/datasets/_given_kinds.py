@@ -5,14 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from vaejax.datasets._kinds import (
-    Numbers,
-    describe_real,
-    find_step,
-    label_of,
-    summarize,
-)
-from vaejax.datasets._table_sources import RawColumn
+from vaejax.datasets._kinds import describe_real, label_of
+from vaejax.datasets._raw_columns import RawColumn
+from vaejax.datasets._steps import Numbers, find_step, summarize
 from vaejax.datasets.schema_columns import SchemaColumn
 
 _GIVEN = "given"

@@ -15,16 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vaejax.datasets._header import has_names, is_number
 from vaejax.datasets.errors import DataUnavailableError
 
 _DELIMITERS = "\t;|,"
-_SAMPLE_LINES = 1000
-_INTEGER = re.compile(r"[+-]?\d+$")
+_SAMPLE_LINES, _SAMPLE_CHARACTERS = 1000, 1 << 18
 _LEADING_ZERO = re.compile(r"0\d+$")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+$")
 _DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+$")
-# Rows below the first line that make a change of type there believable.
-_FEW_ROWS = 5
 
 
 class Layout(NamedTuple):
@@ -109,6 +107,17 @@ def _open(path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
 
 
+def _sample(file: Any) -> list[str]:
+    """Return the first lines of a file: a thousand, or fewer where they are long."""
+    lines, size = [], 0
+    for line in islice(file, _SAMPLE_LINES):
+        lines.append(line)
+        size += len(line)
+        if size > _SAMPLE_CHARACTERS and len(lines) > 10:
+            break
+    return lines
+
+
 def _records(file: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield `(number of its last line, cells)` of each line that is not blank."""
     reader = csv.reader(file, delimiter=delimiter)
@@ -121,7 +130,7 @@ def _find_layout(
     path: Path, missing: Sequence[str], header: bool | None, delimiter: str | None
 ) -> Layout:
     with _open(path) as file:
-        lines = list(islice(file, _SAMPLE_LINES + 1))
+        lines = _sample(file)
     if not any(line.strip() for line in lines):
         raise ValueError(f"{path} is empty; give a line for each example.")
     if "\0" in lines[0]:
@@ -166,7 +175,7 @@ def _find_delimiter(lines: Sequence[str], path: Path) -> str:
             return mark
     words = [line.split() for line in lines[:100] if line.strip()]
     if all(len(row) == len(words[0]) > 1 for row in words) and all(
-        _is_number(cell) for row in words[1:] for cell in row
+        is_number(cell) for row in words[1:] for cell in row
     ):
         raise ValueError(
             f"{path} separates cells by spaces; separate them by commas, semicolons, "
@@ -192,82 +201,6 @@ def _names(path: Path, first: Sequence[str]) -> tuple[list[str], list[str]]:
             "rename one of them."
         )
     return names, [name for name, cell in zip(names, first, strict=True) if not cell]
-
-
-def has_names(
-    first: Sequence[str], rest: Sequence[Sequence[str]], missing: Sequence[str]
-) -> bool | None:
-    """Tell if the first line of a table holds names; None where that is open.
-
-    It does where it has text above numbers, no number at all, whole numbers above
-    values that are none, or the numbers 0, 1, 2 and so on.
-    """
-    missing = [*missing, ""]
-    below = [
-        [row[j] for row in rest if j < len(row) and row[j] not in missing]
-        for j in range(len(first))
-    ]
-    named = [j for j, cell in enumerate(first) if cell not in missing]
-    if any(
-        not _is_number(first[j]) and below[j] and all(map(_is_number, below[j]))
-        for j in named
-    ):
-        return True
-    whole = [j for j in named if _is_number(first[j])]
-    if not whole:
-        recurs = [first[j] in below[j] for j in named]
-        return None if recurs and all(recurs) else True
-    if any(not _INTEGER.match(first[j]) for j in whole):
-        return False
-    numbers = [int(first[j]) for j in whole]
-    are_other = [
-        bool(below[j]) and not any(map(_INTEGER.match, below[j])) for j in whole
-    ]
-    if all(are_other) and (len(rest) >= _FEW_ROWS or _is_progression(numbers)):
-        return True
-    if numbers == list(range(len(numbers))):
-        return _is_run_of_names(first, whole, below)
-    are_years = all(1900 <= number <= 2100 for number in numbers)
-    is_long = len(numbers) > 2 and len(rest) >= _FEW_ROWS
-    if _is_progression(numbers) and (are_years or is_long):
-        outside = sum(not _is_within(first[j], below[j]) for j in whole)
-        return None if 2 * outside > len(whole) else False
-    return False
-
-
-def _is_run_of_names(
-    first: Sequence[str], whole: Sequence[int], below: Sequence[Sequence[str]]
-) -> bool | None:
-    """Tell if a first line 0, 1, 2, ... holds names; None where that is open."""
-    if len(whole) < len(first):  # 0, 1, 2 above all columns but those of an index
-        return True
-    n = len(whole)
-    if n == 1:
-        return False
-    second = [cells[0] for cells in below if cells]
-    if second == [str(n + j) for j in range(n)]:
-        return None
-    if n < 4 and all(_is_within(first[j], below[j]) for j in whole):
-        return None
-    return True
-
-
-def _is_progression(numbers: Sequence[int]) -> bool:
-    steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
-    return len(steps) == 1 and min(steps) > 0
-
-
-def _is_within(cell: str, below: Sequence[str]) -> bool:
-    values = [float(other) for other in below if _is_number(other)]
-    return bool(values) and min(values) <= float(cell) <= max(values)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell.replace(",", "."))
-    except ValueError:
-        return False
-    return "_" not in cell
 
 
 def _read_cells(polars: Any, path: Path, layout: Layout, missing: Sequence[str]) -> Any:

@@ -1,72 +1,27 @@
-"""Columns of any table: cells as numbers, or as classes of text, whatever holds them.
+"""Columns of any table, whatever holds it.
 
 A source is a file, a frame of polars or pandas, an array or a sparse matrix. Columns
 are made when they are asked for, so that a table is never held twice.
 """
 
 import os
-import re
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaejax.datasets._raw_columns import (
+    RawColumn,
+    column_of_array,
+    column_of_polars,
+)
 from vaejax.datasets._table_files import import_polars, line_of, read_delimited
 from vaejax.datasets.errors import DataUnavailableError
 
 #: Cells that are missing, beside NaN and null.
 MISSING = ("", "NA", "N/A", "nan", "NaN", "null", "None", "?")
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
-# Beyond it a number that looks whole is one that was rounded.
-_EXACT = 2.0**53
-# Share of cells that are numbers above which the others are taken for mistakes.
-_MOSTLY = 0.9
-_LIKE_NUMBER = re.compile(r"[-+$€£ ]*\d[\d.,' ]*%?$")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+$|[+-]?\d+$")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+$")
-_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?$|\d{1,2}[./]\d{1,2}[./]\d{2,4}$")
-
-
-class RawColumn(NamedTuple):
-    """The cells of a column.
-
-    Attributes:
-      name: name of the column.
-      numbers: float64 `[N]`, NaN where missing; None for text.
-      codes: int32 `[N]`, index in `levels`, -1 where missing; None for numbers.
-      levels: distinct texts, sorted.
-      tolerance: relative rounding error of the numbers.
-      is_date: true where most texts are dates.
-    """
-
-    name: str
-    numbers: np.ndarray | None = None
-    codes: np.ndarray | None = None
-    levels: tuple[str, ...] = ()
-    tolerance: float = 2.0**-52
-    is_date: bool = False
-
-    @property
-    def observed(self) -> np.ndarray:
-        """Bool `[N]`, true where a cell is not missing."""
-        if self.numbers is not None:
-            return ~np.isnan(self.numbers)
-        assert self.codes is not None
-        return self.codes >= 0
-
-    def cells(self) -> list[Any]:
-        """Return the cells as Python values, None where missing."""
-        if self.codes is not None:
-            levels = np.array([*self.levels, None], object)
-            return levels[self.codes].tolist()
-        assert self.numbers is not None
-        whole = all(v == int(v) for v in self.numbers if np.isfinite(v))
-        return [
-            None if np.isnan(v) else int(v) if whole else v
-            for v in self.numbers.tolist()
-        ]
 
 
 class Source(NamedTuple):
@@ -160,7 +115,7 @@ def _source_of_polars(
     _check_size(where, frame.height, frame.width)
 
     def make(name: str, keep_text: bool = False) -> RawColumn:
-        return _column_of_polars(
+        return column_of_polars(
             frame[name],
             missing,
             keep_text=keep_text or name in text,
@@ -202,7 +157,7 @@ def _open_frame(frame: Any, missing: Sequence[str]) -> Source:
 
     def make(name: str, keep_text: bool = False) -> RawColumn:
         series = frame[:, names.index(name)]
-        return _column_of_polars(
+        return column_of_polars(
             _as_polars(series, name),
             missing,
             keep_text=keep_text,
@@ -223,128 +178,17 @@ def _as_polars(series: Any, name: str) -> Any:
         numbers = series.to_numpy()
         if numbers.dtype.kind in "iuf" and not series.null_count():
             return polars.Series(name, numbers)
-    values = series.to_list()
+    nulls = series.is_null().to_list()
+    values = [
+        None if is_null or value != value else value
+        for value, is_null in zip(series.to_list(), nulls, strict=True)
+    ]
     if all(value is None or isinstance(value, bool) for value in values):
         return polars.Series(name, values, dtype=polars.Boolean)
     if series.dtype.is_numeric():
         return polars.Series(name, values, dtype=polars.Float64, strict=False)
-    texts = [None if _is_null(value) else str(value) for value in values]
+    texts = [None if value is None else str(value) for value in values]
     return polars.Series(name, texts, dtype=polars.String)
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or value != value
-
-
-def _column_of_polars(
-    series: Any,
-    missing: Sequence[str],
-    *,
-    keep_text: bool,
-    where: Callable[[int], str],
-) -> RawColumn:
-    polars = import_polars()
-    name, dtype = series.name, series.dtype
-    if dtype == polars.Boolean:
-        series = series.cast(polars.String)
-        return _classes(series, is_date=False)
-    if dtype.is_numeric():
-        numbers = series.cast(polars.Float64).to_numpy()
-        if dtype.is_integer() and np.any(np.abs(numbers) > _EXACT):
-            return _classes(series.cast(polars.String), is_date=False)
-        _check_finite(name, numbers, where)
-        tolerance = 2.0**-23 if dtype == polars.Float32 else 2.0**-52
-        return RawColumn(name, numbers, tolerance=tolerance)
-    if dtype.is_temporal():
-        return _classes(series.cast(polars.String), is_date=True)
-    if dtype not in (polars.String, polars.Categorical, polars.Enum, polars.Null):
-        raise ValueError(
-            f"{where(0).split(',')[0]}: {name!r} holds {dtype}, neither numbers nor "
-            f"text; leave it out ({name}=ignore)."
-        )
-    return _column_of_text(
-        series.cast(polars.String), missing, keep_text=keep_text, where=where
-    )
-
-
-def _column_of_text(
-    series: Any,
-    missing: Sequence[str],
-    *,
-    keep_text: bool,
-    where: Callable[[int], str],
-) -> RawColumn:
-    """Return a column of text; as numbers where all of it is, of either decimal sign.
-
-    Raises:
-      ValueError: most cells look like numbers, and one does not.
-    """
-    polars = import_polars()
-    name = series.name
-    series = series.str.strip_chars()
-    series = series.set(series.is_in(list(missing)), None)
-    observed = series.is_not_null()
-    if keep_text or not observed.any():
-        return _classes(series, is_date=False)
-    for plain in (series, series.str.replace(",", ".", literal=True)):
-        numbers = plain.cast(polars.Float64, strict=False)
-        wrong = numbers.is_null() & observed
-        if not wrong.any():
-            if plain is not series and _are_thousands(series):
-                break
-            values = numbers.to_numpy()
-            if (
-                np.any(np.abs(values) > _EXACT)
-                and series.str.contains(r"^[+-]?\d+$").all()
-            ):
-                break
-            _check_finite(name, values, where)
-            return RawColumn(name, np.array(values))
-    numbers = series.cast(polars.Float64, strict=False)
-    wrong = (numbers.is_null() & observed).to_numpy()
-    like = series.str.contains(_LIKE_NUMBER.pattern.replace("[-+$", "^[-+$"))
-    num_like = int((like.fill_null(False) | numbers.is_not_null()).sum())
-    if num_like >= _MOSTLY * int(observed.sum()) and wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"{where(row)}: {name!r} holds {series[row]!r}, which is no number, among "
-            f"numbers; write plain numbers, or say what it is ({name}=class or "
-            f"{name}=ignore)."
-        )
-    dates = series.str.contains("^(" + _DATE.pattern + ")").fill_null(False)
-    return _classes(series, is_date=dates.sum() >= _MOSTLY * int(observed.sum()))
-
-
-def _are_thousands(series: Any) -> bool:
-    """Tell if commas separate thousands: three digits follow every one."""
-    commas = series.filter(series.str.contains(",", literal=True))
-    return bool(commas.str.contains("^" + _THOUSANDS.pattern).all())
-
-
-def _check_finite(name: str, numbers: np.ndarray, where: Callable[[int], str]) -> None:
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        row = int(np.argmax(infinite))
-        raise ValueError(
-            f"{where(row)}: {name!r} holds {numbers[row]:g}; write a finite number, or "
-            "leave the cell empty where it is missing."
-        )
-
-
-def _classes(series: Any, *, is_date: bool) -> RawColumn:
-    polars = import_polars()
-    levels = series.drop_nulls().unique().sort()
-    codes = (
-        series.cast(polars.Enum(levels)).to_physical().cast(polars.Int32).fill_null(-1)
-        if len(levels)
-        else polars.Series([-1] * len(series), dtype=polars.Int32)
-    )
-    return RawColumn(
-        series.name,
-        codes=codes.to_numpy(),
-        levels=tuple(levels.to_list()),
-        is_date=is_date,
-    )
 
 
 def _open_matrix(
@@ -369,16 +213,8 @@ def _open_matrix(
     positions = {name: j for j, name in enumerate(names)}
 
     def make(name: str, keep_text: bool = False) -> RawColumn:
-        cells = (
-            matrix[:, [positions[name]]].toarray()
-            if is_sparse
-            else matrix[:, [positions[name]]]
-        )
-        numbers = np.asarray(cells, np.float64)[:, 0]
-        _check_finite(name, numbers, lambda row: f"{where}, row {row}")
-        tolerance = {2: 2.0**-10, 4: 2.0**-23}.get(
-            matrix.dtype.itemsize if matrix.dtype.kind == "f" else 8, 2.0**-52
-        )
-        return RawColumn(name, numbers, tolerance=tolerance)
+        cells = matrix[:, [positions[name]]]
+        cells = cells.toarray() if is_sparse else cells
+        return column_of_array(name, cells[:, 0], lambda row: f"{where}, row {row}")
 
-    return Source(where, names, num_rows, partial(make), is_sparse=is_sparse)
+    return Source(where, names, num_rows, make, is_sparse=is_sparse)
