@@ -26,7 +26,17 @@ PINS = {
 
 @pytest.mark.parametrize(
     "extra",
-    ["plots", "progress", "text", "checkout", "analysis", "test", "docs", "dev"],
+    [
+        "plots",
+        "progress",
+        "tables",
+        "text",
+        "checkout",
+        "analysis",
+        "test",
+        "docs",
+        "dev",
+    ],
 )
 def test_what_an_extra_installs_is_pinned(extra):
     names = {re.match(r"[\w.-]+", requirement)[0] for requirement in EXTRAS[extra]}

@@ -27,6 +27,19 @@ def test_neighbors_are_those_of_every_distance():
     assert np.all(again.distances == 0)
 
 
+@pytest.mark.parametrize("size", [1e-33, 1e-20, 1e20, 1e37])
+def test_squares_beyond_the_range_of_float32_are_compared(size):
+    queries, references = (
+        np.asarray(jax.random.normal(jax.random.key(n), (n, 6))) for n in (7, 40)
+    )
+    plain = vaejax.latent.nearest_neighbors(queries, references, num=5)
+    found = vaejax.latent.nearest_neighbors(
+        queries * np.float32(size), references * np.float32(size), num=5
+    )
+    np.testing.assert_array_equal(found.indices, plain.indices)
+    np.testing.assert_allclose(found.distances / size, plain.distances, rtol=1e-5)
+
+
 def test_mistakes_name_the_fix():
     codes = jnp.zeros((4, 3))
     mistakes = [

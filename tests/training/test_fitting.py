@@ -429,6 +429,14 @@ def test_a_loss_that_grows_is_warned_of():
         train(1, state=new_state(optimizer=optimizer), optimizer=optimizer)
 
 
+def test_a_loss_that_has_grown_at_the_end_is_warned_of():
+    optimizer = optax.sgd(lambda step: jnp.where(step < 8, 0.1, 2.0))
+    state = new_state(optimizer=optimizer)
+    with pytest.warns(UserWarning, match=r"in epoch 4: training has diverged"):
+        _, history = train(4, state=state, optimizer=optimizer)
+    assert history[1].loss < history[0].loss < 0.1 * history[-1].loss
+
+
 def test_an_average_of_initial_parameters_is_warned_of():
     with pytest.warns(UserWarning, match=r"averaging is 0\.999: after 4 steps .* 100%"):
         train(1, averaging=0.999)

@@ -112,22 +112,52 @@ def _search(
     indices = jnp.minimum(jnp.arange(num_batches * size), len(queries) - 1)
     batches = queries[indices].reshape(num_batches, size, queries.shape[1])
     center = middle(references)
+    scale = _scale_of(queries, references, center)
+    away = partial(_away, scale)
 
     def one(batch: Array) -> NearestNeighbors:
-        found, is_certain = _by_products(batch, references, center, num)
+        found, is_certain = _by_products(batch, references, center, num, away)
         # Rows that crowd further from the center than float32 tells apart.
         return jax.lax.cond(
             is_certain,
             lambda: found,
-            lambda: _by_differences(batch, references, num),
+            lambda: _by_differences(batch, references, num, away),
         )
 
     found = jax.lax.map(one, batches)
+    found = found._replace(distances=found.distances * scale)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, num)[: len(queries)], found)
 
 
+def _scale_of(queries: Array, references: Array, center: Array) -> Array:
+    """Return 1, or the power of 2 by which no square is infinite or 0."""
+    largest = jnp.maximum(
+        *(_largest(difference(each, center[None])) for each in (queries, references))
+    )
+    one = jnp.ones((), largest.dtype)
+    is_large = (largest > 2.0**30) & jnp.isfinite(largest)
+    is_small = (largest < 2.0**-30) & (largest > 0)
+    is_extreme = is_large | is_small
+    _, exponent = jnp.frexp(jnp.where(is_extreme, largest, one))
+    # One that a power of 2 has: neither infinite nor subnormal.
+    exponent = jnp.maximum(exponent - 1, jnp.finfo(largest.dtype).minexp + 26)
+    return jnp.where(is_extreme, jnp.ldexp(one, exponent), one)
+
+
+def _largest(values: Array) -> Array:
+    return jnp.max(jnp.abs(values), initial=0, where=~jnp.isnan(values))
+
+
+def _away(scale: Array, first: Array, second: Array) -> Array:
+    return difference(first, second) / scale
+
+
 def _by_products(
-    queries: Array, references: Array, center: Array, num: int
+    queries: Array,
+    references: Array,
+    center: Array,
+    num: int,
+    away: Callable[[Array, Array], Array],
 ) -> tuple[NearestNeighbors, Array]:
     """Find neighbors by matrix products, and whether they are certainly all.
 
@@ -135,7 +165,7 @@ def _by_products(
     error, selects candidates; their distances are then computed from differences.
     """
     num_candidates = min(num + _MORE, len(references))
-    centered = difference(queries, center[None])
+    centered = away(queries, center[None])
     unit = jnp.finfo(centered.dtype).eps / 2
     size = queries.shape[1]
     # The error of a sum of n terms is at most n units, and sqrt(n) by order.
@@ -143,7 +173,7 @@ def _by_products(
     lengths = jnp.sum(jnp.square(centered), axis=1)
 
     def lowest(rows: Array) -> Array:
-        others = difference(rows, center[None])
+        others = away(rows, center[None])
         squares = lengths[:, None] + jnp.sum(jnp.square(others), axis=1)[None]
         products = jnp.matmul(centered, others.T, precision=jax.lax.Precision.HIGHEST)
         return (1 - share) * squares - 2 * products
@@ -151,7 +181,7 @@ def _by_products(
     bounds, indices = _smallest(lowest, queries, references, num_candidates + 1)
     candidates = jnp.sort(indices[:, :-1], axis=1)
     squares = jnp.sum(
-        jnp.square(difference(queries[:, None], references[candidates])), axis=2
+        jnp.square(away(queries[:, None], references[candidates])), axis=2
     )
     order = jnp.argsort(squares, axis=1)[:, :num]
     squares = jnp.take_along_axis(squares, order, axis=1)
@@ -162,11 +192,16 @@ def _by_products(
     ), is_certain
 
 
-def _by_differences(queries: Array, references: Array, num: int) -> NearestNeighbors:
+def _by_differences(
+    queries: Array,
+    references: Array,
+    num: int,
+    away: Callable[[Array, Array], Array],
+) -> NearestNeighbors:
     """Find neighbors by the differences of all pairs."""
 
     def squares(rows: Array) -> Array:
-        return jnp.sum(jnp.square(difference(queries[:, None], rows[None])), axis=2)
+        return jnp.sum(jnp.square(away(queries[:, None], rows[None])), axis=2)
 
     found, indices = _smallest(squares, queries, references, num)
     return NearestNeighbors(indices, jnp.sqrt(found))

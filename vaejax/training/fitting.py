@@ -38,7 +38,7 @@ from vaejax.training.averaging import init_average, with_average
 from vaejax.training.early_stopping import best_state, init_early_stopping
 from vaejax.training.epochs import steps_per_epoch
 from vaejax.training.non_finite import init_skipped_steps
-from vaejax.training.records import EpochRecord
+from vaejax.training.records import EpochRecord, has_grown
 from vaejax.training.schedules import Schedule
 from vaejax.training.steps import TrainState
 
@@ -176,6 +176,8 @@ def fit(
     last_step = int(state.step) + num_epochs * num_steps
     begun = _with_entries(state, averaging is not None, patience is not None)
     after, history = train(loop, begun, last_step, progress)
+    if patience is None:
+        _warn_of_divergence(history)
     return _evaluated(after, like=state), history
 
 
@@ -212,6 +214,17 @@ def _check_numbers(
     if averaging is not None:
         check_in_range("fit: averaging", averaging, 0, 1, open_high=True)
         with_average(lambda state, batch: (state, batch), averaging)
+
+
+def _warn_of_divergence(history: list[EpochRecord]) -> None:
+    first, last = history[0], history[-1]
+    if len(history) > 1 and has_grown(np.array([first.loss, last.loss])):
+        warnings.warn(
+            f"fit: the loss was {first.loss:.4g} in epoch {first.epoch} and is "
+            f"{last.loss:.4g} in epoch {last.epoch}: training has diverged; give a "
+            "smaller learning rate.",
+            stacklevel=3,
+        )
 
 
 def _warn_of_average(decay: float, steps: int) -> None:
