@@ -81,6 +81,7 @@ def test_whole_numbers_are_not_counts_by_their_dtype(dtype):
         (RNG.exponential(size=N), "positive", ()),
         (AGE, "real", ()),
         (np.full(N, 3), "ignore", ()),
+        ([0.3, 0.1 + 0.2] * (N // 2), "ignore", ()),
     ],
 )
 def test_kinds_are_found_from_values(values, kind, classes):
@@ -245,6 +246,7 @@ RAIN = np.where(RNG.random(N) < 0.5, 0, RNG.gamma(1, 1, N))
         ([1, 2, -1], {"x": "count"}, "holds -1, which is no whole number"),
         ([1, 2, 3], {"x": "binary"}, "binary and holds 3 different values, such as 1"),
         ([1, 1, 1], {"x": "real"}, "'x' is 1 in every row"),
+        ([0.3, 0.1 + 0.2], {"x": "real"}, "never varies but for rounding errors"),
         ([1, 1, 1], {}, "no column that a model describes:\ncolumn"),
         (RAIN, {}, "is 0 in (49|5.)% of its cells, .* has no bound: round"),
         ([1.0, np.inf], {}, "row 1: 'x' holds inf; write a finite number"),

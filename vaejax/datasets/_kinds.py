@@ -88,7 +88,7 @@ def _constant(value: object, is_complete: object) -> dict:
 
 def _kind_of_numbers(numbers: Numbers, is_unnamed: bool) -> dict:
     values, is_whole = numbers.values, numbers.is_whole
-    if len(values) == 1:
+    if numbers.is_constant:
         is_complete = numbers.num_observed == numbers.num_rows
         return _constant(f"{values[0]:g}", is_complete)
     if len(values) == 2 and tuple(values) == (0, 1):
@@ -148,6 +148,11 @@ def describe_real(numbers: Numbers, *, may_be_positive: bool = True) -> dict:
     Raises:
       ValueError: a value repeats among values without a step.
     """
+    if numbers.is_constant:
+        raise ValueError(
+            f"{numbers.name!r} never varies but for rounding errors; leave it out "
+            f"({numbers.name}=ignore)."
+        )
     step, offset = find_step(numbers)
     values, is_whole = numbers.values, numbers.is_whole
     spike = float(numbers.counts.max()) / numbers.num_observed

@@ -1,6 +1,7 @@
 """Numbers of a column, summarized, and the lattice that they lie on."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ MAX_CELLS = 10_000
 _MANY_POINTS, _POPULATED = 10, 0.5
 # Rounding errors of values that are decimal numbers, relative to the last decimal.
 _NEAR = 1e-4
+# Values that are looked at together.
+_PART = 1 << 12
 
 
 class Numbers(NamedTuple):
@@ -46,6 +49,12 @@ class Numbers(NamedTuple):
         return bool(np.all(self.values == np.rint(self.values)))
 
     @property
+    def is_constant(self) -> bool:
+        """True where the values differ by rounding errors at most."""
+        low, high = self.values[0], self.values[-1]
+        return bool(high - low <= 4 * self.tolerance * max(abs(low), abs(high)))
+
+    @property
     def are_all_different(self) -> bool:
         """True where no value is missing and none occurs twice."""
         return len(self.values) == self.num_rows
@@ -56,7 +65,10 @@ class Numbers(NamedTuple):
         total = self.num_observed
         # Threads of a product of matrices would cost more than they save.
         mean = float(np.sum(x * self.counts)) / total
-        return mean, math.sqrt(float(np.sum((x - mean) ** 2 * self.counts)) / total)
+        squares = x - mean
+        squares *= squares
+        squares *= self.counts
+        return mean, math.sqrt(float(np.sum(squares)) / total)
 
 
 def _increases_evenly(values: np.ndarray) -> bool:
@@ -75,16 +87,19 @@ def _increases_evenly(values: np.ndarray) -> bool:
 def summarize(column: RawColumn) -> Numbers:
     """Return the observed values of a column of numbers, summarized."""
     assert column.numbers is not None
-    observed = column.numbers[column.observed]
+    is_there = column.observed
+    is_complete = bool(is_there.all())
+    observed = column.numbers if is_complete else column.numbers[is_there]
     ordered = np.sort(observed)
-    is_first = np.ones(len(ordered), bool)
-    is_first[1:] = ordered[1:] != ordered[:-1]
-    starts = np.flatnonzero(is_first)
-    counts = np.diff(np.append(starts, len(ordered)))
-    is_complete = len(observed) == len(column.numbers)
+    is_new = ordered[1:] != ordered[:-1]
+    if is_new.all():
+        values, counts = ordered, np.broadcast_to(1, len(ordered))
+    else:
+        starts = np.concatenate([[0], np.flatnonzero(is_new) + 1])
+        values, counts = ordered[starts], np.diff(starts, append=len(ordered))
     return Numbers(
         column.name,
-        ordered[starts],
+        values,
         counts,
         len(column.numbers),
         column.tolerance,
@@ -99,23 +114,30 @@ def find_step(numbers: Numbers) -> tuple[float, float]:
     decimals or of evenly spaced ones; 0 where there is none.
     """
     for decimals in range(_MAX_DECIMALS + 1):
-        # Most columns without a step show it at once.
-        if not np.all(_are_near(numbers.values[:100], decimals, numbers.tolerance)):
-            continue
-        if np.all(_are_near(numbers.values, decimals, numbers.tolerance)):
-            units = np.rint(numbers.values * 10.0**decimals).astype(np.int64)
+        # By parts, since most columns without a step show it at once.
+        if all(
+            np.all(_are_near(part, decimals, numbers.tolerance))
+            for part in _parts(numbers.values)
+        ):
+            units = numbers.values * 10.0**decimals
+            units = np.rint(units, out=units).astype(np.int64)
             unit = 10.0**-decimals
-            differences = np.diff(units)
-            differences = differences[differences > 0]
-            divisor = int(np.gcd.reduce(differences[:1000]))
-            if divisor > 1:
-                divisor = int(np.gcd.reduce(differences))
+            divisor = 0
+            for part in _parts(units):
+                if divisor != 1:
+                    # Equal numbers, but for rounding errors, differ by 0.
+                    divisor = int(np.gcd.reduce(part - units[0], initial=divisor))
             num_points = (int(units[-1]) - int(units[0])) // divisor + 1
             if not (len(units) >= _MANY_POINTS or _is_full(len(units), num_points)):
                 divisor = 1
             offset = int(units[0]) % divisor
             return round(divisor * unit, decimals), round(offset * unit, decimals)
     return _even_step(numbers)
+
+
+def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(values), _PART):
+        yield values[start : start + _PART]
 
 
 def _are_near(values: np.ndarray, decimals: int, tolerance: float) -> np.ndarray:

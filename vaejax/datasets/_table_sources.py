@@ -6,6 +6,7 @@ are made when they are asked for, so that a table is never held twice.
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from vaejax.datasets.errors import DataUnavailableError
 
 #: Cells that are missing, beside NaN and null.
 MISSING = ("", "NA", "N/A", "nan", "NaN", "null", "None", "?")
+_MANY_ROWS = 10_000
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
@@ -70,6 +72,19 @@ def open_table(
     if hasattr(table, "tocsc") and hasattr(table, "nnz"):
         return _open_matrix(table.tocsc(), names, is_sparse=True)
     return _open_frame(table, missing)
+
+
+def map_columns(
+    function: Callable[[Any], Any], columns: Sequence[Any], num_rows: int
+) -> list[Any]:
+    """Return the results of a function of each column, or its name, in order.
+
+    Columns of many rows are looked at in threads, since NumPy sorts without the lock.
+    """
+    if num_rows < _MANY_ROWS:
+        return [function(column) for column in columns]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, columns))
 
 
 def is_table_file(path: str | os.PathLike) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from vaejax._files import write_atomically
 from vaejax.columns import Column
 from vaejax.datasets._encoding import decode_column, encode_column, moments_of
-from vaejax.datasets._table_sources import open_table
+from vaejax.datasets._table_sources import map_columns, open_table
 from vaejax.datasets.schema_columns import (
     CARRIED,
     SchemaColumn,
@@ -132,13 +132,17 @@ class Schema:
                     f"{source.where} has no column {name!r}; "
                     f"{did_you_mean(name, source.names)}."
                 )
-        modeled = self._modeled()
-        values = np.zeros((source.num_rows, len(modeled)), np.float32)
-        mask = np.ones((source.num_rows, len(modeled)), bool)
-        for j, column in enumerate(modeled):
+        places = {name: j for j, name in enumerate(self.names())}
+        values = np.zeros((source.num_rows, len(places)), np.float32)
+        mask = np.ones((source.num_rows, len(places)), bool)
+
+        def encode(column: SchemaColumn) -> None:
+            j = places[column.name]
             values[:, j], observed = encode_column(source, column)
             if not observed.all():
                 mask[:, j] = observed
+
+        map_columns(encode, self._modeled(), source.num_rows)
         ignored = {
             column.name: source.make(column.name, True).cells()
             for column in self.columns

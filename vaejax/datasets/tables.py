@@ -9,7 +9,12 @@ import numpy as np
 from vaejax.datasets._given_kinds import column_of_kind, labels_of
 from vaejax.datasets._kinds import propose
 from vaejax.datasets._one_hot import find_blocks, merge
-from vaejax.datasets._table_sources import MISSING, Source, open_table
+from vaejax.datasets._table_sources import (
+    MISSING,
+    Source,
+    map_columns,
+    open_table,
+)
 from vaejax.datasets.schema import Schema, Table
 from vaejax.datasets.schema_columns import (
     CARRIED,
@@ -116,20 +121,21 @@ def _find_columns(source: Source, kinds: dict[str, str]) -> list[SchemaColumn]:
                 f"{did_you_mean(name, source.names)}."
             )
         check_kind(name, kind)
-    columns, zero_one = {}, {}
-    for name in source.names:
+
+    def find(name: str) -> tuple[SchemaColumn, np.ndarray | None]:
         try:
-            columns[name], cells = _find_column(source, name, kinds.get(name))
+            return _find_column(source, name, kinds.get(name))
         except ValueError as error:
             where = "" if source.where in str(error) else f"{source.where}: "
             raise ValueError(f"{where}{error}") from error
-        if cells is not None:
-            zero_one[name] = cells
+
+    found = map_columns(find, source.names, source.num_rows)
+    columns = {column.name: column for column, _ in found}
     _make_counts(source, columns, kinds)
     zero_one = {
-        name: cells
-        for name, cells in zero_one.items()
-        if columns[name].kind == "binary"
+        column.name: cells
+        for column, cells in found
+        if cells is not None and columns[column.name].kind == "binary"
     }
     if zero_one:
         for block in find_blocks(list(zero_one), list(zero_one.values())):
