@@ -82,7 +82,13 @@ _LARGEST_COUNT = 100_000
 
 
 def _are_counts(found: datasets.ArrayDescription) -> bool:
-    return found.is_integer and found.minimum >= 0 and found.maximum <= _LARGEST_COUNT
+    is_row = len(found.shape) == 1
+    return (
+        is_row
+        and found.is_integer
+        and found.minimum >= 0
+        and found.maximum <= _LARGEST_COUNT
+    )
 
 
 # The likelihoods that are proposed for an array, in order of preference.
@@ -91,9 +97,10 @@ CANDIDATES = (
         "bernoulli", "two values only", lambda found: found.is_binary
     ),
     datasets.LikelihoodCandidate(
-        "discretized_logistic",
-        "8-bit intensities",
-        lambda found: found.dtype == "uint8" and len(found.shape) > 1,
+        "discretized_logistic", "8-bit intensities", lambda found: found.white == 255
+    ),
+    datasets.LikelihoodCandidate(
+        "discretized_normal", "16-bit intensities", lambda found: found.white == 65535
     ),
     datasets.LikelihoodCandidate(
         "continuous_bernoulli",

@@ -98,3 +98,68 @@ def test_split_is_fixed_and_disjoint():
     np.testing.assert_array_equal(datasets.split_indices(105)[1], test)
     with pytest.raises(ValueError, match="3 examples; give at least 4"):
         datasets.split_indices(3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.int32, np.float32, float])
+def test_intensities_are_known_by_values_and_shape(monkeypatch, dtype):
+    levels = RNG.integers(0, 256, (9, 4, 5)).astype(dtype)
+    assert datasets.describe_array(levels).white == 255
+    assert datasets.describe_array(levels[..., None]).white == 255
+    assert datasets.describe_array(levels.reshape(9, 20)).white == 0
+    assert datasets.describe_array(levels[..., None, None]).white == 0
+    assert datasets.describe_array(levels // 255).white == 0
+    monkeypatch.setattr(_shared, "_PART_BYTES", 1)
+    if dtype != np.uint8:
+        for value, white in ((256, 65535), (65535, 65535), (65536, 0), (-1, 0)):
+            levels[4, 2, 3] = value
+            assert datasets.describe_array(levels).white == white
+    if np.dtype(dtype).kind == "f":
+        levels[4, 2, 3] = 0.5
+        assert datasets.describe_array(levels).white == 0
+
+
+def test_intensities_that_were_divided_are_known():
+    scaled = (RNG.integers(0, 256, (9, 4, 5)) / 255).astype(np.float32)
+    # A first part of 0 and 1 alone says nothing.
+    scaled[0] = RNG.integers(0, 2, (4, 5))
+    assert datasets.describe_array(scaled).white == 255
+    scaled[8, 3, 4] = 0.5
+    assert datasets.describe_array(scaled).white == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((9, 3, 32, 32), r"the colors on the second axis; .*np.moveaxis\(array, 1, -1"),
+        ((9, 1, 32, 32), "colors on the second axis"),
+        ((9, 32, 32, 4), "last of four axes holds the colors: give 1 or 3"),
+        ((9, 16, 32, 32), r"volumes; .*np.reshape\(array, \(-1, \*array.shape\[2:\]"),
+        ((9, 16, 32, 32, 1), "volumes"),
+        ((9, 16, 32, 32, 3), "volumes"),
+    ],
+)
+def test_axes_that_are_none_of_images_are_named(tmp_path, shape, message):
+    array = np.broadcast_to(np.uint8(7), shape)
+    with pytest.raises(ValueError, match=message) as caught:
+        datasets.check_image_axes(array)
+    assert str(list(shape)) in str(caught.value) and "\n" not in str(caught.value)
+    np.savez(tmp_path / "own.npz", train_images=array)
+    with pytest.raises(ValueError, match=message):
+        datasets.load(tmp_path / "own.npz")
+
+
+def test_axes_of_images_pass():
+    for shape in ((9, 5), (9, 5, 4), (9, 5, 4, 1), (9, 5, 4, 3), (9, 3, 4, 3)):
+        datasets.check_image_axes(np.zeros(shape))
+
+
+def test_the_overdispersion_of_many_columns_is_that_of_all(monkeypatch):
+    from vaejax.datasets import arrays
+
+    wide = RNG.negative_binomial(2, 0.2, (50, 7))
+    wide[:, :3] = RNG.poisson(4, (50, 3))
+    narrow = np.where(np.arange(7) < 4, RNG.poisson(4, (50, 7)), wide)
+    for counts, expected in ((wide, True), (narrow, False)):
+        for size in (1 << 17, 50, 1):
+            monkeypatch.setattr(arrays, "_SAMPLE_SIZE", size)
+            assert datasets.describe_array(counts).is_overdispersed == expected

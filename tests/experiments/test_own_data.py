@@ -9,6 +9,7 @@ from support.programs import execute
 from experiments import own_data
 from experiments.harness import model_options
 from experiments.harness.errors import UsageError
+from experiments.own import arrays
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(3, 2, (50, 4))
@@ -106,17 +107,18 @@ def test_a_standard_deviation_out_of_range_is_named(values, words, axes):
     if axes == "array":
         values = values[:, 2:, None]
     with pytest.raises(ValueError, match=f"{where}: values from .*{words}"):
-        own_data.standardization(values)
+        arrays.standardization(values)
 
 
 def test_a_value_that_is_infinite_in_single_precision_is_named():
     test = REAL[:5].copy()
     test[2, 1] = 1e300
     with pytest.raises(ValueError, match=r"column 2 holds 1e\+300 in example 2"):
-        own_data.prepare(REAL, test, None, "normal")
+        arrays.prepare(REAL, test, None, "normal", model_options.describe_array(REAL))
     counts = np.where(REAL > 3, 1e60, 1.0)
+    found = model_options.describe_array(counts)
     with pytest.raises(ValueError, match=r"holds 1e\+60 in example .* infinite"):
-        own_data.prepare(counts, counts, None, "poisson")
+        arrays.prepare(counts, counts, None, "poisson", found)
 
 
 def test_mistakes_name_the_fix(tmp_path):

@@ -35,7 +35,7 @@ LEFT_OUT = {
         "byte_vocabulary", "checksum", "describe_catalogue", "detokenize",
         "iterate_chunks", "load", "load_array", "load_text", "read_table",
         "subword_vocabulary", "tokenize", "describe_array", "check_support",
-        "from_array", "split_indices",
+        "from_array", "split_indices", "check_image_axes",
     },
     "distributions": {
         # Options alone: test_options.py.

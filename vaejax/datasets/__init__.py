@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vaejax.datasets.arrays import (
         ArrayDescription,
         LikelihoodCandidate,
+        check_image_axes,
         check_numbers,
         check_support,
         describe_array,
@@ -59,6 +60,7 @@ _MODULES = {
     "TokenizedSentences": "text",
     "Vocabulary": "text",
     "byte_vocabulary": "text",
+    "check_image_axes": "arrays",
     "check_numbers": "arrays",
     "check_support": "arrays",
     "checksum": "loading",
@@ -92,6 +94,7 @@ __all__ = [
     "Vocabulary",
     "binarize",
     "byte_vocabulary",
+    "check_image_axes",
     "check_numbers",
     "check_support",
     "checksum",

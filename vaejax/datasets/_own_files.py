@@ -15,6 +15,7 @@ from vaejax.datasets._image_files import (
     load_image_files,
 )
 from vaejax.datasets._shared import Arrays, first_wrong, open_npy, open_npz
+from vaejax.datasets.arrays import check_image_axes
 
 LAYOUTS = (
     "a folder with train.npy and test.npy, or with images *.png, or train/*.png and "
@@ -33,7 +34,7 @@ def load_npz(path: Path, split: str) -> Arrays:
     check_images(images, f"{key} in {path}")
     if labels is not None:
         check_labels(labels, len(images), f"{split}_labels in {path}")
-    if images.dtype != np.uint8:
+    if np.issubdtype(images.dtype, np.floating):
         # The arrays are in memory already, so a copy costs little.
         images = images.astype(np.float32, copy=False)
     return images, labels
@@ -100,26 +101,23 @@ def _memory_map(file: Path) -> np.ndarray:
 
 
 def check_images(images: np.ndarray, where: str) -> None:
-    """Check that an array holds images, uint8 or floating point in [0, 1].
+    """Check that an array holds images: uint8, uint16, or floating point in [0, 1].
 
     Raises:
       ValueError: it does not; the error names the first intensity that is wrong.
     """
     floating = np.issubdtype(images.dtype, np.floating)
+    if images.ndim > 3 and images.size:
+        check_image_axes(images, where=where)
     if (
-        not (floating or images.dtype == np.uint8)
+        not (floating or images.dtype in (np.uint8, np.uint16))
         or images.ndim not in (3, 4)
         or not images.size
     ):
         raise ValueError(
             f"{where} is {images.dtype} {list(images.shape)}; give at least one image "
-            "as uint8 (0 to 255) or floating point (0 to 1), [examples, height, "
-            "width]."
-        )
-    if images.ndim == 4 and images.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"{where} has shape {list(images.shape)}; the last of four axes holds the "
-            "colors: give 1 or 3 of them."
+            "as uint8 (0 to 255), uint16 (0 to 65,535) or floating point (0 to 1), "
+            "[examples, height, width]."
         )
     # NaN fails both comparisons.
     if floating and (

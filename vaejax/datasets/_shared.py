@@ -14,6 +14,8 @@ Arrays = tuple[np.ndarray, np.ndarray | None]
 Splits = dict[str, Arrays]
 
 _CHUNK_BYTES = 1 << 24
+# Parts that are converted to float64 on the way, which is up to 8 times as large.
+_PART_BYTES = 1 << 20
 
 
 def iterate_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -35,10 +37,19 @@ def iterate_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
       >>> [len(part) for part in datasets.iterate_chunks(images)]
       [21399, 21399, 17202]
     """
+    yield from _iterate(array, _CHUNK_BYTES)
+
+
+def iterate_parts(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Iterate over an array in parts small enough to be converted to float64."""
+    yield from _iterate(array, min(_PART_BYTES, _CHUNK_BYTES))
+
+
+def _iterate(array: np.ndarray, num_bytes: int) -> Iterator[np.ndarray]:
     if not array.ndim:
         yield array
         return
-    rows = max(1, _CHUNK_BYTES * len(array) // max(array.nbytes, 1))
+    rows = max(1, num_bytes * len(array) // max(array.nbytes, 1))
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
 
@@ -49,7 +60,7 @@ def first_wrong(array: np.ndarray, is_right: Callable[[np.ndarray], Any]) -> str
     The description reads "holds 2 in example 1 (at [1, 0])".
     """
     start = 0
-    for part in iterate_chunks(array):
+    for part in iterate_parts(array):
         wrong = ~np.asarray(is_right(part))
         if wrong.any():
             first, *rest = (int(i) for i in np.argwhere(wrong)[0])

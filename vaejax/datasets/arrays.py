@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from vaejax.base import Support
-from vaejax.datasets._shared import first_wrong, iterate_chunks
+from vaejax.datasets._shared import first_wrong, iterate_parts
 
 _SPLIT_SEED, _TEST_PART = 0, 10
 # Factor by which the variance of counts must exceed their mean for a Poisson to be too
 # narrow.
 _OVERDISPERSION = 1.25
+# Numbers of which a variance is taken at once.
+_SAMPLE_SIZE = 1 << 17
 
 
 class ArrayDescription(NamedTuple):
@@ -32,6 +34,10 @@ class ArrayDescription(NamedTuple):
         most dimensions.
       likelihood: name of the first candidate that suits, or "" where none does.
       reason: reason of that candidate, in a few words.
+      white: 255 or 65,535, the largest level, where the values are intensities of 8 or
+        16 bits: an array in the shape of images, `[examples, height, width]` or with a
+        last axis of 1 or 3 colors, of whole numbers from 0 whose maximum is above 1 and
+        at most that; 255 also for multiples of 1/255 in [0, 1]; else 0.
 
     Example:
       >>> import numpy as np
@@ -51,6 +57,7 @@ class ArrayDescription(NamedTuple):
     is_overdispersed: bool
     likelihood: str = ""
     reason: str = ""
+    white: int = 0
 
     def text(self) -> str:
         """Return the description as one or two lines of text."""
@@ -126,10 +133,10 @@ def describe_array(
     """
     array = np.asanyarray(array)
     check_numbers(array, where=where)
-    minimum, maximum, is_integer = np.inf, -np.inf, True
+    minimum, maximum, is_integer, is_scaled = np.inf, -np.inf, True, True
     # The values that binary data have; 8-bit ones may be black and white.
     two_values = [(0, 1), (0, 255)] if array.dtype == np.uint8 else [(0, 1)]
-    for part in iterate_chunks(array):
+    for part in iterate_parts(array):
         minimum, maximum = min(minimum, part.min()), max(maximum, part.max())
         two_values = [
             pair for pair in two_values if np.all((part == pair[0]) | (part == pair[1]))
@@ -137,6 +144,7 @@ def describe_array(
         is_integer = is_integer and (
             array.dtype.kind in "biu" or bool(np.all(part == np.rint(part)))
         )
+        is_scaled = is_scaled and _are_scaled_levels(part)
     found = ArrayDescription(
         num_examples=len(array),
         shape=array.shape[1:],
@@ -147,17 +155,86 @@ def describe_array(
         is_integer=is_integer,
         is_overdispersed=is_integer and minimum >= 0 and _is_overdispersed(array),
     )
+    if _has_shape_of_images(array.shape) and (0, 1) not in two_values:
+        found = found._replace(white=_white(found, is_scaled))
     for candidate in candidates:
         if candidate.suits(found):
             return found._replace(likelihood=candidate.name, reason=candidate.reason)
     return found
 
 
+def _has_shape_of_images(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 or (len(shape) == 4 and shape[-1] in (1, 3))
+
+
+def _are_scaled_levels(part: np.ndarray) -> bool:
+    if part.dtype.kind != "f":
+        return False
+    levels = 255 * part.astype(np.float64)
+    return bool(np.all(np.abs(levels - np.rint(levels)) < 1e-3))
+
+
+def _white(found: ArrayDescription, is_scaled: bool) -> int:
+    """The largest level of intensities of 8 or 16 bits, or 0 for other values."""
+    if found.minimum < 0:
+        return 0
+    if not found.is_integer:
+        return 255 if is_scaled and found.maximum <= 1 else 0
+    return next((white for white in (255, 65535) if 1 < found.maximum <= white), 0)
+
+
 def _is_overdispersed(counts: np.ndarray) -> bool:
     sample = np.reshape(counts[:1000], (min(len(counts), 1000), -1))
-    variance = sample.var(axis=0, dtype=np.float64)
-    mean = sample.mean(axis=0, dtype=np.float64)
-    return bool(np.mean(variance > _OVERDISPERSION * mean) > 0.5)
+    # By columns, since the variance takes a copy in float64.
+    is_wider = [
+        part.var(axis=0, dtype=np.float64)
+        > _OVERDISPERSION * part.mean(axis=0, dtype=np.float64)
+        for part in np.array_split(sample, 1 + sample.size // _SAMPLE_SIZE, axis=1)
+    ]
+    return bool(np.mean(np.concatenate(is_wider)) > 0.5)
+
+
+def check_image_axes(array: np.ndarray, *, where: str = "the array") -> None:
+    """Check that an array of four axes or more has the layout of images.
+
+    Images are `[examples, height, width]` or `[examples, height, width, colors]`, with
+    1 or 3 colors. Arrays of fewer axes pass.
+
+    Args:
+      array: the array; its values are not looked at.
+      where: name of the array in errors.
+
+    Raises:
+      ValueError: the colors are on the second axis, there are other numbers of them,
+        or the examples are volumes; the error names the fix.
+
+    Example:
+      >>> import numpy as np
+      >>> from vaejax import datasets
+      >>> datasets.check_image_axes(np.zeros((5, 32, 32, 3)))
+      >>> datasets.check_image_axes(np.zeros((5, 3, 32, 32)))  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+        ...
+      ValueError: the array has shape [5, 3, 32, 32], with the colors on the second ...
+    """
+    shape = array.shape
+    if len(shape) < 4 or _has_shape_of_images(shape):
+        return
+    if len(shape) == 4 and shape[1] in (1, 3):
+        raise ValueError(
+            f"{where} has shape {list(shape)}, with the colors on the second axis; put "
+            "them last: np.moveaxis(array, 1, -1)."
+        )
+    if len(shape) == 4 and shape[-1] <= 4:
+        raise ValueError(
+            f"{where} has shape {list(shape)}; the last of four axes holds the colors: "
+            "give 1 or 3 of them."
+        )
+    raise ValueError(
+        f"{where} has shape {list(shape)}, whose examples are volumes; give their "
+        "slices as images, np.reshape(array, (-1, *array.shape[2:])), or each volume "
+        "as a row, np.reshape(array, (len(array), -1))."
+    )
 
 
 def check_numbers(array: np.ndarray, *, where: str = "the array") -> None:

@@ -1,0 +1,311 @@
+"""An array of numbers: how its values become what the likelihood takes.
+
+Integers of 8 and 16 bits keep their type and are scaled in the step; the rest is scaled
+once, on the host, in parts.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import vaejax
+from experiments.harness import model_options
+from vaejax import datasets
+from vaejax.base import Array, Distribution, Head, Key, Params, Transform
+
+STANDARDIZED = (
+    "normal",
+    "shared_variance_normal",
+    "fixed_variance_normal",
+    "laplace",
+    "student_t",
+)
+# Likelihoods of 256 levels, whatever the data.
+OF_8_BITS = ("discretized_logistic", "discretized_logistic_mixture")
+# Integers that stay what they are, on the host and on the device.
+SMALL = (np.uint8, np.uint16)
+
+
+class Data(NamedTuple):
+    """Arrays as the step takes them, and how they become examples.
+
+    Attributes:
+      train: training examples, `[examples, ...]`.
+      test: test examples.
+      labels: labels of the test examples, or None.
+      likelihood: name of the likelihood that takes them.
+      white: the largest level of intensities, 255 or 65,535; 0 for other values.
+      transform: `(key, example) -> x` in the step.
+      notes: what was done to the values, in words.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray | None
+    likelihood: str
+    white: int
+    transform: Transform
+    notes: list[str]
+
+    def once(self, seed: int, examples: np.ndarray) -> Array:
+        """Return examples as the model sees them, drawn once, each with its own key."""
+        each = jax.random.split(jax.random.key(seed), len(examples))
+        return jax.jit(jax.vmap(self.transform))(each, jnp.asarray(examples))
+
+
+def describe(
+    train: np.ndarray, test: np.ndarray, where: str
+) -> datasets.ArrayDescription:
+    """Describe the training part, and check that the test part is of the same kind.
+
+    Raises:
+      ValueError: they are no numbers or no images, or only one part is intensities.
+    """
+    datasets.check_image_axes(train, where=where)
+    found, other = (model_options.describe_array(part, where) for part in (train, test))
+    highest = found.white if found.is_integer else 1
+    if found.white and not (
+        0 <= other.minimum <= other.maximum <= highest
+        and (other.is_integer or not found.is_integer)
+    ):
+        raise ValueError(
+            f"{where}: the training part holds {found.reason}, and the test part "
+            f"values from {other.minimum:g} to {other.maximum:g}; give both one range, "
+            "or choose --likelihood normal."
+        )
+    return found
+
+
+def prepare(
+    train: np.ndarray,
+    test: np.ndarray,
+    labels: np.ndarray | None,
+    likelihood: str,
+    found: datasets.ArrayDescription,
+) -> Data:
+    """Scale, standardize or binarize the values as the likelihood takes them.
+
+    Raises:
+      ValueError: the likelihood is over 256 levels and the values have more.
+    """
+    is_small = train.dtype in SMALL
+    if likelihood in STANDARDIZED:
+        mean, stddev, note = standardization(train)
+        if not is_small:
+            train, test = (scaled(part, mean, stddev) for part in (train, test))
+        transform = _standardize(mean, stddev) if is_small else _identity
+        return Data(train, test, labels, likelihood, 0, transform, [note])
+    white = 0
+    if likelihood not in model_options.COUNTS:
+        # Bytes above 1 are intensities in a table, too.
+        is_8_bit = train.dtype == np.uint8 and found.maximum > 1
+        white = found.white or (255 if is_8_bit else 0)
+    if not white:
+        if not is_small:
+            train, test = (scaled(part) for part in (train, test))
+        transform = _as_single if is_small else _identity
+        return Data(train, test, labels, likelihood, 0, transform, [])
+    train, test = (_as_levels(part, white, found) for part in (train, test))
+    transform, note = _of_levels(likelihood, white, found)
+    notes = [note, *_doubts(found)]
+    return Data(train, test, labels, likelihood, white, transform, notes)
+
+
+def _of_levels(
+    likelihood: str, white: int, found: datasets.ArrayDescription
+) -> tuple[Transform, str]:
+    """The transform from levels to what a likelihood takes, and a note on it."""
+    if white == 65535 and likelihood in OF_8_BITS:
+        raise ValueError(
+            f"{likelihood} is over 256 levels, and the values go to "
+            f"{found.maximum:,.0f}; choose discretized_normal."
+        )
+    if likelihood != "bernoulli":
+        return _divide(white), f"divided by {white:,}"
+    bits = 8 if white == 255 else 16
+    note = f"{bits}-bit pixels are binarized at each access, the test set once"
+    return (vaejax.binarize if bits == 8 else _binarize_16_bits), note
+
+
+def _doubts(found: datasets.ArrayDescription) -> list[str]:
+    """What the values may be instead, where they are no bytes."""
+    if found.dtype == "uint8" or not found.is_integer:
+        return []
+    return [
+        f"whole numbers up to {found.maximum:,.0f} in the shape of images are taken as "
+        f"levels of 0 to {found.white:,}; for counts, give --likelihood "
+        f"{'negative_binomial' if found.is_overdispersed else 'poisson'}"
+    ]
+
+
+def _as_levels(
+    array: np.ndarray, white: int, found: datasets.ArrayDescription
+) -> np.ndarray:
+    """Return intensities as integers of 8 or 16 bits."""
+    dtype = np.uint8 if white == 255 else np.uint16
+    if array.dtype == dtype:
+        return array
+    factor = 1 if found.is_integer else white
+    levels = np.empty(array.shape, dtype)
+    for rows in _parts(array):
+        levels[rows] = np.rint(array[rows].astype(np.float64) * factor)
+    return levels
+
+
+def scaled(
+    array: np.ndarray,
+    mean: np.ndarray | float = 0.0,
+    stddev: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """Return (array - mean) / stddev, computed in float64, as float32.
+
+    Raises:
+      ValueError: a value does not fit.
+    """
+    found = np.empty(array.shape, np.float32)
+    for rows in _parts(array):
+        with np.errstate(over="ignore"):
+            found[rows] = (array[rows].astype(np.float64) - mean) / stddev
+        if not (finite := np.isfinite(found[rows])).all():
+            place = np.unravel_index(np.argmin(finite), finite.shape)
+            raise ValueError(
+                f"column {_column(place[1:], array.shape[1:])} holds "
+                f"{array[rows][place]:g} in example {rows.start + place[0]}, which is "
+                "infinite in float32 as the model takes it; divide the data by a "
+                "constant."
+            )
+    return found
+
+
+def _column(place: tuple[Any, ...], shape: tuple[int, ...]) -> int:
+    """The number of a value of an example, from 1, in the order of a row."""
+    return int(np.ravel_multi_index(place, shape)) + 1
+
+
+def _parts(array: np.ndarray) -> Iterator[slice]:
+    """Rows that are about 1 MiB, since float64 is up to 8 times as large."""
+    num = max(1, (len(array) << 20) // array.nbytes)
+    return (slice(start, start + num) for start in range(0, len(array), num))
+
+
+def _identity(key: Key, x: Array) -> Array:
+    del key
+    return x
+
+
+def _as_single(key: Key, x: Array) -> Array:
+    del key
+    return x.astype(jnp.float32)
+
+
+def _divide(white: int) -> Transform:
+    def divide(key: Key, x: Array) -> Array:
+        del key
+        return x.astype(jnp.float32) / jnp.float32(white)
+
+    return divide
+
+
+def _standardize(mean: np.ndarray, stddev: np.ndarray) -> Transform:
+    shift, scale = jnp.asarray(mean, jnp.float32), jnp.asarray(stddev, jnp.float32)
+
+    def standardize(key: Key, x: Array) -> Array:
+        del key
+        return (x.astype(jnp.float32) - shift) / scale
+
+    return standardize
+
+
+def _binarize_16_bits(key: Key, x: Array) -> Array:
+    return vaejax.binarize(key, _divide(65535)(key, x))
+
+
+def standardization(train: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return mean and standard deviation of the training data, and a note on them.
+
+    A table is standardized column by column, other data as a whole.
+    """
+    axis = 0 if train.ndim == 2 else None
+    squares, count = 0.0, len(train) if axis == 0 else train.size
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        mean = train.mean(axis=axis, dtype=np.float64)
+        for rows in _parts(train):
+            squares += np.square(train[rows].astype(np.float64) - mean).sum(axis=axis)
+        stddev = np.sqrt(squares / count)
+    constant = np.atleast_1d(train.max(axis=axis) == train.min(axis=axis))
+    if constant.any():
+        column = int(np.argmax(constant))
+        raise ValueError(
+            f"column {column + 1} is {np.ravel(train[:1])[column]:g} in every training "
+            "example; leave it out, since a density of what never varies has no bound."
+        )
+    # Squares beyond double precision are infinite, or 0.
+    usable = np.isfinite(mean) & np.isfinite(stddev) & (stddev > 0)
+    if not np.all(usable):
+        column = int(np.argmin(np.atleast_1d(usable)))
+        values = train if axis is None else train[:, column]
+        where = "the data" if axis is None else f"column {column + 1}"
+        raise ValueError(
+            f"{where}: values from {values.min():g} to {values.max():g} have a "
+            f"standard deviation of {np.atleast_1d(stddev)[column]:g} in double "
+            "precision, out of its range; divide them by a constant."
+        )
+    log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
+    how = "standardized" if axis is None else "standardized column by column"
+    return (
+        mean,
+        stddev,
+        f"{how}; in the data's own units add {log_scale:.2f} nats to the negative ELBO "
+        "and the NLL",
+    )
+
+
+def head_of(data: Data) -> Head:
+    """Return the head of the likelihood, which starts at the training data's mean."""
+    is_deep = (data.likelihood, data.white) == ("discretized_normal", 65535)
+    head = head_of_16_bits() if is_deep else model_options.LIKELIHOODS[data.likelihood]
+    return vaejax.distributions.with_initial_outputs(
+        head, initial_outputs(data.likelihood, head, data.train, data.white)
+    )
+
+
+def head_of_16_bits() -> Head:
+    """Return the head of a Normal over the 65,536 levels k / 65535.
+
+    Its log-variance is three below the output, as that of `DiscretizedNormal`, and its
+    bounds are about the width of a level, and far beyond all of them.
+    """
+
+    def apply(params: Params, outputs: Array) -> Distribution:
+        del params
+        log_variance = jnp.clip(outputs[..., 1] - 3, -26.0, 10.0)
+        return vaejax.distributions.RoundedNormal(
+            0.5 + outputs[..., 0], log_variance, step=1 / 65535, lower=0.0, upper=1.0
+        )
+
+    return Head(2, lambda key: (), apply)
+
+
+def initial_outputs(likelihood: str, head: Head, xs: np.ndarray, white: int) -> Array:
+    """Return the first outputs of the decoder.
+
+    They are the data's log-odds, the logarithm of their mean, or zero.
+    """
+    mean = xs[:10_000].mean(axis=0, dtype=np.float64) / (white or 1)
+    first = np.zeros(mean.shape)
+    if likelihood == "bernoulli":
+        inside = np.clip(mean, 0.001, 0.999)
+        first = np.log(inside) - np.log1p(-inside)
+    elif likelihood in model_options.COUNTS:
+        first = np.log(np.maximum(mean, 1e-3))
+    elif likelihood in ("discretized_logistic", "discretized_normal"):
+        first = mean - 0.5
+    if head.num_parameters == 1:
+        return jnp.asarray(first, jnp.float32)
+    outputs = np.zeros((*mean.shape, head.num_parameters), np.float32)
+    if likelihood != "discretized_logistic_mixture":
+        outputs[..., 0] = first
+    return jnp.asarray(outputs)

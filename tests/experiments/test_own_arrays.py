@@ -1,0 +1,153 @@
+"""Arrays of the user's own: intensities in any dtype, and memory."""
+
+import subprocess
+import sys
+import tracemalloc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.programs import ENVIRONMENT
+
+from experiments import own_data
+from experiments.harness.errors import UsageError
+from experiments.own import arrays
+
+RNG = np.random.default_rng(0)
+DIGITS = RNG.integers(0, 256, (60, 17, 16)).astype(np.uint8)
+
+
+def load(tmp_path, array, **options):
+    np.save(tmp_path / "a.npy", array)
+    config = own_data.Config(data=str(tmp_path / "a.npy"), batch_size=16, **options)
+    return own_data.load_data(config)[0]
+
+
+AS = {
+    "int64": lambda x: x.astype(np.int64),
+    "int32": lambda x: x.astype(np.int32),
+    "uint16": lambda x: x.astype(np.uint16),
+    "float32": lambda x: x.astype(np.float32),
+    "float64": lambda x: x.astype(np.float64),
+    "divided": lambda x: (x / 255).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("likelihood", ["auto", "bernoulli", "continuous_bernoulli"])
+@pytest.mark.parametrize("dtype", AS)
+def test_digits_of_any_dtype_are_those_of_8_bits(tmp_path, capsys, dtype, likelihood):
+    expected = load(tmp_path, DIGITS, likelihood=likelihood)
+    found = load(tmp_path, AS[dtype](DIGITS), likelihood=likelihood)
+    if likelihood == "auto":
+        likelihood = "discretized_logistic"
+    assert found.likelihood == expected.likelihood == likelihood
+    assert found.white == 255 and found.train.dtype == np.uint8
+    for part in ("train", "test"):
+        np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+    key, x = jax.random.key(0), found.train[0]
+    np.testing.assert_array_equal(found.transform(key, x), expected.transform(key, x))
+    said = capsys.readouterr().out
+    doubt = "for counts, give --likelihood"
+    assert (doubt in said) == (dtype != "divided")
+
+
+def test_what_the_step_sees_are_intensities(tmp_path):
+    data = load(tmp_path, DIGITS)
+    xs = data.once(0, data.test)
+    assert xs.dtype == jnp.float32
+    np.testing.assert_allclose(xs, data.test / 255, rtol=1e-6)
+    head = arrays.head_of(data)
+    start = head.apply(head.init(jax.random.key(0)), jnp.zeros((17, 16, 2)))
+    np.testing.assert_allclose(start.location, data.train.mean(0) / 255, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_small_integers_are_standardized_in_the_step(tmp_path, dtype):
+    data = load(tmp_path, DIGITS.astype(dtype), likelihood="normal")
+    is_small = dtype in (np.uint8, np.uint16)
+    assert data.train.dtype == (dtype if is_small else np.float32)
+    xs = np.asarray(
+        jax.vmap(lambda x: data.transform(jax.random.key(0), x))(data.train)
+    )
+    raw = DIGITS[arrays.datasets.split_indices(60)[0]].astype(float)
+    np.testing.assert_allclose(xs, (raw - raw.mean()) / raw.std(), atol=1e-5)
+
+
+def test_a_table_is_standardized_in_parts_as_a_whole(monkeypatch):
+    table = RNG.normal([5, -100], [2, 50], (70_000, 2))
+    mean, stddev, note = arrays.standardization(table)
+    np.testing.assert_allclose(mean, table.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(stddev, table.std(0), rtol=1e-12)
+    assert f"add {np.log(table.std(0)).sum():.2f} nats" in note
+    np.testing.assert_array_equal(
+        arrays.scaled(table, mean, stddev), ((table - mean) / stddev).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "message"),
+    [
+        (np.zeros((20, 3, 8, 8), np.uint8), {}, "colors on the second axis"),
+        (np.zeros((20, 6, 8, 8), np.uint8), {}, "volumes"),
+        (np.zeros((20, 6, 8, 8, 3), np.float32), {}, "volumes"),
+        (
+            RNG.integers(0, 4096, (20, 8, 8)),
+            {"likelihood": "discretized_logistic"},
+            "is over 256 levels, and the values go to 4,...; choose discretized_normal",
+        ),
+    ],
+)
+def test_arrays_that_are_no_images_are_one_sentence(tmp_path, array, options, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        load(tmp_path, array, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_of_different_ranges_are_named(tmp_path):
+    np.savez(tmp_path / "own.npz", train_images=DIGITS, test_images=DIGITS[:4] / 300)
+    config = own_data.Config(data=str(tmp_path / "own.npz"))
+    with pytest.raises(UsageError, match="holds 8-bit intensities, and the test part"):
+        own_data.load_data(config)
+
+
+@pytest.mark.parametrize("likelihood", ["auto", "bernoulli", "normal", "poisson"])
+def test_preparing_takes_little_memory(tmp_path, likelihood):
+    images = np.tile(DIGITS, (250, 1, 1))  # 4 MB, and parts of 1 MB
+    np.save(tmp_path / "a.npy", images)
+    config = own_data.Config(data=str(tmp_path / "a.npy"), likelihood=likelihood)
+    tracemalloc.start()
+    try:
+        own_data.load_data(config)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The file itself is mapped. A part takes 8 MB in float64, three times.
+    assert peak < images.nbytes + 3 * 8 * (1 << 20) + (1 << 22), peak
+
+
+MEASURE = """
+import resource, sys
+import jax
+from experiments import own_data
+jax.numpy.zeros(3).block_until_ready()
+start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+own_data.make_experiment(own_data.Config(data=sys.argv[1], likelihood=sys.argv[2]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", ["auto", "bernoulli", "normal", "poisson"])
+def test_peak_memory_is_at_most_three_times_the_array(tmp_path, likelihood):
+    images = RNG.integers(0, 256, (22528, 64, 64), np.uint8)  # 88 MiB
+    np.save(tmp_path / "a.npy", images)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path / "a.npy", likelihood],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout.split()[-1]) * unit < 3 * images.nbytes
