@@ -267,21 +267,24 @@ def head_of(data: Data) -> Head:
     """Return the head of the likelihood, which starts at the training data's mean."""
     is_deep = (data.likelihood, data.white) == ("discretized_normal", 65535)
     head = head_of_16_bits() if is_deep else model_options.LIKELIHOODS[data.likelihood]
-    return vaejax.distributions.with_initial_outputs(
-        head, initial_outputs(data.likelihood, head, data.train, data.white)
-    )
+    outputs = initial_outputs(data.likelihood, head, data.train, data.white)
+    if is_deep:
+        # Levels of 12 bits fill a sixteenth of the range.
+        spread = max(data.train[:100].std() / data.white, 1 / data.white)
+        outputs = outputs.at[..., 1].set(2 * np.log(spread) + 3)
+    return vaejax.distributions.with_initial_outputs(head, outputs)
 
 
 def head_of_16_bits() -> Head:
     """Return the head of a Normal over the 65,536 levels k / 65535.
 
-    Its log-variance is three below the output, as that of `DiscretizedNormal`, and its
-    bounds are about the width of a level, and far beyond all of them.
+    Its log-variance is three below the output, as that of `DiscretizedNormal`, and
+    bounded softly, by a seventh of a level and by more than all of them.
     """
 
     def apply(params: Params, outputs: Array) -> Distribution:
         del params
-        log_variance = jnp.clip(outputs[..., 1] - 3, -26.0, 10.0)
+        log_variance = vaejax.distributions.soft_clip(outputs[..., 1] - 3, -26.0, 10.0)
         return vaejax.distributions.RoundedNormal(
             0.5 + outputs[..., 0], log_variance, step=1 / 65535, lower=0.0, upper=1.0
         )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from support.programs import ENVIRONMENT
 
 from experiments import own_data
@@ -151,3 +152,33 @@ def test_peak_memory_is_at_most_three_times_the_array(tmp_path, likelihood):
     )
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(done.stdout.split()[-1]) * unit < 3 * images.nbytes
+
+
+@pytest.mark.parametrize("outputs", [(-0.4, -7.0), (0.45, 3.0), (0.0, -30.0)])
+def test_16_bit_levels_have_the_mass_of_a_normal(outputs):
+    levels = np.arange(65536)
+    pixel = arrays.head_of_16_bits().apply((), jnp.array([outputs]))
+    xs = jnp.asarray(levels[:, None] / 65535, jnp.float32)
+    found = np.exp(jax.jit(jax.vmap(pixel.log_prob))(xs))
+    edges = np.concatenate([[-np.inf], (levels[1:] - 0.5) / 65535, [np.inf]])
+    stddev = np.exp(float(pixel.log_variance[0]) / 2)
+    mass = np.diff(scipy.stats.norm.cdf(edges, 0.5 + outputs[0], stddev))
+    np.testing.assert_allclose(found.sum(), 1, atol=2e-4)
+    # Single precision knows where a level lies to 1/500 of its width.
+    np.testing.assert_allclose(found, mass, atol=5e-3 * mass.max())
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64, np.float32])
+def test_16_bits_are_levels_of_their_own(tmp_path, dtype):
+    deep = RNG.integers(900, 1100, (60, 5, 4)).astype(dtype)
+    data = load(tmp_path, deep)
+    assert (data.likelihood, data.white) == ("discretized_normal", 65535)
+    assert data.train.dtype == np.uint16
+    xs = data.once(0, data.test)
+    kept = deep[arrays.datasets.split_indices(60)[1]]
+    np.testing.assert_array_equal(np.rint(np.asarray(xs) * 65535), kept)
+    # At the start the distribution is about that of the training pixels: log(200).
+    head = arrays.head_of(data)
+    start = head.apply(head.init(jax.random.key(0)), jnp.zeros((5, 4, 2)))
+    nats = -np.mean(jax.jit(jax.vmap(start.log_prob))(xs)) / 20
+    assert np.log(200) < nats < np.log(200) + 1
