@@ -152,6 +152,7 @@ def make_experiment(config: Config) -> harness.Experiment:
     )
     head = arrays.head_of(data._replace(train=kept.images))
     vae = make_vae(config, data.train.shape[1:], head)
+    vae = arrays.with_scaled_inputs(vae, data)
     objective = vaejax.with_transform(
         partial(vaejax.negative_elbo, vae), data.transform
     )

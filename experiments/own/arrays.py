@@ -4,6 +4,7 @@ Integers of 8 and 16 bits keep their type and are scaled in the step; the rest i
 once, on the host, in parts.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -229,12 +230,7 @@ def standardization(train: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     A table is standardized column by column, other data as a whole.
     """
     axis = 0 if train.ndim == 2 else None
-    squares, count = 0.0, len(train) if axis == 0 else train.size
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        mean = train.mean(axis=axis, dtype=np.float64)
-        for rows in _parts(train):
-            squares += np.square(train[rows].astype(np.float64) - mean).sum(axis=axis)
-        stddev = np.sqrt(squares / count)
+    mean, stddev = _moments(train, axis)
     constant = np.atleast_1d(train.max(axis=axis) == train.min(axis=axis))
     if constant.any():
         column = int(np.argmax(constant))
@@ -263,33 +259,74 @@ def standardization(train: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     )
 
 
+def _moments(train: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation in float64, in parts; infinite if they overflow."""
+    squares, count = 0.0, len(train) if axis == 0 else train.size
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        mean = train.mean(axis=axis, dtype=np.float64)
+        for rows in _parts(train):
+            squares += np.square(train[rows].astype(np.float64) - mean).sum(axis=axis)
+        return mean, np.sqrt(squares / count)
+
+
+def is_deep(data: Data) -> bool:
+    """Return whether the likelihood is over the 65,536 levels of 16 bits."""
+    return (data.likelihood, data.white) == ("discretized_normal", 65535)
+
+
 def head_of(data: Data) -> Head:
     """Return the head of the likelihood, which starts at the training data's mean."""
-    is_deep = (data.likelihood, data.white) == ("discretized_normal", 65535)
-    head = head_of_16_bits() if is_deep else model_options.LIKELIHOODS[data.likelihood]
-    outputs = initial_outputs(data.likelihood, head, data.train, data.white)
-    if is_deep:
-        # Levels of 12 bits fill a sixteenth of the range.
-        spread = max(data.train[:100].std() / data.white, 1 / data.white)
-        outputs = outputs.at[..., 1].set(2 * np.log(spread) + 3)
-    return vaejax.distributions.with_initial_outputs(head, outputs)
+    if is_deep(data):
+        return head_of_16_bits(*_center_and_spread(data))
+    head = model_options.LIKELIHOODS[data.likelihood]
+    return vaejax.distributions.with_initial_outputs(
+        head, initial_outputs(data.likelihood, head, data.train, data.white)
+    )
 
 
-def head_of_16_bits() -> Head:
+def head_of_16_bits(center: float, spread: float) -> Head:
     """Return the head of a Normal over the 65,536 levels k / 65535.
 
-    Its log-variance is three below the output, as that of `DiscretizedNormal`, and
-    bounded softly, by a seventh of a level and by more than all of them.
+    Outputs are in units of the data, since levels of 12 bits fill a sixteenth of the
+    range: at 0 the mean is `center` and the standard deviation `spread`, which is
+    bounded softly by a seventh of a level from below.
     """
 
     def apply(params: Params, outputs: Array) -> Distribution:
         del params
-        log_variance = vaejax.distributions.soft_clip(outputs[..., 1] - 3, -26.0, 10.0)
+        log_variance = vaejax.distributions.soft_clip(
+            outputs[..., 1] + 2 * math.log(spread), -26.0, 10.0
+        )
         return vaejax.distributions.RoundedNormal(
-            0.5 + outputs[..., 0], log_variance, step=1 / 65535, lower=0.0, upper=1.0
+            center + spread * outputs[..., 0],
+            log_variance,
+            step=1 / 65535,
+            lower=0.0,
+            upper=1.0,
         )
 
     return Head(2, lambda key: (), apply)
+
+
+def with_scaled_inputs(vae: vaejax.VAE, data: Data) -> vaejax.VAE:
+    """Return the model whose encoder sees 16-bit intensities in units of the data."""
+    if not is_deep(data):
+        return vae
+    center, spread = _center_and_spread(data)
+
+    def units(x: Array) -> Array:
+        return (x.astype(jnp.float32) - center) / spread
+
+    return vae._replace(
+        init=lambda key, x: vae.init(key, units(x)),
+        encode=lambda params, x: vae.encode(params, units(x)),
+    )
+
+
+def _center_and_spread(data: Data) -> tuple[float, float]:
+    """Mean and standard deviation of training intensities, at least a level."""
+    mean, stddev = _moments(data.train, axis=None)
+    return float(mean) / data.white, max(float(stddev), 1.0) / data.white
 
 
 def initial_outputs(likelihood: str, head: Head, xs: np.ndarray, white: int) -> Array:
