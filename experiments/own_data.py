@@ -11,6 +11,7 @@ Command: python -m experiments.own_data --data table.csv
 """
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Mapping
 from functools import partial
@@ -80,7 +81,7 @@ class Config(harness.Config):
 
 def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]:
     """Load the training and the test part, with notes on how they were split."""
-    path = Path(config.data).expanduser()
+    path = Path(os.path.expanduser(config.data))
     try:
         if path.suffix.lower() in (".csv", ".npy", ".npz"):
             array = datasets.load_array(path)
@@ -127,7 +128,7 @@ def load_data(config: Config) -> tuple[arrays.Data, str]:
         f"likelihood used: {likelihood}",
         *data.notes,
     ]:
-        print(f"{config.data}: {line}")
+        print(f"{harness.one_line(config.data)}: {line}")
     return data, datasets.checksum(train, test)
 
 

@@ -136,7 +136,8 @@ def load(config: Config) -> tuple[Clips, Clips]:
 def _load_folder(folder: Path, num_samples: int) -> tuple[Clips, np.ndarray]:
     if not folder.is_dir():
         raise harness.UsageError(
-            f"--data is {folder}; give {SYNTHESIZED}, or a folder of .wav files."
+            f"--data is {harness.one_line(folder)}; give {SYNTHESIZED}, or a folder of "
+            ".wav files."
         )
     try:
         files = audio.load_folder(folder, num_samples)
@@ -316,7 +317,8 @@ def make_figures(
     made = patches(params, key)
     steps = [f"t = {step:.1f}" for step in np.linspace(0, 1, STEPS)]
     ends = [
-        f"{names[2 * row]}\nto {names[2 * row + 1]}"
+        f"{figures.short_label(names[2 * row])}\n"
+        f"to {figures.short_label(names[2 * row + 1])}"
         for row in range(len(made["interpolations"]))
     ]
     return {
@@ -368,10 +370,12 @@ def spectrograms(
         axes.set_yticks(places, [f"{value:,}" for value in hertz])
         axes.tick_params(labelsize=7)
         if row == 0 and column_labels:
-            axes.set_title(column_labels[column], fontsize=8)
+            title = figures.short_label(column_labels[column])
+            axes.set_title(title, fontsize=8, **figures.AS_GIVEN)
         if column == 0:
-            label = f"{row_labels[row]}\n" if row_labels else ""
-            axes.set_ylabel(f"{label}frequency (Hz)", fontsize=8)
+            label = [row_labels[row]] if row_labels else []
+            lines = [*label, "frequency (Hz)"]
+            axes.set_ylabel("\n".join(lines), fontsize=8, **figures.AS_GIVEN)
         if row == num_rows - 1:
             axes.set_xlabel("time (s)", fontsize=8)
     bar = figure.colorbar(image, ax=grid, shrink=0.8, pad=0.01)

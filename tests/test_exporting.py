@@ -159,7 +159,7 @@ def test_a_touched_file_is_refused(file, tmp_path):
     for message, path in (damaged | {"is no export": tmp_path / "short"}).items():
         with pytest.raises(ValueError, match=message):
             load_exported(path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="there is no export .*nothing"):
         load_exported(tmp_path / "nothing")
 
 

@@ -13,7 +13,10 @@ ROOT = Path(vaejax.__file__).parent.parent
 FILES = sorted((ROOT / "vaejax").glob("**/*.py"))
 PROGRAMS = sorted((ROOT / "experiments").glob("**/*.py"))
 # Modules of the library that are private to it as a whole: their names are plain.
-SHARED = {"_checkpoint_files", "_checks", "_digests", "_files", "_programs", "_reals"}
+SHARED = {
+    "_archives", "_checkpoint_files", "_checks", "_digests", "_export_files",
+    "_figure_text", "_files", "_programs", "_reals",
+}  # fmt: skip
 
 # What jax, flax, optax and numpy themselves load is theirs; of the rest, nothing.
 LOADED = """

@@ -1,10 +1,13 @@
 """Figures: what they show is what they were given."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
+from support.bad_files import HOSTILE
 
 from vaejax import plots
 
@@ -105,3 +108,65 @@ def test_an_animation_is_a_gif_that_goes_there_and_back(channels):
     assert shades == [0, 102, 255, 102]
     with pytest.raises(ValueError, match=r"animation: frames have shape \(2, 3\)"):
         plots.animation(np.zeros((2, 3)))
+
+
+ONES = np.ones((2, 2))
+# Each public function with a text wherever it takes one.
+WITH_TEXTS = {
+    "image_grid": lambda t: plots.image_grid(
+        np.zeros((1, 1, 8, 8)), title=t, row_labels=[t], column_labels=[t]
+    ),
+    "curves": lambda t: plots.curves(
+        [1, 2], {t: ONES}, xlabel=t, ylabel=t, title=t, log_x=True
+    ),
+    "heatmaps": lambda t: plots.heatmaps(
+        {t: ONES}, xlabel=t, ylabel=t, label=t, title=t
+    ),
+    "matrix": lambda t: plots.matrix(
+        ONES, row_labels=[t, t], column_labels=[t, t], label=t, title=t
+    ),
+    "bars": lambda t: plots.bars([1, 2], labels=[t, t], xlabel=t, ylabel=t, title=t),
+    "histograms": lambda t: plots.histograms({t: ONES}, titles=[t, t], title=t),
+    "scatter": lambda t: plots.scatter({t: ONES}, np.array([t, t]), title=t),
+}
+NUM_TEXTS = {
+    "image_grid": 3, "curves": 4, "heatmaps": 5, "matrix": 6, "bars": 5,
+    "histograms": 4, "scatter": 3,
+}  # fmt: skip
+
+
+def test_every_function_with_texts_is_drawn_with_hostile_ones():
+    others = {"COLORS", "animation", "pad_series", "tile"}
+    assert set(WITH_TEXTS) == set(plots.__all__) - others == set(NUM_TEXTS)
+
+
+@pytest.mark.parametrize("name", WITH_TEXTS)
+@pytest.mark.parametrize("text", ["z $x_{$", "_hidden", "100 $ and $"])
+def test_texts_are_drawn_as_they_are_given(name, text):
+    figure = WITH_TEXTS[name](text)
+    figure.draw_without_rendering()
+    drawn = [found for found in figure.findobj(Text) if found.get_text() == text]
+    assert len(drawn) >= NUM_TEXTS[name]
+    assert not any(found.get_parse_math() or found.get_usetex() for found in drawn)
+
+
+FAR = ("a" * 100_000, "\n" * 300, "\0", "", "{" * 3000)
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("matrix", FAR),
+        *(
+            pytest.param(name, (*HOSTILE, *FAR), marks=pytest.mark.slow)
+            for name in WITH_TEXTS
+        ),
+    ],
+)
+def test_no_text_breaks_a_figure(name, texts):
+    for text in texts:
+        with warnings.catch_warnings():
+            # The font has not every character, and a long text may leave no room.
+            warnings.filterwarnings("ignore", "Glyph|constrained_layout")
+            figure = WITH_TEXTS[name](text)
+            figure.savefig(io.BytesIO(), dpi=50, bbox_inches="tight")

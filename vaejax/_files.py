@@ -1,7 +1,11 @@
-"""The one atomic write of files; public as `vaejax.checkpoints.write_atomically`."""
+"""The one atomic write of files, and what messages say of files that cannot be read.
+
+The write is public as `vaejax.checkpoints.write_atomically`.
+"""
 
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -53,3 +57,37 @@ def write_atomically(
         if isinstance(error, OSError) and error.filename == str(temporary):
             error.filename = str(path)
         raise
+
+
+def one_line(text: object) -> str:
+    """Return a text with what cannot be printed, such as line breaks, as escapes.
+
+    Names of files may hold anything; a message that names one stays one line.
+    """
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in str(text)
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, in one line without a period; else its type."""
+    text = one_line(" ".join(str(error).split())).rstrip(".")
+    text = text or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def why_no_file(path: str | os.PathLike) -> str | None:
+    """Say why a path is not that of a regular file; None where it is.
+
+    A pipe or a device may have no end.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return (error.strerror or "it cannot be read").lower()
+    except ValueError:
+        return "a name holds no NUL"
+    if stat.S_ISDIR(mode):
+        return "it is a folder"
+    return None if stat.S_ISREG(mode) else "it is no regular file"

@@ -10,6 +10,8 @@ else belongs to the state, such as its configuration, travels with it as `metada
 
 import json
 import operator
+import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +32,7 @@ from vaejax._checkpoint_files import (
 )
 from vaejax._checks import check_count
 from vaejax._digests import check_arrays, describe, digest, digests
-from vaejax._files import write_atomically
+from vaejax._files import one_line, write_atomically
 from vaejax.base import PyTree
 
 __all__ = [
@@ -74,7 +76,8 @@ def save(
       TypeError: A leaf is no array, or has a dtype that JAX would change; `step` is no
         integer; `metadata` is not JSON.
       ValueError: The state has no leaf, or one that is traced or was donated; `step` is
-        negative or would be removed at once; `keep` is not positive.
+        negative or would be removed at once; `keep` is not positive; the path of the
+        directory is not UTF-8, or has a backslash.
       OSError: The directory cannot be written.
 
     Example:
@@ -90,6 +93,7 @@ def save(
     """
     step = _check_step(step)
     check_count("checkpoints.save: keep", keep)
+    _check_directory(directory)
     check_arrays(state)
     leaves = describe(state)
     if not leaves:
@@ -125,10 +129,14 @@ def steps(directory: str | Path) -> list[int]:
       ...     checkpoints.steps(directory)
       []
     """
-    if not Path(directory).is_dir():
+    if not os.path.isdir(directory):
         return []
-    with open_manager(directory) as manager:
-        return sorted(manager.all_steps())
+    # orbax gives a step its name when it is complete.
+    return sorted(
+        int(entry.name)
+        for entry in Path(directory).iterdir()
+        if re.fullmatch(r"0|[1-9][0-9]{0,18}", entry.name) and entry.is_dir()
+    )
 
 
 def latest(directory: str | Path) -> int | None:
@@ -231,12 +239,13 @@ def _newest_readable(
     directory: str | Path, step: int | None, read: Callable[[int], Any]
 ) -> Any:
     """Read the step, or the newest that `read` can read."""
+    _check_directory(directory)
     available = steps(directory)
     wanted = sorted(available, reverse=True) if step is None else [step]
     if not set(wanted) & set(available):
         raise FileNotFoundError(
-            f"no checkpoint{'' if step is None else f' of step {step}'} in {directory} "
-            f"(steps there: {available})."
+            f"no checkpoint{'' if step is None else f' of step {step}'} in "
+            f"{one_line(directory)} (steps there: {available})."
         )
     failures = []
     for candidate in wanted:
@@ -249,12 +258,12 @@ def _newest_readable(
             failures.append(f"step {candidate}: {_first_sentence(error)}")
             if candidate != wanted[-1]:
                 message = (
-                    f"the checkpoint of {failures[-1]} ({directory}); falling back to "
-                    "the one before it."
+                    f"the checkpoint of {failures[-1]} ({one_line(directory)}); "
+                    "falling back to the one before it."
                 )
                 warnings.warn(message, stacklevel=3)
     raise ValueError(
-        f"no checkpoint in {directory} can be read: {'; '.join(failures)}."
+        f"no checkpoint in {one_line(directory)} can be read: {'; '.join(failures)}."
     )
 
 
@@ -270,6 +279,17 @@ def _check_step(step: Any) -> int:
     if number < 0:
         raise ValueError(f"step is {number}; give a non-negative integer.")
     return number
+
+
+def _check_directory(directory: str | Path) -> None:
+    """Check a path for what the storage of arrays cannot open."""
+    path = str(Path(directory).absolute())
+    is_utf8 = path == path.encode(errors="ignore").decode()
+    if "\\" in path or "\0" in path or not is_utf8:
+        raise ValueError(
+            f"directory is {one_line(path)}; give one whose path is UTF-8 and has no "
+            "backslash and no NUL."
+        )
 
 
 def _check_json(metadata: Any) -> dict[str, Any]:
@@ -290,16 +310,16 @@ def _check_stays(directory: str | Path, step: int, keep: int) -> None:
     newer = [other for other in steps(directory) if other > step]
     if len(newer) >= keep:
         raise ValueError(
-            f"step is {step}, and {directory} has checkpoints of steps {newer}, of "
-            f"which keep={keep} stay: the new one would be removed at once; give a "
-            "larger keep or another directory."
+            f"step is {step}, and {one_line(directory)} has checkpoints of steps "
+            f"{newer}, of which keep={keep} stay: the new one would be removed at "
+            "once; give a larger keep or another directory."
         )
 
 
 def _read(directory: str | Path, step: int, like: PyTree, part: str | None) -> PyTree:
     with open_manager(directory) as manager:
         meta = read_meta(manager, step)
-        where = f"{directory} (step {step})"
+        where = f"{one_line(directory)} (step {step})"
         saved = _of_part(meta["leaves"], part, where)
         _check_same(
             {path: meta["leaves"][whole] for path, whole in saved.items()},
@@ -348,8 +368,8 @@ def _numbered(leaves: list[Any]) -> dict[str, Any]:
 
 def _first_sentence(error: Exception) -> str:
     # The rest of a message of orbax is addresses.
-    first = str(error).strip().partition(". ")[0].partition("\n")[0]
-    return first or type(error).__name__
+    first = str(error).strip().partition(". ")[0].partition("\n")[0].rstrip(".")
+    return one_line(first) or type(error).__name__
 
 
 def _check_same(saved: dict[str, str], wanted: dict[str, str], where: str) -> None:

@@ -1,6 +1,8 @@
 """Figures: arrays in, a matplotlib `Figure` out, without pyplot or global settings.
 
-Save one with `figure.savefig("name.png", dpi=200)`, or as ".pdf" for print.
+Titles and labels are drawn as they are given: a `$` starts no formula, what cannot be
+printed is drawn as an escape, and of a long line the middle is left out. Save a figure
+with `figure.savefig("name.png", dpi=200)`, or as ".pdf" for print.
 """
 
 import io
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 try:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patheffects import withStroke
@@ -19,6 +22,15 @@ try:
         NullFormatter,
         NullLocator,
         StrMethodFormatter,
+    )
+
+    from vaejax._figure_text import (
+        AS_GIVEN,
+        draw_legend,
+        drawn_text,
+        label_axes,
+        set_ticks,
+        text_list,
     )
 except ImportError as error:
     raise ImportError(
@@ -112,12 +124,13 @@ def image_grid(
       >>> import numpy as np
       >>> from vaejax import plots
       >>> figure = plots.image_grid(np.zeros((2, 3, 8, 8)), row_labels=["x", "mean"])
-      >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+      >>> [label.getdrawn_text() for label in figure.axes[0].get_yticklabels()]
       ['x', 'mean']
     """
     canvas = tile(images)
     rows, columns, height = np.shape(images)[:3]
     width = (canvas.shape[1] + 1) // columns - 1
+    row_labels, column_labels = text_list(row_labels), text_list(column_labels)
     margin = 0.075 * max((len(label) for label in row_labels), default=0)
     size = (
         columns * cell_inches * width / height + margin + 0.2,
@@ -126,9 +139,12 @@ def image_grid(
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_title(title, fontsize=9)
-    axes.set_yticks(_middles(len(row_labels), height), row_labels, fontsize=8)
-    axes.set_xticks(_middles(len(column_labels), width), column_labels, fontsize=8)
+    axes.set_title(drawn_text(title), fontsize=9, **AS_GIVEN)
+    for axis, labels, length in (
+        (axes.yaxis, row_labels, height),
+        (axes.xaxis, column_labels, width),
+    ):
+        set_ticks(axis, _middles(len(labels), length), labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
@@ -178,24 +194,24 @@ def curves(
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")
     axes = figure.subplots()
     arrays = [_points_of(label, values, len(x)) for label, values in series.items()]
-    for color, label, values in zip(
-        itertools.cycle(COLORS), series, arrays, strict=False
-    ):
-        _draw_curve(axes, x, values, color=color, label=label)
+    lines = [
+        _draw_curve(axes, x, values, color=color, label=drawn_text(label))
+        for color, label, values in zip(
+            itertools.cycle(COLORS), series, arrays, strict=False
+        )
+    ]
     if log_y:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         _scale_y(axes, [values[scale_from:] for values in arrays])
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    figure.suptitle(title, fontsize=9)
+    label_axes(axes, xlabel, ylabel)
+    figure.suptitle(drawn_text(title), fontsize=9, **AS_GIVEN)
     _set_x_ticks(axes, x, log_x)
     axes.grid(alpha=0.3)
     # Above the axes, where its markers are not taken for data.
-    axes.legend(
-        frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2
-    )
+    draw_legend(axes, lines, series, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -285,16 +301,17 @@ def heatmaps(
             vmax=high,
             extent=extent,
         )
-        axes.set_title(name, fontsize=8)
+        axes.set_title(drawn_text(name), fontsize=8, **AS_GIVEN)
         axes.tick_params(labelsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panels.flat[len(arrays) :]:
         axes.set_visible(False)
-    figure.colorbar(drawn, ax=panels, label=label, extend="max", shrink=0.8)
-    figure.supxlabel(xlabel, fontsize=9)
-    figure.supylabel(ylabel, fontsize=9)
-    figure.suptitle(title, fontsize=9)
+    bar = figure.colorbar(drawn, ax=panels, extend="max", shrink=0.8)
+    bar.set_label(drawn_text(label), **AS_GIVEN)
+    figure.supxlabel(drawn_text(xlabel), fontsize=9, **AS_GIVEN)
+    figure.supylabel(drawn_text(ylabel), fontsize=9, **AS_GIVEN)
+    figure.suptitle(drawn_text(title), fontsize=9, **AS_GIVEN)
     return figure
 
 
@@ -329,7 +346,7 @@ def matrix(
       >>> figure = plots.matrix(
       ...     np.eye(2), row_labels="ab", column_labels="xy", label="correlation"
       ... )
-      >>> [text.get_text() for text in figure.axes[0].texts]
+      >>> [text.getdrawn_text() for text in figure.axes[0].texts]
       ['1.00', '0.00', '0.00', '1.00']
     """
     values = np.asarray(values, float)
@@ -353,12 +370,13 @@ def matrix(
             fontsize=7,
             color="white" if dark else "black",
         )
-    axes.set_xticks(range(values.shape[1]), column_labels, fontsize=8)
-    axes.set_yticks(range(len(values)), row_labels, fontsize=8)
+    set_ticks(axes.xaxis, range(values.shape[1]), text_list(column_labels))
+    set_ticks(axes.yaxis, range(len(values)), text_list(row_labels))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
-    figure.suptitle(title, fontsize=9)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.8)
+    bar.set_label(drawn_text(label), **AS_GIVEN)
+    figure.suptitle(drawn_text(title), fontsize=9, **AS_GIVEN)
     return figure
 
 
@@ -391,6 +409,7 @@ def bars(
       [0.5, 2.0]
     """
     values = np.asarray(values, float).reshape(len(labels), -1)
+    labels = text_list(labels)
     figure = Figure(
         figsize=(max(3.2, 0.3 * len(labels) + 1.2), 2.8), layout="constrained"
     )
@@ -405,11 +424,11 @@ def bars(
         capsize=2,
     )
     rotation = 90 if max(map(len, labels)) > 4 else 0
-    axes.set_xticks(range(len(values)), labels, fontsize=8, rotation=rotation)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
+    set_ticks(axes.xaxis, range(len(values)), labels, rotation=rotation)
+    label_axes(axes, xlabel, ylabel)
     axes.grid(alpha=0.3, axis="y")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(drawn_text(title), fontsize=9, **AS_GIVEN)
     return figure
 
 
@@ -448,25 +467,19 @@ def histograms(
     rows, width = -(-len(titles) // columns), min(columns, len(titles))
     figure = Figure(figsize=(2.2 * width + 0.4, 1.7 * rows + 0.6), layout="constrained")
     grid = np.ravel(figure.subplots(rows, width, squeeze=False))
+    handles: list[Artist] = []
     for index, (axes, name) in enumerate(zip(grid, titles, strict=False)):
         columns_of = {label: array[:, index] for label, array in arrays.items()}
-        _draw_histograms(axes, columns_of, num_bins)
-        axes.set_title(name, fontsize=8)
+        patches = _draw_histograms(axes, columns_of, num_bins)
+        handles = handles or patches
+        axes.set_title(drawn_text(name), fontsize=8, **AS_GIVEN)
         axes.set_yticks([])
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right", "left"]].set_visible(False)
     for axes in grid[len(titles) :]:
         axes.set_visible(False)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=len(labels),
-        frameon=False,
-        fontsize=8,
-    )
-    figure.suptitle(title, fontsize=9)
+    draw_legend(figure, handles, series, loc="outside lower center", ncols=len(handles))
+    figure.suptitle(drawn_text(title), fontsize=9, **AS_GIVEN)
     return figure
 
 
@@ -497,7 +510,7 @@ def scatter(
       >>> import numpy as np
       >>> from vaejax import plots
       >>> figure = plots.scatter({"codes": np.zeros((6, 2))}, np.repeat([0, 1], 3))
-      >>> [text.get_text() for text in figure.axes[0].texts]
+      >>> [text.getdrawn_text() for text in figure.axes[0].texts]
       ['0', '1']
     """
     labels = np.asarray(labels)
@@ -513,8 +526,9 @@ def scatter(
             )
         for index, label in enumerate(np.unique(labels)):
             _draw_class(axes, points[labels == label], str(label), index, size)
-        axes.set(title=name, xticks=[], yticks=[])
-    figure.suptitle(title, fontsize=9)
+        axes.set_title(drawn_text(name), **AS_GIVEN)
+        axes.set(xticks=[], yticks=[])
+    figure.suptitle(drawn_text(title), fontsize=9, **AS_GIVEN)
     return figure
 
 
@@ -593,10 +607,10 @@ def _points_of(label: str, values: ArrayLike, num: int) -> np.ndarray:
 
 def _draw_curve(
     axes: Axes, x: Sequence[float], values: np.ndarray, *, color: str, label: str
-) -> None:
+) -> Artist:
     mean = values.mean(axis=1)
     marker = "o" if len(mean) < 8 else None
-    axes.plot(x, mean, color=color, label=label, linewidth=1.5, marker=marker)
+    (line,) = axes.plot(x, mean, color=color, label=label, linewidth=1.5, marker=marker)
     if values.shape[1] > 1:
         std = values.std(axis=1, ddof=1)
         axes.fill_between(
@@ -604,6 +618,7 @@ def _draw_curve(
         )
         if len(mean) == 1:  # a band of no width
             axes.errorbar(x, mean, std, color=color, capsize=3)
+    return line
 
 
 def _scale_y(axes: Axes, series: Sequence[np.ndarray]) -> None:
@@ -640,7 +655,7 @@ def _set_x_ticks(axes: Axes, x: Sequence[float], log: bool) -> None:
 
 def _draw_histograms(
     axes: Axes, series: Mapping[str, np.ndarray], num_bins: int
-) -> None:
+) -> list[Artist]:
     low, high = np.nanquantile(np.concatenate(list(series.values())), [0.005, 0.995])
     bins = np.linspace(low, high, num_bins + 1) if high > low else num_bins
     for color, (label, values) in zip(COLORS, series.items(), strict=False):
@@ -650,9 +665,10 @@ def _draw_histograms(
             density=True,
             histtype="step",
             color=color,
-            label=label,
+            label=drawn_text(label),
             linewidth=1.3,
         )
+    return list(axes.patches)
 
 
 def _draw_class(
@@ -672,10 +688,11 @@ def _draw_class(
     text = axes.text(
         x,
         y,
-        name,
+        drawn_text(name),
         ha="center",
         va="center",
         fontsize=11,
         weight="bold",
+        **AS_GIVEN,
     )
     text.set_path_effects([withStroke(linewidth=3, foreground="white")])

@@ -6,17 +6,22 @@ WAV files, short-time spectra and mel bands are here too. Sounds are floating po
 
 import io
 import math
+import os
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 from scipy import signal
 from scipy.io import wavfile
 
 from experiments.harness import keys
+from experiments.harness.errors import one_line
+
+Order = Literal["big", "little"]
 
 RATE = 8000  # samples per second
 WINDOW, HOP = 512, 128  # samples: 64 ms, every 16 ms
@@ -26,6 +31,18 @@ FLOOR = 1e-5
 # A clip that never exceeds this share of its file's peak is silence: -40 dB.
 SILENCE = 0.01
 _PAUSE = RATE // 5
+# Samples per second of a file; resampling from others takes memory without bound.
+SLOWEST, FASTEST = 1000, 768_000
+# What SciPy raises where a header is damaged.
+_WAV_ERRORS = (
+    ValueError,
+    OSError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    ZeroDivisionError,
+    struct.error,
+)
 
 
 def hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray:
@@ -162,29 +179,89 @@ def read_wav(path: Path) -> np.ndarray:
     Raises:
       ValueError: SciPy cannot read the file, or it is empty, not finite, or silent.
     """
+    where = one_line(path)
     try:
+        _check_chunks(path)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", wavfile.WavFileWarning
-            )  # of chunks beside the sound
+            # Of chunks beside the sound.
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)
             rate, samples = wavfile.read(path)
-    except (ValueError, OSError, EOFError, struct.error, ZeroDivisionError) as error:
+    except _WAV_ERRORS as error:
+        reason = one_line(str(error) or type(error).__name__).rstrip(".")
         raise ValueError(
-            f"{path} cannot be read ({error}); convert it to 16-bit PCM, or remove it."
+            f"{where} cannot be read ({reason}); convert it to 16-bit PCM, or remove "
+            "it."
         ) from error
+    if not SLOWEST <= rate <= FASTEST:
+        raise ValueError(
+            f"{where} has {rate:,} samples per second; convert it to {RATE:,}."
+        )
+    if not samples.size:
+        raise ValueError(f"{where} holds no sample; remove it.")
     if samples.dtype == np.uint8:  # whose zero is 128
         samples = samples.astype(np.float64) - 128
     samples = samples.astype(np.float64).reshape(len(samples), -1).mean(axis=1)
     if not np.all(np.isfinite(samples)):
         raise ValueError(
-            f"{path} holds a sample that is not finite; repair the file, or remove it."
+            f"{where} holds a sample that is not finite; repair the file, or remove it."
         )
     peak = np.max(np.abs(samples), initial=0)
     if peak == 0:
-        raise ValueError(f"{path} is silent; remove it.")
+        raise ValueError(f"{where} is silent; remove it.")
     divisor = math.gcd(rate, RATE)
     sound = signal.resample_poly(samples / peak, RATE // divisor, rate // divisor)
     return (sound / max(np.max(np.abs(sound)), 1e-12)).astype(np.float32)
+
+
+def _check_chunks(path: Path) -> None:
+    """Compare the sizes that a WAV file gives with its own, before SciPy takes memory.
+
+    Raises:
+      ValueError: it is no WAV file, a part is missing, or one ends beyond the file.
+    """
+    if not os.path.isfile(path):
+        raise ValueError("there is no such file")
+    block, has_data = 0, False
+    with open(path, "rb") as file:
+        for name, length, rest, order in _chunks(file, path.stat().st_size):
+            if length > rest:
+                raise ValueError(
+                    f"its part {name!r} is said to hold {length:,} bytes, and "
+                    f"{max(rest, 0):,} follow"
+                )
+            if name == "fmt":
+                block = int.from_bytes(file.read(14)[12:], order)
+            elif not block or length % block:
+                raise ValueError(
+                    f"its part 'data' holds {length:,} bytes, and a sample {block}"
+                )
+            has_data = has_data or name == "data"
+    if not has_data:
+        raise ValueError("it has no part 'data'")
+
+
+def _chunks(file: BinaryIO, size: int) -> Iterator[tuple[str, int, int, Order]]:
+    """Yield the parts of a WAV file that SciPy reads, where their content begins.
+
+    Each is its name, its length, the bytes that follow, and the order of bytes.
+    """
+    kind, length, form = file.read(4), file.read(4), file.read(4)
+    if kind not in (b"RIFF", b"RIFX", b"RF64") or form != b"WAVE":
+        raise ValueError("it is no WAV file")
+    order: Order = "big" if kind == b"RIFX" else "little"
+    end, long = int.from_bytes(length, order) + 8, 0
+    while file.tell() < end and len(start := file.read(8)) == 8:
+        name, length = start[:4], int.from_bytes(start[4:], order)
+        begin = file.tell()
+        if name == b"ds64":
+            sizes = file.read(16)
+            end, long = (int.from_bytes(sizes[i : i + 8], order) for i in (0, 8))
+            end += 8
+        if name == b"data" and kind == b"RF64":
+            length = long
+        if name in (b"fmt ", b"data"):
+            yield name.decode().strip(), length, min(size, end) - begin, order
+        file.seek(begin + length + length % 2)
 
 
 def cut(sound: np.ndarray, num_samples: int) -> np.ndarray:
@@ -217,13 +294,15 @@ def load_folder(folder: Path, num_samples: int) -> list[tuple[str, np.ndarray]]:
         file for file in folder.rglob("*") if file.suffix.lower() == ".wav"
     )
     if not files:
-        raise ValueError(f"{folder} holds no .wav file; give a folder of them.")
+        raise ValueError(
+            f"{one_line(folder)} holds no .wav file; give a folder of them."
+        )
     clips = []
     for file in files:
         sound = read_wav(file)
         if len(sound) < num_samples:
             raise ValueError(
-                f"{file} lasts {len(sound) / RATE:.3f} s and a clip "
+                f"{one_line(file)} lasts {len(sound) / RATE:.3f} s and a clip "
                 f"{num_samples / RATE:.3f} s; "
                 "give a smaller --seconds, or remove it."
             )

@@ -13,7 +13,7 @@ from experiments.harness.config import (
     NonNegativeInt,
 )
 from experiments.harness.data_sets import hold_out, load_images
-from experiments.harness.errors import RunError, UsageError
+from experiments.harness.errors import RunError, UsageError, one_line
 from experiments.harness.experiment import (
     ONLY,
     About,
@@ -42,5 +42,6 @@ __all__ = [
     "analyze_model",
     "hold_out",
     "load_images",
+    "one_line",
     "steps_per_epoch",
 ]

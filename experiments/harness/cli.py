@@ -28,7 +28,7 @@ from experiments.harness import (
     run_dir,
 )
 from experiments.harness.config import Config, MeasurementConfig
-from experiments.harness.errors import RunError, UsageError
+from experiments.harness.errors import RunError, UsageError, one_line
 from experiments.harness.experiment import Comparison, Experiment, Result, Trained
 from experiments.harness.interrupts import Interrupted
 from experiments.harness.programs import Program, module_of
@@ -111,10 +111,10 @@ def _act(function: Callable[[], None], remedy: str) -> None:
         interrupts.answer_with_exceptions()
         function()
     except (UsageError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         distributed.leave(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
-        reason = f"{error.filename or 'a file'}: {error.strerror or error}"
+        reason = one_line(f"{error.filename or 'a file'}: {error.strerror or error}")
         distributed.leave_quietly(1, f"error: {reason}{remedy}")
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:

@@ -1,11 +1,12 @@
 """The data set that --data names: loaded, checked, and split."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from experiments.harness.config import Config
-from experiments.harness.errors import UsageError
+from experiments.harness.errors import UsageError, one_line
 from vaejax import datasets
 
 
@@ -45,7 +46,8 @@ def load_images(
     if _is_one_folder(config.data):
         num, total = len(test.images), len(train.images) + len(test.images)
         print(
-            f"{config.data}: {num:,} of {total:,} images, drawn with a fixed seed, are "
+            f"{one_line(config.data)}: {num:,} of {total:,} images, drawn with a "
+            "fixed seed, are "
             "held out for test"
         )
     return (train, test) if keep_levels else (_intensities(train), _intensities(test))
@@ -53,7 +55,7 @@ def load_images(
 
 def _is_one_folder(data: str) -> bool:
     """Return whether a folder has no parts, so that `datasets.load` makes them."""
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     parts = [name for part in ("train", "test") for name in (part, f"{part}.npy")]
     is_own = path.is_dir() and data not in datasets.CATALOGUE
     return is_own and not any((path / name).exists() for name in parts)

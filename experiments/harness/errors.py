@@ -7,3 +7,11 @@ class UsageError(Exception):
 
 class RunError(Exception):
     """A run that cannot go on; the exit status is 1."""
+
+
+def one_line(text: object) -> str:
+    """Return a text with what cannot be printed, such as line breaks, as escapes."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in str(text)
+    )

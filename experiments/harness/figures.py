@@ -8,11 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaejax
+from experiments.harness.errors import one_line
 from vaejax import plots
 from vaejax.base import Array, Key, Params
 
+# Options of a text from outside, such as the name of a file: no formula, no TeX.
+AS_GIVEN: dict[str, Any] = {"parse_math": False, "usetex": False}
+LONGEST_LABEL = 32
 COLUMNS = 10
 CELLS = 20  # per side of the latent plane
+
+
+def short_label(name: str) -> str:
+    """Return a name from outside as a short label, to be drawn with `AS_GIVEN`."""
+    label, half = one_line(name), LONGEST_LABEL // 2
+    return label if len(label) <= LONGEST_LABEL else f"{label[:half]}...{label[-half:]}"
 
 
 def image_figures(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,7 +147,7 @@ def load_run(
         the program cannot build its model without the data, which are missing.
       RunError: its checkpoint is missing or damaged.
     """
-    path = Path(path).expanduser().absolute()
+    path = Path(os.path.expanduser(path)).absolute()
     program = _program_of(path)
     try:
         return _load(program, path, arm, member, with_data)

@@ -142,7 +142,9 @@ def write(
         f"<p>{_repeats(manifest)}</p>",
         _table(_provenance(summary, manifest)),
     ]
-    write_atomically(path / "report.html", _page(title, "\n".join(parts)))
+    # Names of files may hold bytes that are no text.
+    page = _page(title, "\n".join(parts)).encode(errors="backslashreplace")
+    write_atomically(path / "report.html", page)
 
 
 def _repeats(manifest: dict) -> str:

@@ -4,7 +4,6 @@ The cache lies in the prepared set's own folder: it disappears with the set and 
 taken for that of another.
 """
 
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vaejax._files import write_atomically
+from vaejax.datasets._npy_files import read_npz
 from vaejax.datasets._shared import Arrays
 from vaejax.datasets.errors import DataUnavailableError
 
@@ -50,10 +50,10 @@ def read_cache(home: Path, split: str) -> Arrays | None:
     The result is None where there is no cache or it is damaged, which its CRC tells.
     """
     try:
-        with np.load(home / _CACHE.format(split=split)) as arrays:
-            return arrays["images"], arrays.get("labels")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(home / _CACHE.format(split=split), "images", "labels")
+    except ValueError:
         return None
+    return (arrays["images"], arrays.get("labels")) if "images" in arrays else None
 
 
 def write_cache(home: Path, split: str, arrays: Arrays) -> None:

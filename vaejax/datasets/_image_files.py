@@ -5,7 +5,9 @@ error that names the file and the fix.
 """
 
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +15,31 @@ from typing import Any
 
 import numpy as np
 
-from vaejax.datasets._shared import Arrays
+from vaejax._files import one_line, reason_of
+from vaejax.datasets._shared import Arrays, listed
 from vaejax.datasets.arrays import split_indices
 from vaejax.datasets.errors import DataUnavailableError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+# Formats that are read, whatever the suffix; others may run programs.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+# The pixels of the largest image; and those that a byte of any image can hold, 1,032
+# bytes of 8 pixels each, since zlib packs no closer.
+_MOST_PIXELS, _PIXELS_PER_BYTE = 1 << 26, 8 * 1032
+# What Pillow raises where a file is damaged or of another format.
+_PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 # Folders of these names are parts of a set rather than classes.
 _PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _GRAY, _COLORS = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA")
@@ -40,19 +62,21 @@ def load_flat_folder(directory: Path, split: str) -> Arrays:
     names = [folder.name for folder in _class_folders(directory)]
     if names and {name.lower() for name in names} <= _PARTS:
         raise ValueError(
-            f"{directory} holds the folders {', '.join(names)}; name the parts of a "
+            f"{one_line(directory)} holds the folders {', '.join(names)}; name the "
+            "parts of a "
             "set train, test and validation."
         )
     if split not in ("train", "test"):
         raise ValueError(
-            f"{directory} is one folder of images, of which one in ten is for test; "
+            f"{one_line(directory)} is one folder of images, of which one in ten is "
+            "for test; "
             f"it has no split {split!r}."
         )
     files, labels = _find(directory, [directory])
     try:
         kept = split_indices(len(files))[("train", "test").index(split)]
     except ValueError as error:
-        raise ValueError(f"{directory}: {error}") from error
+        raise ValueError(f"{one_line(directory)}: {error}") from error
     images = _read_all(pillow, directory, [files[i] for i in kept], files[0])
     return images, None if labels is None else labels[kept]
 
@@ -76,13 +100,15 @@ def _find(
     loose, folders = _image_files(directory), _class_folders(directory)
     if loose and folders:
         raise ValueError(
-            f"{directory} holds both images and folders of images; give each image a "
+            f"{one_line(directory)} holds both images and folders of images; give "
+            "each image a "
             "folder, or none."
         )
     files = loose or [file for folder in folders for file in _image_files(folder)]
     if not files:
         raise ValueError(
-            f"{directory} holds no image; put {', '.join(SUFFIXES)} files there, or "
+            f"{one_line(directory)} holds no image; put {', '.join(SUFFIXES)} files "
+            "there, or "
             f"into a folder for each class; it holds {_listed(_visible(directory))}."
         )
     read = {*files, *folders}
@@ -94,7 +120,8 @@ def _find(
     ]
     if left_out:
         warnings.warn(
-            f"{directory}: left out is what is no {', '.join(SUFFIXES)} file: "
+            f"{one_line(directory)}: left out is what is no {', '.join(SUFFIXES)} "
+            "file: "
             f"{_listed(left_out)} ({len(left_out)} in all)",
             stacklevel=5,
         )
@@ -113,8 +140,7 @@ def _find(
 
 
 def _listed(entries: Iterable[Path]) -> str:
-    names = sorted(entry.name for entry in entries)
-    return ", ".join(names[:8] + ["..."] * (len(names) > 8)) or "nothing"
+    return listed(sorted(entry.name for entry in entries))
 
 
 def _visible(directory: Path) -> list[Path]:
@@ -146,7 +172,8 @@ def _read_all(
         image, is_transparent = _read(pillow, file)
         if image.shape != first.shape or image.dtype != first.dtype:
             raise ValueError(
-                f"{file} is {_describe(image)}, and {first_file} is "
+                f"{one_line(file)} is {_describe(image)}, and {one_line(first_file)} "
+                "is "
                 f"{_describe(first)}; give images of one size, all gray or all RGB, of "
                 "as many bits."
             )
@@ -154,7 +181,8 @@ def _read_all(
         num_transparent += is_transparent
     if num_transparent:
         warnings.warn(
-            f"{directory}: {num_transparent} of {len(files)} images are transparent in "
+            f"{one_line(directory)}: {num_transparent} of {len(files)} images are "
+            "transparent in "
             "places and are laid over white",
             stacklevel=5,
         )
@@ -173,7 +201,7 @@ def _pillow(directory: Path) -> ModuleType:
         import PIL.ImageOps
     except ImportError as error:
         raise DataUnavailableError(
-            f"{directory} holds image files, which Pillow reads: pip install "
+            f"{one_line(directory)} holds image files, which Pillow reads: pip install "
             f"'vaejax[images]', or save them as {directory.name}.npy."
         ) from error
     return PIL
@@ -187,32 +215,51 @@ def _read(pillow: ModuleType, file: Path) -> tuple[np.ndarray, bool]:
     """
     try:
         # As an open file: by its name, Pillow maps a .tif and may mix up its sides.
-        with file.open("rb") as opened, pillow.Image.open(opened) as image:
+        with (
+            file.open("rb") as opened,
+            pillow.Image.open(opened, formats=_FORMATS) as image,
+        ):
+            _check_pixels(image.size, file.stat().st_size)
             mode, is_png = image.mode, image.format == "PNG"
             num_bits = _bits(image, file)
             # A photograph may hold a small copy of itself as a second frame.
             num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             upright = pillow.ImageOps.exif_transpose(image)
             pixels, is_transparent = _decode(upright, is_png)
-    # Pillow has several errors for each format.
-    except Exception as error:
-        raise ValueError(f"{file} cannot be read as an image: {error}.") from error
+    except (*_PILLOW_ERRORS, pillow.Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{one_line(file)} cannot be read as an image: {reason_of(error)}; save it "
+            "again as .png or .jpg, or remove it."
+        ) from error
     if num_frames > 1:
         raise ValueError(
-            f"{file} holds {num_frames} frames; save those to train on as image files "
+            f"{one_line(file)} holds {num_frames} frames; save those to train on as "
+            "image files "
             "of their own."
         )
     if pixels is None:
         raise ValueError(
-            f"{file} has the mode {mode} of Pillow; convert it to gray (L) or RGB, of "
+            f"{one_line(file)} has the mode {mode} of Pillow; convert it to gray (L) "
+            "or RGB, of "
             "8 bits, or save the set as .npy files."
         )
     if num_bits > 8 and pixels.dtype == np.uint8:
         raise ValueError(
-            f"{file} has colors of {num_bits} bits, of which Pillow reads 8; convert "
+            f"{one_line(file)} has colors of {num_bits} bits, of which Pillow reads "
+            "8; convert "
             "it to RGB of 8 bits, or save the set as .npy files."
         )
     return pixels, is_transparent
+
+
+def _check_pixels(size: tuple[int, int], num_bytes: int) -> None:
+    """Check the size that an image's header gives, before memory is taken for it."""
+    num = size[0] * size[1]
+    if num > min(_MOST_PIXELS, _PIXELS_PER_BYTE * num_bytes):
+        raise ValueError(
+            f"its header promises {size[0]:,} x {size[1]:,} pixels in {num_bytes:,} "
+            f"bytes, and {_MOST_PIXELS:,} are the most"
+        )
 
 
 def _decode(image: Any, is_png: bool) -> tuple[np.ndarray | None, bool]:

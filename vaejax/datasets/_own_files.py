@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vaejax._files import one_line
 from vaejax.datasets._image_files import (
     is_flat_folder,
     load_flat_folder,
     load_image_files,
 )
-from vaejax.datasets._shared import Arrays, first_wrong, open_npy, open_npz
+from vaejax.datasets._npy_files import npz_names, open_npy, read_npz
+from vaejax.datasets._shared import Arrays, first_wrong, listed
 from vaejax.datasets.arrays import check_image_axes
 
 LAYOUTS = (
@@ -25,15 +27,17 @@ LAYOUTS = (
 
 def load_npz(path: Path, split: str) -> Arrays:
     """Load arrays `{split}_images` and perhaps `{split}_labels` of an .npz file."""
-    with open_npz(path) as file:
-        arrays = dict(file)
-    key = f"{split}_images"
+    key, where = f"{split}_images", one_line(path)
+    arrays = read_npz(path, key, f"{split}_labels")
     if key not in arrays:
-        raise ValueError(f"{path} has no {key!r}; it holds {sorted(arrays)}.")
+        raise ValueError(
+            f"{where} has no {key!r}; it holds {listed(npz_names(path))}; save the "
+            "images under this name."
+        )
     images, labels = arrays[key], arrays.get(f"{split}_labels")
-    check_images(images, f"{key} in {path}")
+    check_images(images, f"{key} in {where}")
     if labels is not None:
-        check_labels(labels, len(images), f"{split}_labels in {path}")
+        check_labels(labels, len(images), f"{split}_labels in {where}")
     if np.issubdtype(images.dtype, np.floating):
         # The arrays are in memory already, so a copy costs little.
         images = images.astype(np.float32, copy=False)
@@ -64,24 +68,24 @@ def load_folder(path: Path, split: str) -> Arrays:
     file, directory = path / f"{split}.npy", path / split
     if file.exists() and directory.is_dir():
         raise ValueError(
-            f"{path} holds both {split}.npy and the folder {split}; remove one of them."
+            f"{one_line(path)} holds both {split}.npy and the folder {split}; remove "
+            "one of them."
         )
     if directory.is_dir():
         return load_image_files(directory)
     if not file.exists():
         found = sorted(entry.name for entry in path.iterdir())
-        listed = ", ".join(found[:8] + ["..."] * (len(found) > 8)) or "nothing"
         raise ValueError(
-            f"{path} has no {split}.npy [examples, height, width] and no folder "
-            f"{split} of image files; it holds {listed}."
+            f"{one_line(path)} has no {split}.npy [examples, height, width] and no "
+            f"folder {split} of image files; it holds {listed(found)}."
         )
     images = _memory_map(file)
-    check_images(images, str(file))
+    check_images(images, one_line(file))
     labels_file = path / f"{split}_labels.npy"
     if not labels_file.exists():
         return images, None
     labels = _memory_map(labels_file)
-    check_labels(labels, len(images), str(labels_file))
+    check_labels(labels, len(images), one_line(labels_file))
     return images, labels
 
 
@@ -94,7 +98,7 @@ def _memory_map(file: Path) -> np.ndarray:
             else "the byte order of another machine"
         )
         raise ValueError(
-            f"{file} is stored in {order}; save it with np.save(file, "
+            f"{one_line(file)} is stored in {order}; save it with np.save(file, "
             f"np.ascontiguousarray(array, np.{array.dtype.newbyteorder('=').name}))."
         )
     return array

@@ -31,9 +31,9 @@ def load_prepared(name: str, split: str, directory: str | os.PathLike | None) ->
         ones, or cannot be downloaded.
     """
     home = data_dir() / BUILDER / name / VERSION
-    paths = (
-        None if directory is None else find_files(name, Path(directory).expanduser())
-    )
+    paths = None
+    if directory is not None:
+        paths = find_files(name, Path(os.path.expanduser(directory)))
     if (
         paths is not None
         and home.exists()
@@ -77,5 +77,5 @@ def load_stock(name: str, split: str, directory: str | os.PathLike | None) -> Ar
     from vaejax.datasets import _tfds_builders
 
     return _tfds_builders.load_stock(
-        name, split, None if directory is None else Path(directory).expanduser()
+        name, split, None if directory is None else Path(os.path.expanduser(directory))
     )

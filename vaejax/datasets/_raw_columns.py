@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaejax.datasets._shared import quoted
 from vaejax.datasets._table_files import import_polars
 
 # Beyond it a number that looks whole is one that was rounded.
@@ -79,7 +80,8 @@ def column_of_polars(
         return _classes(series.cast(polars.String), is_date=True)
     if dtype not in (polars.String, polars.Categorical, polars.Enum, polars.Null):
         raise ValueError(
-            f"{where(0).split(',')[0]}: {name!r} holds {dtype}, neither numbers nor "
+            f"{where(0).split(',')[0]}: {quoted(name)} holds {dtype}, neither numbers "
+            "nor "
             f"text; leave it out ({name}=ignore)."
         )
     return _column_of_text(
@@ -127,7 +129,8 @@ def _column_of_text(
     if num_like >= _MOSTLY * int(observed.sum()) and wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(
-            f"{where(row)}: {name!r} holds {series[row]!r}, which is no number, among "
+            f"{where(row)}: {quoted(name)} holds {quoted(series[row])}, which is no "
+            "number, among "
             f"numbers; write plain numbers, or say what it is ({name}=class or "
             f"{name}=ignore)."
         )
@@ -146,7 +149,8 @@ def _check_finite(name: str, numbers: np.ndarray, where: Callable[[int], str]) -
     if infinite.any():
         row = int(np.argmax(infinite))
         raise ValueError(
-            f"{where(row)}: {name!r} holds {numbers[row]:g}; write a finite number, or "
+            f"{where(row)}: {quoted(name)} holds {numbers[row]:g}; write a finite "
+            "number, or "
             "leave the cell empty where it is missing."
         )
 

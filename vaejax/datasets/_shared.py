@@ -1,12 +1,11 @@
 """Types and helpers that several loaders share."""
 
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from vaejax._files import one_line
 
 # Images and labels; labels are None where there are none.
 Arrays = tuple[np.ndarray, np.ndarray | None]
@@ -70,39 +69,15 @@ def first_wrong(array: np.ndarray, is_right: Callable[[np.ndarray], Any]) -> str
     return None
 
 
-@contextmanager
-def open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """Open an .npz file, whose arrays are read when they are asked for.
-
-    Raises:
-      ValueError: the file or an array in it cannot be read.
-    """
-    try:
-        file = np.load(path)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it is a .npy file; rename it")
-        with file:
-            yield file
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as .npz: {error}.") from error
+def listed(names: Sequence[str]) -> str:
+    """Return the first eight of some names for a message, or the word nothing."""
+    return one_line(", ".join([*names[:8], *["..."] * (len(names) > 8)])) or "nothing"
 
 
-def open_npy(path: Path, action: str = "memory-mapped") -> np.ndarray:
-    """Memory-map a .npy file.
-
-    Raises:
-      ValueError: the file cannot be `action`, a participle for the error.
-    """
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be {action}: {error}; save one array in it with np.save."
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f"{path} is an .npz file; save one array in it with np.save.")
-    return array
+def quoted(cell: object) -> str:
+    """Return the first characters of a cell for a message, as a literal."""
+    text = str(cell)
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def parse_idx(raw: bytes) -> np.ndarray:

@@ -15,7 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vaejax._archives import check_gzip
+from vaejax._files import one_line, reason_of
 from vaejax.datasets._header import has_names, is_number
+from vaejax.datasets._shared import quoted
 from vaejax.datasets.errors import DataUnavailableError
 
 _DELIMITERS = "\t;|,"
@@ -72,11 +75,13 @@ def read_delimited(
     """
     polars = import_polars()
     try:
+        check_gzip(path)
         layout = _find_layout(path, missing, header, delimiter)
         frame = _read_cells(polars, path, layout, missing)
         if not len(frame):
             raise ValueError(
-                f"{path} has a line of names and no other; give a line for each "
+                f"{one_line(path)} has a line of names and no other; give a line for "
+                "each "
                 "example."
             )
         # A line with too few cells ends in missing ones, and so does a blank line.
@@ -88,7 +93,10 @@ def read_delimited(
     except UnicodeDecodeError as error:
         raise ValueError(_not_utf8(path, error)) from error
     except (OSError, EOFError, zlib.error, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as a table: {error}.") from error
+        raise ValueError(
+            f"{one_line(path)} cannot be read as a table: {reason_of(error)}; save it "
+            "as .csv in UTF-8."
+        ) from error
     return frame, layout
 
 
@@ -132,9 +140,11 @@ def _find_layout(
     with _open(path) as file:
         lines = _sample(file)
     if not any(line.strip() for line in lines):
-        raise ValueError(f"{path} is empty; give a line for each example.")
+        raise ValueError(f"{one_line(path)} is empty; give a line for each example.")
     if "\0" in lines[0]:
-        raise ValueError(f"{path} is not text in UTF-8; save it as .csv in UTF-8.")
+        raise ValueError(
+            f"{one_line(path)} is not text in UTF-8; save it as .csv in UTF-8."
+        )
     delimiter = delimiter or _find_delimiter(lines, path)
     rows = [
         (line, [cell.strip() for cell in row])
@@ -145,7 +155,8 @@ def _find_layout(
         header = has_names(first, rest, missing)
     if header is None:
         raise ValueError(
-            f"{path}: the first line, {delimiter.join(first)[:60]}, may hold names or "
+            f"{one_line(path)}: the first line, "
+            f"{one_line(delimiter.join(first)[:60])}, may hold names or "
             "an example; say which by header=True or header=False (--header yes or "
             "--header no)."
         )
@@ -178,7 +189,8 @@ def _find_delimiter(lines: Sequence[str], path: Path) -> str:
         is_number(cell) for row in words[1:] for cell in row
     ):
         raise ValueError(
-            f"{path} separates cells by spaces; separate them by commas, semicolons, "
+            f"{one_line(path)} separates cells by spaces; separate them by commas, "
+            "semicolons, "
             "tabs or vertical bars."
         )
     return max(reversed(_DELIMITERS), key=lines[0].count)
@@ -197,10 +209,18 @@ def _names(path: Path, first: Sequence[str]) -> tuple[list[str], list[str]]:
     if twice:
         places = [str(j) for j, name in enumerate(names, 1) if name == twice[0]]
         raise ValueError(
-            f"{path}: columns {' and '.join(places)} are both named {twice[0]!r}; "
+            f"{one_line(path)}: columns {' and '.join(places[:8])} are both named "
+            f"{quoted(twice[0])}; "
             "rename one of them."
         )
     return names, [name for name, cell in zip(names, first, strict=True) if not cell]
+
+
+def polars_source(path: Path) -> Path | bytes:
+    """Return what polars reads: a path in UTF-8, or else the bytes of the file."""
+    text = str(path)
+    is_utf8 = text == text.encode(errors="ignore").decode()
+    return path if is_utf8 else path.read_bytes()
 
 
 def _read_cells(polars: Any, path: Path, layout: Layout, missing: Sequence[str]) -> Any:
@@ -210,11 +230,13 @@ def _read_cells(polars: Any, path: Path, layout: Layout, missing: Sequence[str])
         "decimal_comma": layout.decimal_comma,
         "has_header": False,
         "skip_rows": layout.skipped,
+        "glob": False,
         "new_columns": list(layout.names),
         "schema_overrides": dict.fromkeys(layout.text, polars.String),
     }
+    source = polars_source(path)
     try:
-        return polars.read_csv(path, infer_schema_length=_SAMPLE_LINES, **options)
+        return polars.read_csv(source, infer_schema_length=_SAMPLE_LINES, **options)
     except polars.exceptions.NoDataError:
         return polars.DataFrame()
     except errors:
@@ -222,12 +244,13 @@ def _read_cells(polars: Any, path: Path, layout: Layout, missing: Sequence[str])
     # Types of the first lines do not hold for all: look at all, which takes longer.
     try:
         return polars.read_csv(
-            path, infer_schema_length=None, null_values=list(missing), **options
+            source, infer_schema_length=None, null_values=list(missing), **options
         )
     except errors as error:
         _check_lines(path, layout)
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as a table: {reason}.") from error
+        raise ValueError(
+            f"{one_line(path)} cannot be read as a table: {reason_of(error)}."
+        ) from error
 
 
 def _check_lines(path: Path, layout: Layout) -> list[int]:
@@ -261,7 +284,7 @@ def _check_length(path: Path, layout: Layout, line: int, num_cells: int) -> None
         fix += ", or separate cells by semicolons where the comma is the decimal sign"
     cells = "1 cell" if num_cells == 1 else f"{num_cells} cells"
     raise ValueError(
-        f"{path}, line {line}: {cells}, and {expected} in the first; {fix}."
+        f"{one_line(path)}, line {line}: {cells}, and {expected} in the first; {fix}."
     )
 
 
@@ -279,6 +302,7 @@ def _blank_rows(path: Path, layout: Layout) -> list[int]:
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
     return (
-        f"{path} is not text in UTF-8 (byte {error.object[error.start]:#04x}); save it "
+        f"{one_line(path)} is not text in UTF-8 (byte "
+        f"{error.object[error.start]:#04x}); save it "
         "as .csv in UTF-8."
     )

@@ -12,12 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaejax._files import one_line, reason_of, why_no_file
 from vaejax.datasets._raw_columns import (
     RawColumn,
     column_of_array,
     column_of_polars,
 )
-from vaejax.datasets._table_files import import_polars, line_of, read_delimited
+from vaejax.datasets._table_files import (
+    import_polars,
+    line_of,
+    polars_source,
+    read_delimited,
+)
 from vaejax.datasets.errors import DataUnavailableError
 
 #: Cells that are missing, beside NaN and null.
@@ -66,7 +72,7 @@ def open_table(
     if isinstance(table, Source):
         return table
     if isinstance(table, str | os.PathLike):
-        return _open_file(Path(table).expanduser(), header, delimiter, missing)
+        return _open_file(Path(os.path.expanduser(table)), header, delimiter, missing)
     if isinstance(table, np.ndarray):
         return _open_matrix(table, names)
     if hasattr(table, "tocsc") and hasattr(table, "nnz"):
@@ -96,17 +102,22 @@ def _open_file(
     path: Path, header: bool | None, delimiter: str | None, missing: Sequence[str]
 ) -> Source:
     if not is_table_file(path):
-        raise ValueError(f"{path} is no table; give one of {', '.join(SUFFIXES)}.")
-    if not path.is_file():
-        raise DataUnavailableError(f"there is no file {path}; give a table.")
+        raise ValueError(
+            f"{one_line(path)} is no table; give one of {', '.join(SUFFIXES)}."
+        )
+    if reason := why_no_file(path):
+        raise DataUnavailableError(
+            f"there is no file {one_line(path)} ({reason}); give a table."
+        )
     polars = import_polars()
     if path.suffix.lower() == ".parquet":
         try:
-            frame = polars.read_parquet(path)
+            frame = polars.read_parquet(polars_source(path), glob=False)
         except (polars.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path} cannot be read as .parquet: {reason}.") from error
-        return _source_of_polars(frame, str(path), missing)
+            raise ValueError(
+                f"{one_line(path)} cannot be read as .parquet: {reason_of(error)}."
+            ) from error
+        return _source_of_polars(frame, one_line(path), missing)
     if delimiter is None and path.name.lower().endswith((".tsv", ".tsv.gz")):
         delimiter = "\t"
     frame, layout = read_delimited(
@@ -116,7 +127,7 @@ def _open_file(
     def place(row: int) -> str:
         return f"line {line_of(path, layout, row)}"
 
-    source = _source_of_polars(frame, str(path), missing, place, layout.text)
+    source = _source_of_polars(frame, one_line(path), missing, place, layout.text)
     return source._replace(unnamed=layout.unnamed)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vaejax.datasets._shared import open_npy, open_npz
+from vaejax._files import one_line, why_no_file
+from vaejax.datasets._npy_files import npz_names, open_npy, read_npz
+from vaejax.datasets._shared import quoted
 from vaejax.datasets._table_sources import Source, is_table_file, open_table
 from vaejax.datasets.arrays import check_numbers
 from vaejax.datasets.errors import DataUnavailableError, NotOneArrayError
@@ -45,10 +47,11 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
       ...     datasets.load_array(path).shape
       (2, 2)
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(path))
+    if reason := why_no_file(path):
         raise DataUnavailableError(
-            f"there is no file {path}; give a .npy or .npz file, or a table."
+            f"there is no file {one_line(path)} ({reason}); give a .npy or .npz file, "
+            "or a table."
         )
     readers = {
         ".npy": partial(open_npy, action="read as .npy"),
@@ -56,25 +59,24 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
     }
     if not is_table_file(path) and path.suffix.lower() not in readers:
         raise ValueError(
-            f"{path} is neither .npy, .npz nor a table such as .csv; save it as one of "
-            "them."
+            f"{one_line(path)} is neither .npy, .npz nor a table such as .csv; save it "
+            "as one of them."
         )
     read = _read_table if is_table_file(path) else readers[path.suffix.lower()]
     array = read(path)
-    check_numbers(array, where=str(path))
+    check_numbers(array, where=one_line(path))
     return array
 
 
 def _read_npz(path: Path) -> np.ndarray:
-    with open_npz(path) as file:
-        names = sorted(file.files)
-        array = file[names[0]] if len(names) == 1 else None
-    if array is None:
+    names = npz_names(path)
+    if len(names) != 1:
+        found = [*names[:8], *["..."] * (len(names) > 8)]
         raise NotOneArrayError(
-            f"{path} holds {names}; leave one array in it, or name them train_images "
-            "..."
+            f"{one_line(path)} holds {found}; leave one array in it, or name them "
+            "train_images ..."
         )
-    return array
+    return read_npz(path, *names)[names[0]]
 
 
 def _read_table(path: Path) -> np.ndarray:
@@ -92,9 +94,10 @@ def _numbers(source: Source, name: str) -> np.ndarray:
         return column.numbers
     cells = column.cells()
     row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
-    found = "is missing" if cells[row] is None else f"holds {cells[row]!r}"
+    found = "is missing" if cells[row] is None else f"holds {quoted(cells[row])}"
     raise ValueError(
-        f"{source.where}, {source.place(row)}: {name!r} {found}, which is no number; "
+        f"{source.where}, {source.place(row)}: {quoted(name)} {found}, which is no "
+        "number; "
         "read_table takes text and missing cells."
     )
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaejax._files import one_line
 from vaejax.datasets._bundled import load_mnist
 from vaejax.datasets._image_files import SUFFIXES
 from vaejax.datasets._own_files import (
@@ -120,7 +121,7 @@ def load(
         other = {".npy": "own_data", ".csv": "own_data", ".txt": "text"}.get(suffix)
         hint = f"; python -m experiments.{other} takes it" if other else ""
         raise ValueError(
-            f"{name} is {_FILES[suffix]}; give {LAYOUTS}, or an .npz with "
+            f"{one_line(name)} is {_FILES[suffix]}; give {LAYOUTS}, or an .npz with "
             f"{split}_images{hint}."
         )
     if name in CATALOGUE and split not in CATALOGUE[name].splits:

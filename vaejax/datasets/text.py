@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vaejax._checks import check_count
+from vaejax._files import one_line, reason_of, why_no_file
 from vaejax.base import END_TOKEN
 from vaejax.datasets._bundled import load_king_james
 from vaejax.datasets.errors import DataUnavailableError
@@ -105,9 +106,9 @@ def load_text(name_or_path: str | os.PathLike, *, split: str = "train") -> list[
     num_held_out = len(sentences) // _HELD_OUT
     if num_held_out < 2:
         raise ValueError(
-            f"{name_or_path} has {len(sentences)} sentences (one per line); give "
-            f"at least {2 * _HELD_OUT}, of which one in twenty is for test and one for "
-            "validation."
+            f"{one_line(name_or_path)} has {len(sentences)} sentences (one per line); "
+            f"give at least {2 * _HELD_OUT}, of which one in twenty is for test and "
+            "one for validation."
         )
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(sentences))
     parts = {
@@ -315,16 +316,19 @@ def detokenize(tokens: np.ndarray, vocabulary: Vocabulary) -> str:
 
 
 def _read(path: Path) -> str:
+    reason = why_no_file(path)
     try:
-        # Not as lines: only what ends one here may be changed.
-        return path.read_bytes().decode("utf-8-sig")
+        if reason is None:
+            # Not as lines: only what ends one here may be changed.
+            return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is no text in UTF-8 ({error}); save it as UTF-8, one sentence per "
-            "line."
+            f"{one_line(path)} is no text in UTF-8 ({reason_of(error)}); save it as "
+            "UTF-8, one sentence per line."
         ) from error
     except OSError as error:
-        raise DataUnavailableError(
-            f"{path} cannot be read ({error.strerror or error}); give king_james or a "
-            "text file, one sentence per line."
-        ) from error
+        reason = reason_of(error)
+    raise DataUnavailableError(
+        f"{one_line(path)} cannot be read ({reason}); give king_james or a text file, "
+        "one sentence per line."
+    )
