@@ -250,3 +250,43 @@ def test_the_text_has_reasons_alternatives_and_the_flag():
     assert lines[1].startswith("id      identifier  none     an index")
     assert lines[8].endswith("from 1 to 5, all present (else grade=class)")
     assert "--columns NAME=KIND" in lines[-1]
+
+
+def test_files_without_names_and_arrays_are_encoded_again(tmp_path):
+    rows = np.stack([np.full(N, 3), FRAME["age"], RNG.normal(size=N)], axis=1)
+    np.savetxt(tmp_path / "t.csv", rows, delimiter=",", fmt="%.6f")
+    table = datasets.read_table(tmp_path / "t.csv")
+    assert table.schema.names() == ("column 2", "column 3")
+    np.savetxt(tmp_path / "new.csv", rows[7:9], delimiter=",", fmt="%.6f")
+    for new in (tmp_path / "new.csv", np.round(rows[7:9], 6)):
+        np.testing.assert_array_equal(
+            table.schema.encode_frame(new).values, table.values[7:9]
+        )
+    # Columns of a block that do not stand side by side keep their places.
+    block = np.eye(3)[RNG.integers(0, 3, N)]
+    rows = np.stack([block[:, 0], RNG.normal(size=N), *block[:, 1:].T], axis=1)
+    table = datasets.read_table(rows)
+    assert table.values.shape == (N, 2)
+    found = table.schema.encode_frame(rows[:9]).values
+    np.testing.assert_array_equal(found, table.values[:9])
+    names = ["r_a", "x", "r_b", "r_c"]
+    named = datasets.read_table(rows, names=names)
+    found = named.schema.encode_frame(rows[:9], names=names).values
+    np.testing.assert_array_equal(found, named.values[:9])
+    with pytest.raises(ValueError, match="does not know their places; give names"):
+        named.schema.encode_frame(rows[:9])
+    with pytest.raises(ValueError, match="names are given for a table that has them"):
+        SCHEMA.encode_frame(FRAME, names=list(FRAME))
+
+
+def test_steps_that_are_no_decimal_numbers_come_back():
+    levels = RNG.integers(0, 256, (N, 1)) / 255
+    table = datasets.read_table(levels)
+    decoded = table.schema.decode(table.values)["column 1"]
+    np.testing.assert_allclose(decoded[:, None], levels, rtol=1e-14)
+
+
+def test_numbers_beyond_those_of_the_file_are_decoded():
+    schema = datasets.Schema((column("visits"), column("income", step=5.0)))
+    decoded = schema.decode([[1e30, 0.01]])
+    assert decoded["visits"].tolist() == [1e30] and decoded["income"].tolist() == [5]

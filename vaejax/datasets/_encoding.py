@@ -7,6 +7,7 @@ import numpy as np
 
 from vaejax.datasets._kinds import label_of
 from vaejax.datasets._raw_columns import RawColumn
+from vaejax.datasets._steps import MAX_DECIMALS
 from vaejax.datasets._table_sources import Source
 from vaejax.datasets.schema_columns import WITH_CLASSES, SchemaColumn
 
@@ -138,15 +139,28 @@ def decode_column(column: SchemaColumn, values: np.ndarray) -> dict[str, np.ndar
             }
         return {column.name: _as_numbers(column.classes)[index]}
     if column.kind == "count":
-        return {column.name: np.maximum(np.rint(values), 0).astype(np.int64)}
-    found = values + column.origin
-    if column.step:
-        found = np.rint(values / column.step) * column.step
-        # Decimal numbers as they are written, and not with rounding errors.
-        found = np.round(found + column.origin, 9)
-        if column.step == int(column.step) and column.origin == int(column.origin):
-            return {column.name: found.astype(np.int64)}
-    return {column.name: found}
+        return {column.name: _as_integers(np.maximum(np.rint(values), 0))}
+    if not column.step:
+        return {column.name: values + column.origin}
+    steps = np.rint(values / column.step)
+    if column.kind == "positive":
+        steps = np.maximum(steps, 1)
+    found = steps * column.step + column.origin
+    if _has_decimals(column, 0):
+        return {column.name: _as_integers(np.rint(found))}
+    # Decimal numbers as they are written, and not with rounding errors.
+    is_decimal = _has_decimals(column, MAX_DECIMALS)
+    return {column.name: np.round(found, MAX_DECIMALS) if is_decimal else found}
+
+
+def _has_decimals(column: SchemaColumn, decimals: int) -> bool:
+    return all(round(x, decimals) == x for x in (column.step, column.origin))
+
+
+def _as_integers(values: np.ndarray) -> np.ndarray:
+    """Return whole numbers as int64, or as they are where that cannot hold them."""
+    is_held = np.all(np.abs(values) < 2.0**63)
+    return values.astype(np.int64) if is_held else values
 
 
 def _as_numbers(classes: Sequence[str]) -> np.ndarray:

@@ -13,6 +13,8 @@ from vaejax.datasets.schema_columns import SchemaColumn
 
 _PREFIX = re.compile(r"(.+?)[_ .:=\[/-][^_ .:=\[/-]*$")
 
+# In fewer rows columns add up to 1 by chance.
+_FEW_ROWS = 10
 _NO_NAME = re.compile(r"column \d+$")
 
 
@@ -26,6 +28,8 @@ def find_blocks(names: Sequence[str], columns: Sequence[np.ndarray]) -> list[lis
       names: names of the 0/1 columns without missing cells.
       columns: their values, uint8 `[N]` each.
     """
+    if columns and len(columns[0]) < _FEW_ROWS:
+        return []
     left, blocks = dict(zip(names, columns, strict=True)), []
     for group in [*_groups(names), list(names)]:
         group = [name for name in group if name in left]

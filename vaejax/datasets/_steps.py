@@ -8,7 +8,7 @@ import numpy as np
 
 from vaejax.datasets._raw_columns import RawColumn
 
-_MAX_DECIMALS = 6
+MAX_DECIMALS = 6
 # Cells per standard deviation beyond which a density is as good as a mass.
 MAX_CELLS = 10_000
 # The share of the points of a lattice, or their number, that make it believable.
@@ -113,7 +113,7 @@ def find_step(numbers: Numbers) -> tuple[float, float]:
     It is the greatest common divisor of the differences, of numbers with at most six
     decimals or of evenly spaced ones; 0 where there is none.
     """
-    for decimals in range(_MAX_DECIMALS + 1):
+    for decimals in range(MAX_DECIMALS + 1):
         # By parts, since most columns without a step show it at once.
         if all(
             np.all(_are_near(part, decimals, numbers.tolerance))
@@ -156,7 +156,8 @@ def _is_full(num_values: int, num_points: int) -> bool:
 def _even_step(numbers: Numbers) -> tuple[float, float]:
     """Return the step of values such as k/255 or standardized whole numbers."""
     values = numbers.values
-    if 2 * len(values) > numbers.num_observed or len(values) < 3:
+    repeats = 2 * len(values) <= numbers.num_observed
+    if len(values) < 3 or (len(values) < _MANY_POINTS and not repeats):
         return 0.0, 0.0
     # What differs by rounding errors is one value.
     rounding = 8 * numbers.tolerance * float(np.abs(values).max())

@@ -74,6 +74,8 @@ def read_delimited(
         the line.
     """
     polars = import_polars()
+    if delimiter is not None and len(delimiter) != 1:
+        raise ValueError(f"the delimiter is {delimiter!r}; give one character.")
     try:
         check_gzip(path)
         layout = _find_layout(path, missing, header, delimiter)

@@ -71,13 +71,22 @@ def open_table(
     """
     if isinstance(table, Source):
         return table
+    if names is not None and not is_matrix(table):
+        raise ValueError("names are given for a table that has them; leave them out.")
     if isinstance(table, str | os.PathLike):
         return _open_file(Path(os.path.expanduser(table)), header, delimiter, missing)
-    if isinstance(table, np.ndarray):
-        return _open_matrix(table, names)
-    if hasattr(table, "tocsc") and hasattr(table, "nnz"):
-        return _open_matrix(table.tocsc(), names, is_sparse=True)
+    if is_matrix(table):
+        is_sparse = not isinstance(table, np.ndarray)
+        matrix = table.tocsc() if is_sparse else table
+        return _open_matrix(matrix, names, is_sparse=is_sparse)
     return _open_frame(table, missing)
+
+
+def is_matrix(table: Any) -> bool:
+    """Tell if a table is an array or a sparse matrix, whose columns have no names."""
+    return isinstance(table, np.ndarray) or (
+        hasattr(table, "tocsc") and hasattr(table, "nnz")
+    )
 
 
 def map_columns(

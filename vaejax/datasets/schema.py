@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,12 @@ import numpy as np
 from vaejax._files import write_atomically
 from vaejax.columns import Column
 from vaejax.datasets._encoding import decode_column, encode_column, moments_of
-from vaejax.datasets._table_sources import map_columns, open_table
+from vaejax.datasets._table_sources import (
+    Source,
+    is_matrix,
+    map_columns,
+    open_table,
+)
 from vaejax.datasets.schema_columns import (
     CARRIED,
     SchemaColumn,
@@ -23,6 +29,8 @@ from vaejax.datasets.schema_columns import (
 )
 
 _FORMAT = 1
+# The names that are given to columns without one.
+_NO_NAME = re.compile(r"column \d+$")
 
 
 class Table(NamedTuple):
@@ -105,7 +113,7 @@ class Schema:
             found[column.name] = dataclasses.replace(column, shift=shift, scale=scale)
         return Schema(tuple(found.get(each.name, each) for each in self.columns))
 
-    def encode_frame(self, frame: Any) -> Table:
+    def encode_frame(self, frame: Any, *, names: Sequence[str] | None = None) -> Table:
         """Return new rows as a model of this schema sees them.
 
         Columns that the schema does not have are left out, and those that it carries
@@ -113,7 +121,9 @@ class Schema:
 
         Args:
           frame: path of a file, DataFrame of polars or pandas, NumPy array or sparse
-            matrix.
+            matrix. An array has all columns of the first table, in the same order.
+          names: names of the columns of an array, which are only needed where columns
+            of 0 and 1 that have names of their own are one column here.
 
         Returns:
           The `Table`, with this schema.
@@ -121,12 +131,8 @@ class Schema:
         Raises:
           ValueError: a column is missing, or a cell is none that the column can have.
         """
-        names = [name for column in self._modeled() for name in _names_of(column)]
-        has_names = not all(name == f"column {j}" for j, name in enumerate(names, 1))
-        is_matrix = isinstance(frame, np.ndarray) or hasattr(frame, "tocsc")
-        every = [name for column in self.columns for name in _names_of(column)]
-        source = open_table(frame, header=has_names, names=every if is_matrix else None)
-        for name in names:
+        source = self._open(frame, names)
+        for name in (n for column in self._modeled() for n in _names_of(column)):
             if name not in source.names:
                 raise ValueError(
                     f"{source.where} has no column {name!r}; "
@@ -149,6 +155,19 @@ class Schema:
             if column.kind in CARRIED and column.name in source.names
         }
         return Table(self, values, mask, ignored)
+
+    def _open(self, frame: Any, names: Sequence[str] | None) -> Source:
+        """Return new rows as a source, with the names that the first table had."""
+        every = [name for column in self.columns for name in _names_of(column)]
+        has_names = not all(_NO_NAME.match(name) for name in every)
+        if is_matrix(frame) and names is None and has_names:
+            if any(column.merged for column in self.columns):
+                raise ValueError(
+                    "columns of the array are one column of the schema, which does not "
+                    "know their places; give names=[...] of all columns."
+                )
+            names = every
+        return open_table(frame, header=has_names, names=names)
 
     def decode(self, values: Any) -> dict[str, np.ndarray]:
         """Return rows of a model in the units of the file.
