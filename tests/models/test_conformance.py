@@ -29,6 +29,7 @@ LONGER = (
     "mlp_normal",
     "shared_variance",
     "linear_gaussian",
+    "table",
 )
 PARAMS = [
     pytest.param(
@@ -125,7 +126,7 @@ def test_an_epoch_takes_its_steps_and_lowers_for_tpu(case):
 
 def test_a_prior_sample_decodes_to_something_like_x(case):
     params, batch = setup(case)
-    x = case.x_of(example(batch, 0))
+    x = case.sample_like(case.x_of(example(batch, 0)))
 
     @jax.jit
     def generate(key):
@@ -322,7 +323,7 @@ def test_latent_tools_decode_the_latents_they_say(case):
 
     samples, draws, reconstructions, path, embedded = use(params, jax.random.key(6), xs)
     assert jax.tree.map(jnp.shape, samples) == jax.tree.map(
-        jnp.shape, example(xs, slice(0, 3))
+        jnp.shape, case.sample_like(example(xs, slice(0, 3)))
     )
     assert_finite(samples)
     # Only what depends on z: parameters that a likelihood carries are the same in every

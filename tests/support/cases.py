@@ -58,6 +58,7 @@ class Case(NamedTuple):
       example_point: the example that stands for its likelihood.
       objective: `(params, key, example) -> (loss, terms)`; None for the negative ELBO.
       x_of: the x of an example of the batch.
+      sample_like: what a draw of the likelihood is like, of an x.
       stochastic: whether its posterior draws at all.
       optimizer: the optimizer of its training.
     """
@@ -70,6 +71,7 @@ class Case(NamedTuple):
     example_point: latent.PointEstimator = latent.mean
     objective: Objective | None = None
     x_of: Callable[[Example], Example] = lambda example: example
+    sample_like: Callable[[Example], Example] = lambda x: x
     stochastic: bool = True
     optimizer: optax.GradientTransformation = standard_promotion(optax.adam(1e-2))
 
@@ -616,6 +618,38 @@ def tokens(key: Key, num: int) -> Array:
     return sentences(key, num).tokens
 
 
+# A table of every kind of column, and the same with a third of its cells missing.
+COLUMNS = (
+    vaejax.distributions.Column("real", shift=-300.0, scale=20.0),
+    vaejax.distributions.Column("class", num_classes=3),
+    vaejax.distributions.Column("real", step=1.0, lower=18.0, shift=45.0, scale=13.0),
+    vaejax.distributions.Column("count", shift=1.0),
+    vaejax.distributions.Column("binary"),
+    vaejax.distributions.Column("positive", shift=10.0, scale=0.5),
+    vaejax.distributions.Column("ordinal", num_classes=4),
+)
+
+
+def rows(key: Key, num: int) -> Array:
+    head = vaejax.distributions.mixed_head(COLUMNS)
+    row = head.apply((), jnp.zeros(head.num_outputs))
+    return jax.jit(jax.vmap(row.sample))(jax.random.split(key, num))
+
+
+def masked_rows(key: Key, num: int) -> vaejax.distributions.MaskedEvent:
+    row_key, mask_key = jax.random.split(key)
+    mask = jax.random.bernoulli(mask_key, 2 / 3, (num, len(COLUMNS)))
+    values = jnp.where(mask, rows(row_key, num), jnp.nan)
+    return vaejax.distributions.MaskedEvent(values, mask)
+
+
+def table() -> VAE:
+    encoder, decoder = vaejax.MLP((16,)), vaejax.MLP((16,))
+    return vaejax.models.table_vae(
+        COLUMNS, latent_size=2, encoder=encoder, decoder=decoder
+    )
+
+
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real),
@@ -634,6 +668,13 @@ CASES = [
     Case("convolutional", convolutional(), binary),
     Case("sentences", sentence_vae(), tokens, example_point=latent.mode),
     Case("linear_gaussian", linear_gaussian(), real),
+    Case("table", table(), rows),
+    Case(
+        "masked_table",
+        table(),
+        masked_rows,
+        sample_like=lambda x: x.values,
+    ),
     Case("vamp_prior", with_vamp_prior(mlp_vae()), binary, kl_fn=vaejax.kl_monte_carlo),
     Case(
         "flow_posterior",

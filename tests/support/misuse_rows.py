@@ -349,6 +349,11 @@ def of_estimators() -> dict[str, Row]:
         "adapt_step_sizes": per_example(
             estimators.adapt_step_sizes, num_transitions=3, **in_path
         ),
+        "fit_independent_columns": Row(
+            estimators.fit_independent_columns,
+            {"values": of("array", XS, "table", "refuses_nan")},
+            {"columns": COLUMNS},
+        ),
         "aggregate_decomposition": per_batch(
             estimators.aggregate_decomposition, num_samples=4
         ),
@@ -532,6 +537,11 @@ def of_models() -> dict[str, Row]:
                 "decoder": decoder,
                 "posterior": of("head", vaejax.Normal),
             },
+        ),
+        "table_vae": Row(
+            models.table_vae,
+            {"latent_size": number(2), "encoder": pair, "decoder": pair},
+            {"columns": COLUMNS},
         ),
         "with_compute_dtype": Row(
             models.with_compute_dtype, {"vae": of("vae", vae)}, {"dtype": jnp.bfloat16}

@@ -25,7 +25,7 @@ from vaejax.distributions.mixed import Mixed, cells_of, values_and_mask
 
 # Soft bounds, of log-variances in units of the training cells.
 _LOG_VARIANCE, _LOG_MEAN = (-20.0, 20.0), (-20.0, 20.0)
-_LOG_CONCENTRATION, _LOG_GAP = (-10.0, 20.0), (-10.0, 10.0)
+_LOG_CONCENTRATION, _LOG_GAP = (-10.0, 20.0), (-20.0, 20.0)
 
 
 class MixedHead(NamedTuple):

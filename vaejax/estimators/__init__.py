@@ -4,8 +4,8 @@
 correct it, `psis_weights` smooths its weights. Annealing bounds log p(x) more tightly
 and, on simulated data, from both sides; an `AnnealingPath` holds its options.
 `correct_bound` corrects the bound of a set by annealing a part of it. `inference_gap`
-and `aggregate_decomposition` take the ELBO and its KL apart. Read `marginal.py` first,
-then `annealing.py`.
+and `aggregate_decomposition` take the ELBO and its KL apart. `fit_independent_columns`
+is the model of a table without latents. Read `marginal.py` first, then `annealing.py`.
 """
 
 from vaejax.estimators.aggregate_posterior import (
@@ -37,6 +37,7 @@ from vaejax.estimators.annealing_path import (
 from vaejax.estimators.corrected_marginal import CorrectedMarginal, correct_bound
 from vaejax.estimators.hamiltonian import Transition, hamiltonian_transition
 from vaejax.estimators.importance_weights import jackknife
+from vaejax.estimators.independent_columns import fit_independent_columns
 from vaejax.estimators.inference import (
     InferenceGap,
     inference_gap,
@@ -84,6 +85,7 @@ __all__ = [
     "annealed_importance_sampling",
     "bidirectional_monte_carlo",
     "correct_bound",
+    "fit_independent_columns",
     "hamiltonian_transition",
     "inference_gap",
     "init_annealing",

@@ -6,9 +6,11 @@ Assembly only: no mathematics is written here. Read `gaussian.py` first.
 from vaejax.models.compute_dtype import with_compute_dtype
 from vaejax.models.gaussian import gaussian_vae
 from vaejax.models.sequence import sequence_vae
+from vaejax.models.table import table_vae
 
 __all__ = [
     "gaussian_vae",
     "sequence_vae",
+    "table_vae",
     "with_compute_dtype",
 ]

@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 
 from vaejax._checks import check_model
 from vaejax.base import VAE, Distribution, Example, Latent, Params, PyTree
-from vaejax.distributions import Autoregressive
+from vaejax.distributions import Autoregressive, MaskedEvent
 
 
 def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
@@ -51,7 +51,9 @@ def with_compute_dtype(vae: VAE, dtype: DTypeLike) -> VAE:
         )
 
     def encode(params: Params, x: Example) -> Distribution:
-        return _cast(vae.encode(_cast(params, dtype), _cast(x, dtype)), jnp.float32)
+        # Rows of a table are standardized before they are rounded.
+        x = x if isinstance(x, MaskedEvent) else _cast(x, dtype)
+        return _cast(vae.encode(_cast(params, dtype), x), jnp.float32)
 
     def decode(params: Params, z: Latent) -> Distribution:
         likelihood = vae.decode(_cast(params, dtype), _cast(z, dtype))
