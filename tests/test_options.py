@@ -211,6 +211,10 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         of_table(vaejax.gaussian_vae, encoder=vaejax.MLP(()), decoder=vaejax.MLP(())),
         {"latent_size": COUNT},
     ),
+    "table_vae": (
+        of_table(vaejax.models.table_vae, [distributions.Column("real")]),
+        {"latent_size": COUNT},
+    ),
     "sequence_vae": (
         of_table(
             vaejax.sequence_vae, latent_size=2, length=3, encoder=vaejax.MLP(()),

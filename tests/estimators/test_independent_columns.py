@@ -57,7 +57,9 @@ DATA = {
     "two ranks": (Column("ordinal", num_classes=2), RANDOM.random(NUM) < 0.3),
 }
 COLUMNS = [column for column, _ in DATA.values()]
-VALUES = np.stack([np.float64(values) for _, values in DATA.values()], axis=1)
+# As a model sees them.
+VALUES = np.stack([np.float32(values) for _, values in DATA.values()], axis=1)
+VALUES = VALUES.astype(np.float64)
 
 
 def scores(values, outputs):
