@@ -14,7 +14,6 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -202,6 +201,8 @@ def explore(config: Config) -> Path | None:
         )
     if config.port and not config.serve:
         raise UsageError("--port is of the server; give --serve too.")
+    if not 0 <= config.port <= 65535:
+        raise UsageError(f"--port is {config.port}; give one from 0 to 65535.")
     model = load_run.load_run(config.run, arm=config.arm, member=config.member)
     experiment = model.require_data()
     xs = jnp.asarray(experiment.test)
@@ -232,9 +233,7 @@ def explore(config: Config) -> Path | None:
         )
     dimensions = len(data["latents"]) + len(data["unused"])
     if config.serve:
-        _serve(
-            serving.server(page(data, None), jax.jit(decode), dimensions, config.port)
-        )
+        _serve(page(data, None), jax.jit(decode), dimensions, config.port)
         return None
     try:
         program = program_of(decode, dimensions)
@@ -249,7 +248,16 @@ def explore(config: Config) -> Path | None:
     return out
 
 
-def _serve(server: ThreadingHTTPServer) -> None:
+def _serve(
+    text: str, decode: Callable[[Array], Array], dimensions: int, port: int
+) -> None:
+    try:
+        server = serving.server(text, decode, dimensions, port)
+    except OSError as error:
+        raise UsageError(
+            f"--port {port} cannot be used ({error.strerror}); give another, or leave "
+            "it out."
+        ) from error
     print(
         f"open http://127.0.0.1:{server.server_address[1]}/ ; Ctrl-C ends it",
         flush=True,

@@ -418,7 +418,7 @@ def _check(config: Config) -> None:
             f"--compute-dtype {config.compute_dtype}: a decoder of sentences computes "
             "in float32."
         )
-    if config.word_dropout >= 1:
+    if np.float32(config.word_dropout) >= 1:
         raise harness.UsageError(
             f"--word-dropout is {config.word_dropout}; give a probability below 1."
         )

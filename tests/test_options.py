@@ -599,3 +599,34 @@ def test_traced_values_pass(name, option):
 
     with jax.numpy_dtype_promotion("standard"):
         jax.eval_shape(traced, jnp.float32(ranges[option].good[0]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: distributions.fixed_variance_normal_head(variance=1e-60),
+            "variance is 1e-60, which is 0 in float32; give a finite number above 0",
+        ),
+        (
+            lambda: distributions.fixed_variance_normal_head(variance=1e-40),
+            "variance is 1e-40, which is 0 in float32",
+        ),
+        (
+            lambda: distributions.fixed_variance_normal_head(variance=1e60),
+            r"variance is 1e\+60, which is inf in float32",
+        ),
+        (
+            lambda: training.with_average(lambda state, batch: state, 0.999999999),
+            r"decay is 0.999999999, which is 1 in float32; give a number in \[0, 1\)",
+        ),
+    ],
+)
+def test_what_float32_rounds_to_the_end_of_a_range_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_double_precision_holds_what_float32_rounds(x64):
+    head = distributions.fixed_variance_normal_head(variance=1e-60)
+    assert head.num_parameters == 1

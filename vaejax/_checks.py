@@ -249,19 +249,36 @@ def check_in_range(
 ) -> None:
     """Raise ValueError unless a number, or each of an array, is finite and in a range.
 
-    Python, NumPy and concrete JAX numbers are judged alike; a traced one passes.
+    Python, NumPy and concrete JAX numbers are judged alike; a traced one passes. None
+    may become an open end, or infinite, where the device rounds it.
     """
     if is_traced(value):
         return
-    numbers = _concrete(name, value)
+    numbers = np.atleast_1d(_concrete(name, value))
     above = numbers > low if open_low else numbers >= low
     below = numbers < high if open_high else numbers <= high
     inside = above & below & np.isfinite(numbers)
-    if not np.all(inside):
-        wrong = value if np.ndim(numbers) == 0 else numbers[~inside][0]
-        raise ValueError(
-            f"{name} is {wrong}; give {_in_words(low, high, open_low, open_high)}."
-        )
+    rounded, dtype = _on_device(numbers)
+    stays = np.isfinite(rounded)
+    stays &= (rounded > low if open_low else True) & (
+        rounded < high if open_high else True
+    )
+    if np.all(inside & stays):
+        return
+    place = np.argmin(inside & stays)
+    wrong = value if np.ndim(value) == 0 else numbers.flat[place]
+    note = f", which is {rounded.flat[place]:g} in {dtype}" if np.all(inside) else ""
+    raise ValueError(
+        f"{name} is {wrong}{note}; give {_in_words(low, high, open_low, open_high)}."
+    )
+
+
+def _on_device(numbers: np.ndarray) -> tuple[np.ndarray, np.dtype]:
+    """Return numbers as arrays hold them, where subnormal ones are 0, and the dtype."""
+    dtype = np.dtype(jax.dtypes.canonicalize_dtype(np.float64))
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = numbers.astype(dtype)
+    return np.where(np.abs(rounded) < np.finfo(dtype).tiny, 0, rounded), dtype
 
 
 def check_weights(function: str, **weights: Any) -> None:

@@ -26,7 +26,7 @@ from support.programs import SMALL, images, status_of, users_settings
 import vaejax
 from experiments import explore
 from experiments.explorer import in_page, serving
-from experiments.harness import cli
+from experiments.harness import UsageError, cli
 from vaejax import latent
 
 NODE = shutil.which("node")
@@ -401,6 +401,19 @@ def test_a_silent_connection_is_closed(monkeypatch, sent):
     ):
         connection.sendall(sent)
         assert connection.recv(1) == b""
+
+
+def test_a_port_that_cannot_be_used_is_one_line():
+    for port in (-1, 99999):
+        config = explore.Config(Path("none"), serve=True, port=port)
+        with pytest.raises(UsageError, match=f"--port is {port}; give one from 0 to"):
+            explore.explore(config)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"--port {port} cannot be used .*in use"):
+            explore._serve("page", np.cos, 1, port)
 
 
 @pytest.mark.slow
