@@ -29,6 +29,7 @@ from experiments.harness import About, UsageError, cli, keys, load_run
 from vaejax import latent
 from vaejax.base import VAE, Array, Key, Params
 from vaejax.checkpoints import write_atomically
+from vaejax.distributions import MaskedEvent
 
 ABOUT = About(
     what="an interactive page of any run on images",
@@ -205,6 +206,11 @@ def explore(config: Config) -> Path | None:
         raise UsageError(f"--port is {config.port}; give one from 0 to 65535.")
     model = load_run.load_run(config.run, arm=config.arm, member=config.member)
     experiment = model.require_data()
+    if isinstance(experiment.test, MaskedEvent):
+        raise UsageError(
+            f"{config.run}: the page shows images, and this is a run on a table; see "
+            "its figures/profiles.png, or experiments.gallery."
+        )
     xs = jnp.asarray(experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] not in (1, 3)):
         raise UsageError(

@@ -4,8 +4,9 @@ They show the nats that each latent carries; each latent moved through the quant
 the aggregate posterior, as a grid and as an animation; prior samples at three
 temperatures, with the nearest training images; paths between two test images, straight
 and along a great circle; the plane of the two latents that carry most; and, where there
-are classes, a test image pushed along the direction from one class to another. All of
-it is written to RUN/gallery.
+are classes, a test image pushed along the direction from one class to another. Of a
+table it shows the nats of each latent, what each does to the columns, and the columns
+beside draws. All of it is written to RUN/gallery.
 
 Command: python -m experiments.gallery runs/mnist-0001
 """
@@ -31,8 +32,11 @@ from experiments.harness import (
     load_run,
     run_dir,
 )
+from experiments.harness.experiment import Experiment
+from experiments.own import figures as own_figures
 from vaejax import latent, plots
 from vaejax.base import VAE, Array, Key, Params
+from vaejax.distributions import MaskedEvent
 
 ABOUT = About(
     what="pictures of the latent space of any run on images",
@@ -275,6 +279,8 @@ def write_gallery(config: Config) -> Mapping[str, Any]:
     """Write the gallery of a run and return its numbers."""
     model = load_run.load_run(config.run, arm=config.arm, member=config.member)
     experiment = model.require_data()
+    if isinstance(experiment.test, MaskedEvent):
+        return _write(config, model, _of_table(model, experiment), "nats")
     xs = jnp.asarray(experiment.test)
     if xs.ndim not in (3, 4) or (xs.ndim == 4 and xs.shape[-1] > 4):
         raise UsageError(
@@ -302,13 +308,45 @@ def write_gallery(config: Config) -> Mapping[str, Any]:
         model.labels,
         experiment.latent_point,
     )
+    return _write(config, model, found, "nats; Euclidean distance of pixels in [0, 1]")
+
+
+def _of_table(model: load_run.LoadedRun, experiment: Experiment) -> Gallery:
+    """The gallery of a table: the nats of each latent, and what it does to columns."""
+    key = jax.random.fold_in(model.state.key, keys.GALLERY)
+    vae, params, test = experiment.vae, model.state.params, experiment.test
+    statistics = jax.jit(partial(vaejax.latent.code_statistics, vae))(params, key, test)
+    found = own_figures.profiles(vae, params, key, model.schema, test, num=MOST_LATENTS)
+    numbers = {
+        "kl": averages.plain(np.asarray(statistics.kl)),
+        "order": np.asarray(statistics.order).tolist(),
+        "profiles": {
+            f"z{j + 1}": {
+                name: [float(values[0]), float(values[-1])]
+                for name, values in zip(found.names, moved, strict=True)
+            }
+            for j, moved in zip(found.latents, found.values, strict=True)
+        },
+    }
+    figures = {
+        "kl": _kl(statistics),
+        "profiles": own_figures.draw_profiles(found),
+        "marginals": own_figures.marginals(vae, params, key, model.schema, test),
+    }
+    return Gallery(numbers, figures, {})
+
+
+def _write(
+    config: Config, model: load_run.LoadedRun, found: Gallery, units: str
+) -> Mapping[str, Any]:
+    """Write a gallery into its folder, and say so."""
     out = config.out or config.run / "gallery"
     out.mkdir(parents=True, exist_ok=True)
     run_dir.write_figures(out, found.figures)
     run_dir.write_files(out, found.animations)
     numbers = {
         "model": model.description,
-        "units": "nats; Euclidean distance of pixels in [0, 1]",
+        "units": units,
     } | found.numbers
     run_dir.write_json(out / "numbers.json", numbers)
     print(f"{model.description}, in {out}: numbers.json")

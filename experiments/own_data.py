@@ -24,8 +24,8 @@ import optax
 
 import vaejax
 from experiments import harness
-from experiments.harness import cli, figures, keys, model_options
-from experiments.own import arrays
+from experiments.harness import cli, evaluation, figures, keys, model_options
+from experiments.own import arrays, tables, verdicts
 from vaejax import datasets, latent, plots
 from vaejax.base import Array, Head, Key, Params
 
@@ -57,12 +57,26 @@ SHOWN_COLUMNS = 9
 @dataclasses.dataclass(frozen=True)
 class Config(harness.Config):
     data: str = "mnist"
-    """Data set: a .csv, .npy or .npz with one array, of which one example in ten is
-    held out for test; or whatever the other experiments take: a folder of images,
-    an .npz with train_images and test_images, a name of the catalogue.
+    """Data set: a table (.csv, .csv.gz, .tsv, .parquet), or a .npy or .npz with one
+    array, of which one example in ten is held out for test; or whatever the other
+    experiments take: a folder of images, an .npz with train_images and test_images, a
+    name of the catalogue.
     """
     likelihood: Likelihood = "auto"
-    """Likelihood of the decoder; auto takes the one that suits the values."""
+    """Likelihood of the decoder; auto takes the one that suits the values, in a table
+    that of each column.
+    """
+    columns: tuple[str, ...] = ()
+    """Kinds of columns of a table, as NAME=KIND,NAME=KIND: real, positive, binary,
+    class, ordinal, count; identifier or label (carried along and not modeled); ignore.
+    Other columns have the kind that is found from their values.
+    """
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line of a table names its columns; auto finds it out."""
+    schema: str | None = None
+    """File of the columns and kinds of a table, such as an edited schema.json of a run;
+    in place of kinds that are found.
+    """
     network: Literal["auto", "mlp", "convolutional"] = "auto"
     """Networks; auto takes convolutions for images of at least 16 by 16."""
     epochs: int = 20
@@ -99,6 +113,11 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
         pass
     except ValueError as error:
         raise harness.UsageError(f"--data: {error}") from error
+    if str(path).lower().endswith(tables.SUFFIXES):
+        raise harness.UsageError(
+            f"--likelihood {config.likelihood}: one likelihood for all cells takes a "
+            ".csv of numbers or an array; leave it out, and each column has its own."
+        )
     if path.suffix.lower() == ".txt":
         raise harness.UsageError(
             f"--data: {config.data} is text; run python -m experiments.text --data "
@@ -122,13 +141,14 @@ def load_data(config: Config) -> tuple[arrays.Data, str]:
             model_options.check_suits(data.test, likelihood, config.data)
     except ValueError as error:
         raise harness.UsageError(f"--data: {error}") from error
-    for line in [
+    lines = [
         *found.text().splitlines(),
         *notes,
         f"likelihood used: {likelihood}",
         *data.notes,
-    ]:
-        print(f"{harness.one_line(config.data)}: {line}")
+    ]
+    where = harness.one_line(config.data)
+    data = data._replace(notes=[f"{where}: {line}" for line in lines])
     return data, datasets.checksum(train, test)
 
 
@@ -146,7 +166,9 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
     return model_options.make_vae(config, shape, head, convolutional=convolutional)
 
 
-def make_experiment(config: Config) -> harness.Experiment:
+def make_experiment(config: Config) -> harness.Experiment | harness.Comparison:
+    if tables.takes(config):
+        return tables.make_experiment(config)
     data, data_checksum = load_data(config)
     kept, validation = harness.hold_out(
         datasets.Dataset(data.train, None), config.num_validation
@@ -183,13 +205,24 @@ def make_experiment(config: Config) -> harness.Experiment:
         if are_images(xs, data.likelihood)
         else partial(array_figures, vae, xs),
         num_samples=config.num_samples,
+        notes=data.notes,
         validation=None
         if validation is None
         else data.once(keys.VALIDATION_SET, validation.images),
     )
 
 
-analyze = harness.analyze_model
+def without_data(config: Config, schema: Mapping[str, Any]) -> harness.Experiment:
+    """Return the experiment of a run whose data are gone, from its schema.json."""
+    return tables.without_data(config, schema)
+
+
+def analyze(trained: harness.Trained) -> harness.Result:
+    numbers = evaluation.evaluate(trained)
+    result = harness.analyze_numbers(trained, numbers)
+    if trained.context is None:
+        return result
+    return verdicts.with_verdict(trained, numbers, result)
 
 
 def are_images(xs: Array, likelihood: str) -> bool:

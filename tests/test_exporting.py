@@ -232,3 +232,20 @@ def test_mistakes_name_the_fix(file):
     with zipfile.ZipFile(file) as archive:
         names = set(archive.namelist())
     assert names == {"description.json", "encode", "decode", "sample"}
+
+
+def test_metadata_travel_in_the_file(tmp_path):
+    vae = vaejax.gaussian_vae(
+        latent_size=1, encoder=vaejax.MLP(()), decoder=vaejax.MLP((), (2,))
+    )
+    x = jnp.zeros(2)
+    params = vae.init(jax.random.key(0), x)
+    for metadata in ({"shift": float("nan")}, {"schema": object()}):
+        with pytest.raises((ValueError, TypeError)):
+            exporting.export(vae, params, x, tmp_path / "vae", metadata=metadata)
+    assert not (tmp_path / "vae").exists()
+    metadata = {"schema": {"columns": ["age", "größe"], "shift": 1.5}}
+    exporting.export(
+        vae, params, x, tmp_path / "vae", platforms=("cpu",), metadata=metadata
+    )
+    assert load_exported(tmp_path / "vae").description["metadata"] == metadata

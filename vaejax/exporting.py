@@ -11,8 +11,9 @@ is read by jaxlib, which asks for input that can be trusted.
 
 import hashlib
 import json
+import types
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -52,7 +53,7 @@ class Exported(NamedTuple):
         only where the point that stands for p(x|z) is drawn.
       sample: `(key, num) -> xs [num, *x]`, examples of latents drawn from the prior.
       description: Version of JAX, platforms, PRNG implementation, number of dimensions,
-        and the paths, shapes and dtypes of an example.
+        the paths, shapes and dtypes of an example, and the metadata given to `export`.
 
     Example:
       >>> from vaejax.exporting import Exported
@@ -75,6 +76,7 @@ def export(
     latent_point: PointEstimator = mean,
     example_point: PointEstimator = mean,
     platforms: Sequence[str] = PLATFORMS,
+    metadata: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
     """Write encode, decode and sample of a trained VAE to one file.
 
@@ -90,11 +92,15 @@ def export(
       example_point: The estimator of the example that stands for p(x|z) when decoding
         and sampling.
       platforms: The platforms to lower for, some of `PLATFORMS`.
+      metadata: Values of JSON that travel in the file, as `description["metadata"]`,
+        such as the schema of a table.
 
     Raises:
       ImportError: flatbuffers, which serializing takes, is not installed.
       OSError: The file cannot be written.
-      TypeError: q(z|x) or p(x|z) has no such point.
+      TypeError: q(z|x) or p(x|z) has no such point, or the metadata hold what JSON
+        cannot.
+      ValueError: The metadata hold NaN or infinity.
 
     Example:
       >>> import tempfile
@@ -118,6 +124,8 @@ def export(
         raise ImportError(
             "export needs flatbuffers; pip install 'vaejax[export]'."
         ) from error
+    # Refused before anything is compiled.
+    json.dumps(dict(metadata), allow_nan=False)
     functions = _functions_of(vae, params, x, latent_point, example_point)
     arguments, dimensions = _arguments_of(functions, x)
     programs = {
@@ -146,6 +154,7 @@ def export(
             name: hashlib.sha256(program).hexdigest()
             for name, program in programs.items()
         },
+        "metadata": dict(metadata),
     }
     _write(path, programs, description)
 

@@ -5,7 +5,7 @@ A program takes the records and loaders below, and the files `binary_images`, `c
 through the harness), then `run` (in which order) and `loop` (the training loop).
 """
 
-from experiments.harness.analysis import analyze_model
+from experiments.harness.analysis import analyze_model, analyze_numbers
 from experiments.harness.config import (
     Config,
     MeasurementConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "Trained",
     "UsageError",
     "analyze_model",
+    "analyze_numbers",
     "hold_out",
     "load_images",
     "one_line",

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments.harness import evaluation, keys, sweeps
 from experiments.harness.experiment import ONLY, Result, Trained
@@ -14,8 +15,12 @@ def analyze_model(trained: Trained) -> Result:
 
     Where options were swept, every setting is compared; see `sweeps.analyze_sweep`.
     """
+    return analyze_numbers(trained, evaluation.evaluate(trained))
+
+
+def analyze_numbers(trained: Trained, numbers: dict[str, np.ndarray]) -> Result:
+    """Return the result of a single model from its `evaluation.evaluate`."""
     experiment, members = trained.experiments[ONLY], trained.members
-    numbers = evaluation.evaluate(trained)
     summary = {
         "binarization": experiment.binarization,
         "num_test_examples": experiment.num_test_examples,

@@ -106,7 +106,8 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """Return the numbers of every member of a model, `{name: [members, ...]}`.
 
-    They are in nats per example. `monte_carlo_error` is the standard error of the NLL
+    They are in nats per example. `nll_of_each` is the NLL bound of every test example,
+    `[members, examples]`. `monte_carlo_error` is the standard error of the NLL
     that its importance samples leave, from the differences between two halves of them;
     the delta method of one example is far too small at the effective sample sizes of
     real models. It is NaN with one sample. `effective_sample_size` is the median over
@@ -169,6 +170,7 @@ def evaluate(
         _named(means)
         | {
             "nll": nll,
+            "nll_of_each": -log_marginal,
             "monte_carlo_error": np.sqrt(np.square(errors).sum(axis=1))
             / errors.shape[1],
             "effective_sample_size": np.median(sizes, axis=1),

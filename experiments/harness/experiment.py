@@ -110,6 +110,7 @@ class Experiment(NamedTuple):
       records: JSON values by file name, written into the run's folder before training;
         `schema.json` is what the model is built from where the data are gone.
       rows: how rows of the user's file become examples, or None.
+      notes: sentences on the data, printed before training.
     """
 
     vae: vaejax.VAE
@@ -133,6 +134,7 @@ class Experiment(NamedTuple):
     diagnostics: Callable[[TrainState], Mapping[str, Array]] | None = None
     records: Mapping[str, Any] = types.MappingProxyType({})
     rows: Rows | None = None
+    notes: Sequence[str] = ()
 
     @property
     def own_recipe(self) -> Recipe:
@@ -219,6 +221,7 @@ class Result(NamedTuple):
       listings: texts by title, line by line, for the report.
       files: makes further files of the run's folder, by path; the report plays those
         that are sounds.
+      verdict: sentences that say what the numbers are worth, which stand before them.
     """
 
     summary: dict[str, Any]
@@ -230,6 +233,7 @@ class Result(NamedTuple):
     header: tuple[str, ...] = ()
     listings: Mapping[str, Sequence[str]] = types.MappingProxyType({})
     files: Callable[[], Mapping[str, bytes]] = dict
+    verdict: Sequence[str] = ()
 
     def table(self) -> str:
         """The numbers as aligned text, for the screen."""

@@ -14,6 +14,7 @@ MORE_SAMPLES = 104  # NLL of a few test examples with ten times the samples
 ANNEALING = 105  # annealed NLL of a few test examples
 ANNEALING_PILOT = 106  # its pilot run
 ANNEALING_SIMULATED = 107  # its examples drawn from the model
+VERDICT = 108  # draws of z behind what the latents say of each column
 IMAGE_MEASURES = 200  # calibrated_decoders: bits, errors and detail
 MUTUAL_INFORMATION = 300  # collapse: mutual information of x and z
 KL_TO_POSTERIOR = 400  # bounds: KL to the posterior after every epoch
@@ -59,6 +60,7 @@ PARENTS = {
         "ANNEALING",
         "ANNEALING_PILOT",
         "ANNEALING_SIMULATED",
+        "VERDICT",
         "IMAGE_MEASURES",
         "MUTUAL_INFORMATION",
         "KL_TO_POSTERIOR",

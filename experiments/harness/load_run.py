@@ -50,7 +50,7 @@ class LoadedRun(NamedTuple):
     state: TrainState
     description: str
     labels: np.ndarray | None
-    vae: VAE | None = None
+    vae: VAE
     rows: Rows | None = None
     missing: str = ""
 

@@ -71,6 +71,8 @@ def show(
       arms: names of the models that were trained, whose folders are named on the
         screen.
     """
+    if result.verdict:
+        print("\n" + "\n".join(result.verdict), flush=True)
     figures, files = result.figures(), result.files()
     run_dir.write_figures(path, figures)
     run_dir.write_files(path, files)
@@ -121,6 +123,8 @@ def write(
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs),
+        *(["<h2>Verdict</h2>"] if result.verdict else []),
+        *(f"<p>{html.escape(line)}.</p>" for line in result.verdict),
         "<h2>Numbers</h2>",
         f"<p>{html.escape(result.about)}.</p>",
         _numbers(result.header, result.rows),

@@ -79,6 +79,8 @@ def run(
     started = time.perf_counter()
     config = run_dir.extended(program.name, config)
     plan = make_plan(program, config)
+    for experiment in plan.comparison.arms.values():
+        print("".join(f"{line}\n" for line in experiment.notes), end="", flush=True)
     with run_dir.claimed(plan.path, program.name, config) as claim:
         plan = plan._replace(path=claim.path)
         print(f"run folder: {plan.path}", flush=True)

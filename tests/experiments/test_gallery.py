@@ -162,7 +162,7 @@ def test_the_program_writes_beside_the_run(trained, capsys):
 
 
 def test_only_images_have_a_gallery(trained, monkeypatch):
-    model = load_run.LoadedRun("mnist", mnist.Config(), mnist, None, "", None)
+    model = load_run.LoadedRun("mnist", mnist.Config(), None, None, "", None, None)
     tables = Experiment(*[None] * 9)._replace(test=np.zeros((10, 5)))
     monkeypatch.setattr(
         load_run, "load_run", lambda *_, **__: model._replace(experiment=tables)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from support.programs import execute
 
 from experiments import own_data
@@ -51,15 +52,19 @@ def test_a_table_is_described_and_trained_on(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     for words in (
-        "180 examples of shape [2], float64",
-        "suitable likelihood: normal",
-        "20 examples",
-        "standardized",
+        "200 rows: 180 for training, 20 for test",
+        "NOT better than independent columns",
     ):
         assert words in done.stdout
-    test = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
-    # A standard normal in two dimensions has 2.84 nats, and this one 7.4 as it stands.
-    assert 1.8 < test["nll"]["mean"] < 5
+    assert done.stdout.index("NOT better") < done.stdout.index("figures/")
+    assert "NOT better" in (tmp_path / "run" / "report.html").read_text()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    # The entropy of the two columns, in the units of the file.
+    entropy = stats.norm.entropy(scale=[2, 50]).sum()
+    verdict = summary["verdict"]
+    assert verdict["independent"] == pytest.approx(entropy, abs=1)
+    assert summary["test"]["nll"]["mean"] == pytest.approx(verdict["model"])
+    assert verdict["is_better"] is False and verdict["num_test_rows"] == 20
     assert (tmp_path / "run" / "figures" / "marginals.png").exists()
 
 
@@ -136,9 +141,13 @@ def test_mistakes_name_the_fix(tmp_path):
             {"likelihood": "bernoulli"},
             "bernoulli is over 0 and 1: choose normal",
         ),
-        ("t.csv", {}, "line 3: 'y' holds 'no'"),
+        ("t.csv", {"likelihood": "normal"}, "line 3: 'y' holds 'no'"),
         ("two words.txt", {}, "experiments.text --data '.*/two words.txt'$"),
-        ("c.csv", {}, "column 2 is 0.1 in every training example"),
+        (
+            "c.csv",
+            {"likelihood": "normal"},
+            "column 2 is 0.1 in every training example",
+        ),
         ("a.npy", {"network": "convolutional"}, "take mlp"),
     ]:
         with pytest.raises(UsageError, match=message):
