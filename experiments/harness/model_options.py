@@ -82,13 +82,7 @@ _LARGEST_COUNT = 100_000
 
 
 def _are_counts(found: datasets.ArrayDescription) -> bool:
-    is_row = len(found.shape) == 1
-    return (
-        is_row
-        and found.is_integer
-        and found.minimum >= 0
-        and found.maximum <= _LARGEST_COUNT
-    )
+    return found.are_counts and found.maximum <= _LARGEST_COUNT
 
 
 # The likelihoods that are proposed for an array, in order of preference.

@@ -163,3 +163,22 @@ def test_the_overdispersion_of_many_columns_is_that_of_all(monkeypatch):
         for size in (1 << 17, 50, 1):
             monkeypatch.setattr(arrays, "_SAMPLE_SIZE", size)
             assert datasets.describe_array(counts).is_overdispersed == expected
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (RNG.poisson(4, (2000, 5)), True),
+        (RNG.negative_binomial(1, 0.2, (2000, 5)).astype(np.float32), True),
+        (RNG.negative_binomial(0.5, 0.1, (2000, 90)), True),
+        (np.rint(RNG.normal(45, 13, (2000, 5))).astype(np.int32), False),
+        (RNG.integers(1990, 2021, (2000, 5)), False),
+        (RNG.integers(0, 101, (2000, 5)), False),
+        # Flattened images: many columns reach the same white.
+        (np.minimum(RNG.negative_binomial(1, 0.01, (900, 90)), 255), False),
+        (np.zeros((9, 3), np.int64), False),
+        (RNG.poisson(4, (200, 5, 2)), False),
+    ],
+)
+def test_counts_are_known_by_values_not_by_dtype(array, expected):
+    assert datasets.describe_array(array).are_counts == expected

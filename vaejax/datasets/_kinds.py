@@ -104,7 +104,7 @@ def _kind_of_numbers(numbers: Numbers, is_unnamed: bool) -> dict:
             "alternative": "class",
             "classes": tuple(label_of(value) for value in values),
         }
-    if is_whole and first == 0 and _are_counts(numbers):
+    if is_whole and first == 0 and are_counts(numbers):
         return {
             "kind": "count",
             "reason": "whole numbers from 0, mostly small, that vary more than their "
@@ -128,7 +128,8 @@ def _identifier(numbers: Numbers, is_unnamed: bool) -> dict | None:
     return None
 
 
-def _are_counts(numbers: Numbers) -> bool:
+def are_counts(numbers: Numbers) -> bool:
+    """Tell if whole numbers from 0 are counts: mostly small, and widely spread."""
     most = int(np.argmax(numbers.counts))
     # Among values that occur about equally often, none is the mode.
     is_clear = numbers.counts[most] > _CLEAR_MODE * numbers.counts.mean()

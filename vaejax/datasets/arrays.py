@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vaejax.base import Support
+from vaejax.datasets._count_columns import hold_counts
 from vaejax.datasets._shared import first_wrong, iterate_parts
 
 _SPLIT_SEED, _TEST_PART = 0, 10
@@ -38,6 +39,9 @@ class ArrayDescription(NamedTuple):
         16 bits: an array in the shape of images, `[examples, height, width]` or with a
         last axis of 1 or 3 colors, of whole numbers from 0 whose maximum is above 1 and
         at most that; 255 also for multiples of 1/255 in [0, 1]; else 0.
+      are_counts: true for rows `[examples, columns]` of whole numbers from 0 that are
+        counts by their values: most columns are counts as in `read_table`, or have a
+        variance near their mean, and they are no flattened intensities.
 
     Example:
       >>> import numpy as np
@@ -58,6 +62,7 @@ class ArrayDescription(NamedTuple):
     likelihood: str = ""
     reason: str = ""
     white: int = 0
+    are_counts: bool = False
 
     def text(self) -> str:
         """Return the description as one or two lines of text."""
@@ -157,6 +162,8 @@ def describe_array(
     )
     if _has_shape_of_images(array.shape) and (0, 1) not in two_values:
         found = found._replace(white=_white(found, is_scaled))
+    if array.ndim == 2 and is_integer and minimum >= 0:
+        found = found._replace(are_counts=hold_counts(array))
     for candidate in candidates:
         if candidate.suits(found):
             return found._replace(likelihood=candidate.name, reason=candidate.reason)
