@@ -25,7 +25,7 @@ from jax.flatten_util import ravel_pytree
 
 import vaejax
 from experiments.explorer import in_page, serving
-from experiments.harness import About, UsageError, cli, keys, load_run
+from experiments.harness import About, UsageError, cli, keys, load_run, one_line
 from vaejax import latent
 from vaejax.base import VAE, Array, Key, Params
 from vaejax.checkpoints import write_atomically
@@ -166,7 +166,7 @@ def page(data: dict[str, Any], program: dict[str, Any] | None) -> str:
     written = json.dumps(data | {"program": program}, allow_nan=False).replace(
         "<", "\\u003c"
     )
-    escaped = data["title"].replace("&", "&amp;").replace("<", "&lt;")
+    escaped = one_line(data["title"]).replace("&", "&amp;").replace("<", "&lt;")
     parts = {
         "TITLE": escaped,
         "DATA": written,

@@ -13,6 +13,7 @@ Command: python -m experiments.log_likelihood runs/mnist-0001
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -186,7 +187,17 @@ def _saved(
             saved = {name: archive[name] for name in archive.files}
         before = json.loads(str(saved["settings"]))
         numbers, step_sizes = {name: saved[name] for name in NUMBERS}, saved["steps"]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        KeyError,
+        OSError,
+        EOFError,
+        MemoryError,
+        NotImplementedError,
+        RecursionError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UsageError(f"{file} is damaged ({error}); remove it.") from error
     different = [name for name in settings if settings[name] != before.get(name)]
     if different:

@@ -4,6 +4,7 @@
 """
 
 import functools
+import gzip
 import logging
 import resource
 import tracemalloc
@@ -94,6 +95,20 @@ def test_an_archive_of_zeros_is_no_bomb(tmp_path):
         bad_files.Entry("", "npz", bad_files.writing(bad_files.sparse_npz())), tmp_path
     )
     assert datasets.load_array(path).shape == (40, 1024, 1024)
+
+
+def test_a_table_that_unpacks_to_far_more_is_refused(tmp_path):
+    packed = gzip.compress(b"1,2\n" * (1 << 18))
+    assert len(packed) < 4000
+    # Members of gzip follow each other; the first is read in any case.
+    (tmp_path / "a.csv.gz").write_bytes(packed * 300)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="a.csv.gz unpacks from .* to more than"):
+            datasets.load_array(tmp_path / "a.csv.gz")
+        assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["~nobody.csv", "-v.csv", " .csv", "$HOME.csv"])

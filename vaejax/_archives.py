@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from vaejax._files import why_no_file
+from vaejax._files import one_line, why_no_file
 
 #: What `zipfile` and `zlib` raise where an archive is damaged.
 ARCHIVE_ERRORS = (
@@ -102,5 +102,6 @@ def check_gzip(path: Path) -> None:
             size += len(part)
             if size > most:
                 raise ValueError(
-                    f"it unpacks from {packed:,} to more than {most:,} bytes"
+                    f"{one_line(path)} unpacks from {packed:,} to more than {most:,} "
+                    "bytes; unpack it first."
                 )

@@ -14,6 +14,7 @@ from support.programs import status_of
 
 from experiments import sound
 from experiments.data import audio, synthetic_clips
+from experiments.harness import figures
 
 NUM_SAMPLES = 5120
 TINY = [
@@ -317,17 +318,44 @@ def test_a_mistake_is_answered_in_one_line(mistake, tmp_path, monkeypatch, capsy
     assert not (tmp_path / "run").exists()
 
 
+# The last by name is the file of the test clips, and its name is in the figures.
+HOSTILE_NAMES = ("z $x_{$", "_a\nb", "caf\udce9 <b>", "a" * 200)
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_names_of_files_are_drawn_as_they_are(name):
+    patches = np.zeros((1, 2, 8, 12))
+    label = figures.short_label(name)
+    figure = sound.spectrograms(
+        patches, row_labels=[label], column_labels=[name, "t = 0.0"]
+    )
+    figure.savefig(io.BytesIO(), dpi=50)
+    drawn = figure.axes[0]
+    assert drawn.get_title() == label and drawn.get_ylabel().startswith(label)
+    assert not drawn.title.get_parse_math() and not drawn.yaxis.label.get_parse_math()
+    assert label.isprintable() and len(label) <= figures.LONGEST_LABEL + 3
+
+
+def test_a_mistake_with_a_file_of_any_name_is_one_line(tmp_path, capsys):
+    for name in HOSTILE_NAMES:
+        write(tmp_path / name / f"{name}.wav", GOOD[:800])
+        folder = str(tmp_path / name)
+        assert status_of([*TINY, "--data", folder, "--out", "run"], sound) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ") and message.count("\n") == 1
+        assert figures.one_line(name) in message
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["synthesized", "files"])
 def test_a_run_leaves_sounds_that_play(data, tmp_path):
     arguments = ["--num-clips", "60"]
     if data == "files":
-        for index in range(4):
-            write(
-                tmp_path / "sounds" / f"{index}.wav",
-                sine(200 + 50 * index, 2).astype(np.float32),
-            )
-        arguments = ["--data", str(tmp_path / "sounds")]
+        folder = tmp_path / "sounds & $x_{$ <b>"
+        for index, name in enumerate(HOSTILE_NAMES):
+            tone = sine(200 + 50 * index, 2).astype(np.float32)
+            write(folder / f"{name}.wav", tone)
+        arguments = ["--data", str(folder)]
     assert status_of([*TINY, *arguments, "--out", str(tmp_path / "run")], sound) == 0
     sounds = tmp_path / "run" / "sounds"
     names = {
@@ -349,14 +377,15 @@ def test_a_run_leaves_sounds_that_play(data, tmp_path):
         assert np.all((peaks > 29_000) & (peaks < 30_000)), (
             f"{file.name} has a clip that is silent or clipped"
         )
-    figures = {file.stem for file in (tmp_path / "run" / "figures").iterdir()}
-    assert figures == {
+    drawn = {file.stem for file in (tmp_path / "run" / "figures").iterdir()}
+    assert drawn == {
         "learning_curves",
         "reconstructions",
         "samples",
         "interpolations",
     }
     report = (tmp_path / "run" / "report.html").read_text()
+    assert data == "synthesized" or "&lt;b&gt;" in report and "$ <b>" not in report
     assert (
         report.count("<audio") == len(names)
         and "From the prior, in the order of the figure." in report
