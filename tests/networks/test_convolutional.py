@@ -207,3 +207,16 @@ def test_shapes_that_are_no_image_are_refused(shape):
             decoder(shape)
     with pytest.raises(ValueError, match="give .height, width"):
         vaejax.ConvolutionalEncoder().init(jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_colors_on_the_first_axis_are_named(pair, shape):
+    encoder, decoder = pair
+    message = r"has shape .*its colors on the last axis: jnp.moveaxis\(x, 0, -1"
+    with pytest.raises(ValueError, match=message):
+        encoder().init(jax.random.key(0), jnp.zeros(shape))
+    with pytest.raises(ValueError, match=message):
+        decoder(shape)
+    last = jnp.moveaxis(jnp.zeros(shape), 0, -1)
+    jax.eval_shape(encoder().init, jax.random.key(0), last)

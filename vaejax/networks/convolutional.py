@@ -17,6 +17,8 @@ from vaejax.networks._windows import WindowProducts
 
 _ZEROS = nn.initializers.zeros
 _GROUPS = 8
+# Side from which an image of 1 or 3 rows is taken for one of colors on the first axis.
+_SMALLEST_SQUARE = 8
 
 
 class Convolution(nn.Module):
@@ -325,6 +327,15 @@ def _check_image_shape(where: str, image_shape: Sequence[int]) -> None:
             "(height, width, channels) of one "
             "image, without a batch axis."
         )
+    # An image of 1 or 3 rows, and as many channels as columns, is none.
+    if len(image_shape) == 3 and image_shape[0] in (1, 3):
+        _, height, width = image_shape
+        if height == width >= _SMALLEST_SQUARE:
+            raise ValueError(
+                f"{where}: the image has shape {tuple(image_shape)}; give one image, "
+                "without a batch axis, and its colors on the last axis: "
+                "jnp.moveaxis(x, 0, -1)."
+            )
 
 
 def _with_channels(x: Array) -> Array:
