@@ -23,6 +23,7 @@ import numpy as np
 import tyro
 
 import vaejax
+from experiments.data import image_data
 from experiments.harness import (
     About,
     UsageError,
@@ -297,7 +298,8 @@ def write_gallery(config: Config) -> Mapping[str, Any]:
             f"{config.run}: its training set is no array of images, among which to "
             "find neighbors."
         )
-    training = jnp.asarray(train, jnp.float32) / (255 if train.dtype == np.uint8 else 1)
+    intensities = experiment.intensities or image_data.intensities
+    training = intensities(train)
     key = jax.random.fold_in(model.state.key, keys.GALLERY)
     found = gallery(
         experiment.vae,

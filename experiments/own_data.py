@@ -206,6 +206,7 @@ def make_experiment(config: Config) -> harness.Experiment | harness.Comparison:
         else partial(array_figures, vae, xs),
         num_samples=config.num_samples,
         notes=data.notes,
+        intensities=data.intensities,
         validation=None
         if validation is None
         else data.once(keys.VALIDATION_SET, validation.images),

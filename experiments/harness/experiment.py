@@ -111,6 +111,8 @@ class Experiment(NamedTuple):
         `schema.json` is what the model is built from where the data are gone.
       rows: how rows of the user's file become examples, or None.
       notes: sentences on the data, printed before training.
+      intensities: `examples of train -> [examples, ...]` in the units of `test`, but
+        not drawn; None where they are 8-bit intensities or in these units already.
     """
 
     vae: vaejax.VAE
@@ -135,6 +137,7 @@ class Experiment(NamedTuple):
     records: Mapping[str, Any] = types.MappingProxyType({})
     rows: Rows | None = None
     notes: Sequence[str] = ()
+    intensities: Callable[[PyTree], Array] | None = None
 
     @property
     def own_recipe(self) -> Recipe:

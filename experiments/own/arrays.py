@@ -51,6 +51,12 @@ class Data(NamedTuple):
     transform: Transform
     notes: list[str]
 
+    def intensities(self, examples: np.ndarray) -> Array:
+        """Return examples in the units of the model, not binarized."""
+        key = jax.random.key(0)
+        transform = _divide(self.white) if self.white else self.transform
+        return jax.vmap(lambda x: transform(key, x))(jnp.asarray(examples))
+
     def once(self, seed: int, examples: np.ndarray) -> Array:
         """Return examples as the model sees them, drawn once, each with its own key."""
         each = jax.random.split(jax.random.key(seed), len(examples))

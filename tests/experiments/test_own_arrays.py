@@ -53,6 +53,16 @@ def test_digits_of_any_dtype_are_those_of_8_bits(tmp_path, dtype, likelihood):
     assert (doubt in "\n".join(found.notes)) == (dtype != "divided")
 
 
+@pytest.mark.parametrize("likelihood", ["auto", "bernoulli", "normal"])
+def test_training_examples_in_the_units_of_the_test_set(tmp_path, likelihood):
+    data = load(tmp_path, DIGITS, likelihood=likelihood)
+    raw = DIGITS[arrays.datasets.split_indices(60)[0]].astype(float)
+    expected = raw / 255
+    if likelihood == "normal":
+        expected = (raw - raw.mean()) / raw.std()
+    np.testing.assert_allclose(data.intensities(data.train), expected, atol=1e-5)
+
+
 def test_what_the_step_sees_are_intensities(tmp_path):
     data = load(tmp_path, DIGITS)
     xs = data.once(0, data.test)
