@@ -45,6 +45,14 @@ def test_every_format_is_read_to_the_pixel(tmp_path, suffix):
         np.testing.assert_array_equal(load_one(tmp_path), COLORS[0])
 
 
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_an_image_of_one_color_is_read_however_small_its_file(tmp_path, suffix):
+    options = {".webp": {"lossless": True}, ".tif": {"compression": "tiff_lzw"}}
+    pixels = np.broadcast_to(np.uint8([1, 2, 3]), (1000, 800, 3))
+    save(tmp_path / "train", f"0{suffix}", pixels, **options.get(suffix, {}))
+    np.testing.assert_array_equal(load_one(tmp_path), pixels)
+
+
 # What a viewer does to what is stored, by EXIF orientation.
 UPRIGHT = {
     1: lambda x: x,

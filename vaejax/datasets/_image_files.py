@@ -23,9 +23,10 @@ from vaejax.datasets.errors import DataUnavailableError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 # Formats that are read, whatever the suffix; others may run programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
-# The pixels of the largest image; and those that a byte of any image can hold, 1,032
-# bytes of 8 pixels each, since zlib packs no closer.
+# The pixels of the largest image; and those that a byte of an image can hold, 1,032
+# bytes of 8 pixels each, since zlib packs no closer; these formats do.
 _MOST_PIXELS, _PIXELS_PER_BYTE = 1 << 26, 8 * 1032
+_CLOSER = ("TIFF", "WEBP")
 # What Pillow raises where a file is damaged or of another format.
 _PILLOW_ERRORS = (
     OSError,
@@ -219,7 +220,8 @@ def _read(pillow: ModuleType, file: Path) -> tuple[np.ndarray, bool]:
             file.open("rb") as opened,
             pillow.Image.open(opened, formats=_FORMATS) as image,
         ):
-            _check_pixels(image.size, file.stat().st_size)
+            num_bytes = None if image.format in _CLOSER else file.stat().st_size
+            _check_pixels(image.size, num_bytes)
             mode, is_png = image.mode, image.format == "PNG"
             num_bits = _bits(image, file)
             # A photograph may hold a small copy of itself as a second frame.
@@ -252,13 +254,21 @@ def _read(pillow: ModuleType, file: Path) -> tuple[np.ndarray, bool]:
     return pixels, is_transparent
 
 
-def _check_pixels(size: tuple[int, int], num_bytes: int) -> None:
-    """Check the size that an image's header gives, before memory is taken for it."""
-    num = size[0] * size[1]
-    if num > min(_MOST_PIXELS, _PIXELS_PER_BYTE * num_bytes):
+def _check_pixels(size: tuple[int, int], num_bytes: int | None) -> None:
+    """Check the size that an image's header gives, before memory is taken for it.
+
+    The bytes of the file bound it, unless its format packs closer than any bound.
+    """
+    num, most, within = size[0] * size[1], _MOST_PIXELS, ""
+    if num_bytes is not None:
+        most, within = (
+            min(most, _PIXELS_PER_BYTE * num_bytes),
+            f" in {num_bytes:,} bytes",
+        )
+    if num > most:
         raise ValueError(
-            f"its header promises {size[0]:,} x {size[1]:,} pixels in {num_bytes:,} "
-            f"bytes, and {_MOST_PIXELS:,} are the most"
+            f"its header promises {size[0]:,} x {size[1]:,} pixels{within}, and "
+            f"{_MOST_PIXELS:,} are the most"
         )
 
 
