@@ -38,8 +38,8 @@ LEFT_OUT = {
         "from_array", "split_indices", "check_image_axes",
     },
     "distributions": {
-        # Options alone: test_options.py.
-        "discretized_logistic_head", "discretized_normal_head",
+        # Options alone, test_options.py; a dict, models/test_units.py.
+        "discretized_logistic_head", "discretized_normal_head", "units_from_dict",
         "fixed_variance_normal_head", "laplace_head", "negative_binomial_head",
         "normal_head", "poisson_head", "shared_variance_normal_head", "student_t_head",
     },
@@ -542,6 +542,11 @@ def of_models() -> dict[str, Row]:
             models.table_vae,
             {"latent_size": number(2), "encoder": pair, "decoder": pair},
             {"columns": COLUMNS},
+        ),
+        "with_units": Row(
+            models.with_units,
+            {"vae": of("vae", vae)},
+            {"units": distributions.LevelUnits(255)},
         ),
         "with_compute_dtype": Row(
             models.with_compute_dtype, {"vae": of("vae", vae)}, {"dtype": jnp.bfloat16}

@@ -56,9 +56,17 @@ from vaejax.distributions.pixels import (
     discretized_logistic_mixture_head,
     discretized_normal_head,
 )
+from vaejax.distributions.units import (
+    AffineUnits,
+    LevelUnits,
+    Log1pUnits,
+    Units,
+    units_from_dict,
+)
 
 __all__ = [
     "Affine",
+    "AffineUnits",
     "Autoregressive",
     "Bernoulli",
     "Categorical",
@@ -69,6 +77,8 @@ __all__ = [
     "DiscretizedNormal",
     "END_TOKEN",
     "Laplace",
+    "LevelUnits",
+    "Log1pUnits",
     "LogNormal",
     "MaskedEvent",
     "Mixed",
@@ -80,6 +90,7 @@ __all__ = [
     "RoundedNormal",
     "StudentT",
     "TeacherForcedTokens",
+    "Units",
     "as_head",
     "as_teacher_forced",
     "bits_per_dimension",
@@ -103,5 +114,6 @@ __all__ = [
     "student_t_head",
     "support_of",
     "token_mask",
+    "units_from_dict",
     "with_initial_outputs",
 ]

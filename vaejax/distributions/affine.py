@@ -1,33 +1,42 @@
 """A distribution shifted and scaled: the same one in other units."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax._checks import as_event
 from vaejax.base import Array, Distribution, Event, Key, Support
 from vaejax.distributions._shared import density_dtype
 
 
-@jax.tree_util.register_dataclass
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["distribution", "shift", "scale"],
+    meta_fields=["is_mass"],
+)
 @dataclasses.dataclass(frozen=True)
 class Affine:
-    """Distribution of shift + scale * y, for a density of y.
+    """Distribution of shift + scale * y, for a distribution of y.
 
-    log p(x) = log p_y((x - shift) / scale) - sum_i log scale_i.
+    log p(x) = log p_y((x - shift) / scale) - sum_i log scale_i for a density of y;
+    masses of discrete values are the same in any units.
 
     Use it to state a density in the units of the data, when its parameters suit a
     network better in units of their standard deviation. The event is subtracted from
     first, so that a large offset costs no digits.
 
     Attributes:
-      distribution: the density of y, over `[*event]`.
+      distribution: that of y, over `[*event]`.
       shift: `[*event]`, or a scalar.
       scale: `[*event]`, or a scalar, above 0.
+      is_mass: whether y is discrete, so that its log-probability is that of x.
 
     Example:
       >>> import jax.numpy as jnp
+    import numpy as np
       >>> import vaejax
       >>> from vaejax.distributions import Affine, Laplace
       >>> standard = Laplace(mean=jnp.zeros(1), log_scale=jnp.zeros(1))
@@ -43,23 +52,21 @@ class Affine:
     distribution: Distribution
     shift: Array | float
     scale: Array | float
+    is_mass: bool = False
 
     def log_prob(self, event: Event) -> Array:
         event = jnp.asarray(as_event(self, event))
         dtype = density_dtype(*jax.tree.leaves(self))
         shift, scale = self._units(dtype, jnp.shape(event))
         standard = (event.astype(dtype) - shift) / scale
-        log_scale = jnp.sum(jnp.broadcast_to(jnp.log(scale), jnp.shape(event)))
-        return self.distribution.log_prob(standard) - log_scale
+        return self._less_jacobian(self.distribution.log_prob(standard), standard)
 
     def sample(self, key: Key) -> Event:
         return self._moved(self.distribution.sample(key))
 
     def sample_and_log_prob(self, key: Key) -> tuple[Event, Array]:
         standard, log_prob = self.distribution.sample_and_log_prob(key)
-        _, scale = self._units(log_prob.dtype, jnp.shape(standard))
-        log_scale = jnp.sum(jnp.broadcast_to(jnp.log(scale), jnp.shape(standard)))
-        return self._moved(standard), log_prob - log_scale
+        return self._moved(standard), self._less_jacobian(log_prob, standard)
 
     @property
     def mean(self) -> Event:
@@ -71,11 +78,21 @@ class Affine:
 
     @property
     def support(self) -> Support:
-        inner, shift, scale = self.distribution.support, self.shift, self.scale
+        inner = self.distribution.support
+        # All numbers are still all numbers, whatever the scale, which may be abstract.
+        if np.all(inner.contains(np.array([-1e6, -0.5, 0.3, 1e6]))):
+            return inner
+        shift, scale = np.asarray(self.shift), np.asarray(self.scale)
         return Support(
             f"{inner.description}, times a scale and shifted",
             lambda x: inner.contains((x - shift) / scale),
         )
+
+    def _less_jacobian(self, log_prob: Array, standard: Array) -> Array:
+        if self.is_mass:
+            return log_prob
+        _, scale = self._units(log_prob.dtype, jnp.shape(standard))
+        return log_prob - jnp.sum(jnp.broadcast_to(jnp.log(scale), jnp.shape(standard)))
 
     def _units(self, dtype: object, shape: tuple[int, ...]) -> tuple[Array, Array]:
         """Return shift and scale in a dtype, each a scalar or of the event's rank."""

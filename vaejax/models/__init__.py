@@ -7,10 +7,12 @@ from vaejax.models.compute_dtype import with_compute_dtype
 from vaejax.models.gaussian import gaussian_vae
 from vaejax.models.sequence import sequence_vae
 from vaejax.models.table import table_vae
+from vaejax.models.units import with_units
 
 __all__ = [
     "gaussian_vae",
     "sequence_vae",
     "table_vae",
     "with_compute_dtype",
+    "with_units",
 ]
