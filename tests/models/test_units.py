@@ -151,5 +151,5 @@ def test_the_bound_is_that_of_the_model_less_the_jacobian():
 
     found, expected = loss(params, jax.random.key(1))
     np.testing.assert_allclose(found, expected + np.log(SCALE).sum(), rtol=1e-4)
-    draws = vaejax.sample(vae, params, jax.random.key(2), 4)
+    draws = np.asarray(vaejax.sample(vae, params, jax.random.key(2), 4))
     assert draws.shape == (4, 3) and np.all(np.abs(draws - SHIFT) < 6 * SCALE)

@@ -196,6 +196,10 @@ def units_from_dict(record: Mapping[str, Any]) -> Units:
       >>> units_from_dict(json.loads(json.dumps(units.as_dict()))) == units
       True
     """
+    return _from_dict(record)
+
+
+def _from_dict(record: Mapping[str, Any]) -> Units:
     if not isinstance(record, Mapping) or record.get("kind") not in _KINDS:
         raise ValueError(
             f"units_from_dict: record is {described(record)}; give what as_dict of "
