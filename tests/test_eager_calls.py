@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import masked_gaussian
 from support.linear_gaussian import make_params, vae, with_best_encoder
 
 import vaejax
@@ -121,6 +122,8 @@ def calls_of_models(dtype):
     }
 
 
+TABLE = masked_gaussian.vae, masked_gaussian.make_params()
+ROW = jax.tree.map(lambda leaf: leaf[0], masked_gaussian.draw_rows(TABLE[1], 1))
 OF_MODELS = calls_of_models(np.float32)
 CALLS = OF_MODELS | {
     "hamiltonian_transition": without_model(
@@ -129,6 +132,12 @@ CALLS = OF_MODELS | {
     "jackknife": without_model(lambda key: estimators.jackknife(LOG_WEIGHTS)),
     "jackknife, order 2": without_model(
         lambda key: estimators.jackknife(LOG_WEIGHTS, order=2)
+    ),
+    "impute": without_model(
+        lambda key: latent.impute(*TABLE, key, ROW, num_samples=6, num_draws=3)
+    ),
+    "outlier_scores": without_model(
+        lambda key: latent.outlier_scores(*TABLE, key, ROW, num_samples=6)
     ),
     "nearest_neighbors": without_model(lambda key: latent.nearest_neighbors(XS, XS)),
     "marginal_of_weights": without_model(
@@ -176,6 +185,9 @@ LOOPS = {
     ("estimators/inference.py", "_optimal_posterior"): "optimal_posterior",
     ("estimators/inference.py", "_inference_gap"): "inference_gap",
     ("estimators/marginal.py", "_log_marginal"): "log_marginal",
+    ("latent/_weighted_draws.py", "weighted_means"): "impute",
+    ("latent/imputation.py", "_impute"): "impute",
+    ("latent/outliers.py", "_outlier_scores"): "outlier_scores",
     ("latent/neighbors.py", "_search"): "nearest_neighbors",
     ("latent/neighbors.py", "_smallest"): "nearest_neighbors",
     ("latent/statistics.py", "_posterior_moments"): "posterior_moments",

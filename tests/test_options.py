@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support import masked_gaussian
 
 import vaejax
 from vaejax import (
@@ -28,6 +29,7 @@ from vaejax import (
     objectives,
     training,
 )
+from vaejax.columns import MaskedEvent
 from vaejax.objectives import ElboTerms
 
 PACKAGES = (
@@ -82,6 +84,16 @@ def of_vae(function: Callable, *data: Any, **fixed_options: Any) -> Callable:
         return jax.eval_shape(run, jax.random.key(0))
 
     return call
+
+
+def of_row(function: Callable, **options: Any) -> Any:
+    """Call a function of the model and a row of a table, traced without compiling."""
+    params = masked_gaussian.make_params(x_size=2)
+    row = MaskedEvent(X, X > 2)
+    return jax.eval_shape(
+        lambda key: function(masked_gaussian.vae, params, key, row, **options),
+        jax.random.key(0),
+    )
 
 
 def of_table(function: Callable, *data: Any, **fixed_options: Any) -> Callable:
@@ -206,6 +218,9 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         {"lower": LOWER, "upper": UPPER},
     ),
     "student_t_head": (distributions.student_t_head, bounds("log_scale")),
+    "zero_inflated_negative_binomial_head": (
+        distributions.zero_inflated_negative_binomial_head, bounds("log_mean")
+    ),
     # models
     "gaussian_vae": (
         of_table(vaejax.gaussian_vae, encoder=vaejax.MLP(()), decoder=vaejax.MLP(())),
@@ -369,12 +384,24 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
     "embed": (
         lambda **options: latent.embed(VAE, (), XS, **options), {"batch_size": COUNT}
     ),
+    "impute": (
+        partial(of_row, latent.impute),
+        dict.fromkeys(("num_samples", "num_draws", "chunk_size"), COUNT),
+    ),
     "interpolate": (
         lambda num: latent.interpolate(VAE, (), X, X, num), {"num": COUNT}
     ),
     "manifold": (lambda num: latent.manifold(VAE, (), num), {"num": COUNT}),
     "nearest_neighbors": (
         partial(latent.nearest_neighbors, XS, XS), {"num": COUNT, "batch_size": COUNT}
+    ),
+    "outlier_scores": (
+        partial(of_row, latent.outlier_scores),
+        {"num_samples": COUNT, "chunk_size": COUNT},
+    ),
+    "outlier_threshold": (
+        partial(latent.outlier_threshold, jnp.arange(99.0)),
+        {"false_alarm_rate": Range((0, 1.0, -0.5, 1.5, NAN, INF), (0.01, 0.99))},
     ),
     "posterior_moments": (
         of_vae(latent.posterior_moments, XS),

@@ -442,42 +442,21 @@ def sequence() -> VAE:
     return VAE(init, encode, lambda params: standard_normal(3), decode)
 
 
-def with_context(
-    network: vaejax.networks.Network, context: Array
-) -> vaejax.networks.Network:
-    """The network of its flattened input and a context."""
-
-    def join(inputs: Array) -> Array:
-        return jnp.concatenate([inputs.ravel(), context])
-
-    return vaejax.networks.Network(
-        lambda key, inputs: network.init(key, join(inputs)),
-        lambda params, inputs: network.apply(params, join(inputs)),
-    )
-
-
 def conditional(context: Array) -> VAE:
     """q(z|x, c) and p(x|z, c) for one context c: a family of VAEs over one set of
     parameters. Sohn et al. 2015, (4).
     """
-    encoder, decoder = vaejax.MLP((16,)), vaejax.MLP((16,), PIXELS)
     encoder, decoder = (
-        with_context(vaejax.networks.as_network(network), context)
-        for network in (encoder, decoder)
+        vaejax.networks.with_condition(network, context)
+        for network in (vaejax.MLP((16,)), vaejax.MLP((16,), PIXELS))
     )
     return vaejax.gaussian_vae(latent_size=2, encoder=encoder, decoder=decoder)
 
 
-def conditional_loss(params: Params, key: Key, example: tuple[Array, Array]) -> tuple:
-    x, context = example
-    return vaejax.negative_elbo(conditional(context), params, key, x)
-
-
-def images_and_contexts(key: Key, num: int) -> tuple[Array, Array]:
+def images_and_contexts(key: Key, num: int) -> vaejax.models.Conditioned:
     image_key, context_key = jax.random.split(key)
-    return binary(image_key, num), jax.nn.one_hot(
-        jax.random.randint(context_key, (num,), 0, 2), 2
-    )
+    labels = jax.random.randint(context_key, (num,), 0, 2)
+    return vaejax.models.Conditioned(binary(image_key, num), jax.nn.one_hot(labels, 2))
 
 
 # A VQ-VAE. Its codebook is a moving average of the codes that were assigned to it, kept
@@ -689,8 +668,8 @@ CASES = [
         "conditional",
         conditional(jnp.array([1.0, 0.0])),
         images_and_contexts,
-        objective=conditional_loss,
-        x_of=lambda example: example[0],
+        objective=vaejax.models.conditional(vaejax.negative_elbo, conditional),
+        x_of=lambda example: example.x,
     ),
     Case(
         "vq_vae",

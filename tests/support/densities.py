@@ -138,6 +138,13 @@ def ordinal(x, cuts):
     return log_cdf(near) + np.log1p(-np.exp(log_cdf(far) - log_cdf(near)))
 
 
+def zero_inflated_negative_binomial(x, log_mean, log_concentration, logits):
+    counted = negative_binomial(x, log_mean, log_concentration)
+    counted = counted + scipy.special.log_expit(-logits)
+    with_zeros = np.logaddexp(scipy.special.log_expit(logits), counted)
+    return np.where(x == 0, with_zeros, counted)
+
+
 LOGITS = (0, 0.3, -1, 4, -30, 100)
 LEVELS = np.float32([0, 51, 128, 254, 255]) / np.float32(255)
 COUNTS = (0, 1, 3, 10, 40)
@@ -223,6 +230,15 @@ DENSITIES = {
         (0, 1, 3),
         np.float32([[0, 0, 0], [1, -2, 0.5], [-30, 0, 3], [2, -9, 2]]),
         outside=(-1, 0.3, 1.5),
+    ),
+    "zero_inflated_negative_binomial": _density(
+        vd.ZeroInflatedNegativeBinomial,
+        zero_inflated_negative_binomial,
+        COUNTS,
+        (0, -3, 2, 4),
+        (0, 2, np.log(10)),
+        (0, -30, 3),
+        outside=(-1, 0.3, 2.5),
     ),
     "discretized_logistic": _density(
         vd.DiscretizedLogistic,

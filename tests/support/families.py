@@ -137,6 +137,22 @@ def ordinal() -> Family:
     return Family(ours, log_prob, np.arange(3), mean, variance)
 
 
+def zero_inflated() -> Family:
+    counts = scipy.stats.nbinom(
+        CONCENTRATION, CONCENTRATION / (CONCENTRATION + COUNT_MEAN)
+    )
+    logits = np.float32([-2, 0.5, 1])
+    share = scipy.special.expit(np.float64(logits))
+    mean, variance = (1 - share) * counts.mean(), counts.var()
+    variance = (1 - share) * (variance + share * np.square(counts.mean()))
+
+    def log_prob(x):
+        return np.log((1 - share) * counts.pmf(x) + share * (x == 0))
+
+    ours = vaejax.distributions.ZeroInflatedNegativeBinomial(A, B + 1, logits)
+    return Family(ours, log_prob, COUNTS, mean, variance)
+
+
 def mixture_cdf(x):
     components = scipy.stats.logistic(LOCATIONS, np.exp(LOG_SCALES)).cdf(x[:, None])
     return (scipy.special.softmax(WEIGHTS, axis=-1) * components).sum(axis=-1)
@@ -189,6 +205,7 @@ FAMILIES = {
         CONCENTRATION / (CONCENTRATION + COUNT_MEAN),
         grid=COUNTS,
     ),
+    "zero_inflated_negative_binomial": zero_inflated(),
 }
 
 MEAN = np.array([[0.3, -1.0, 5.0], [0.0, 2.0, -0.5]], np.float32)

@@ -24,6 +24,7 @@ from vaejax import (
     training,
 )
 from vaejax.base import batch_size_of, complete, draw, values
+from vaejax.distributions import MaskedEvent
 
 # Functions whose arguments are files, text or figures: their misuses have tests beside
 # those of the functions; and functions without an argument.
@@ -42,6 +43,7 @@ LEFT_OUT = {
         "discretized_logistic_head", "discretized_normal_head", "units_from_dict",
         "fixed_variance_normal_head", "laplace_head", "negative_binomial_head",
         "normal_head", "poisson_head", "shared_variance_normal_head", "student_t_head",
+        "zero_inflated_negative_binomial_head",
     },
     "training": {
         # Layouts over devices.
@@ -122,6 +124,28 @@ def with_shared_variance() -> tuple[vaejax.VAE, Any]:
 def adversarial() -> tuple[vaejax.VAE, Any]:
     vae = objectives.with_discriminator(bernoulli()[0], vaejax.MLP((), (1,)))
     return vae, params_of(vae, X)
+
+
+@cache
+def table_of_normals() -> vaejax.VAE:
+    head = distributions.mixed_head([distributions.Column("real")] * 3)
+    return vaejax.VAE(
+        init=lambda key, x: (),
+        encode=lambda params, x: Q,
+        prior=lambda params: P,
+        decode=lambda params, z: head.apply((), jnp.concatenate([z, z, z])),
+    )
+
+
+LABEL = np.float32([0, 1])
+
+
+def family(label: Any) -> vaejax.VAE:
+    return vaejax.gaussian_vae(
+        latent_size=2,
+        encoder=networks.with_condition(vaejax.MLP((4,)), label),
+        decoder=networks.with_condition(vaejax.MLP((4,), (3,)), label),
+    )
 
 
 TOKENS = jnp.array([2, 1, 3, 0], jnp.int32)
@@ -434,6 +458,9 @@ def of_latent() -> dict[str, Row]:
     x0, x1 = unscored, of("example", 1 - X, "unscored")
     posterior = of("distribution", Q)
     point = {"latent_point": latent.draw}
+    of_table = dict(
+        vae=of("vae", table_of_normals()), params=of("params", (), "unused")
+    )
     return {
         "attribute_direction": Row(
             latent.attribute_direction,
@@ -450,6 +477,22 @@ def of_latent() -> dict[str, Row]:
             latent.embed, model() | {"xs": xs("unscored"), "key": optional}, point
         ),
         "embed, means": Row(latent.embed, model() | {"xs": xs("unscored")}),
+        "impute": Row(
+            latent.impute,
+            of_table | {"key": key(), "x": of("row", MaskedEvent(X, X > 0))},
+        ),
+        "outlier_scores": Row(
+            latent.outlier_scores,
+            of_table
+            | {"key": key(), "x": of("example", X, "any_array", "scored", "real")},
+        ),
+        "outlier_threshold": Row(
+            latent.outlier_threshold,
+            {
+                "scores": of("array", CODES[:, 0], "vector", "refuses_nan"),
+                "false_alarm_rate": number(0.5),
+            },
+        ),
         "interpolate": Row(
             latent.interpolate,
             model() | {"x0": x0, "x1": x1, "num": number(3), "key": optional},
@@ -517,6 +560,7 @@ def of_models() -> dict[str, Row]:
     decoder = of("network", vaejax.MLP((4,), (3,)))
     tokens = of("example", TOKENS, "tokens")
     layers = [networks.as_network(vaejax.MLP((), (2,))) for _ in range(2)]
+    of_family = params_of(family(LABEL), X)
     return {
         "gaussian_vae": Row(
             models.gaussian_vae,
@@ -550,6 +594,31 @@ def of_models() -> dict[str, Row]:
         ),
         "with_compute_dtype": Row(
             models.with_compute_dtype, {"vae": of("vae", vae)}, {"dtype": jnp.bfloat16}
+        ),
+        "conditional": Row(
+            models.conditional,
+            {
+                "function": of("function", objectives.negative_elbo),
+                "family": of("function", family),
+            },
+        ),
+        "conditional()": Row(
+            models.conditional(objectives.negative_elbo, family),
+            {
+                "params": of("params", of_family),
+                "key": key(),
+                "example": of("conditioned", models.Conditioned(X, LABEL)),
+            },
+        ),
+        "with_conditional_prior": Row(
+            models.with_conditional_prior,
+            {"vae": of("vae", vae), "network": of("network", vaejax.MLP((), (2, 2)))},
+            {"condition": LABEL},
+        ),
+        "with_condition": Row(
+            networks.with_condition,
+            {"network": pair},
+            {"condition": LABEL},
         ),
         "gaussian_vae().init": Row(vae.init, {"key": key(), "x": x("shape")}),
         "gaussian_vae().encode": Row(
@@ -720,6 +789,10 @@ DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
     "NegativeBinomial": (
         distributions.NegativeBinomial(X, X), 2 * X, ("counts", "whole")
     ),
+    "ZeroInflatedNegativeBinomial": (
+        distributions.ZeroInflatedNegativeBinomial(X, X, X),
+        2 * X, ("counts", "whole"),
+    ),
     "Categorical": (
         vaejax.Categorical(jnp.array([[0.1, 0.5], [0.2, 0.3], [1.0, 0.0]])),
         jnp.array([0, 1, 0]), ("classes",),
@@ -744,6 +817,7 @@ DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
     "Mixed": (
         distributions.mixed_head(COLUMNS).apply((), jnp.zeros(5)), X, ("real", "whole")
     ),
+    "Masked": (distributions.Masked(Normal(X, X)), X, ("real", "whole")),
     "Autoregressive": (
         distributions.Autoregressive(
             jax.tree_util.Partial(lambda inputs: jnp.zeros((4, 5))), 4
@@ -797,6 +871,14 @@ def of_distributions() -> dict[str, Row]:
             distributions.with_initial_outputs,
             {"likelihood": of("head", Normal)},
             {"outputs": X},
+        ),
+        "masked_head": Row(
+            distributions.masked_head, {"likelihood": of("head", Normal)}
+        ),
+        "with_library_size": Row(
+            distributions.with_library_size,
+            {"likelihood": of("head", distributions.Poisson)},
+            {"log_library_size": jnp.float32(3)},
         ),
         "token_mask": Row(
             distributions.token_mask, {"tokens": of("sentence", TOKENS)}

@@ -45,6 +45,7 @@ from vaejax.distributions.heavy_tailed import (
     student_t_head,
 )
 from vaejax.distributions.kl import kl_divergence
+from vaejax.distributions.masked import Masked, masked_head
 from vaejax.distributions.mixed import Mixed
 from vaejax.distributions.mixed_heads import MixedHead, mixed_head, row_features
 from vaejax.distributions.pixels import (
@@ -63,6 +64,11 @@ from vaejax.distributions.units import (
     Units,
     units_from_dict,
 )
+from vaejax.distributions.zero_inflated import (
+    ZeroInflatedNegativeBinomial,
+    with_library_size,
+    zero_inflated_negative_binomial_head,
+)
 
 __all__ = [
     "Affine",
@@ -80,6 +86,7 @@ __all__ = [
     "LevelUnits",
     "Log1pUnits",
     "LogNormal",
+    "Masked",
     "MaskedEvent",
     "Mixed",
     "MixedHead",
@@ -91,6 +98,7 @@ __all__ = [
     "StudentT",
     "TeacherForcedTokens",
     "Units",
+    "ZeroInflatedNegativeBinomial",
     "as_head",
     "as_teacher_forced",
     "bits_per_dimension",
@@ -102,6 +110,7 @@ __all__ = [
     "kl_divergence",
     "laplace_head",
     "make_word_dropout",
+    "masked_head",
     "mixed_head",
     "negative_binomial_head",
     "normal_head",
@@ -116,4 +125,6 @@ __all__ = [
     "token_mask",
     "units_from_dict",
     "with_initial_outputs",
+    "with_library_size",
+    "zero_inflated_negative_binomial_head",
 ]

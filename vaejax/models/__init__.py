@@ -4,15 +4,25 @@ Assembly only: no mathematics is written here. Read `gaussian.py` first.
 """
 
 from vaejax.models.compute_dtype import with_compute_dtype
+from vaejax.models.families import (
+    Conditioned,
+    VAEFamily,
+    conditional,
+    with_conditional_prior,
+)
 from vaejax.models.gaussian import gaussian_vae
 from vaejax.models.sequence import sequence_vae
 from vaejax.models.table import table_vae
 from vaejax.models.units import with_units
 
 __all__ = [
+    "Conditioned",
+    "VAEFamily",
+    "conditional",
     "gaussian_vae",
     "sequence_vae",
     "table_vae",
     "with_compute_dtype",
+    "with_conditional_prior",
     "with_units",
 ]

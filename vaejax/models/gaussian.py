@@ -27,6 +27,7 @@ from vaejax.base import (
     Params,
     PyTree,
 )
+from vaejax.columns import MaskedEvent
 from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
 from vaejax.networks import MLP, as_network, compose_networks
 
@@ -166,10 +167,11 @@ def _in_dtype(dtype: DTypeLike, x: PyTree) -> PyTree:
 
 def _check_decoder(outputs: PyTree, x: Example, head: Head) -> None:
     extra = () if head.num_parameters == 1 else (head.num_parameters,)
-    if outputs.shape != (*jnp.shape(x), *extra):
+    shape = jnp.shape(x.values if isinstance(x, MaskedEvent) else x)
+    if outputs.shape != (*shape, *extra):
         raise ValueError(
             f"the decoder outputs {outputs.shape} for an example of shape "
-            f"{jnp.shape(x)}; the likelihood has {head.num_parameters} parameter(s) "
-            f"per dimension, so it must output {(*jnp.shape(x), *extra)} for one "
+            f"{shape}; the likelihood has {head.num_parameters} parameter(s) "
+            f"per dimension, so it must output {(*shape, *extra)} for one "
             "example, without a batch axis; map a batch with jax.vmap."
         )

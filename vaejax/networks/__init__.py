@@ -13,6 +13,7 @@ from vaejax.networks.adapters import (
     from_equinox,
     from_nnx,
 )
+from vaejax.networks.conditioned import with_condition
 from vaejax.networks.convolutional import (
     Convolution,
     ConvolutionalDecoder,
@@ -51,4 +52,5 @@ __all__ = [
     "compose_networks",
     "from_equinox",
     "from_nnx",
+    "with_condition",
 ]
