@@ -99,6 +99,7 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     try:
         if path.suffix.lower() in (".csv", ".npy", ".npz"):
             array = datasets.load_array(path)
+            datasets.check_image_axes(array, where=str(path))
             train, test = datasets.split_indices(len(array))
             note = (
                 f"{len(test):,} examples, drawn with a fixed seed, are held out for "

@@ -99,7 +99,7 @@ def test_a_table_is_standardized_in_parts_as_a_whole(monkeypatch):
 @pytest.mark.parametrize(
     ("array", "options", "message"),
     [
-        (np.zeros((20, 3, 8, 8), np.uint8), {}, "colors on the second axis"),
+        (np.zeros((20, 3, 8, 8), np.uint8), {}, r"\[20, 3, 8, 8\].* the second axis"),
         (np.zeros((20, 6, 8, 8), np.uint8), {}, "volumes"),
         (np.zeros((20, 6, 8, 8, 3), np.float32), {}, "volumes"),
         (
