@@ -31,12 +31,11 @@ AS = {
     "int32": lambda x: x.astype(np.int32),
     "uint16": lambda x: x.astype(np.uint16),
     "float32": lambda x: x.astype(np.float32),
-    "float64": lambda x: x.astype(np.float64),
     "divided": lambda x: (x / 255).astype(np.float32),
 }
 
 
-@pytest.mark.parametrize("likelihood", ["auto", "bernoulli", "continuous_bernoulli"])
+@pytest.mark.parametrize("likelihood", ["auto", "bernoulli"])
 @pytest.mark.parametrize("dtype", AS)
 def test_digits_of_any_dtype_are_those_of_8_bits(tmp_path, dtype, likelihood):
     expected = load(tmp_path, DIGITS, likelihood=likelihood)
@@ -73,7 +72,7 @@ def test_what_the_step_sees_are_intensities(tmp_path):
     np.testing.assert_allclose(start.location, data.train.mean(0) / 255, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
 def test_small_integers_are_standardized_in_the_step(tmp_path, dtype):
     data = load(tmp_path, DIGITS.astype(dtype), likelihood="normal")
     is_small = dtype in (np.uint8, np.uint16)
@@ -178,7 +177,7 @@ def test_16_bit_levels_have_the_mass_of_a_normal(outputs):
     np.testing.assert_allclose(found, mass, atol=5e-3 * mass.max())
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64])
 def test_16_bits_are_levels_of_their_own(tmp_path, dtype):
     deep = RNG.integers(900, 1100, (60, 5, 4)).astype(dtype)
     data = load(tmp_path, deep)
