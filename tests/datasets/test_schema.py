@@ -92,11 +92,14 @@ def test_new_rows_are_encoded_by_the_same_schema(tmp_path):
             {"region": "west"},
             "row 0: 'region' holds 'west', which is none of its class",
         ),
-        ({"grade": 7}, "'grade' holds '7', which is none of its classes 1, 2, 3, 4, 5"),
+        (
+            {"grade": 7},
+            "'grade' holds '7', which is none of its classes '1', '2', '3', '4', '5'",
+        ),
         ({"age": "old"}, "'age' holds 'old', and the schema has a column of numbers"),
         ({"income": -1.0}, "'income' holds -1, and its kind is positive"),
         ({"visits": 0.5}, "'visits' holds 0.5, and its kind is count"),
-        ({"smoker": 2}, "'smoker' holds '2', which is none of its classes 0, 1"),
+        ({"smoker": 2}, "'smoker' holds '2', which is none of its classes '0', '1'"),
         ({"age": 1e300}, "which single precision cannot hold"),
     ],
 )
@@ -258,7 +261,9 @@ def test_files_without_names_and_arrays_are_encoded_again(tmp_path):
     table = datasets.read_table(tmp_path / "t.csv")
     assert table.schema.names() == ("column 2", "column 3")
     np.savetxt(tmp_path / "new.csv", rows[7:9], delimiter=",", fmt="%.6f")
-    for new in (tmp_path / "new.csv", np.round(rows[7:9], 6)):
+    table.schema.to_csv(table.values[7:9], tmp_path / "again.csv")
+    files = (tmp_path / "new.csv", tmp_path / "again.csv")
+    for new in (*files, np.round(rows[7:9], 6)):
         np.testing.assert_array_equal(
             table.schema.encode_frame(new).values, table.values[7:9]
         )

@@ -145,3 +145,9 @@ def test_without_polars_there_is_one_sentence(tmp_path, monkeypatch):
             load(tmp_path / "t.csv")
     # Arrays need none.
     assert datasets.read_table(np.eye(3) + np.arange(3.0)[:, None]).values.size
+
+
+def test_the_first_example_may_hold_several_lines(tmp_path):
+    text = '\n"l\nm",1.5\nx,2.5\nx,2.75\n'
+    table = read(tmp_path / "t.csv", text, header=False)
+    assert table.values.tolist() == [[0, 1.5], [1, 2.5], [1, 2.75]]

@@ -106,6 +106,7 @@ def test_kinds_are_found_from_values(values, kind, classes):
         (np.round(noise(), 6), 0.0, 0.0),  # a density is as good
         ([1.62, 1.80] * 5, 0.01, 0.0),  # two values make no lattice
         ([0.0, 50.0, 100.0] * 5, 50.0, 0.0),
+        (1e-9 * RNG.integers(0, 5, N), 1e-9, 0.0),
     ],
 )
 def test_the_step_is_the_common_divisor_of_differences(values, step, origin):
@@ -247,7 +248,9 @@ RAIN = np.where(RNG.random(N) < 0.5, 0, RNG.gamma(1, 1, N))
         ([1, 2, 3], {"x": "binary"}, "binary and holds 3 different values, such as 1"),
         ([1, 1, 1], {"x": "real"}, "'x' is 1 in every row"),
         ([0.3, 0.1 + 0.2], {"x": "real"}, "never varies but for rounding errors"),
-        ([1, 1, 1], {}, "no column that a model describes:\ncolumn"),
+        ([1, 1, 1], {}, r"no column that .*, 'x', is ignore \(1 in every row\); give"),
+        ([1e300, 2e300, 5e300], {}, "single precision cannot hold; give the column in"),
+        ([1e-300, 2e-300, 5e-300], {}, "single precision cannot hold"),
         (RAIN, {}, "is 0 in (49|5.)% of its cells, .* has no bound: round"),
         ([1.0, np.inf], {}, "row 1: 'x' holds inf; write a finite number"),
         ([datetime.date(2020, 1, d) for d in (1, 2, 1)], {}, "'x' holds dates, .*x=ig"),

@@ -11,6 +11,9 @@ from vaejax.datasets._steps import MAX_DECIMALS
 from vaejax.datasets._table_sources import Source
 from vaejax.datasets.schema_columns import WITH_CLASSES, SchemaColumn
 
+# Beyond it a number that looks whole is one that was rounded.
+_EXACT = 2.0**53
+
 
 def encode_column(source: Source, column: SchemaColumn) -> tuple[Any, Any]:
     """Return values float32 `[N]`, 0 where missing, and the mask bool `[N]`.
@@ -76,7 +79,7 @@ def _encode_classes(source: Source, raw: RawColumn, column: SchemaColumn) -> np.
     for label in labels:
         if (same := _same_class(label, positions)) is None:
             row = int(np.argmax(codes == labels.index(label)))
-            known = ", ".join(column.classes[:12])
+            known = ", ".join(map(repr, column.classes[:12]))
             raise ValueError(
                 f"{source.where}, {source.place(row)}: {column.name!r} holds "
                 f"{label!r}, which is none of its classes {known}; leave the cell "
@@ -170,7 +173,9 @@ def _as_numbers(classes: Sequence[str]) -> np.ndarray:
             numbers = [kind(label) for label in classes]
         except ValueError:
             continue
-        if [label_of(number) for number in numbers] == list(classes):
+        if max(map(abs, numbers)) < _EXACT and [
+            label_of(number) for number in numbers
+        ] == list(classes):
             return np.array(numbers, make)
     return np.array(classes, object)
 

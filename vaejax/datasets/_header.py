@@ -28,6 +28,8 @@ def has_names(
     ):
         return True
     whole = [j for j in named if is_number(first[j])]
+    if not named:
+        return False
     if not whole:
         recurs = [first[j] in below[j] for j in named]
         return None if recurs and all(recurs) else True

@@ -25,6 +25,8 @@ _MAX_ORDINAL = 10
 _CLEAR_MODE = 1.5
 # Texts of which most occur once are names rather than classes.
 _MANY_CLASSES = 50
+# Values and differences that float32 holds with all its digits, and squares of them.
+_LARGEST, _NARROWEST = 1e18, 1e-18
 # Share of one value above which a density would settle on it.
 _SPIKE = 0.05
 # Nats per value by which a log-normal must fit better than a Normal.
@@ -56,7 +58,7 @@ def _kind_of_text(column: RawColumn, is_unnamed: bool) -> dict:
     assert column.codes is not None
     num_levels, num_rows = len(column.levels), len(column.codes)
     if num_levels == 1:
-        return _constant(column.levels[0], column.observed.all())
+        return _constant(repr(column.levels[0]), column.observed.all())
     if num_levels == num_rows:
         why = "texts, all different"
         return {"kind": "identifier", "reason": why, "alternative": "class"}
@@ -154,6 +156,7 @@ def describe_real(numbers: Numbers, *, may_be_positive: bool = True) -> dict:
             f"{numbers.name!r} never varies but for rounding errors; leave it out "
             f"({numbers.name}=ignore)."
         )
+    _check_single_precision(numbers)
     step, offset = find_step(numbers)
     values, is_whole = numbers.values, numbers.is_whole
     spike = float(numbers.counts.max()) / numbers.num_observed
@@ -186,6 +189,17 @@ def describe_real(numbers: Numbers, *, may_be_positive: bool = True) -> dict:
     elif gain > _LOG_GAIN / 2:
         alternative = "positive"
     return {"kind": "real", "reason": what, "alternative": alternative, **common}
+
+
+def _check_single_precision(numbers: Numbers) -> None:
+    low, high = float(numbers.values[0]), float(numbers.values[-1])
+    if max(-low, high) > _LARGEST or high - low < _NARROWEST:
+        value = low if -low > high else high
+        raise ValueError(
+            f"{numbers.name!r} holds values such as {value:g}, {high - low:g} apart, "
+            "which single precision cannot hold; give the column in another unit, or "
+            f"leave it out ({numbers.name}=ignore)."
+        )
 
 
 def _log_gain(numbers: Numbers) -> float:

@@ -50,7 +50,9 @@ class RawColumn(NamedTuple):
             levels = np.array([*self.levels, None], object)
             return levels[self.codes].tolist()
         assert self.numbers is not None
-        whole = all(v == int(v) for v in self.numbers if np.isfinite(v))
+        observed = self.numbers[self.observed]
+        are_held = np.abs(observed) < _EXACT
+        whole = bool(np.all(are_held & (observed == np.rint(observed))))
         return [
             None if np.isnan(v) else int(v) if whole else v
             for v in self.numbers.tolist()

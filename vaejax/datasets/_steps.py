@@ -15,6 +15,8 @@ MAX_CELLS = 10_000
 _MANY_POINTS, _POPULATED = 10, 0.5
 # Rounding errors of values that are decimal numbers, relative to the last decimal.
 _NEAR = 1e-4
+# How many numbers may be one but for rounding errors.
+_MAX_VARIANTS = 8
 # Values that are looked at together.
 _PART = 1 << 12
 
@@ -121,6 +123,10 @@ def find_step(numbers: Numbers) -> tuple[float, float]:
         ):
             units = numbers.values * 10.0**decimals
             units = np.rint(units, out=units).astype(np.int64)
+            num_units = 1 + int(np.sum(units[1:] > units[:-1]))
+            # Small numbers between which a step so wide does not tell.
+            if num_units == 1 or _MAX_VARIANTS * num_units < len(units):
+                continue
             unit = 10.0**-decimals
             divisor = 0
             for part in _parts(units):

@@ -23,6 +23,8 @@ from vaejax.datasets.errors import DataUnavailableError
 
 _DELIMITERS = "\t;|,"
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 1000, 1 << 18
+# The names that are given to columns without one, in a file that was written so.
+_OWN_NAME = re.compile(r"column \d+$")
 _LEADING_ZERO = re.compile(r"0\d+$")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+$")
 _DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+$")
@@ -155,6 +157,8 @@ def _find_layout(
     (first_line, first), rest = rows[0], [row for _, row in rows[1:]]
     if header is None:
         header = has_names(first, rest, missing)
+    elif any(_OWN_NAME.match(cell) for cell in first):
+        header = True
     if header is None:
         raise ValueError(
             f"{one_line(path)}: the first line, "
@@ -177,7 +181,10 @@ def _find_layout(
             for j, name in enumerate(names)
             if any(_LEADING_ZERO.match(row[j]) for row in rest if j < len(row))
         ),
-        skipped=first_line if header else first_line - 1,
+        # The first example may hold several lines, and blank ones may precede it.
+        skipped=first_line
+        if header
+        else next(n for n, line in enumerate(lines) if line.strip(" \r\n")),
     )
 
 
@@ -250,8 +257,10 @@ def _read_cells(polars: Any, path: Path, layout: Layout, missing: Sequence[str])
         )
     except errors as error:
         _check_lines(path, layout)
+        # What follows is advice on options that are not given here.
+        reason = one_line(str(error).partition("\n")[0].rstrip("."))
         raise ValueError(
-            f"{one_line(path)} cannot be read as a table: {reason_of(error)}."
+            f"{one_line(path)} cannot be read as a table: {reason}."
         ) from error
 
 

@@ -106,8 +106,11 @@ def read_table(
     )
     schema = Schema(tuple(_find_columns(source, dict(kinds or {}))))
     if not schema.modeled():
+        first = schema.columns[0]
         raise ValueError(
-            f"{source.where} has no column that a model describes:\n{schema.text()}"
+            f"{source.where} has no column that a model describes: the first, "
+            f"{first.name!r}, is {first.kind} ({first.reason}); give another table, or "
+            "kinds that are modeled."
         )
     found = schema.encode_frame(source)
     return found._replace(schema=schema.fitted(found.values, found.mask))
