@@ -79,9 +79,11 @@ class Affine:
     @property
     def support(self) -> Support:
         inner = self.distribution.support
-        # All numbers are still all numbers, whatever the scale, which may be abstract.
+        # All numbers are still all numbers; the scale may be abstract.
         if np.all(inner.contains(np.array([-1e6, -0.5, 0.3, 1e6]))):
             return inner
+        if isinstance(self.shift, jax.ShapeDtypeStruct):
+            return Support("finite numbers", lambda x: abs(x) < np.inf)
         shift, scale = np.asarray(self.shift), np.asarray(self.scale)
         return Support(
             f"{inner.description}, times a scale and shifted",

@@ -60,4 +60,6 @@ def with_units(vae: VAE, units: Units) -> VAE:
     def decode(params: Params, z: Latent) -> Distribution:
         return units.to_units(vae.decode(params, z))
 
+    # For checks, which warn of the scale that the networks see.
+    decode.units = units
     return VAE(init, encode, vae.prior, decode)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax.base import PyTree
+from vaejax.columns import MaskedEvent
 from vaejax.training._sources import is_random_access, num_examples, read
 
 # Examples of a source that is read by index, or of data that are transformed first.
@@ -53,6 +54,20 @@ def sample_of(data: Any, num: int = NUM_SAMPLE) -> PyTree:
     return jax.tree.map(lambda leaf: np.asarray(leaf[indices]), data)
 
 
+def without_missing(data: PyTree) -> PyTree:
+    """Return data whose missing cells hold 0, and all else as it is."""
+
+    def fill(node: Any) -> Any:
+        if not isinstance(node, MaskedEvent):
+            return node
+        values, mask = (np.asarray(leaf) for leaf in node)
+        # Arrays that do not fit are refused by what scores them.
+        is_alike = values.shape == mask.shape
+        return MaskedEvent(np.where(mask, values, 0), mask) if is_alike else node
+
+    return jax.tree.map(fill, data, is_leaf=lambda node: isinstance(node, MaskedEvent))
+
+
 def check_values(name: str, data: Any) -> None:
     """Raise unless data hold examples, all of finite numbers that the device can hold.
 
@@ -62,7 +77,7 @@ def check_values(name: str, data: Any) -> None:
         if not len(data):
             raise ValueError(f"{name} is empty; give at least one example.")
         data = sample_of(data)
-    for path, leaf in jax.tree.leaves_with_path(data):
+    for path, leaf in jax.tree.leaves_with_path(without_missing(data)):
         _check_array(f"{name}{jax.tree_util.keystr(path)}", leaf)
     num_examples(data, name)
 

@@ -29,10 +29,17 @@ from vaejax.base import (
     draw,
 )
 from vaejax.datasets import binarize
-from vaejax.distributions import Autoregressive, Bernoulli, Categorical
+from vaejax.distributions import (
+    Autoregressive,
+    Bernoulli,
+    Categorical,
+    MaskedEvent,
+    Mixed,
+)
 from vaejax.training._sources import is_random_access, num_examples
 from vaejax.training._values import (
     Part,
+    Wrong,
     check_representable,
     check_values,
     described,
@@ -41,6 +48,7 @@ from vaejax.training._values import (
     moments,
     parts_of,
     sample_of,
+    without_missing,
 )
 
 # From this size on, training of an MLP with Adam was seen not to recover.
@@ -97,6 +105,7 @@ def check_data(
     check_values(name, xs)
     if is_random_access(xs):
         xs = sample_of(xs)
+    xs = without_missing(xs)
     if transform is not None:
         if _is_binarize(transform):
             _check_support("binarize", _INTENSITIES, _not_levels(parts_of(name, xs)))
@@ -109,11 +118,15 @@ def check_data(
         xs,
     )
     judged = _judged(vae, params, example)
+    if judged.is_table:
+        _check_table(name, judged, xs)
+        jax.eval_shape(_score, vae, params, jax.random.key(0), example)
+        return
     parts = parts_of(name, xs)
     _check_likelihood(judged, parts)
     jax.eval_shape(_score, vae, params, jax.random.key(0), example)
     if num_examples(xs) > 1 and _is_real(judged.support):
-        _warn_of_moments(parts)
+        _warn_of_moments(_as_seen(vae, name, xs, parts, is_example=False))
 
 
 def check_example(vae: VAE, params: Params, x: Example) -> None:
@@ -125,15 +138,29 @@ def check_example(vae: VAE, params: Params, x: Example) -> None:
     if any(is_traced(leaf) for leaf in jax.tree.leaves(x)):
         return
     name = "init_train_state: x"
+    x = without_missing(x)
     parts = parts_of(name, x)
     for part in parts:
         check_representable(part, is_example=True)
     if not any(np.any(part.array) for part in parts):
         return
     judged = _judged(vae, params, jax.tree.map(jnp.asarray, x))
+    if judged.is_table:
+        _check_table(name, judged, x, is_example=True)
+        return
     known = [part for part in parts if part.array.dtype.kind != "u"]
     _check_likelihood(judged, known, is_example=True)
-    _warn_of_scale(parts)
+    _warn_of_scale(_as_seen(vae, name, x, parts, is_example=True))
+
+
+def _as_seen(
+    vae: VAE, name: str, xs: PyTree, parts: list[Part], *, is_example: bool
+) -> list[Part]:
+    """Return the arrays as the networks see them, where `with_units` says how."""
+    units = getattr(vae.decode, "units", None)
+    if units is None:
+        return parts
+    return parts_of(name, units.to_model(xs if is_example else sample_of(xs)))
 
 
 class _Judged(NamedTuple):
@@ -144,6 +171,7 @@ class _Judged(NamedTuple):
     num_classes: int | None
     is_gray: bool
     is_sentence: bool
+    is_table: bool
 
 
 def _judged(vae: VAE, params: Params, example: PyTree) -> _Judged:
@@ -156,6 +184,7 @@ def _judged(vae: VAE, params: Params, example: PyTree) -> _Judged:
         _num_classes(likelihood),
         isinstance(likelihood, Bernoulli),
         isinstance(likelihood, Autoregressive),
+        isinstance(likelihood, Mixed),
     )
 
 
@@ -202,7 +231,7 @@ def _check_likelihood(
     judged: _Judged, parts: Sequence[Part], *, is_example: bool = False
 ) -> None:
     """Raise where a value is outside the support; warn of gray values, if a set's."""
-    name, support, num_classes, is_gray, is_sentence = judged
+    name, support, num_classes, is_gray, is_sentence, _ = judged
     if support is None:
         return
     wanted = support
@@ -229,6 +258,28 @@ def _check_likelihood(
                 stacklevel=3,
             )
             return
+
+
+def _check_table(
+    name: str, judged: _Judged, rows: Example, *, is_example: bool = False
+) -> None:
+    """Raise where an observed cell is no value of its column.
+
+    Scales are the columns' own, so that none is warned of.
+    """
+    values, mask = rows if isinstance(rows, MaskedEvent) else (rows, None)
+    if judged.support is None or not isinstance(values, np.ndarray | jax.Array):
+        return  # a row within a larger example, which another function takes apart
+    values = np.asarray(values)
+    wrong = ~judged.support.contains(values.astype(np.float64))
+    wrong = wrong if mask is None else wrong & np.asarray(mask)
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        where = described(name, Wrong(values[place], place), is_example)
+        raise ValueError(
+            f"{where}, which is no value of the kind of column {place[-1]}; correct "
+            "the cell, mark it as missing, or give the column another kind."
+        )
 
 
 def _check_support(
