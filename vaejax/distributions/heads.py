@@ -18,6 +18,9 @@ from vaejax._reals import at_least_single
 from vaejax.base import Array, Distribution, Head, HeadLike, Key, Params, Support
 from vaejax.distributions._shared import no_parameters
 
+# Of `soft_clip`: the widest margin, and the factor of the slope far beyond it.
+_WIDEST_MARGIN, _FAR_SLOPE = 3.0, 0.1
+
 
 def parameter_free_head(
     make_distribution: Callable[..., Distribution],
@@ -64,10 +67,11 @@ def parameter_free_head(
 def soft_clip(x: Array, lower: float, upper: float) -> Array:
     """Map the real line smoothly and monotonically into [lower, upper].
 
-    It is the identity up to a margin m = min(1, (upper - lower) / 4) from each bound.
-    At a distance d beyond that, the value is m (1 - m / (m + d)) further on, which
-    tends to the bound. The derivative is set to m / (m + d) there, larger than that of
-    the value, so that a network that is far outside can return.
+    It is the identity up to a margin m = min(3, (upper - lower) / 4) from each bound.
+    At a distance d beyond that, the value is m (1 - exp(-d / m)) further on, which
+    tends to the bound. The derivative is set to max(exp(-d / m), 0.1 m / (m + d)), of
+    which the first is that of the value, so that a network that is far outside can
+    return.
 
     Args:
       x: an array of any shape.
@@ -84,12 +88,12 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
       >>> import jax, jax.numpy as jnp
       >>> from vaejax.distributions import soft_clip
       >>> [round(float(soft_clip(jnp.array(x), -20.0, 20.0)), 3) for x in (3, 20, 99)]
-      [3.0, 19.5, 19.988]
-      >>> round(float(jax.grad(soft_clip)(118.0, -20.0, 20.0)), 3)
+      [3.0, 18.896, 20.0]
+      >>> round(float(jax.grad(soft_clip)(44.0, -20.0, 20.0)), 3)
       0.01
 
-    Source: Chua et al. 2018 (PETS), appendix A.1, for soft bounds; their softplus needs
-    two exponentials and two logarithms, and its derivative vanishes.
+    Source: Chua et al. 2018 (PETS), appendix A.1, for soft bounds; their softplus is
+    nowhere the identity, and its derivative vanishes.
     """
     x = as_numbers("soft_clip: x", x)
     for name, bound in (("lower", lower), ("upper", upper)):
@@ -102,7 +106,7 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
             f"soft_clip: lower is {lower} and upper is {upper}; the first must be "
             "smaller."
         )
-    margin = min(1.0, (upper - lower) / 4)
+    margin = min(_WIDEST_MARGIN, (upper - lower) / 4)
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         x = x.astype(float)
@@ -117,9 +121,9 @@ def soft_clip(x: Array, lower: float, upper: float) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _bounded_above(x: Array, bound: float, margin: float) -> Array:
+    further = 0 - jnp.expm1(-_margins_beyond(x, bound, margin))
     # The sum may exceed the bound by a rounding.
-    y = jnp.minimum(x, bound - margin) + margin * (1 - _slope(x, bound, margin))
-    return jnp.minimum(y, bound)
+    return jnp.minimum(jnp.minimum(x, bound - margin) + margin * further, bound)
 
 
 @_bounded_above.defjvp
@@ -127,12 +131,14 @@ def _bounded_above_jvp(
     bound: float, margin: float, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
-    # The derivative of the value is the square of this slope: too small to return by.
-    return _bounded_above(x, bound, margin), _slope(x, bound, margin) * tangent
+    beyond = _margins_beyond(x, bound, margin)
+    # The derivative of the value vanishes: too small to return by.
+    slope = jnp.maximum(jnp.exp(-beyond), _FAR_SLOPE / (1 + beyond))
+    return _bounded_above(x, bound, margin), slope * tangent
 
 
-def _slope(x: Array, bound: float, margin: float) -> Array:
-    return margin / (margin + jnp.maximum(x - (bound - margin), 0))
+def _margins_beyond(x: Array, bound: float, margin: float) -> Array:
+    return jnp.maximum(x - (bound - margin), 0) / margin
 
 
 def as_head(likelihood: HeadLike) -> Head:
