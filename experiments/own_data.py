@@ -16,18 +16,17 @@ import shlex
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 import optax
 
 import vaejax
 from experiments import harness
-from experiments.harness import cli, evaluation, figures, keys, model_options
-from experiments.own import arrays, tables, verdicts
-from vaejax import datasets, latent, plots
-from vaejax.base import Array, Head, Key, Params
+from experiments.harness import cli, evaluation, keys, model_options
+from experiments.own import array_figures, array_runs, arrays, tables, verdicts
+from vaejax import datasets
+from vaejax.base import Array, Head
 
 ABOUT = harness.About(
     what="a VAE of your own images or tables, with the likelihood that suits them",
@@ -51,7 +50,6 @@ Likelihood = Literal[
     "poisson",
     "negative_binomial",
 ]
-SHOWN_COLUMNS = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,15 +125,39 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
     return *harness.load_images(config, keep_levels=True), []
 
 
-def load_data(config: Config) -> tuple[arrays.Data, str]:
-    """Load, describe and prepare the data; return them and their checksum."""
+class Loaded(NamedTuple):
+    """Data as the model takes them, and where they are from.
+
+    Attributes:
+      data: the prepared arrays.
+      raw: training examples as they are in the file.
+      numbers: numbers of the training and of the test examples in the file, from 1; of
+        data with a test part of its own, within each part.
+      checksum: SHA-256 of the data.
+    """
+
+    data: arrays.Data
+    raw: np.ndarray
+    numbers: tuple[np.ndarray, np.ndarray]
+    checksum: str
+
+
+def load_data(config: Config) -> Loaded:
+    """Load, describe and prepare the data."""
     train, test, notes = load(config)
+    sizes = len(train.images), len(test.images)
+    # With a note, one array was split.
+    numbers = datasets.split_indices(sum(sizes)) if notes else map(np.arange, sizes)
     try:
         found = arrays.describe(train.images, test.images, config.data)
         likelihood = (
             found.likelihood if config.likelihood == "auto" else config.likelihood
         )
-        data = arrays.prepare(train.images, test.images, test.labels, likelihood, found)
+        num_kept = len(train.images) - config.num_validation
+        data = arrays.prepare(
+            *(train.images, test.images, test.labels, likelihood, found),
+            num_fitted=num_kept if num_kept > 0 else None,
+        )
         # All levels of intensities suit.
         if not data.white:
             model_options.check_suits(data.train, likelihood, config.data)
@@ -150,7 +172,12 @@ def load_data(config: Config) -> tuple[arrays.Data, str]:
     ]
     where = harness.one_line(config.data)
     data = data._replace(notes=[f"{where}: {line}" for line in lines])
-    return data, datasets.checksum(train, test)
+    return Loaded(
+        data,
+        train.images,
+        tuple(each + 1 for each in numbers),
+        datasets.checksum(train, test),
+    )
 
 
 def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
@@ -167,20 +194,49 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
     return model_options.make_vae(config, shape, head, convolutional=convolutional)
 
 
-def make_experiment(config: Config) -> harness.Experiment | harness.Comparison:
+def make_experiment(config: Config) -> harness.Comparison:
     if tables.takes(config):
         return tables.make_experiment(config)
-    data, data_checksum = load_data(config)
+    data, raw, numbers, data_checksum = load_data(config)
     kept, validation = harness.hold_out(
         datasets.Dataset(data.train, None), config.num_validation
     )
-    head = arrays.head_of(data._replace(train=kept.images))
-    vae = make_vae(config, data.train.shape[1:], head)
+    data = data._replace(train=kept.images)
+    schema = array_runs.schema_of(data, raw)
+    experiment = experiment_of(config, data, schema)
+    xs, vae, rows = experiment.test, experiment.vae, experiment.rows
+    parts = {"train": (numbers[0][: len(kept.images)], data.train)}
+    if validation is not None:
+        parts["validation"] = (numbers[0][len(kept.images) :], validation.images)
+    experiment = experiment._replace(
+        data_checksum=data_checksum,
+        figures=array_figures.figures_of(vae, xs, data),
+        files=partial(
+            array_runs.array_files,
+            vae,
+            rows,
+            parts | {"test": (numbers[1], data.test)},
+            data.intensities,
+        ),
+        notes=data.notes,
+        validation=None
+        if validation is None
+        else data.once(keys.VALIDATION_SET, validation.images),
+    )
+    context = array_runs.Context(partial(array_runs.fitted_alone, data), numbers[1])
+    return harness.Comparison({harness.ONLY: experiment}, context=context)
+
+
+def experiment_of(
+    config: Config, data: arrays.Data, schema: array_runs.ArraySchema
+) -> harness.Experiment:
+    """Return the model of prepared arrays, and how it is trained."""
+    vae = make_vae(config, data.train.shape[1:], arrays.head_of(data))
     vae = arrays.with_scaled_inputs(vae, data)
     objective = vaejax.with_transform(
         partial(vaejax.negative_elbo, vae), data.transform
     )
-    num_steps = config.epochs * harness.steps_per_epoch(kept.images, config.batch_size)
+    num_steps = config.epochs * harness.steps_per_epoch(data.train, config.batch_size)
 
     def recipe(hyperparameters: Mapping[str, float | Array]) -> harness.Recipe:
         learning_rate = optax.cosine_decay_schedule(
@@ -190,76 +246,38 @@ def make_experiment(config: Config) -> harness.Experiment | harness.Comparison:
             vaejax.mean_over_batch(objective), optax.adam(learning_rate)
         )
 
-    xs = data.once(keys.TEST_SET, data.test)
+    is_binarized = data.white and data.likelihood == "bernoulli"
     return harness.Experiment(
         vae=vae,
         recipe=recipe,
         hyperparameters={"learning_rate": config.learning_rate},
         batch_size=config.batch_size,
-        train=kept.images,
-        test=xs,
-        data_checksum=data_checksum,
-        binarization="dynamic"
-        if data.white and data.likelihood == "bernoulli"
-        else "none",
-        figures=partial(figures.image_figures, vae, xs, data.labels)
-        if are_images(xs, data.likelihood)
-        else partial(array_figures, vae, xs),
+        train=data.train,
+        test=data.once(keys.TEST_SET, data.test),
+        data_checksum="",
+        binarization="dynamic" if is_binarized else "none",
         num_samples=config.num_samples,
-        notes=data.notes,
         intensities=data.intensities,
-        validation=None
-        if validation is None
-        else data.once(keys.VALIDATION_SET, validation.images),
+        records={"schema.json": schema.as_dict()},
+        rows=array_runs.rows_of(schema),
     )
 
 
 def without_data(config: Config, schema: Mapping[str, Any]) -> harness.Experiment:
     """Return the experiment of a run whose data are gone, from its schema.json."""
-    return tables.without_data(config, schema)
+    if not array_runs.is_record(schema):
+        return tables.without_data(config, schema)
+    found = array_runs.schema_from_dict(schema)
+    return experiment_of(config, array_runs.stand_in(found, config.batch_size), found)
 
 
 def analyze(trained: harness.Trained) -> harness.Result:
     numbers = evaluation.evaluate(trained)
     result = harness.analyze_numbers(trained, numbers)
-    if trained.context is None:
-        return result
-    return verdicts.with_verdict(trained, numbers, result)
-
-
-def are_images(xs: Array, likelihood: str) -> bool:
-    """Return whether the examples can be drawn; standardized values cannot."""
-    has_shape = xs.ndim in (3, 4) and xs.shape[3:] in ((), (1,), (3,))
-    others = arrays.STANDARDIZED + model_options.COUNTS
-    return has_shape and likelihood not in others
-
-
-def array_figures(
-    vae: vaejax.VAE, xs: Array, params: Params, key: Key, history: list[dict]
-) -> Mapping[str, Any]:
-    """Draw learning curves, and histograms of the first columns.
-
-    The histograms compare the data with what is generated.
-    """
-    num = min(len(xs), 2000)
-    samples = jax.jit(
-        lambda params, key: vaejax.sample(
-            vae, params, key, num, example_point=latent.draw
-        )
-    )(params, key)
-    data, drawn = (
-        np.asarray(values).reshape(len(values), -1) for values in (xs, samples)
-    )
-    columns = np.linspace(
-        0, data.shape[1] - 1, min(SHOWN_COLUMNS, data.shape[1])
-    ).astype(int)
-    titles = [f"dimension {column + 1}" for column in columns]
-    marginals = plots.histograms(
-        {"test data": data[:, columns], "samples": drawn[:, columns]},
-        titles=titles,
-        title="Values in the test data, and drawn: z ~ p(z), x ~ p(x|z)",
-    )
-    return {"learning_curves": figures.learning_curves(history), "marginals": marginals}
+    result = verdicts.with_verdict(trained, numbers, result)
+    if isinstance(trained.context, array_runs.Context) and not trained.members.swept:
+        return array_runs.with_scores(result, trained.context, numbers)
+    return result
 
 
 if __name__ == "__main__":

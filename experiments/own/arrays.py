@@ -1,7 +1,7 @@
 """An array of numbers: how its values become what the likelihood takes.
 
-Integers of 8 and 16 bits keep their type and are scaled in the step; the rest is scaled
-once, on the host, in parts.
+Integers of 8 and 16 bits keep their type, and intensities are scaled in the step. Real
+values stay in the units of the file: standardization is part of the model.
 """
 
 import math
@@ -16,6 +16,7 @@ import vaejax
 from experiments.harness import model_options
 from vaejax import datasets
 from vaejax.base import Array, Distribution, Head, Key, Params, Transform
+from vaejax.distributions import AffineUnits
 
 STANDARDIZED = (
     "normal",
@@ -28,6 +29,8 @@ STANDARDIZED = (
 OF_8_BITS = ("discretized_logistic", "discretized_logistic_mixture")
 # Integers that stay what they are, on the host and on the device.
 SMALL = (np.uint8, np.uint16)
+# Rounding of float32, in standard deviations, above which an origin is subtracted.
+COARSE = 1e-4
 
 
 class Data(NamedTuple):
@@ -41,6 +44,11 @@ class Data(NamedTuple):
       white: the largest level of intensities, 255 or 65,535; 0 for other values.
       transform: `(key, example) -> x` in the step.
       notes: what was done to the values, in words.
+      units: mean and standard deviation that the model standardizes with, or None.
+      origin: what is subtracted on the host, where float32 would not tell the values
+        of the file apart; else 0.
+      center: mean of 16-bit intensities, which the model is scaled with.
+      spread: their standard deviation, at least a level.
     """
 
     train: np.ndarray
@@ -50,6 +58,10 @@ class Data(NamedTuple):
     white: int
     transform: Transform
     notes: list[str]
+    units: AffineUnits | None = None
+    origin: np.ndarray | float = 0.0
+    center: float = 0.0
+    spread: float = 1.0
 
     def intensities(self, examples: np.ndarray) -> Array:
         """Return examples in the units of the model, not binarized."""
@@ -92,19 +104,26 @@ def prepare(
     labels: np.ndarray | None,
     likelihood: str,
     found: datasets.ArrayDescription,
+    num_fitted: int | None = None,
 ) -> Data:
     """Scale, standardize or binarize the values as the likelihood takes them.
+
+    Moments are those of the first `num_fitted` training examples, by default of all:
+    the others are held out for validation.
 
     Raises:
       ValueError: the likelihood is over 256 levels and the values have more.
     """
     is_small = train.dtype in SMALL
     if likelihood in STANDARDIZED:
-        mean, stddev, note = standardization(train)
+        mean, stddev, note = standardization(train[:num_fitted])
+        origin = 0.0 if is_small else _origin(mean, stddev)
         if not is_small:
-            train, test = (scaled(part, mean, stddev) for part in (train, test))
-        transform = _standardize(mean, stddev) if is_small else _identity
-        return Data(train, test, labels, likelihood, 0, transform, [note])
+            train, test = (scaled(part, origin) for part in (train, test))
+        transform = transform_of(likelihood, 0, train.dtype)
+        units = AffineUnits(mean - origin, stddev)
+        data = Data(train, test, labels, likelihood, 0, transform, [note])
+        return data._replace(units=units, origin=origin)
     white = 0
     if likelihood not in model_options.COUNTS:
         # Bytes above 1 are intensities in a table, too.
@@ -113,28 +132,37 @@ def prepare(
     if not white:
         if not is_small:
             train, test = (scaled(part) for part in (train, test))
-        transform = _as_single if is_small else _identity
+        transform = transform_of(likelihood, 0, train.dtype)
         return Data(train, test, labels, likelihood, 0, transform, [])
     train, test = (_as_levels(part, white, found) for part in (train, test))
-    transform, note = _of_levels(likelihood, white, found)
-    notes = [note, *_doubts(found)]
-    return Data(train, test, labels, likelihood, white, transform, notes)
-
-
-def _of_levels(
-    likelihood: str, white: int, found: datasets.ArrayDescription
-) -> tuple[Transform, str]:
-    """The transform from levels to what a likelihood takes, and a note on it."""
     if white == 65535 and likelihood in OF_8_BITS:
         raise ValueError(
             f"{likelihood} is over 256 levels, and the values go to "
             f"{found.maximum:,.0f}; choose discretized_normal."
         )
+    transform = transform_of(likelihood, white, train.dtype)
+    notes = [_note_on_levels(likelihood, white), *_doubts(found)]
+    data = Data(train, test, labels, likelihood, white, transform, notes)
+    if not is_deep(data):
+        return data
+    center, spread = _center_and_spread(train[:num_fitted], white)
+    return data._replace(center=center, spread=spread)
+
+
+def transform_of(likelihood: str, white: int, dtype: Any) -> Transform:
+    """Return the transform of the step, from prepared values to what a model takes."""
+    if not white:
+        return _as_single if dtype in SMALL else _identity
     if likelihood != "bernoulli":
-        return _divide(white), f"divided by {white:,}"
+        return _divide(white)
+    return vaejax.binarize if white == 255 else _binarize_16_bits
+
+
+def _note_on_levels(likelihood: str, white: int) -> str:
+    if likelihood != "bernoulli":
+        return f"divided by {white:,}"
     bits = 8 if white == 255 else 16
-    note = f"{bits}-bit pixels are binarized at each access, the test set once"
-    return (vaejax.binarize if bits == 8 else _binarize_16_bits), note
+    return f"{bits}-bit pixels are binarized at each access, the test set once"
 
 
 def _doubts(found: datasets.ArrayDescription) -> list[str]:
@@ -162,12 +190,14 @@ def _as_levels(
     return levels
 
 
-def scaled(
-    array: np.ndarray,
-    mean: np.ndarray | float = 0.0,
-    stddev: np.ndarray | float = 1.0,
-) -> np.ndarray:
-    """Return (array - mean) / stddev, computed in float64, as float32.
+def _origin(mean: np.ndarray, stddev: np.ndarray) -> np.ndarray | float:
+    """The mean where float32 at its size is coarse beside the standard deviation."""
+    is_coarse = np.abs(mean) * 2.0**-23 > COARSE * stddev
+    return np.where(is_coarse, mean, 0.0) if np.any(is_coarse) else 0.0
+
+
+def scaled(array: np.ndarray, origin: np.ndarray | float = 0.0) -> np.ndarray:
+    """Return array - origin, computed in float64, as float32.
 
     Raises:
       ValueError: a value does not fit.
@@ -175,7 +205,7 @@ def scaled(
     found = np.empty(array.shape, np.float32)
     for rows in _parts(array):
         with np.errstate(over="ignore"):
-            found[rows] = (array[rows].astype(np.float64) - mean) / stddev
+            found[rows] = array[rows].astype(np.float64) - origin
         if not (finite := np.isfinite(found[rows])).all():
             place = np.unravel_index(np.argmin(finite), finite.shape)
             raise ValueError(
@@ -216,16 +246,6 @@ def _divide(white: int) -> Transform:
     return divide
 
 
-def _standardize(mean: np.ndarray, stddev: np.ndarray) -> Transform:
-    shift, scale = jnp.asarray(mean, jnp.float32), jnp.asarray(stddev, jnp.float32)
-
-    def standardize(key: Key, x: Array) -> Array:
-        del key
-        return (x.astype(jnp.float32) - shift) / scale
-
-    return standardize
-
-
 def _binarize_16_bits(key: Key, x: Array) -> Array:
     return vaejax.binarize(key, _divide(65535)(key, x))
 
@@ -255,14 +275,8 @@ def standardization(train: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
             f"standard deviation of {np.atleast_1d(stddev)[column]:g} in double "
             "precision, out of its range; divide them by a constant."
         )
-    log_scale = float(np.sum(np.log(np.broadcast_to(stddev, train.shape[1:]))))
     how = "standardized" if axis is None else "standardized column by column"
-    return (
-        mean,
-        stddev,
-        f"{how}; in the data's own units add {log_scale:.2f} nats to the negative ELBO "
-        "and the NLL",
-    )
+    return mean, stddev, f"{how} inside the model; nats are in the units of the file"
 
 
 def _moments(train: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -282,12 +296,19 @@ def is_deep(data: Data) -> bool:
 
 def head_of(data: Data) -> Head:
     """Return the head of the likelihood, which starts at the training data's mean."""
+    head, outputs = head_and_outputs(data)
     if is_deep(data):
-        return head_of_16_bits(*_center_and_spread(data))
+        return head
+    return vaejax.distributions.with_initial_outputs(head, outputs)
+
+
+def head_and_outputs(data: Data) -> tuple[Head, Array]:
+    """Return the head of the likelihood, and outputs at the training data's mean."""
+    if is_deep(data):
+        head = head_of_16_bits(data.center, data.spread)
+        return head, jnp.zeros((*data.train.shape[1:], 2))
     head = model_options.LIKELIHOODS[data.likelihood]
-    return vaejax.distributions.with_initial_outputs(
-        head, initial_outputs(data.likelihood, head, data.train, data.white)
-    )
+    return head, initial_outputs(data.likelihood, head, data.train, data.white)
 
 
 def head_of_16_bits(center: float, spread: float) -> Head:
@@ -315,10 +336,16 @@ def head_of_16_bits(center: float, spread: float) -> Head:
 
 
 def with_scaled_inputs(vae: vaejax.VAE, data: Data) -> vaejax.VAE:
-    """Return the model whose encoder sees 16-bit intensities in units of the data."""
+    """Return the model in the units of its data.
+
+    Of standardized values, examples and p(x|z) are in the units of the file. Of 16-bit
+    intensities, the encoder sees units of the data.
+    """
+    if data.units is not None:
+        return vaejax.models.with_units(vae, data.units)
     if not is_deep(data):
         return vae
-    center, spread = _center_and_spread(data)
+    center, spread = data.center, data.spread
 
     def units(x: Array) -> Array:
         return (x.astype(jnp.float32) - center) / spread
@@ -329,10 +356,10 @@ def with_scaled_inputs(vae: vaejax.VAE, data: Data) -> vaejax.VAE:
     )
 
 
-def _center_and_spread(data: Data) -> tuple[float, float]:
+def _center_and_spread(levels: np.ndarray, white: int) -> tuple[float, float]:
     """Mean and standard deviation of training intensities, at least a level."""
-    mean, stddev = _moments(data.train, axis=None)
-    return float(mean) / data.white, max(float(stddev), 1.0) / data.white
+    mean, stddev = _moments(levels, axis=None)
+    return float(mean) / white, max(float(stddev), 1.0) / white
 
 
 def initial_outputs(likelihood: str, head: Head, xs: np.ndarray, white: int) -> Array:

@@ -61,7 +61,7 @@ def table_files(
         "embeddings.csv": as_csv(beside | latents),
         "reconstructions.csv": _in_units(rows.schema, means, beside),
         "samples.csv": _in_units(rows.schema, draws, {}),
-        **_score_file(vae, params, score_key, context, carried),
+        "scores.csv": as_csv(_scores(vae, params, score_key, context, carried)),
         **exported_model(vae, rows, params, jax.tree.map(lambda leaf: leaf[0], xs)),
     }
 
@@ -99,13 +99,6 @@ def _in_units(schema: Schema, values: np.ndarray, beside: Mapping[str, Any]) -> 
         path = Path(folder, "rows.csv")
         schema.to_csv(values, path, extra=beside)
         return path.read_bytes()
-
-
-def _score_file(*arguments: Any) -> dict[str, bytes]:
-    # Until the library has the scores.
-    if not hasattr(latent, "outlier_scores"):
-        return {}
-    return {"scores.csv": as_csv(_scores(*arguments))}
 
 
 def _scores(

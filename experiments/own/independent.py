@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaejax.base import Array, Distribution, Head
+from vaejax.base import Array, Distribution, Head, PyTree
 
-# Training examples that the fit uses at most, and steps of Adam.
-MOST_EXAMPLES, NUM_STEPS = 5000, 300
+# Steps of Adam, of which some are compiled together, and values of a batch.
+NUM_STEPS, AT_ONCE = 1000, 10
+MOST_VALUES, LEAST_EXAMPLES = 1_000_000, 64
 LEARNING_RATE = 0.1
+_SEED = 0
 
 
 def fit(
@@ -29,35 +31,34 @@ def fit(
     Args:
       head: the head of the likelihood.
       outputs: outputs to start at, `[*example]` or `[*example, num_parameters]`.
-      examples: training examples, `[num, *example]`; of many, some, evenly spaced.
+      examples: training examples, `[num, *example]`; they stay on the host.
       to_model: `example -> x`, the example as the likelihood takes it.
 
     Returns:
       The distribution of one example.
     """
-    params = head.init(jax.random.key(0))
-    some = np.linspace(0, len(examples) - 1, min(MOST_EXAMPLES, len(examples)))
-    xs = jax.vmap(to_model)(jnp.asarray(examples[np.unique(some.astype(int))]))
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, NUM_STEPS))
-    size = float(np.prod(np.shape(xs)[1:]))
+    size = float(np.prod(examples.shape[1:]))
 
-    def loss(fitted: tuple) -> Array:
+    def loss(fitted: tuple, batch: Array) -> Array:
         row = head.apply(*fitted)
         # Per dimension, since Adam's least denominator is not 0.
-        return -jnp.mean(jax.vmap(row.log_prob)(xs)) / size
+        return -jnp.mean(jax.vmap(row.log_prob)(jax.vmap(to_model)(batch))) / size
 
-    def step(carry: tuple, _: None) -> tuple[tuple, Array]:
+    def step(carry: tuple, batch: Array) -> tuple[tuple, None]:
         fitted, state = carry
-        value, gradient = jax.value_and_grad(loss)(fitted)
-        updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(fitted, updates), state), value
+        updates, state = optimizer.update(jax.grad(loss)(fitted, batch), state)
+        return (optax.apply_updates(fitted, updates), state), None
 
-    start = (params, jnp.asarray(outputs, jnp.float32))
-
-    @jax.jit
-    def descend(start: tuple) -> tuple:
-        carry = (start, optimizer.init(start))
-        (fitted, _), _ = jax.lax.scan(step, carry, None, NUM_STEPS)
-        return fitted
-
-    return head.apply(*descend(start))
+    descend = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches)[0])
+    fitted = (head.init(jax.random.key(0)), jnp.asarray(outputs, jnp.float32))
+    carry: PyTree = (fitted, optimizer.init(fitted))
+    rng = np.random.default_rng(_SEED)
+    num = min(len(examples), max(LEAST_EXAMPLES, int(MOST_VALUES // size)))
+    for _ in range(NUM_STEPS // AT_ONCE):
+        if num == len(examples):
+            batches = np.broadcast_to(examples, (AT_ONCE, *examples.shape))
+        else:
+            batches = examples[rng.integers(0, len(examples), (AT_ONCE, num))]
+        carry = descend(carry, batches)
+    return head.apply(*carry[0])
