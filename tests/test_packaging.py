@@ -17,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # What a checkout needs, of which a wheel holds nothing.
-OF_A_CHECKOUT = {"checkout", "test", "docs", "dev", "bench", "tensorboard", "notebook"}
+OF_A_CHECKOUT = {"checkout", "test", "docs", "dev", "bench", "tensorboard"} | {
+    "notebook",
+    "studies",
+}
 OF_THE_LIBRARY = EXTRAS.keys() - OF_A_CHECKOUT
 # Modules by other names than their distributions.
 NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "orbax": "orbax-checkpoint"}

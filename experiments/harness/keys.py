@@ -24,6 +24,7 @@ FACTOR_ELBO = 501  # disentangle: ELBO at beta 1
 SAMPLE_SETS = 600  # sample_quality: sets of decoded images
 GALLERY = 700  # gallery: samples and codes
 PAGE = 701  # explore: samples and codes
+IMPUTATION = 800  # mixed_tables: hidden cells of test rows
 
 # Keys of images that are binarized once, the same for every run whatever its seed:
 # `jax.random.key(STREAM)`, and one key per image from there.
@@ -44,10 +45,13 @@ RENDERED_SHAPES = 0  # colored shapes
 CLIPS = 2  # synthesized clips; clip i has the seed [CLIPS, i]
 FACTOR_TEST = 777  # images with factors that the ELBO is measured on
 FACTOR_SCORED = 778  # images with factors whose codes are scored
+TABLE_SPLIT = 3  # mixed_tables: which rows, or groups of rows, are for test
+HIDDEN_CELLS = 4  # mixed_tables: which cells are hidden
 
 # Seeds of methods on the host, `numpy.random.default_rng(SEED)` or `random_state`.
 PHASES = 0  # first phases of the Griffin-Lim algorithm
 PROBES = 0  # clusters and maps of codes
+TABLE_DENSITIES = 0  # places of discrete values, under Gaussians and mixtures of them
 
 # What the test compares: the streams of each parent, by name.
 PARENTS = {
@@ -70,6 +74,7 @@ PARENTS = {
         "SAMPLE_SETS",
         "GALLERY",
         "PAGE",
+        "IMPUTATION",
     ),
     "the same for every run": (
         "TEST_SET",
@@ -79,7 +84,15 @@ PARENTS = {
     ),
     "classifier": ("CLASSIFIER",),
     "scores of factors": ("FACTOR_SCORES",),
-    "data": ("RENDERED_SHAPES", "CLIPS", "FACTOR_TEST", "FACTOR_SCORED"),
+    "data": (
+        "RENDERED_SHAPES",
+        "CLIPS",
+        "FACTOR_TEST",
+        "FACTOR_SCORED",
+        "TABLE_SPLIT",
+        "HIDDEN_CELLS",
+    ),
     "phases": ("PHASES",),
     "probes": ("PROBES",),
+    "densities of tables": ("TABLE_DENSITIES",),
 }
