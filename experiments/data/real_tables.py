@@ -17,8 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.harness import keys
 from experiments.harness.errors import UsageError
 from vaejax import datasets
+
+TEST_SHARE = 0.2
 
 
 class RealTable(NamedTuple):
@@ -66,6 +69,25 @@ def load(name: str) -> RealTable:
             "which is not installed; install the extra: pip install 'vaejax[studies]'."
         )
     return make()
+
+
+def split(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers of the training and of the test rows, by groups, for every seed.
+
+    A fifth of the rows, or a few more, are test rows.
+    """
+    names, sizes = np.unique(groups, return_counts=True)
+    order = np.random.default_rng(keys.TABLE_SPLIT).permutation(len(names))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    held_out = names[order][before < TEST_SHARE * len(groups)]
+    is_test = np.isin(groups, held_out)
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def hidden(shape: tuple[int, ...], share: float) -> np.ndarray:
+    """Return which cells are hidden: those of a smaller share are among them."""
+    rng = np.random.default_rng(keys.HIDDEN_CELLS)
+    return rng.uniform(size=shape) < share
 
 
 def _of_statsmodels(name: str) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ def test_tables_are_read_and_families_stay_together(name):
     real = real_tables.load(name)
     table = real.read()
     assert table.mask.all() and table.values.shape == real.values.shape
-    train, test = program.split(real.groups)
+    train, test = real_tables.split(real.groups)
     assert sorted([*train, *test]) == list(range(len(real.values)))
     assert not set(real.groups[train]) & set(real.groups[test])
     assert 0.2 <= len(test) / len(real.values) < 0.22
@@ -53,7 +53,7 @@ def test_a_missing_package_is_one_sentence(monkeypatch):
 
 
 def test_hidden_cells_of_a_smaller_share_are_among_those_of_a_larger():
-    few, many = (program.hidden((4000, 5), share) for share in (0.1, 0.5))
+    few, many = (real_tables.hidden((4000, 5), share) for share in (0.1, 0.5))
     assert not np.any(few & ~many)
     for cells, share in ((few, 0.1), (many, 0.5)):
         error = np.sqrt(share * (1 - share) / cells.size)
