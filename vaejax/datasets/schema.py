@@ -107,10 +107,15 @@ class Schema:
         """
         values = self._rows(values)
         mask = self._mask(values, mask)
-        found = {}
-        for j, column in enumerate(self._modeled()):
+        places = {name: j for j, name in enumerate(self.names())}
+
+        def fit(column: SchemaColumn) -> SchemaColumn:
+            j = places[column.name]
             shift, scale = moments_of(column, values[:, j], mask[:, j])
-            found[column.name] = dataclasses.replace(column, shift=shift, scale=scale)
+            return dataclasses.replace(column, shift=shift, scale=scale)
+
+        fitted = map_columns(fit, self._modeled(), len(values))
+        found = {column.name: column for column in fitted}
         return Schema(tuple(found.get(each.name, each) for each in self.columns))
 
     def encode_frame(self, frame: Any, *, names: Sequence[str] | None = None) -> Table:
