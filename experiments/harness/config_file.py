@@ -30,8 +30,8 @@ CIRCUMSTANCES = (
 )
 # What the file holds beside the options.
 BESIDE = ("format_version", "experiment", "working_directory")
-# Options that may name files.
-_PATHS = ("data", "data_dir")
+# Options that may name files; not every program has all.
+_PATHS = ("data", "data_dir", "schema")
 
 
 def options_of(config: Any) -> dict[str, Any]:
@@ -120,7 +120,8 @@ def read(name: str, path: Path, config_type: type[Config]) -> dict[str, Any]:
     return saved | {
         option: _found(saved[option], base)
         for option in _PATHS
-        if isinstance(base, str) and _is_path(option, saved[option], config_type, base)
+        if isinstance(base, str)
+        and _is_path(option, saved.get(option), config_type, base)
     }
 
 
