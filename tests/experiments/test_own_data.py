@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
-from support.programs import execute
+from support.programs import execute, users_settings
 
-from experiments import own_data
+from experiments import explore, gallery, own_data
 from experiments.harness import model_options
 from experiments.harness.errors import UsageError
 from experiments.own import arrays
@@ -66,6 +66,12 @@ def test_a_table_is_described_and_trained_on(tmp_path):
     assert summary["test"]["nll"]["mean"] == pytest.approx(verdict["model"])
     assert verdict["is_better"] is False and verdict["num_test_rows"] == 20
     assert (tmp_path / "run" / "figures" / "marginals.png").exists()
+    with users_settings():
+        numbers = gallery.write_gallery(gallery.Config(tmp_path / "run"))
+        with pytest.raises(UsageError, match="a run on a table"):
+            explore.explore(explore.Config(tmp_path / "run"))
+    assert len(numbers["kl"]) == 2 and set(numbers["profiles"]["z1"]) == {"a", "b"}
+    assert (tmp_path / "run" / "gallery" / "figures" / "profiles.png").exists()
 
 
 @pytest.mark.slow
