@@ -38,6 +38,7 @@ def test_a_bernoulli_has_the_frequencies_of_the_data():
     np.testing.assert_allclose(jax.nn.sigmoid(found.logits), xs.mean(axis=0), atol=5e-3)
 
 
+@pytest.mark.slow
 def test_batches_leave_less_than_a_hundredth_of_a_nat(monkeypatch):
     monkeypatch.setattr(independent, "MOST_VALUES", 0)  # of 64 examples
     xs = np.random.default_rng(0).normal(3, [0.5, 2.0], (5000, 2)).astype(np.float32)
