@@ -250,6 +250,8 @@ def test_arguments_are_checked():
         mixed_head([])
     with pytest.raises(TypeError, match=r"columns holds 'real'; .*Column"):
         mixed_head(["real"])
+    with pytest.raises(TypeError, match=r"columns is None; .* schema.modeled\(\)"):
+        mixed_head(None)
     with pytest.raises(ValueError, match=r"initial_outputs has shape \(3,\).*\(2,\)"):
         mixed_head([Column("real")], initial_outputs=jnp.zeros(3))
     with pytest.raises(ValueError, match=r"outputs \(5, 2\).*\(2,\).*jax.vmap"):

@@ -4,7 +4,7 @@ Both see each column in units of its training cells (`Column.shift`, `Column.sca
 and neither has a parameter for them: an optimizer cannot move them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -154,6 +154,11 @@ def _mixed(groups: Sequence[_Group], outputs: Array) -> Mixed:
 
 def _groups_of(caller: str, columns: Sequence[Column]) -> tuple[_Group, ...]:
     """Return the groups of columns of a kind and size, in the order of outputs."""
+    if not isinstance(columns, Iterable):
+        raise TypeError(
+            f"{caller}: columns is {described(columns)}; give a sequence of "
+            "vaejax.distributions.Column, such as schema.modeled()."
+        )
     columns = tuple(columns)
     for column in columns:
         if not isinstance(column, Column):

@@ -75,8 +75,8 @@ def table_vae(
     Source: Nazabal et al. 2020 (HI-VAE), without their mixture prior; missing cells as
     in Mattei & Frellsen 2019 (MIWAE), section 2.
     """
-    columns = tuple(columns)
     head = mixed_head(columns, initial_outputs=initial_outputs)
+    columns = tuple(columns)
     encoder, decoder = (
         MLP((256,)) if network is None else network for network in (encoder, decoder)
     )

@@ -89,7 +89,9 @@ def _check_array(name: str, leaf: Any) -> None:
         return  # `num_examples` says what the data are instead
     if isinstance(leaf, np.ma.MaskedArray):
         raise ValueError(
-            f"{name} is a masked array; fill in or leave out what is missing."
+            f"{name} is a masked array; fill in or leave out what is missing, or give "
+            "MaskedEvent(data.filled(0), ~np.ma.getmaskarray(data)) to a model that "
+            "takes it, such as table_vae."
         )
     if not (
         jnp.issubdtype(leaf.dtype, np.number) or jnp.issubdtype(leaf.dtype, np.bool_)
