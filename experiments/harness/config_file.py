@@ -97,9 +97,10 @@ def read(name: str, path: Path, config_type: type[Config]) -> dict[str, Any]:
     file = path / "config.json"
     saved = _load(file)
     if saved.get("experiment") != name:
+        there = str(saved.get("experiment"))[:40]
         raise UsageError(
-            f"--resume: {path} holds a run of another experiment, not of {name}; give "
-            "its folder with --out."
+            f"--resume: {path} holds a run of {there!r}, not of {name}; give the "
+            f"folder of a run of {name} with --out."
         )
     version = saved.get("format_version", 1)
     if not isinstance(version, int) or version > VERSION:

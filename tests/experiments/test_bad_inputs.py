@@ -340,7 +340,7 @@ MISTAKES = {
         file("run/config.json", b'{"experiment": "autoencoder"}'),
         ["--resume", "--out", "run"],
         2,
-        ["another experiment", "mnist"],
+        ["a run of 'autoencoder', not of mnist"],
     ),
     "run of another version": (
         file("run/config.json", b'{"experiment": "mnist", "warp": 9}'),

@@ -46,5 +46,5 @@ def test_sizes_that_are_not_positive_are_refused(sizes):
 
 @pytest.mark.parametrize("mlp", [vaejax.MLP((4,)), vaejax.GatedMLP((4,))])
 def test_a_pytree_is_refused_by_name(mlp):
-    with pytest.raises(TypeError, match="MLP: the input is of type tuple; give one arr"):
+    with pytest.raises(TypeError, match="MLP: the input is of type tuple; give one"):
         mlp.init(jax.random.key(0), (X, X))
