@@ -152,7 +152,7 @@ def _draw_classes(
 
 
 class Profiles(NamedTuple):
-    """What latents do to the columns.
+    """Changes of the columns as each latent moves.
 
     Attributes:
       latents: numbers of the latents, those that carry most first.
