@@ -56,8 +56,8 @@ class Mixed(SampleThenLogProb):
       >>> round(float(row.log_prob(missing)), 3)
       -0.693
 
-    Source: Nazabal et al. 2020 (HI-VAE), equations 2 and 3; masks Ma et al. 2019
-    (EDDI), equation 4.
+    Source: Nazabal et al. 2020 (HI-VAE), on heterogeneous likelihoods and on
+    incomplete data.
     """
 
     distributions: tuple[Distribution, ...]
