@@ -245,7 +245,8 @@ def _newest_readable(
     if not set(wanted) & set(available):
         raise FileNotFoundError(
             f"no checkpoint{'' if step is None else f' of step {step}'} in "
-            f"{one_line(directory)} (steps there: {available})."
+            f"{one_line(directory)} (steps there: {available}); give the directory and "
+            "a step that save wrote."
         )
     failures = []
     for candidate in wanted:

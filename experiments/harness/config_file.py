@@ -30,8 +30,8 @@ CIRCUMSTANCES = (
 )
 # What the file holds beside the options.
 BESIDE = ("format_version", "experiment", "working_directory")
-# Options that may name files.
-_PATHS = ("data", "data_dir")
+# Options that may name files; not every program has all.
+_PATHS = ("data", "data_dir", "schema")
 
 
 def options_of(config: Any) -> dict[str, Any]:
@@ -97,9 +97,10 @@ def read(name: str, path: Path, config_type: type[Config]) -> dict[str, Any]:
     file = path / "config.json"
     saved = _load(file)
     if saved.get("experiment") != name:
+        there = str(saved.get("experiment"))[:40]
         raise UsageError(
-            f"--resume: {path} holds a run of another experiment, not of {name}; give "
-            "its folder with --out."
+            f"--resume: {path} holds a run of {there!r}, not of {name}; give the "
+            f"folder of a run of {name} with --out."
         )
     version = saved.get("format_version", 1)
     if not isinstance(version, int) or version > VERSION:
@@ -120,7 +121,8 @@ def read(name: str, path: Path, config_type: type[Config]) -> dict[str, Any]:
     return saved | {
         option: _found(saved[option], base)
         for option in _PATHS
-        if isinstance(base, str) and _is_path(option, saved[option], config_type, base)
+        if isinstance(base, str)
+        and _is_path(option, saved.get(option), config_type, base)
     }
 
 

@@ -284,7 +284,7 @@ def _say_how_to_continue(plan: Plan) -> None:
         for arm in plan.comparison.arms
     )
     module = f"experiments.{plan.program.name}"
-    command = ["python", "-m", module, "--resume", "--out", str(plan.path)]
+    command = ["python", "-m", module, "--resume", "--out", str(plan.path.absolute())]
     print(
         f"\n{'saved; ' if saved else ''}continue with: {shlex.join(command)}",
         file=sys.stderr,

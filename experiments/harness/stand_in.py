@@ -73,7 +73,7 @@ def _array(num: int, example: dict[str, Any]) -> np.ndarray:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """What the first checkpoint of a run says of its training."""
+    """Return the metadata of the first checkpoint of a run."""
     folders = [path / "checkpoints", *sorted(path.glob("*/checkpoints"))]
     for folder in folders:
         if checkpoints.latest(folder) is not None:

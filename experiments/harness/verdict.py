@@ -24,7 +24,7 @@ SHOWN_COLUMNS = 5
 
 
 class ColumnGain(NamedTuple):
-    """What the latents say of one column.
+    """Nats that the latents tell of one column.
 
     Attributes:
       name: the name of the column.
@@ -61,7 +61,7 @@ class Verdict(NamedTuple):
 
     @property
     def is_better(self) -> bool:
-        """Whether the model is better by more than two standard errors."""
+        """True where the model is better by more than two standard errors."""
         return self.better_by > CLEAR * self.standard_error
 
     def as_dict(self) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _note_on_levels(likelihood: str, white: int) -> str:
 
 
 def _doubts(found: datasets.ArrayDescription) -> list[str]:
-    """What the values may be instead, where they are no bytes."""
+    """Return what else the values may be, where they are no bytes."""
     if found.dtype == "uint8" or not found.is_integer:
         return []
     return [

@@ -152,7 +152,7 @@ def _draw_classes(
 
 
 class Profiles(NamedTuple):
-    """What latents do to the columns.
+    """Changes of the columns as each latent moves.
 
     Attributes:
       latents: numbers of the latents, those that carry most first.
@@ -226,17 +226,18 @@ def _profile_of(
             f"{column.name}: {column.classes[k]}",
             (shares[:, k] - shares[middle, k]) / 0.25,
         )
+    of_column = means[:, j]
     cells = test.values[test.mask[:, j], j].astype(np.float64)
     if column.kind == "binary":
         scale = 0.25
     elif column.kind in ("positive", "count"):
         # On the scale that the model standardizes.
         forward = np.log if column.kind == "positive" else np.log1p
-        means = np.where(np.arange(means.shape[1]) == j, forward(means), means)
+        of_column = forward(of_column)
         scale = column.scale
     else:
         scale = float(cells.std()) or 1.0
-    return column.name, (means[:, j] - means[middle, j]) / scale
+    return column.name, (of_column - of_column[middle]) / scale
 
 
 def draw_profiles(found: Profiles) -> Figure:

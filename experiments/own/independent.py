@@ -14,10 +14,10 @@ import optax
 from vaejax.base import Array, Distribution, Head, PyTree
 
 # Steps of Adam, of which some are compiled together, and values of a batch.
-NUM_STEPS, AT_ONCE = 1000, 10
-MOST_VALUES, LEAST_EXAMPLES = 1_000_000, 64
+NUM_STEPS, AT_ONCE = 400, 10
+MOST_VALUES, LEAST_EXAMPLES = 500_000, 64
 LEARNING_RATE = 0.1
-_SEED = 0
+_SEED, _APART = 0, 0.1
 
 
 def fit(
@@ -51,9 +51,12 @@ def fit(
         return (optax.apply_updates(fitted, updates), state), None
 
     descend = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches)[0])
-    fitted = (head.init(jax.random.key(0)), jnp.asarray(outputs, jnp.float32))
-    carry: PyTree = (fitted, optimizer.init(fitted))
     rng = np.random.default_rng(_SEED)
+    # Components of a mixture that start equal would stay so.
+    apart = _APART * rng.normal(size=np.shape(outputs))
+    start = jnp.asarray(outputs + apart, jnp.float32)
+    fitted = (head.init(jax.random.key(0)), start)
+    carry: PyTree = (fitted, optimizer.init(fitted))
     num = min(len(examples), max(LEAST_EXAMPLES, int(MOST_VALUES // size)))
     for _ in range(NUM_STEPS // AT_ONCE):
         if num == len(examples):

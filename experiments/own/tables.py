@@ -271,8 +271,9 @@ def _experiment(
 
 
 def checksum(table: datasets.Table) -> str:
-    """Return the SHA-256 of the modeled cells, their mask and the columns' names."""
-    sha = hashlib.sha256(json.dumps(table.schema.names()).encode())
+    """Return the SHA-256 of the modeled cells, their mask, and the columns' kinds."""
+    kinds = [(column.name, column.kind) for column in table.schema.columns]
+    sha = hashlib.sha256(json.dumps(kinds).encode())
     for array in (table.values, table.mask):
         sha.update(str(array.shape).encode())
         sha.update(np.ascontiguousarray(array).tobytes())

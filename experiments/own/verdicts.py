@@ -1,6 +1,6 @@
 """The verdict of a run on the user's own data, added to its result."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,22 +8,7 @@ import numpy as np
 from experiments import harness
 from experiments.harness import keys, verdict
 from experiments.harness.members import describe_setting
-from vaejax.base import Distribution, PyTree
-
-
-class Judged(Protocol):
-    """What a verdict needs beside the model.
-
-    Attributes:
-      independent: the dimensions of an example, each fitted alone, without latents.
-    """
-
-    @property
-    def independent(self) -> Distribution: ...
-
-    def columns(self) -> tuple[list[str], np.ndarray]:
-        """Return names and mask `[rows, columns]` of the test rows; or no names."""
-        ...
+from vaejax.base import PyTree
 
 
 def with_verdict(
@@ -61,7 +46,7 @@ def _sentence(line: str) -> str:
 
 
 def _gains(trained: harness.Trained, test: PyTree) -> tuple[verdict.ColumnGain, ...]:
-    """What the latents of the first seed say of each column."""
+    """Return the gain of each column by the latents of the first seed."""
     names, mask = trained.context.columns()
     if not names:
         return ()

@@ -78,6 +78,13 @@ def test_new_rows_are_encoded_by_the_same_schema(tmp_path):
     grade = SCHEMA.names().index("grade")
     assert found.mask.sum(0).tolist() == [0 if j == grade else 2 for j in range(9)]
     assert found.ignored == {}
+    # Other texts of missing cells are given again.
+    unknown = new.assign(grade=["-", "2"])
+    for read in (
+        lambda: SCHEMA.encode_frame(unknown, missing=["-"]),
+        lambda: datasets.read_table(unknown, schema=SCHEMA, missing=["-"]),
+    ):
+        assert read().mask[:, grade].tolist() == [False, True]
     # Numbers of classes may be written as floats, and truth in capitals.
     other = new.assign(grade=[2.0, 5.0], owner=["True", "FALSE"])
     encoded = SCHEMA.encode_frame(other).values

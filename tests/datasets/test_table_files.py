@@ -28,8 +28,8 @@ def read(path, text, **options):
         (".csv", 'a,b\n"1,5",2\n3,"-4,25"\n"2,75",8\n'),
         (".csv", "a , b\n 1.5, 2\n3 ,-4.25\n2.75,8\n"),
         (".csv", '"a","b"\n"1.5",2\n3,-4.25\n2.75,8'),
-        (".csv.gz", gzip.compress(b"a,b\n1.5,2\n3,-4.25\n2.75,8\n")),
-        (".tsv.gz", gzip.compress(b"a\tb\n1.5\t2\n3\t-4.25\n2.75\t8\n")),
+        (".csv.gz", gzip.compress(b"a,b\n1.5,2\n3,-4.25\n2.75,8\n", mtime=0)),
+        (".tsv.gz", gzip.compress(b"a\tb\n1.5\t2\n3\t-4.25\n2.75\t8\n", mtime=0)),
     ],
 )
 def test_every_delimiter_and_decimal_sign_is_read(tmp_path, suffix, text):
@@ -125,7 +125,11 @@ def test_what_is_wrong_names_the_line_and_the_column(tmp_path, text, message):
 
 def test_files_that_are_no_tables_are_refused(tmp_path):
     for name, content, message in [
-        ("t.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 999)[:35], "cannot be read"),
+        (
+            "t.csv.gz",
+            gzip.compress(b"a,b\n" + b"1,2\n" * 999, mtime=0)[:35],
+            "cannot be read",
+        ),
         ("t.parquet", b"no parquet", "cannot be read as .parquet"),
         ("t.xlsx", b"", "is no table; give one of .csv"),
     ]:

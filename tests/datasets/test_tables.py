@@ -313,6 +313,10 @@ def test_other_mistakes_are_refused():
     table = datasets.read_table(AGE[:, None])
     with pytest.raises(ValueError, match="kinds and a schema are given"):
         datasets.read_table(AGE[:, None], kinds={"a": "real"}, schema=table.schema)
+    with pytest.raises(TypeError, match="kinds is of type list; give a dict"):
+        datasets.read_table(AGE[:, None], kinds=["real"])
+    with pytest.raises(TypeError, match=r"missing is 'NA'; .*\['NA'\]"):
+        datasets.read_table(AGE[:, None], missing="NA")
 
 
 def test_cells_of_pandas_may_be_missing_in_any_way():

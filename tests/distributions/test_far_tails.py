@@ -82,6 +82,19 @@ FAR = [
     ),
     ("discretized_normal", (51 / 255, -200), 51 / 255, 0),
     ("discretized_normal", (1e6, 0), 1, 0),
+    ("rounded_normal", (5000, 0, 1, -INF, INF, 0), 3, None),
+    ("rounded_normal", (0, -8, 0.5, -INF, INF, 2000), 2003, None),
+    ("rounded_normal", (0, -60, 1, -INF, INF, 7), 7, 0),
+    ("rounded_normal", (0, 60, 1, -INF, INF, 0), 3, -30 - math.log(math.tau) / 2),
+    ("rounded_normal", (300, 0, 1, -5, 40, 0), 40, 0),
+    ("rounded_normal", (300, 0, 1, -5, 40, 0), -5, None),
+    ("log_normal", (0, 0), 1e30, None),
+    ("log_normal", (0, -9), 1e-30, None),
+    ("ordinal", ([1e30, 0, 0],), 0, 0),
+    ("ordinal", ([-1e30, 0, 0],), 0, -1e30),
+    ("ordinal", ([0, -100, 0],), 1, -100 - math.log(4)),
+    ("ordinal", ([0, 200, 0],), 1, -math.log(2)),
+    ("ordinal", ([5, 0, 0],), 3, None),
 ]
 
 

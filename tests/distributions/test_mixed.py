@@ -95,7 +95,7 @@ def outputs_by_column(y):
     return [found[place] for place in range(NUM)]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_each_cell_has_its_own_density_and_the_row_their_sum(seed):
     y = outputs(seed)
     row = HEAD.apply((), y)
@@ -110,6 +110,7 @@ def test_each_cell_has_its_own_density_and_the_row_their_sum(seed):
     np.testing.assert_allclose(sums, np.sum(expected, axis=1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mean_and_mode_are_those_of_the_columns_and_draws_have_them():
     row = HEAD.apply((), outputs(2))
     rows = np.float64(rows_of(row, 20_000))
@@ -250,6 +251,8 @@ def test_arguments_are_checked():
         mixed_head([])
     with pytest.raises(TypeError, match=r"columns holds 'real'; .*Column"):
         mixed_head(["real"])
+    with pytest.raises(TypeError, match=r"columns is None; .* schema.modeled\(\)"):
+        mixed_head(None)
     with pytest.raises(ValueError, match=r"initial_outputs has shape \(3,\).*\(2,\)"):
         mixed_head([Column("real")], initial_outputs=jnp.zeros(3))
     with pytest.raises(ValueError, match=r"outputs \(5, 2\).*\(2,\).*jax.vmap"):

@@ -132,6 +132,7 @@ def test_each_column_is_fitted_as_well_as_by_scipy(name, fitted):
     assert -allowed - 1e-5 < difference < 1e-4
 
 
+@pytest.mark.slow
 def test_missing_cells_are_left_out():
     mask = np.random.default_rng(1).random(VALUES.shape) < 0.5
     mask[:, 3] = False

@@ -303,7 +303,9 @@ MISTAKES = {
         ["gone", "train-images-idx3-ubyte.gz"],
     ),
     "damaged data files": (
-        file("official/train-images-idx3-ubyte.gz", gzip.compress(b"no images")),
+        file(
+            "official/train-images-idx3-ubyte.gz", gzip.compress(b"no images", mtime=0)
+        ),
         ["--data", "fashion_mnist", "--data-dir", "official"],
         2,
         ["official"],
@@ -338,7 +340,7 @@ MISTAKES = {
         file("run/config.json", b'{"experiment": "autoencoder"}'),
         ["--resume", "--out", "run"],
         2,
-        ["another experiment", "mnist"],
+        ["a run of 'autoencoder', not of mnist"],
     ),
     "run of another version": (
         file("run/config.json", b'{"experiment": "mnist", "warp": 9}'),

@@ -31,6 +31,7 @@ OTHER_ESTIMATORS = [
     "anneal",
     "annealed_estimate",
     "correct_bound",
+    "fit_independent_columns",
     "hamiltonian_transition",
     "init_annealing",
     "init_reverse_annealing",

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
-from support.programs import execute
+from support.programs import execute, users_settings
 
-from experiments import own_data
+from experiments import explore, gallery, own_data
 from experiments.harness import model_options
 from experiments.harness.errors import UsageError
+from experiments.harness.load_run import load_run
 from experiments.own import arrays
 
 RNG = np.random.default_rng(0)
@@ -66,6 +67,12 @@ def test_a_table_is_described_and_trained_on(tmp_path):
     assert summary["test"]["nll"]["mean"] == pytest.approx(verdict["model"])
     assert verdict["is_better"] is False and verdict["num_test_rows"] == 20
     assert (tmp_path / "run" / "figures" / "marginals.png").exists()
+    with users_settings():
+        numbers = gallery.write_gallery(gallery.Config(tmp_path / "run"))
+        with pytest.raises(UsageError, match="a run on a table"):
+            explore.explore(explore.Config(tmp_path / "run"))
+    assert len(numbers["kl"]) == 2 and set(numbers["profiles"]["z1"]) == {"a", "b"}
+    assert (tmp_path / "run" / "gallery" / "figures" / "profiles.png").exists()
 
 
 @pytest.mark.slow
@@ -80,19 +87,22 @@ def test_a_table_is_described_and_trained_on(tmp_path):
 )
 def test_arrays_are_trained_on(tmp_path, array, likelihood):
     np.save(tmp_path / "a.npy", array)
-    options = (
-        []
-        if likelihood == model_options.describe_array(array).likelihood
-        else ["--likelihood", likelihood]
-    )
+    # Rows of numbers are a table, unless one likelihood is asked for.
+    is_found = model_options.describe_array(array).likelihood == likelihood
+    options = [] if is_found and array.ndim > 2 else ["--likelihood", likelihood]
     done = run(tmp_path, "--data", tmp_path / "a.npy", *options)
     assert done.returncode == 0, done.stderr
     assert f"likelihood used: {likelihood}" in done.stdout
-    assert np.isfinite(
-        json.loads((tmp_path / "run" / "summary.json").read_text())["test"]["nll"][
-            "mean"
-        ]
-    )
+    assert "independent columns" in done.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert np.isfinite(summary["test"]["nll"]["mean"])
+    with users_settings():
+        loaded = load_run(tmp_path / "run", with_data=False)
+        back = loaded.decode_rows(loaded.encode_rows(array[:3]))
+    # Of binarized pixels, the probabilities are levels of the file too.
+    assert back.shape == (3, *array.shape[1:]) and back.dtype == array.dtype
+    for name in ("schema.json", "embeddings.csv", "scores.csv", "samples.npy"):
+        assert (tmp_path / "run" / name).exists()
 
 
 @pytest.mark.parametrize("axes", ["table", "array"])

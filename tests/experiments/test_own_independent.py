@@ -36,3 +36,16 @@ def test_a_bernoulli_has_the_frequencies_of_the_data():
             lambda x: x,
         )
     np.testing.assert_allclose(jax.nn.sigmoid(found.logits), xs.mean(axis=0), atol=5e-3)
+
+
+@pytest.mark.slow
+def test_batches_leave_less_than_a_hundredth_of_a_nat(monkeypatch):
+    monkeypatch.setattr(independent, "MOST_VALUES", 0)  # of 64 examples
+    xs = np.random.default_rng(0).normal(3, [0.5, 2.0], (5000, 2)).astype(np.float32)
+    with users_settings():
+        found = independent.fit(
+            vaejax.normal_head(), jnp.zeros((2, 2)), xs, lambda x: x
+        )
+        alone = verdict.log_probs(found, jnp.asarray(xs))
+    best = stats.norm(xs.mean(axis=0), xs.std(axis=0)).logpdf(xs).sum(axis=1)
+    assert best.mean() - alone.mean() < 0.02  # of two dimensions

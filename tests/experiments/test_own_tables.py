@@ -152,6 +152,7 @@ def test_an_array_of_rows_is_a_table(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_model_starts_at_the_independent_columns(made):
     found, context = made
     test = context.part("test")

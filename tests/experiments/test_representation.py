@@ -184,7 +184,7 @@ def test_the_program_probes_every_code(tmp_path):
     [
         (["--latent-size", "3"], "--latent-sizes"),
         (["--num-samples", "3"], "estimates no NLL"),
-        (["--latent-sizes", "0"], "--latent-sizes has 0"),
+        (["--latent-sizes", "0"], "--latent-sizes is 0"),
         (["--latent-sizes", "25"], "--latent-sizes has 25"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from experiments import mnist, text
+from experiments import mnist, own_data, text
 from experiments.harness import (
     RunError,
     UsageError,
@@ -566,3 +566,17 @@ def test_an_error_of_the_first_process_is_raised_in_every_one(monkeypatch):
 def test_an_address_that_cannot_be_is_refused_at_once(cluster, words):
     with pytest.raises(UsageError, match=words):
         distributed.join(cluster)
+
+
+def test_the_schema_of_a_table_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "schema.json").write_text("{}")
+    (tmp_path / "people.csv").write_text("")
+    monkeypatch.chdir(tmp_path)
+    own = own_data.Config(data="people.csv", schema="schema.json", out=Path("run"))
+    with run_dir.claimed(Path("run"), "own_data", own):
+        pass
+    monkeypatch.chdir("/")
+    resumed = own_data.Config(resume=True, out=tmp_path / "run")
+    there = run_dir.saved_config("own_data", resumed)
+    assert there.schema == str(tmp_path / "schema.json")
+    assert there.data == str(tmp_path / "people.csv")

@@ -319,7 +319,7 @@ def test_a_mistake_is_answered_in_one_line(mistake, tmp_path, monkeypatch, capsy
 
 
 # The last by name is the file of the test clips, and its name is in the figures.
-HOSTILE_NAMES = ("z $x_{$", "_a\nb", "caf\udce9 <b>", "a" * 200)
+HOSTILE_NAMES = ("z $x_{$", "_a\nb", "\udce9t\udce9 <b>", "a" * 200)
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)

@@ -243,6 +243,7 @@ STATES = VAE(
 )
 
 
+@pytest.mark.slow
 def test_classes_are_the_most_probable_ones_with_their_probabilities():
     row = MaskedEvent(jnp.array([0.0, 7.0, 0.0, 0.0]), jnp.array([0, 1, 0, 0], bool))
     found = latent.impute(

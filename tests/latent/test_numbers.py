@@ -85,6 +85,10 @@ CASES = {
         lambda codes: units_by_kl(codes[0], threshold=50.0),
         lambda codes: np.sum(codes[0] > 50.0),
     ),
+    "outlier_threshold": (
+        lambda codes: latent.outlier_threshold(codes[:, 0], 0.1).value,
+        lambda codes: np.sort(codes[:, 0])[36],  # 4 of 41 parts lie above
+    ),
     "gaussian_kernel": (
         lambda codes: gaussian_kernel(codes[0], codes[1], variance=1e4),
         lambda codes: np.exp(-np.sum((codes[0] - codes[1]) ** 2) / 2e4),
@@ -106,7 +110,7 @@ CASES = {
 OF_A_MODEL = {
     *("complete", "draw", "embed", "interpolate", "manifold", "mean", "mode"),
     *("reconstruct", "sample", "shift_latents", "traverse", "values"),
-    *("code_statistics", "posterior_moments"),
+    *("code_statistics", "posterior_moments", "impute", "outlier_scores"),
 }
 CELLS = [
     pytest.param(

@@ -30,6 +30,7 @@ LONGER = (
     "shared_variance",
     "linear_gaussian",
     "table",
+    "masked_table",
 )
 PARAMS = [
     pytest.param(

@@ -45,6 +45,8 @@ def test_a_decoder_that_does_not_fit_x_is_refused():
         shapes_of(make_vae(decoder=vaejax.MLP((5,), (4, 2))))
     with pytest.raises(ValueError, match=r"2 parameter.* output \(4, 3, 2\)"):
         shapes_of(make_vae(likelihood=vaejax.Normal))
+    with pytest.raises(ValueError, match=r"\(6, 4, 3\), which has a batch.*x\[0\]"):
+        jax.eval_shape(make_vae().init, jax.random.key(0), jnp.zeros((6, 4, 3)))
 
 
 def test_arguments_of_another_kind_are_refused():

@@ -163,7 +163,9 @@ def test_dropout_that_is_turned_off_is_a_network():
 def test_inputs_that_do_not_fit_the_parameters_are_named():
     network = as_network(vaejax.MLP((5,)))
     params = network.init(jax.random.key(0), X)
-    with pytest.raises(ValueError, match=r"shape \(7, 3, 4\).*one example.*jax.vmap"):
+    with pytest.raises(
+        ValueError, match=r"shape \(7, 3, 4\).*jax.vmap.*mean_over_batch"
+    ):
         network.apply(params, jnp.ones((7, 3, 4)))
     with pytest.raises(ValueError, match="MLP lacks parameters; .*init"):
         network.apply({"Dense_1": params["Dense_0"]}, X)

@@ -42,3 +42,9 @@ def test_gated_mlp_is_the_recurrence_that_it_says(output_shape):
 def test_sizes_that_are_not_positive_are_refused(sizes):
     with pytest.raises(ValueError, match="must be positive"):
         vaejax.MLP(*sizes)
+
+
+@pytest.mark.parametrize("mlp", [vaejax.MLP((4,)), vaejax.GatedMLP((4,))])
+def test_a_pytree_is_refused_by_name(mlp):
+    with pytest.raises(TypeError, match="MLP: the input is of type tuple; give one"):
+        mlp.init(jax.random.key(0), (X, X))

@@ -299,7 +299,7 @@ def test_records_that_are_not_finite_survive_a_checkpoint():
         ({"state": new_state(1)}, r"has key .*\[0, 0\] and this call has .*\[0, 1\]"),
         ({"batch_size": 4}, "has batch_size 5 and this call has 4"),
         ({"data": XS[:22]}, "has num_examples 23 and this call has 22"),
-        ({"data": XS + 1}, "has data_digest"),
+        ({"data": XS + 1}, "was trained on other values; give another directory"),
         (
             {"num_epochs": 2},
             "has 12 steps and this call ends after 8; give more epochs",
@@ -462,6 +462,7 @@ def test_an_average_of_initial_parameters_is_warned_of():
         ({"optimizer": 0.1}, TypeError, "optimizer is a float; give an optax"),
         ({"loss_fn": None}, TypeError, "fit: loss_fn is None; give a function"),
         ({"callbacks": [3]}, TypeError, "one of callbacks is .*3.*; give a function"),
+        ({"checks": print}, TypeError, r"checks is .*print; .* checks=\[function\]"),
         ({"state": jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), new_state())},
          ValueError, r"\(2,\) stacked states; give one"),
         ({"state": new_state()._replace(step=jnp.int32(3)), "stream": True},

@@ -1,4 +1,4 @@
-"""Whether an array of whole numbers holds counts, by the values of its columns."""
+"""Recognition of counts in an array of whole numbers, by the values of its columns."""
 
 import numpy as np
 

@@ -187,7 +187,8 @@ def moments_of(
     transform = {"positive": np.log, "count": np.log1p, "real": np.asarray}
     if column.kind not in transform:
         return 0.0, 1.0
-    observed = transform[column.kind](values[mask].astype(np.float64))
+    observed = values if mask.all() else values[mask]
+    observed = transform[column.kind](observed.astype(np.float64))
     if not len(observed):
         raise ValueError(
             f"{column.name!r} has no value in any training row; leave it out "

@@ -22,6 +22,7 @@ from vaejax.datasets._shared import quoted
 from vaejax.datasets.errors import DataUnavailableError
 
 _DELIMITERS = "\t;|,"
+_HEADER_LINES = 200
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 1000, 1 << 18
 # The names that are given to columns without one, in a file that was written so.
 _OWN_NAME = re.compile(r"column \d+$")
@@ -156,7 +157,7 @@ def _find_layout(
     ]
     (first_line, first), rest = rows[0], [row for _, row in rows[1:]]
     if header is None:
-        header = has_names(first, rest, missing)
+        header = has_names(first, rest[:_HEADER_LINES], missing)
     elif any(_OWN_NAME.match(cell) for cell in first):
         header = True
     if header is None:

@@ -68,9 +68,14 @@ def open_table(
     Raises:
       ValueError: it is none of these, or is damaged or empty.
       DataUnavailableError: there is no such file, or a package is not installed.
+      TypeError: `missing` is one text.
     """
     if isinstance(table, Source):
         return table
+    if isinstance(missing, str):
+        raise TypeError(
+            f"missing is {missing!r}; give a list of texts, such as [{missing!r}]."
+        )
     if names is not None and not is_matrix(table):
         raise ValueError("names are given for a table that has them; leave them out.")
     if isinstance(table, str | os.PathLike):

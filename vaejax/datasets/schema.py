@@ -16,6 +16,7 @@ from vaejax._files import write_atomically
 from vaejax.columns import Column
 from vaejax.datasets._encoding import decode_column, encode_column, moments_of
 from vaejax.datasets._table_sources import (
+    MISSING,
     Source,
     is_matrix,
     map_columns,
@@ -107,13 +108,24 @@ class Schema:
         """
         values = self._rows(values)
         mask = self._mask(values, mask)
-        found = {}
-        for j, column in enumerate(self._modeled()):
+        places = {name: j for j, name in enumerate(self.names())}
+
+        def fit(column: SchemaColumn) -> SchemaColumn:
+            j = places[column.name]
             shift, scale = moments_of(column, values[:, j], mask[:, j])
-            found[column.name] = dataclasses.replace(column, shift=shift, scale=scale)
+            return dataclasses.replace(column, shift=shift, scale=scale)
+
+        fitted = map_columns(fit, self._modeled(), len(values))
+        found = {column.name: column for column in fitted}
         return Schema(tuple(found.get(each.name, each) for each in self.columns))
 
-    def encode_frame(self, frame: Any, *, names: Sequence[str] | None = None) -> Table:
+    def encode_frame(
+        self,
+        frame: Any,
+        *,
+        names: Sequence[str] | None = None,
+        missing: Sequence[str] = MISSING,
+    ) -> Table:
         """Return new rows as a model of this schema sees them.
 
         Columns that the schema does not have are left out, and those that it carries
@@ -124,6 +136,7 @@ class Schema:
             matrix. An array has all columns of the first table, in the same order.
           names: names of the columns of an array, which are only needed where columns
             of 0 and 1 that have names of their own are one column here.
+          missing: texts of missing cells, beside NaN and null.
 
         Returns:
           The `Table`, with this schema.
@@ -131,7 +144,7 @@ class Schema:
         Raises:
           ValueError: a column is missing, or a cell is none that the column can have.
         """
-        source = self._open(frame, names)
+        source = self._open(frame, names, missing)
         for name in (n for column in self._modeled() for n in _names_of(column)):
             if name not in source.names:
                 raise ValueError(
@@ -156,7 +169,9 @@ class Schema:
         }
         return Table(self, values, mask, ignored)
 
-    def _open(self, frame: Any, names: Sequence[str] | None) -> Source:
+    def _open(
+        self, frame: Any, names: Sequence[str] | None, missing: Sequence[str]
+    ) -> Source:
         """Return new rows as a source, with the names that the first table had."""
         every = [name for column in self.columns for name in _names_of(column)]
         has_names = not all(_NO_NAME.match(name) for name in every)
@@ -167,7 +182,7 @@ class Schema:
                     "know their places; give names=[...] of all columns."
                 )
             names = every
-        return open_table(frame, header=has_names, names=names)
+        return open_table(frame, header=has_names, missing=missing, names=names)
 
     def decode(self, values: Any) -> dict[str, np.ndarray]:
         """Return rows of a model in the units of the file.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vaejax._checks import described
 from vaejax.datasets._given_kinds import column_of_kind, labels_of
 from vaejax.datasets._kinds import propose
 from vaejax.datasets._one_hot import find_blocks, merge
@@ -83,6 +84,7 @@ def read_table(
         likelihood; the error names line and column where it can, and the fix.
       DataUnavailableError: (a ValueError) there is no such file, or the extra is not
         installed.
+      TypeError: `kinds` is no mapping, or `missing` is one text.
 
     Example:
       >>> import numpy as np
@@ -100,7 +102,12 @@ def read_table(
     if schema is not None:
         if kinds:
             raise ValueError("kinds and a schema are given; give one of them.")
-        return schema.encode_frame(table)
+        return schema.encode_frame(table, names=names, missing=missing)
+    if kinds is not None and not isinstance(kinds, Mapping):
+        raise TypeError(
+            f"kinds is {described(kinds)}; give a dict from the names of columns to "
+            'their kinds, such as {"age": "real"}.'
+        )
     source = open_table(
         table, header=header, delimiter=delimiter, missing=missing, names=names
     )

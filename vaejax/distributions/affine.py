@@ -6,8 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from vaejax._checks import as_event
+from vaejax._checks import as_event, require
 from vaejax.base import Array, Distribution, Event, Key, Support
 from vaejax.distributions._shared import density_dtype
 
@@ -78,7 +79,7 @@ class Affine:
 
     @property
     def support(self) -> Support:
-        inner = self.distribution.support
+        inner = require(self.distribution, "support")
         # All numbers are still all numbers; the scale may be abstract.
         if np.all(inner.contains(np.array([-1e6, -0.5, 0.3, 1e6]))):
             return inner
@@ -96,15 +97,14 @@ class Affine:
         _, scale = self._units(log_prob.dtype, jnp.shape(standard))
         return log_prob - jnp.sum(jnp.broadcast_to(jnp.log(scale), jnp.shape(standard)))
 
-    def _units(self, dtype: object, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    def _units(self, dtype: DTypeLike, shape: tuple[int, ...]) -> tuple[Array, Array]:
         """Return shift and scale in a dtype, each a scalar or of the event's rank."""
-        shift, scale = (
-            jnp.asarray(each).astype(dtype) for each in (self.shift, self.scale)
-        )
-        return tuple(
-            jnp.broadcast_to(each, shape) if each.ndim else each
-            for each in (shift, scale)
-        )
+
+        def fit(number: Array | float) -> Array:
+            number = jnp.asarray(number).astype(dtype)
+            return jnp.broadcast_to(number, shape) if number.ndim else number
+
+        return fit(self.shift), fit(self.scale)
 
     def _moved(self, standard: Array) -> Array:
         dtype = density_dtype(*jax.tree.leaves(self))

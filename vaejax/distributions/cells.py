@@ -128,8 +128,8 @@ class RoundedNormal(SampleThenLogProb):
             total += jnp.where(is_there, _normal_tail((error + far) / scale), 0)
             is_there = middle - far > self.lower
             total -= jnp.where(is_there, _normal_tail((far - error) / scale), 0)
-        wide, narrow = self.origin + self.location - above + below, middle
-        return jnp.where(scale > 4 * self.step, wide, narrow + self.step * total)
+        wide = self.origin + self.location - above + below
+        return jnp.where(scale > 4 * self.step, wide, middle + self.step * total)
 
     @property
     def mode(self) -> Array:

@@ -36,7 +36,8 @@ class Masked(SampleThenLogProb):
       >>> round(float(series.log_prob(x)), 3)  # -4/2 log(2 pi)
       -3.676
 
-    Source: Mattei & Frellsen 2019 (MIWAE), equation 3.
+    Source: Mattei & Frellsen 2019 (MIWAE), on the likelihood of what is
+    observed.
     """
 
     distribution: Distribution

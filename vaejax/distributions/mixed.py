@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import as_numbers, check_key
+from vaejax._checks import as_numbers, check_key, require
 from vaejax.base import Array, Distribution, Event, Key, Support
 from vaejax.columns import MaskedEvent
 from vaejax.distributions._shared import SampleThenLogProb, density_dtype
@@ -56,8 +56,8 @@ class Mixed(SampleThenLogProb):
       >>> round(float(row.log_prob(missing)), 3)
       -0.693
 
-    Source: Nazabal et al. 2020 (HI-VAE), equations 2 and 3; masks Ma et al. 2019
-    (EDDI), equation 4.
+    Source: Nazabal et al. 2020 (HI-VAE), on heterogeneous likelihoods and on
+    incomplete data.
     """
 
     distributions: tuple[Distribution, ...]
@@ -65,7 +65,8 @@ class Mixed(SampleThenLogProb):
 
     def log_prob(self, event: Event) -> Array:
         # Without the order of the columns, which the sum does not need.
-        return sum(map(jnp.sum, self._group_log_probs(event)))
+        sums = [jnp.sum(log_probs) for log_probs in self._group_log_probs(event)]
+        return jnp.sum(jnp.stack(sums))
 
     def column_log_probs(self, event: Event) -> Array:
         """Return the log-probability of each cell, `[D]`; 0 where it is missing."""
@@ -191,7 +192,7 @@ def _log_prob_of_cell(distribution: Distribution, cell: Array) -> Array:
 def _inside(distribution: Distribution) -> Array:
     """Return a value with mass for each column of a group."""
     if isinstance(distribution, Affine):
-        return distribution.shift
+        return jnp.asarray(distribution.shift)
     if isinstance(distribution, RoundedNormal):
         return jnp.clip(distribution.origin, distribution.lower, distribution.upper)
     first = jax.tree.leaves(distribution)[0]
@@ -206,10 +207,10 @@ def _is_abstract(distribution: Distribution) -> bool:
 
 
 def _support_of_cells(distribution: Distribution, cells: Any) -> Any:
-    support = distribution.support
+    inner = distribution
     if isinstance(distribution, Affine):
-        return distribution.distribution.support.contains(cells)
-    is_inside = support.contains(cells)
+        inner = distribution.distribution
+    is_inside = require(inner, "support").contains(cells)
     if isinstance(distribution, RoundedNormal) and not _is_abstract(distribution):
         half = np.asarray(distribution.step) / 2
         is_inside &= cells >= np.asarray(distribution.lower) - half

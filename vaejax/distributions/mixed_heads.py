@@ -4,8 +4,8 @@ Both see each column in units of its training cells (`Column.shift`, `Column.sca
 and neither has a parameter for them: an optimizer cannot move them.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -113,11 +113,11 @@ def mixed_head(
     groups = _groups_of("mixed_head", columns)
     total = sum(len(group.places) * group.num_outputs for group in groups)
     if initial_outputs is not None:
-        initial_outputs = as_numbers("mixed_head: initial_outputs", initial_outputs)
-        if jnp.shape(initial_outputs) != (total,):
+        shape = as_numbers("mixed_head: initial_outputs", initial_outputs).shape
+        if shape != (total,):
             raise ValueError(
-                f"mixed_head: initial_outputs has shape {jnp.shape(initial_outputs)}; "
-                f"these columns take ({total},), as fit_independent_columns returns it."
+                f"mixed_head: initial_outputs has shape {shape}; these columns take "
+                f"({total},), as fit_independent_columns returns it."
             )
 
     def init(key: Key) -> Params:
@@ -154,6 +154,11 @@ def _mixed(groups: Sequence[_Group], outputs: Array) -> Mixed:
 
 def _groups_of(caller: str, columns: Sequence[Column]) -> tuple[_Group, ...]:
     """Return the groups of columns of a kind and size, in the order of outputs."""
+    if not isinstance(columns, Iterable):
+        raise TypeError(
+            f"{caller}: columns is {described(columns)}; give a sequence of "
+            "vaejax.distributions.Column, such as schema.modeled()."
+        )
     columns = tuple(columns)
     for column in columns:
         if not isinstance(column, Column):
@@ -186,7 +191,7 @@ def _group_of(places: tuple[int, ...], columns: tuple[Column, ...]) -> _Group:
     if kind == "binary":
         return _Group(places, columns, 1, lambda y: Bernoulli(y[:, 0]))
     if kind == "class":
-        return _Group(places, columns, num_classes, Categorical)
+        return _Group(places, columns, num_classes, _make_classes)
     return _Group(places, columns, num_classes - 1, _make_ordinal(num_classes))
 
 
@@ -236,6 +241,10 @@ def _make_counts(columns: tuple[Column, ...]) -> Callable[[Array], Distribution]
         return NegativeBinomial(log_mean, soft_clip(y[:, 1], *_LOG_CONCENTRATION))
 
     return make
+
+
+def _make_classes(y: Array) -> Any:  # has a mode, and no mean
+    return Categorical(y)
 
 
 def _uniform_cuts(num_classes: int) -> np.ndarray:

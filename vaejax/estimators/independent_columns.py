@@ -79,8 +79,8 @@ def fit_independent_columns(
             mask[:, list(places)],
         )
         outputs = _fit(group, at_zero)
-        is_empty = ~group.mask.any(axis=0)
-        parts.append(np.where(is_empty[:, None], 0, outputs).ravel())
+        is_seen = np.any(group.mask, axis=0, keepdims=True).T
+        parts.append(np.where(is_seen, outputs, 0).ravel())
     return jnp.asarray(np.concatenate(parts), jnp.float32)
 
 

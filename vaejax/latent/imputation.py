@@ -152,7 +152,8 @@ def impute(
       >>> bool(abs(found.mean[1] - 1.5) < 5 * found.standard_error[1])
       True
 
-    Source: Mattei & Frellsen 2019 (MIWAE), section 4 and equation 12.
+    Source: Mattei & Frellsen 2019 (MIWAE), on single and multiple
+    imputation.
     """
     check_model(vae, params)
     check_key(key)

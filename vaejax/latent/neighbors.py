@@ -131,9 +131,7 @@ def _search(
 
 def _scale_of(queries: Array, references: Array, center: Array) -> Array:
     """Return 1, or the power of 2 by which no square is infinite or 0."""
-    largest = jnp.maximum(
-        *(_largest(difference(each, center[None])) for each in (queries, references))
-    )
+    largest = jnp.maximum(_largest(queries, center), _largest(references, center))
     one = jnp.ones((), largest.dtype)
     is_large = (largest > 2.0**30) & jnp.isfinite(largest)
     is_small = (largest < 2.0**-30) & (largest > 0)
@@ -144,8 +142,12 @@ def _scale_of(queries: Array, references: Array, center: Array) -> Array:
     return jnp.where(is_extreme, jnp.ldexp(one, exponent), one)
 
 
-def _largest(values: Array) -> Array:
-    return jnp.max(jnp.abs(values), initial=0, where=~jnp.isnan(values))
+def _largest(rows: Array, center: Array) -> Array:
+    """Return the largest distance of a value from the center of its dimension."""
+    # The ends of each dimension, since all differences would be another copy.
+    ends = jnp.stack([jnp.nanmin(rows, axis=0), jnp.nanmax(rows, axis=0)])
+    distances = jnp.abs(difference(ends, center[None]))
+    return jnp.max(distances, initial=0, where=~jnp.isnan(distances))
 
 
 def _away(scale: Array, first: Array, second: Array) -> Array:

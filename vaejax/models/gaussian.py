@@ -168,6 +168,11 @@ def _in_dtype(dtype: DTypeLike, x: PyTree) -> PyTree:
 def _check_decoder(outputs: PyTree, x: Example, head: Head) -> None:
     extra = () if head.num_parameters == 1 else (head.num_parameters,)
     shape = jnp.shape(x.values if isinstance(x, MaskedEvent) else x)
+    if shape and outputs.shape == (*shape[1:], *extra):
+        raise ValueError(
+            f"the decoder outputs {outputs.shape} for an example of shape {shape}, "
+            "which has a batch axis; give one example, x[0]."
+        )
     if outputs.shape != (*shape, *extra):
         raise ValueError(
             f"the decoder outputs {outputs.shape} for an example of shape "

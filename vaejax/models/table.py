@@ -73,10 +73,10 @@ def table_vae(
       (2,)
 
     Source: Nazabal et al. 2020 (HI-VAE), without their mixture prior; missing cells as
-    in Mattei & Frellsen 2019 (MIWAE), section 2.
+    in Mattei & Frellsen 2019 (MIWAE).
     """
-    columns = tuple(columns)
     head = mixed_head(columns, initial_outputs=initial_outputs)
+    columns = tuple(columns)
     encoder, decoder = (
         MLP((256,)) if network is None else network for network in (encoder, decoder)
     )

@@ -119,7 +119,8 @@ def _in_words(module: nn.Module, inputs: PyTree) -> Iterator[None]:
         raise ValueError(
             f"{name} is given an input of shape {shapes}, which does not fit its "
             "parameters; give one example, or one latent, of the shape that `init` "
-            "saw, without a batch axis, and map a batch with jax.vmap."
+            "saw, without a batch axis, and map a batch with jax.vmap, an objective "
+            "with mean_over_batch."
         ) from error
     except (ScopeParamNotFoundError, ScopeCollectionNotFound) as error:
         raise ValueError(

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vaejax.base import Array
-from vaejax.networks._inputs import integers_as_single
+from vaejax.networks._inputs import as_vector
 
 
 class MLP(nn.Module):
@@ -48,7 +48,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = integers_as_single(jnp.ravel(x))
+        x = as_vector("MLP", x)
         for size in self.hidden_sizes:
             x = self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x))
         if self.output_shape is None:
@@ -86,7 +86,7 @@ class GatedMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = integers_as_single(jnp.ravel(x))
+        x = as_vector("GatedMLP", x)
         for size in self.hidden_sizes:
             values, gates = (
                 nn.Dense(size, kernel_init=self.kernel_init)(x) for _ in range(2)

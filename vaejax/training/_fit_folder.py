@@ -74,7 +74,13 @@ def _check_same(folder: Folder, about: Any) -> None:
             "directory."
         )
     for name, here in folder.about.items():
-        if (there := about.get(name)) != here:
+        there = about.get(name)
+        if there != here and name == "data_digest":
+            raise ValueError(
+                f"fit: the run in {folder.path} was trained on other values; give "
+                "another directory, or the data that the run was started with."
+            )
+        if there != here:
             raise ValueError(
                 f"fit: the run in {folder.path} has {name} {there} and this call has "
                 f"{here}; give another directory, or what the run was started with."

@@ -60,10 +60,12 @@ def without_missing(data: PyTree) -> PyTree:
     def fill(node: Any) -> Any:
         if not isinstance(node, MaskedEvent):
             return node
-        values, mask = (np.asarray(leaf) for leaf in node)
+        values: Any = np.asarray(node.values)
+        mask: Any = np.asarray(node.mask)
         # Arrays that do not fit are refused by what scores them.
         is_alike = values.shape == mask.shape
-        return MaskedEvent(np.where(mask, values, 0), mask) if is_alike else node
+        filled: Any = np.where(mask, values, 0) if is_alike else values
+        return node._replace(values=filled, mask=mask)
 
     return jax.tree.map(fill, data, is_leaf=lambda node: isinstance(node, MaskedEvent))
 
@@ -87,7 +89,9 @@ def _check_array(name: str, leaf: Any) -> None:
         return  # `num_examples` says what the data are instead
     if isinstance(leaf, np.ma.MaskedArray):
         raise ValueError(
-            f"{name} is a masked array; fill in or leave out what is missing."
+            f"{name} is a masked array; fill in or leave out what is missing, or give "
+            "MaskedEvent(data.filled(0), ~np.ma.getmaskarray(data)) to a model that "
+            "takes it, such as table_vae."
         )
     if not (
         jnp.issubdtype(leaf.dtype, np.number) or jnp.issubdtype(leaf.dtype, np.bool_)

@@ -65,10 +65,9 @@ def check_data(
 
     It raises for what is empty or not finite, for a value outside the support of the
     likelihood, a class that is none, a token after the end of its sentence, and
-    whatever `encode` and `log_prob` refuse; it
-    warns of data whose mean or standard deviation is far from that of a unit Normal,
-    and of gray values under a Bernoulli, whose loss is a cross-entropy then. Memory
-    maps are read in chunks.
+    whatever `encode` and `log_prob` refuse; it warns of data whose mean or standard
+    deviation is far from that of a unit Normal, and of gray values under a Bernoulli,
+    whose loss is a cross-entropy then. Memory maps are read in chunks.
 
     Args:
       vae: The model. It is traced, not computed.

@@ -19,6 +19,7 @@ from vaejax._checks import (
     check_function,
     check_in_range,
     check_options,
+    described,
     is_traced,
 )
 from vaejax.base import LossFn
@@ -138,7 +139,10 @@ def fit(
       >>> float(state.params), [record.loss for record in history]
       (1.0, [0.5, 0.0, 0.0])
     """
-    checks, callbacks = tuple(checks), tuple(callbacks)
+    checks, callbacks = (
+        _as_functions(name, functions)
+        for name, functions in (("checks", checks), ("callbacks", callbacks))
+    )
     _check_numbers(num_epochs, batch_size, save_every, patience, averaging)
     _check_functions(loss_fn, schedules, checks, callbacks)
     _check_state(state, optimizer)
@@ -235,6 +239,15 @@ def _warn_of_average(decay: float, steps: int) -> None:
             f"{0.01 ** (1 / steps):.4g} would leave 1 % of them.",
             stacklevel=3,
         )
+
+
+def _as_functions(name: str, functions: Any) -> tuple:
+    if not isinstance(functions, Iterable):
+        raise TypeError(
+            f"fit: {name} is {described(functions)}; give a list of functions, such as "
+            f"{name}=[function]."
+        )
+    return tuple(functions)
 
 
 def _check_functions(
