@@ -50,7 +50,9 @@ ABOUT = harness.About(
     ),
     paper="Mattei & Frellsen 2019; Nazabal et al. 2020",
     cost="10 minutes on 2 cores, 5 seeds",
-    expected="",
+    expected=(
+        "NLL 3.3 nats below independent columns, 0.6 above a Gaussian mixture (randhie)"
+    ),
 )
 
 ALL_CELLS = "all cells"
