@@ -29,6 +29,7 @@ from vaejax.base import (
 )
 from vaejax.distributions import normal_head
 from vaejax.networks import as_network
+from vaejax.networks._inputs import naming_condition
 
 #: `condition -> VAE`; the parameters of all are alike.
 VAEFamily = Callable[[PyTree], VAE]
@@ -162,7 +163,9 @@ def with_conditional_prior(vae: VAE, network: NetworkLike, condition: Array) -> 
 
     def prior(params: Params) -> Distribution:
         check_parameters(params)
-        outputs = prior_network.apply(part_of(params, "prior"), condition)
+        own = part_of(params, "prior")
+        with naming_condition("with_conditional_prior", condition):
+            outputs = prior_network.apply(own, condition)
         if outputs.ndim != 2 or outputs.shape[1] != 2:
             raise ValueError(
                 f"with_conditional_prior: the network outputs {outputs.shape}; give "
