@@ -27,7 +27,6 @@ from experiments.harness import cli, evaluation, keys, model_options
 from experiments.own import array_figures, array_runs, arrays, tables, verdicts
 from vaejax import datasets
 from vaejax.base import Array, Head
-from vaejax.datasets.array_files import TAKES_TEXT
 
 ABOUT = harness.About(
     what="a VAE of your own images or tables, with the likelihood that suits them",
@@ -111,10 +110,14 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
             )
     except datasets.NotOneArrayError:
         pass
+    except datasets.NotNumbersError as error:
+        # The sentence ends with the fix, which is another one here.
+        found = str(error).rpartition(";")[0]
+        raise harness.UsageError(
+            f"--data: {found}; leave --likelihood out, and each column has its own."
+        ) from error
     except ValueError as error:
-        own = "leave --likelihood out, and each column has its own"
-        message = str(error).replace(TAKES_TEXT, own)
-        raise harness.UsageError(f"--data: {message}") from error
+        raise harness.UsageError(f"--data: {error}") from error
     if str(path).lower().endswith(tables.SUFFIXES):
         raise harness.UsageError(
             f"--likelihood {config.likelihood}: one likelihood for all cells takes a "

@@ -15,10 +15,11 @@ from vaejax.datasets._npy_files import npz_names, open_npy, read_npz
 from vaejax.datasets._shared import quoted
 from vaejax.datasets._table_sources import Source, is_table_file, open_table
 from vaejax.datasets.arrays import check_numbers
-from vaejax.datasets.errors import DataUnavailableError, NotOneArrayError
-
-# The fix in errors of cells that are no numbers.
-TAKES_TEXT = "read_table takes text and missing cells"
+from vaejax.datasets.errors import (
+    DataUnavailableError,
+    NotNumbersError,
+    NotOneArrayError,
+)
 
 
 def load_array(path: str | os.PathLike, *, allow_nan: bool = False) -> np.ndarray:
@@ -38,6 +39,7 @@ def load_array(path: str | os.PathLike, *, allow_nan: bool = False) -> np.ndarra
       The array `[examples, ...]`, of finite numbers, or of finite numbers and NaN.
 
     Raises:
+      NotNumbersError: (a ValueError) a table has text or missing cells.
       NotOneArrayError: (a ValueError) an .npz file holds no array, or several.
       DataUnavailableError: (a ValueError) there is no such file.
       ValueError: the file is damaged or holds something else; for a table, the error
@@ -100,9 +102,9 @@ def _numbers(source: Source, name: str) -> np.ndarray:
     cells = column.cells()
     row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
     found = "is missing" if cells[row] is None else f"holds {quoted(cells[row])}"
-    raise ValueError(
+    raise NotNumbersError(
         f"{source.where}, {source.place(row)}: {quoted(name)} {found}, which is no "
-        f"number; {TAKES_TEXT}."
+        "number; read_table takes text and missing cells."
     )
 
 

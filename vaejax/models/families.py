@@ -15,6 +15,7 @@ from vaejax._checks import (
     check_functions,
     check_parameters,
     described,
+    naming_condition,
     part_of,
 )
 from vaejax.base import (
@@ -29,7 +30,6 @@ from vaejax.base import (
 )
 from vaejax.distributions import normal_head
 from vaejax.networks import as_network
-from vaejax.networks._inputs import naming_condition
 
 #: `condition -> VAE`; the parameters of all are alike.
 VAEFamily = Callable[[PyTree], VAE]

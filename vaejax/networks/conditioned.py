@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from vaejax._checks import as_numbers, check_function
+from vaejax._checks import as_numbers, check_function, naming_condition
 from vaejax.base import Array, Key, NetworkLike, Params, PyTree
-from vaejax.networks._inputs import integers_as_single, naming_condition
+from vaejax.networks._inputs import integers_as_single
 from vaejax.networks.adapters import Network, as_network
 
 
