@@ -2,9 +2,9 @@
 
 The program prints what the file holds: shape, dtype, range and the likelihood that
 suits the values, which is used unless another is asked for. Real values are
-standardized (a table column by column), and nats are those of the standardized values;
-pixels of 8 and 16 bits, known by their values in any type of number, are scaled to
-[0, 1] in the step.
+standardized for the networks (a table column by column), and nats are those of the
+values in the file's units. Pixels of 8 and 16 bits, known by their values in any type
+of number, are scaled to [0, 1] in the step.
 
 Paper: Kingma & Welling 2014.
 Command: python -m experiments.own_data --data table.csv
@@ -54,11 +54,11 @@ Likelihood = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class Config(harness.Config):
-    data: str = "mnist"
-    """Data set: a table (.csv, .csv.gz, .tsv, .parquet), or a .npy or .npz with one
-    array, of which one example in ten is held out for test; or whatever the other
-    experiments take: a folder of images, an .npz with train_images and test_images, a
-    name of the catalogue.
+    data: str = ""
+    """Data set, which must be given: a table (.csv, .csv.gz, .tsv, .parquet), or a .npy
+    or .npz with one array, of which one example in ten is held out for test; or
+    whatever the other experiments take: a folder of images, an .npz with train_images
+    and test_images, a name of the catalogue.
     """
     likelihood: Likelihood = "auto"
     """Likelihood of the decoder; auto takes the one that suits the values, in a table
@@ -110,6 +110,12 @@ def load(config: Config) -> tuple[datasets.Dataset, datasets.Dataset, list[str]]
             )
     except datasets.NotOneArrayError:
         pass
+    except datasets.NotNumbersError as error:
+        # The sentence ends with the fix, which is another one here.
+        found = str(error).rpartition(";")[0]
+        raise harness.UsageError(
+            f"--data: {found}; leave --likelihood out, and each column has its own."
+        ) from error
     except ValueError as error:
         raise harness.UsageError(f"--data: {error}") from error
     if str(path).lower().endswith(tables.SUFFIXES):
@@ -195,6 +201,11 @@ def make_vae(config: Config, shape: tuple[int, ...], head: Head) -> vaejax.VAE:
 
 
 def make_experiment(config: Config) -> harness.Comparison:
+    if not config.data:
+        raise harness.UsageError(
+            "--data is missing; give the path of a table, an array, or a folder of "
+            "images."
+        )
     if tables.takes(config):
         return tables.make_experiment(config)
     data, raw, numbers, data_checksum = load_data(config)

@@ -12,6 +12,7 @@ Kingma et al. 2016. Command: python -m experiments.text
 """
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -27,6 +28,7 @@ from experiments.harness import averages, binary_images, cli, evaluation, keys, 
 from experiments.harness.figures import over_epochs
 from experiments.harness.units import disagreements
 from experiments.judges import trigram
+from experiments.own.tables import SUFFIXES
 from vaejax import datasets, latent
 from vaejax.base import Array, Key, Latent, Params
 from vaejax.distributions import token_mask
@@ -162,6 +164,11 @@ def load_tokens(
     config: Config,
 ) -> tuple[vaejax.datasets.Vocabulary, dict[str, vaejax.datasets.TokenizedSentences]]:
     """Return the vocabulary, learned from the training sentences, and every split."""
+    if config.data.lower().endswith(SUFFIXES):
+        raise harness.UsageError(
+            f"--data: {config.data} is a table; run python -m experiments.own_data "
+            f"--data {shlex.quote(config.data)}"
+        )
     try:
         sentences = {
             split: vaejax.datasets.load_text(config.data, split=split)

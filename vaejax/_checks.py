@@ -3,7 +3,8 @@
 import inspect
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -11,6 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+
+class InputShapeError(ValueError):
+    """Error of a network whose parameters do not fit the shape of its input."""
 
 
 def described(value: Any) -> str:
@@ -382,3 +387,17 @@ def check_count(name: str, value: int) -> None:
     """Raise ValueError unless the value is a positive integer."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {described(value)}; give a positive integer.")
+
+
+@contextmanager
+def naming_condition(name: str, condition: Any) -> Iterator[None]:
+    """Name the condition in the error of a network whose parameters do not fit."""
+    try:
+        yield
+    except InputShapeError as error:
+        raise ValueError(
+            f"{name}: the input with the condition, {described(condition)}, does not "
+            "fit the parameters; give a condition of the shape that `init` saw, such "
+            "as jax.nn.one_hot(label, num_classes) for a class, and x or z without a "
+            "batch axis."
+        ) from error

@@ -13,7 +13,7 @@ from vaejax._files import one_line
 #: Options of a text that is no formula and no TeX, such as the name of a file.
 AS_GIVEN: dict[str, Any] = {"parse_math": False, "usetex": False}
 # A figure grows with its texts, and has at most 2^16 pixels.
-_LONGEST_LINE, _MOST_LINES = 80, 4
+_LONGEST_LINE, _MOST_LINES = 120, 4
 
 
 def drawn_text(text: object) -> str:

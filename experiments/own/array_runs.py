@@ -1,4 +1,4 @@
-"""What a run on an array leaves: its record, codes, draws, and the way to new rows."""
+"""Files of a run on an array: its record, codes, draws, and the way to new rows."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ class ArraySchema(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What the verdict on an array needs beside the model.
+    """Data that the verdict on an array needs beside the model.
 
     Attributes:
       fit: returns the dimensions, each fitted alone.
@@ -241,7 +241,7 @@ def array_files(
 
 
 def _are_rows(numbers: np.ndarray) -> bool:
-    """Whether the examples are numbered through one file."""
+    """Return whether the examples are numbered through one file."""
     return len(np.unique(numbers)) == len(numbers)
 
 

@@ -35,7 +35,7 @@ _BY_MODE = ("binary", "class", "ordinal")
 
 
 class Context(NamedTuple):
-    """What the analysis of a table needs beside the model.
+    """Data that the analysis of a table needs beside the model.
 
     Attributes:
       table: the whole table, in the order of the file.
@@ -123,12 +123,15 @@ def read(config: Any) -> datasets.Table:
 
 
 def _matrix_of(config: Any) -> np.ndarray | None:
-    """The array of a .npy or .npz file that holds one, if it has rows and columns."""
+    """Return the array of a .npy or .npz file, if it has rows and columns of numbers.
+
+    Missing cells may be NaN.
+    """
     path = Path(config.data).expanduser()
     if path.suffix.lower() not in (".npy", ".npz"):
         return None
     try:
-        array = datasets.load_array(path)
+        array = datasets.load_array(path, allow_nan=True)
     except ValueError:
         return None  # what reads images says what is wrong
     return array if array.ndim == 2 else None
@@ -183,21 +186,10 @@ def rows_of(schema: datasets.Schema) -> Rows:
 
     return Rows(
         schema,
-        examples_of=lambda frame: examples(
-            schema.encode_frame(_as_frame(frame)), slice(None)
-        ),
+        examples_of=lambda frame: examples(schema.encode_frame(frame), slice(None)),
         rows_of=schema.decode,
         point=point,
     )
-
-
-def _as_frame(frame: Any) -> Any:
-    """A dict of columns as a DataFrame; anything else as it is."""
-    if not isinstance(frame, Mapping):
-        return frame
-    import polars
-
-    return polars.DataFrame(frame, strict=False)
 
 
 def make_experiment(config: Any) -> harness.Comparison:

@@ -63,7 +63,7 @@ def _gains(trained: harness.Trained, test: PyTree) -> tuple[verdict.ColumnGain, 
 
 
 def _latents(result: harness.Result) -> list[str]:
-    """How many latents carry something, which decides what codes are worth."""
+    """Return how many latents carry something, in words."""
     number: Any = result.summary["test"]["units_by_kl"]
     if number["mean"] is None:
         return []

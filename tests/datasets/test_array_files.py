@@ -48,11 +48,19 @@ def test_files_of_one_array(tmp_path):
     assert isinstance(datasets.load_array(tmp_path / "a.npy"), np.memmap)
     np.savez(tmp_path / "a.npz", anything=REAL)
     np.testing.assert_array_equal(datasets.load_array(tmp_path / "a.npz"), REAL)
+    with_nan = np.where(np.abs(REAL) > 1, np.nan, REAL)
+    np.save(tmp_path / "nan.npy", with_nan)
+    found = datasets.load_array(tmp_path / "nan.npy", allow_nan=True)
+    np.testing.assert_array_equal(found, with_nan)
+    np.save(tmp_path / "inf.npy", np.where(np.abs(REAL) > 1, np.inf, REAL))
+    with pytest.raises(ValueError, match="holds inf in example"):
+        datasets.load_array(tmp_path / "inf.npy", allow_nan=True)
     np.savez(tmp_path / "b.npz", one=REAL, two=REAL)
     (tmp_path / "c.npy").write_bytes(b"no array")
     (tmp_path / "c.npz").write_bytes((tmp_path / "a.npy").read_bytes())
     (tmp_path / "d.csv").write_bytes(b"\xff\xfe1,2")
     for name, message in [
+        ("nan.npy", "holds nan in example"),
         ("b.npz", r"holds \['one', 'two'\]"),
         ("c.npy", "cannot be read as .npy"),
         ("c.npz", "cannot be read as .npz: it is a .npy file; rename it"),

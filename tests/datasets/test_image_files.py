@@ -226,7 +226,7 @@ def test_a_tenth_of_folders_of_classes_is_held_out(tmp_path):
         np.testing.assert_array_equal(found.images, np.resize(GRAY, (20, 5, 4))[kept])
 
 
-def test_folders_that_are_no_set_are_named(tmp_path):
+def test_folders_that_are_no_set_are_named(tmp_path, monkeypatch):
     folder, _ = flat(tmp_path, 3)
     with pytest.raises(ValueError, match="photos: there are 3 examples; give at least"):
         datasets.load(folder)
@@ -238,3 +238,7 @@ def test_folders_that_are_no_set_are_named(tmp_path):
     (tmp_path / "empty" / "a.heic").touch()
     with pytest.raises(ValueError, match="empty is a folder that holds a.heic, and no"):
         datasets.load(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="holds a.heic.*or one of .*'mnist'") as error:
+        datasets.load("empty")
+    assert str(error.value).count("train.npy") == 1

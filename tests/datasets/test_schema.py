@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -260,6 +261,43 @@ def test_the_text_has_reasons_alternatives_and_the_flag():
     assert lines[1].startswith("id      identifier  none     an index")
     assert lines[8].endswith("from 1 to 5, all present (else grade=class)")
     assert "--columns NAME=KIND" in lines[-1]
+
+
+@pytest.mark.parametrize("as_cells", [list, np.asarray, jnp.asarray])
+def test_a_dict_of_columns_is_a_frame(as_cells):
+    names = ["age", "price", "smoker", "grade"]
+    new = {name: as_cells(np.asarray(FRAME[name][:20])) for name in names}
+    schema = datasets.Schema(tuple(column(name) for name in names))
+    expected = schema.encode_frame(FRAME[:20])
+    for found in (schema.encode_frame(new), datasets.read_table(new, schema=schema)):
+        np.testing.assert_allclose(found.values, expected.values, rtol=1e-6)
+    missing = schema.encode_frame(new | {"age": [None, *range(19)]})
+    assert not missing.mask[0, 0] and missing.mask.sum() == 79
+    kinds = [each.kind for each in datasets.read_table(new).schema.columns]
+    assert kinds[0] == "real" and kinds[2] == "binary"
+    with pytest.raises(ValueError, match="the dict is no table"):
+        schema.encode_frame(new | {"age": [1, 2]})
+
+
+def test_an_array_of_jax_is_an_array():
+    rows = np.float32(RNG.normal(size=(50, 2)))
+    table = datasets.read_table(jnp.asarray(rows), names=["a", "b"])
+    np.testing.assert_array_equal(table.values, rows)
+    found = table.schema.encode_frame(jnp.asarray(rows[:9]))
+    np.testing.assert_array_equal(found.values, rows[:9])
+
+
+def test_header_and_delimiter_are_those_given_beside_a_schema(tmp_path):
+    schema = datasets.Schema((column("price"), column("grade")))
+    path = tmp_path / "t.csv"
+    path.write_text("price|grade\n1.5|2\n2.5|3\n")
+    found = datasets.read_table(path, schema=schema, delimiter="|")
+    assert found.values.shape == (2, 2)
+    with pytest.raises(ValueError, match="has no column 'price'"):
+        datasets.read_table(path, schema=schema, header=False, delimiter="|")
+    unnamed = datasets.Schema((dataclasses.replace(column("price"), name="column 1"),))
+    path.write_text("column 1,other\n1.5,2\n2.5,3\n")
+    assert unnamed.encode_frame(path, header=True).values.shape == (2, 1)
 
 
 def test_files_without_names_and_arrays_are_encoded_again(tmp_path):

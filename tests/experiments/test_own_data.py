@@ -152,6 +152,7 @@ def test_mistakes_name_the_fix(tmp_path):
             "bernoulli is over 0 and 1: choose normal",
         ),
         ("t.csv", {"likelihood": "normal"}, "line 3: 'y' holds 'no'"),
+        ("t.csv", {"likelihood": "bernoulli"}, "number; leave --likelihood out, and"),
         ("two words.txt", {}, "experiments.text --data '.*/two words.txt'$"),
         (
             "c.csv",
@@ -164,3 +165,5 @@ def test_mistakes_name_the_fix(tmp_path):
             own_data.make_experiment(
                 own_data.Config(data=str(tmp_path / name), batch_size=16, **options)
             )
+    with pytest.raises(UsageError, match="--data is missing; give the path"):
+        own_data.make_experiment(own_data.Config())

@@ -141,8 +141,11 @@ def test_options_of_tables_are_refused_for_images(tmp_path):
 
 def test_an_array_of_rows_is_a_table(tmp_path):
     rng = np.random.default_rng(0)
-    np.save(tmp_path / "a.npy", rng.normal(1e3, 5, (40, 3)))
+    rows = rng.normal(1e3, 5, (40, 3))
+    rows[7, 1] = np.nan
+    np.save(tmp_path / "a.npy", rows)
     found, context = experiment(tmp_path / "a.npy")
+    assert np.argwhere(~context.table.mask).tolist() == [[7, 1]]
     assert list(context.names) == ["column 1", "column 2", "column 3"]
     xs = rng.normal(1e3, 5, (4, 3))
     with users_settings():

@@ -116,6 +116,8 @@ def test_mistakes_name_the_fix(tmp_path):
     (tmp_path / "few.txt").write_text("one\ntwo\n")
     for options, message in [
         ({"data": str(tmp_path / "few.txt")}, "has 2 sentences"),
+        ({"data": "my people.CSV"}, "own_data --data 'my people.CSV'$"),
+        ({"data": "t.tsv.gz"}, "t.tsv.gz is a table"),
         ({"vocabulary_size": 20}, "tokens cannot be made"),
         ({"word_dropout": 1.0}, "--word-dropout is 1.0"),
         ({"length": 2}, "the shortest has"),

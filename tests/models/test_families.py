@@ -220,6 +220,8 @@ def test_mistakes_name_the_fix():
         label,
     )
     lifted = conditional(vaejax.negative_elbo, exact)
+    params = with_prior(label).init(jax.random.key(0), x)
+    other = with_prior(jnp.ones(4))
     mistakes = [
         (
             lambda: lifted((), jax.random.key(0), x),
@@ -231,6 +233,21 @@ def test_mistakes_name_the_fix():
             lambda: wrong_prior.prior(wrong_prior.init(jax.random.key(0), x)),
             ValueError,
             r"outputs \(2,\); give one that outputs \(latent_size, 2\)",
+        ),
+        (
+            lambda: with_prior(jnp.array(1)).encode(params, x),
+            ValueError,
+            "with_condition: .* condition, 1, .*one_hot",
+        ),
+        (
+            lambda: other.decode(params, jnp.ones(2)),
+            ValueError,
+            r"condition, an array \(4,\) .*one_hot",
+        ),
+        (
+            lambda: other.prior(params),
+            ValueError,
+            r"with_conditional_prior: .* condition, an array \(4,\)",
         ),
         (lambda: twice.init(jax.random.key(0), x), TypeError, "without 'prior'"),
         (

@@ -10,6 +10,7 @@ import pytest
 from support.cases import standard_promotion
 
 import vaejax
+from vaejax.datasets import _shared
 from vaejax.distributions import AffineUnits, Column, LevelUnits, MaskedEvent
 from vaejax.models import table_vae, with_units
 from vaejax.training import check_data
@@ -58,6 +59,19 @@ def test_an_observed_cell_that_is_no_value_of_its_column_is_named(params):
     hidden = MASK.copy()
     hidden[3, 1] = False
     check_data(TABLE, params, MaskedEvent(bad, hidden))
+
+
+def test_tables_are_judged_in_parts(params, monkeypatch):
+    monkeypatch.setattr(_shared, "_CHUNK_BYTES", ROWS[:1].nbytes)
+    bad = ROWS.copy()
+    bad[1, 1] = bad[3, 1] = 3
+    check_data(TABLE, params, MaskedEvent(ROWS, MASK))
+    # The cell of example 1 is hidden.
+    with pytest.raises(ValueError, match=r"3.0 in example 3 .*\[3, 1\].*column 1"):
+        check_data(TABLE, params, MaskedEvent(bad, MASK))
+    optimizer = standard_promotion(optax.adam(1e-3))
+    with pytest.raises(ValueError, match=r"x holds 3.0 \(at \[1\]\).*column 1"):
+        vaejax.init_train_state(TABLE, optimizer, jax.random.key(0), bad[3])
 
 
 def test_scales_are_judged_as_the_networks_see_them():

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
         OfficialFile,
         describe_catalogue,
     )
-    from vaejax.datasets.errors import DataUnavailableError, NotOneArrayError
+    from vaejax.datasets.errors import (
+        DataUnavailableError,
+        NotNumbersError,
+        NotOneArrayError,
+    )
     from vaejax.datasets.loading import Dataset, checksum, from_array, load
     from vaejax.datasets.schema import Schema, Table
     from vaejax.datasets.schema_columns import SchemaColumn
@@ -52,6 +56,7 @@ _MODULES = {
     "Dataset": "loading",
     "ImageSource": "catalogue",
     "LikelihoodCandidate": "arrays",
+    "NotNumbersError": "errors",
     "NotOneArrayError": "errors",
     "OfficialFile": "catalogue",
     "Schema": "schema",
@@ -85,6 +90,7 @@ __all__ = [
     "Dataset",
     "ImageSource",
     "LikelihoodCandidate",
+    "NotNumbersError",
     "NotOneArrayError",
     "OfficialFile",
     "Schema",

@@ -1,15 +1,16 @@
 """Columns of any table, whatever holds it.
 
-A source is a file, a frame of polars or pandas, an array or a sparse matrix. Columns
-are made when they are asked for, so that a table is never held twice.
+A source is a file, a frame of polars or pandas, a dict of columns, an array or a sparse
+matrix. Columns are made when they are asked for, so that a table is never held twice.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from vaejax._files import one_line, reason_of, why_no_file
@@ -63,7 +64,7 @@ def open_table(
     missing: Sequence[str] = MISSING,
     names: Sequence[str] | None = None,
 ) -> Source:
-    """Return the columns of a file, a frame, an array or a sparse matrix.
+    """Return the columns of a file, a frame, a dict, an array or a sparse matrix.
 
     Raises:
       ValueError: it is none of these, or is damaged or empty.
@@ -81,15 +82,17 @@ def open_table(
     if isinstance(table, str | os.PathLike):
         return _open_file(Path(os.path.expanduser(table)), header, delimiter, missing)
     if is_matrix(table):
-        is_sparse = not isinstance(table, np.ndarray)
+        is_sparse = not isinstance(table, np.ndarray | jax.Array)
         matrix = table.tocsc() if is_sparse else table
+        # A masked array of NumPy stays what it is.
+        matrix = np.asarray(matrix) if isinstance(matrix, jax.Array) else matrix
         return _open_matrix(matrix, names, is_sparse=is_sparse)
-    return _open_frame(table, missing)
+    return _open_frame(_as_frame(table), missing)
 
 
 def is_matrix(table: Any) -> bool:
     """Tell if a table is an array or a sparse matrix, whose columns have no names."""
-    return isinstance(table, np.ndarray) or (
+    return isinstance(table, np.ndarray | jax.Array) or (
         hasattr(table, "tocsc") and hasattr(table, "nnz")
     )
 
@@ -173,6 +176,24 @@ def _check_size(where: str, num_rows: int, num_columns: int) -> None:
         )
 
 
+def _as_frame(table: Any) -> Any:
+    """Return a dict of columns as a DataFrame, and anything else as it is."""
+    if not isinstance(table, Mapping):
+        return table
+    polars = import_polars()
+    columns = {
+        str(name): np.asarray(cells) if isinstance(cells, jax.Array) else cells
+        for name, cells in table.items()
+    }
+    try:
+        return polars.DataFrame(columns, strict=False)
+    except (polars.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the dict is no table: {reason_of(error)}; give lists or arrays [N] by "
+            "the names of the columns."
+        ) from error
+
+
 def _open_frame(frame: Any, missing: Sequence[str]) -> Source:
     try:
         import narwhals
@@ -186,8 +207,8 @@ def _open_frame(frame: Any, missing: Sequence[str]) -> Source:
     except TypeError as error:
         raise TypeError(
             f"the table is a {type(frame).__name__}; give the path of a file, a "
-            "DataFrame of polars or pandas, a NumPy array [N, D] or a sparse matrix of "
-            "SciPy."
+            "DataFrame of polars or pandas, a dict of columns, an array [N, D] or a "
+            "sparse matrix of SciPy."
         ) from error
     names = [str(name) for name in frame.columns]
     if len(set(names)) < len(names):

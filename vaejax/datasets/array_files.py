@@ -15,10 +15,14 @@ from vaejax.datasets._npy_files import npz_names, open_npy, read_npz
 from vaejax.datasets._shared import quoted
 from vaejax.datasets._table_sources import Source, is_table_file, open_table
 from vaejax.datasets.arrays import check_numbers
-from vaejax.datasets.errors import DataUnavailableError, NotOneArrayError
+from vaejax.datasets.errors import (
+    DataUnavailableError,
+    NotNumbersError,
+    NotOneArrayError,
+)
 
 
-def load_array(path: str | os.PathLike) -> np.ndarray:
+def load_array(path: str | os.PathLike, *, allow_nan: bool = False) -> np.ndarray:
     r"""Load one array of numbers from a .npy or .npz file, or from a table.
 
     A .npy file is memory-mapped; an .npz file has a single array. A table of whole
@@ -28,11 +32,14 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
     Args:
       path: path of the file; its suffix decides the format: .npy, .npz, or those of
         tables, which need the extra `tables` (see `read_table`).
+      allow_nan: whether an .npy or .npz file may hold NaN, which `read_table` takes as
+        missing in an array `[N, D]`.
 
     Returns:
-      The array `[examples, ...]`, of finite numbers.
+      The array `[examples, ...]`, of finite numbers, or of finite numbers and NaN.
 
     Raises:
+      NotNumbersError: (a ValueError) a table has text or missing cells.
       NotOneArrayError: (a ValueError) an .npz file holds no array, or several.
       DataUnavailableError: (a ValueError) there is no such file.
       ValueError: the file is damaged or holds something else; for a table, the error
@@ -64,7 +71,7 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
         )
     read = _read_table if is_table_file(path) else readers[path.suffix.lower()]
     array = read(path)
-    check_numbers(array, where=one_line(path))
+    check_numbers(array, where=one_line(path), allow_nan=allow_nan)
     return array
 
 
@@ -95,10 +102,9 @@ def _numbers(source: Source, name: str) -> np.ndarray:
     cells = column.cells()
     row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
     found = "is missing" if cells[row] is None else f"holds {quoted(cells[row])}"
-    raise ValueError(
+    raise NotNumbersError(
         f"{source.where}, {source.place(row)}: {quoted(name)} {found}, which is no "
-        "number; "
-        "read_table takes text and missing cells."
+        "number; read_table takes text and missing cells."
     )
 
 

@@ -244,12 +244,15 @@ def check_image_axes(array: np.ndarray, *, where: str = "the array") -> None:
     )
 
 
-def check_numbers(array: np.ndarray, *, where: str = "the array") -> None:
+def check_numbers(
+    array: np.ndarray, *, where: str = "the array", allow_nan: bool = False
+) -> None:
     """Check that an array holds finite numbers, `[examples, ...]`.
 
     Args:
       array: the array to check; memory maps are read in chunks.
       where: name of the array in errors.
+      allow_nan: whether missing values may be NaN.
 
     Raises:
       ValueError: it is masked, does not hold numbers, is empty, has only the axis of
@@ -280,8 +283,13 @@ def check_numbers(array: np.ndarray, *, where: str = "the array") -> None:
             f"{where} has shape {list(array.shape)}; give at least one example, "
             "[examples, ...], with an axis for what an example holds."
         )
-    if array.dtype.kind == "f" and (found := first_wrong(array, np.isfinite)):
+    is_right = _is_not_infinite if allow_nan else np.isfinite
+    if array.dtype.kind == "f" and (found := first_wrong(array, is_right)):
         raise ValueError(f"{where} {found}; fill in or leave out what is missing.")
+
+
+def _is_not_infinite(values: np.ndarray) -> np.ndarray:
+    return ~np.isinf(values)
 
 
 def check_support(

@@ -1,4 +1,4 @@
-"""Errors of the loaders; both are ValueErrors whose message says what to do."""
+"""Errors of the loaders; all are ValueErrors whose message says what to do."""
 
 
 class DataUnavailableError(ValueError):
@@ -10,3 +10,10 @@ class DataUnavailableError(ValueError):
 
 class NotOneArrayError(ValueError):
     """Error of an .npz file that can be read but holds no array, or several."""
+
+
+class NotNumbersError(ValueError):
+    """Error of a table whose cells are not all numbers, as an array has them.
+
+    `read_table` takes such a table.
+    """

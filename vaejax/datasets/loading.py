@@ -27,6 +27,7 @@ from vaejax.datasets._prepared import load_prepared, load_stock
 from vaejax.datasets._shared import iterate_chunks
 from vaejax.datasets.arrays import check_numbers
 from vaejax.datasets.catalogue import CATALOGUE
+from vaejax.datasets.errors import DataUnavailableError
 
 # Files that are no image set by themselves, by suffix.
 _FILES = {
@@ -139,10 +140,13 @@ def load(
         if not os.path.isdir(path):
             raise
         found = ", ".join(sorted(os.listdir(path))[:8]) or "nothing"
+        # TFDS may know the name of the folder, and say how its set is prepared.
+        is_set = isinstance(error, DataUnavailableError)
+        others = "" if os.sep in name else f", or one of {sorted(CATALOGUE)}"
         raise type(error)(
             f"{name} is a folder that holds {found}, and no image ("
-            f"{', '.join(SUFFIXES)}); give {LAYOUTS}."
-            + ("" if os.sep in name else f" As the name of a set: {error}")
+            f"{', '.join(SUFFIXES)}); give {LAYOUTS}"
+            + (f". As the name of a set: {error}" if is_set else f"{others}.")
         ) from error
 
 

@@ -17,7 +17,6 @@ from vaejax.columns import Column
 from vaejax.datasets._encoding import decode_column, encode_column, moments_of
 from vaejax.datasets._table_sources import (
     MISSING,
-    Source,
     is_matrix,
     map_columns,
     open_table,
@@ -123,8 +122,10 @@ class Schema:
         self,
         frame: Any,
         *,
-        names: Sequence[str] | None = None,
+        header: bool | None = None,
+        delimiter: str | None = None,
         missing: Sequence[str] = MISSING,
+        names: Sequence[str] | None = None,
     ) -> Table:
         """Return new rows as a model of this schema sees them.
 
@@ -132,11 +133,15 @@ class Schema:
         along may be missing.
 
         Args:
-          frame: path of a file, DataFrame of polars or pandas, NumPy array or sparse
-            matrix. An array has all columns of the first table, in the same order.
+          frame: path of a file, DataFrame of polars or pandas, dict of columns, array
+            or sparse matrix. An array has all columns of the first table, in the same
+            order.
+          header: whether the first line of a file holds names; None takes it from the
+            schema, where columns without names are "column 1", "column 2", ...
+          delimiter: character between the cells of a file; None finds it out.
+          missing: texts of missing cells, beside NaN and null.
           names: names of the columns of an array, which are only needed where columns
             of 0 and 1 that have names of their own are one column here.
-          missing: texts of missing cells, beside NaN and null.
 
         Returns:
           The `Table`, with this schema.
@@ -144,7 +149,14 @@ class Schema:
         Raises:
           ValueError: a column is missing, or a cell is none that the column can have.
         """
-        source = self._open(frame, names, missing)
+        names, has_names = self._names_in(frame, names)
+        source = open_table(
+            frame,
+            header=has_names if header is None else header,
+            delimiter=delimiter,
+            missing=missing,
+            names=names,
+        )
         for name in (n for column in self._modeled() for n in _names_of(column)):
             if name not in source.names:
                 raise ValueError(
@@ -169,10 +181,10 @@ class Schema:
         }
         return Table(self, values, mask, ignored)
 
-    def _open(
-        self, frame: Any, names: Sequence[str] | None, missing: Sequence[str]
-    ) -> Source:
-        """Return new rows as a source, with the names that the first table had."""
+    def _names_in(
+        self, frame: Any, names: Sequence[str] | None
+    ) -> tuple[Sequence[str] | None, bool]:
+        """Return names for the columns of new rows, and whether the table had names."""
         every = [name for column in self.columns for name in _names_of(column)]
         has_names = not all(_NO_NAME.match(name) for name in every)
         if is_matrix(frame) and names is None and has_names:
@@ -182,7 +194,7 @@ class Schema:
                     "know their places; give names=[...] of all columns."
                 )
             names = every
-        return open_table(frame, header=has_names, missing=missing, names=names)
+        return names, has_names
 
     def decode(self, values: Any) -> dict[str, np.ndarray]:
         """Return rows of a model in the units of the file.

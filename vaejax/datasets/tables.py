@@ -65,12 +65,13 @@ def read_table(
 
     Args:
       table: path of a .csv, .tsv (either may be .gz) or .parquet file, a DataFrame of
-        polars or pandas, a NumPy array `[N, D]`, or a sparse matrix of counts of SciPy.
-        Files and DataFrames need the extra `tables`.
+        polars or pandas, a dict of columns, an array `[N, D]`, or a sparse matrix of
+        counts of SciPy. All but arrays and matrices need the extra `tables`.
       kinds: kinds by the names of columns, which replace those found; a kind of
         `SchemaColumn`.
       schema: schema of a table like this one, in place of kinds found from values.
-      header: whether the first line of a file holds names; None finds it out.
+      header: whether the first line of a file holds names; None finds it out, or takes
+        it from the schema.
       delimiter: character between the cells of a file; None finds it out.
       missing: texts of missing cells, beside NaN and null.
       names: names of the columns of an array or a sparse matrix.
@@ -102,7 +103,9 @@ def read_table(
     if schema is not None:
         if kinds:
             raise ValueError("kinds and a schema are given; give one of them.")
-        return schema.encode_frame(table, names=names, missing=missing)
+        return schema.encode_frame(
+            table, header=header, delimiter=delimiter, missing=missing, names=names
+        )
     if kinds is not None and not isinstance(kinds, Mapping):
         raise TypeError(
             f"kinds is {described(kinds)}; give a dict from the names of columns to "

@@ -15,6 +15,7 @@ from vaejax._checks import (
     check_functions,
     check_parameters,
     described,
+    naming_condition,
     part_of,
 )
 from vaejax.base import (
@@ -162,7 +163,9 @@ def with_conditional_prior(vae: VAE, network: NetworkLike, condition: Array) -> 
 
     def prior(params: Params) -> Distribution:
         check_parameters(params)
-        outputs = prior_network.apply(part_of(params, "prior"), condition)
+        own = part_of(params, "prior")
+        with naming_condition("with_conditional_prior", condition):
+            outputs = prior_network.apply(own, condition)
         if outputs.ndim != 2 or outputs.shape[1] != 2:
             raise ValueError(
                 f"with_conditional_prior: the network outputs {outputs.shape}; give "

@@ -18,7 +18,7 @@ from flax.errors import (
     ScopeParamShapeError,
 )
 
-from vaejax._checks import check_function
+from vaejax._checks import InputShapeError, check_function
 from vaejax.base import Key, NetworkLike, Params, PyTree
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _in_words(module: nn.Module, inputs: PyTree) -> Iterator[None]:
         yield
     except ScopeParamShapeError as error:
         shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(inputs))
-        raise ValueError(
+        raise InputShapeError(
             f"{name} is given an input of shape {shapes}, which does not fit its "
             "parameters; give one example, or one latent, of the shape that `init` "
             "saw, without a batch axis, and map a batch with jax.vmap, an objective "

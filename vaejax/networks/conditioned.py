@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from vaejax._checks import as_numbers, check_function
+from vaejax._checks import as_numbers, check_function, naming_condition
 from vaejax.base import Array, Key, NetworkLike, Params, PyTree
 from vaejax.networks._inputs import integers_as_single
 from vaejax.networks.adapters import Network, as_network
@@ -37,7 +37,8 @@ def with_condition(
         of images takes the condition as channels.
 
     Returns:
-      The network of x.
+      The network of x. It raises ValueError where the condition is of another size than
+      the one that its parameters were made with.
 
     Raises:
       TypeError: `network` is not a network, or `condition` is not of numbers.
@@ -61,6 +62,7 @@ def with_condition(
         return inner.init(key, join(x, condition))
 
     def apply(params: Params, x: Array) -> PyTree:
-        return inner.apply(params, join(x, condition))
+        with naming_condition("with_condition", condition):
+            return inner.apply(params, join(x, condition))
 
     return Network(init, apply)

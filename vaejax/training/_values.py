@@ -133,11 +133,18 @@ def check_representable(part: Part, *, is_example: bool = False) -> None:
 
 
 def first_wrong(
-    array: np.ndarray, is_right: Callable[[np.ndarray], Any]
+    array: np.ndarray,
+    is_right: Callable[[np.ndarray], Any],
+    mask: np.ndarray | None = None,
 ) -> Wrong | None:
-    """Return the first value that is not right, or None where all are."""
+    """Return the first value that is not right, or None where all are.
+
+    With a mask, `[examples, ...]`, only values where it is true are judged.
+    """
     for start, chunk in _chunks(array):
         wrong = ~np.asarray(is_right(chunk))
+        if mask is not None:
+            wrong = wrong & mask[start : start + len(chunk)]
         if wrong.any():
             place = tuple(int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
             index = (start + place[0], *place[1:]) if place else ()

@@ -269,12 +269,14 @@ def _check_table(
     values, mask = rows if isinstance(rows, MaskedEvent) else (rows, None)
     if judged.support is None or not isinstance(values, np.ndarray | jax.Array):
         return  # a row within a larger example, which another function takes apart
-    values = np.asarray(values)
-    wrong = ~judged.support.contains(values.astype(np.float64))
-    wrong = wrong if mask is None else wrong & np.asarray(mask)
-    if wrong.any():
-        place = tuple(int(index) for index in np.argwhere(wrong)[0])
-        where = described(name, Wrong(values[place], place), is_example)
+    values, contains = np.asarray(values), judged.support.contains
+    mask = None if mask is None else np.broadcast_to(np.asarray(mask), values.shape)
+    if is_example:
+        values, mask = values[None], None if mask is None else mask[None]
+    wrong = first_wrong(values, lambda rows: contains(rows.astype(np.float64)), mask)
+    if wrong:
+        place = wrong.index[1:] if is_example else wrong.index
+        where = described(name, Wrong(wrong.value, place), is_example)
         raise ValueError(
             f"{where}, which is no value of the kind of column {place[-1]}; correct "
             "the cell, mark it as missing, or give the column another kind."
