@@ -21,6 +21,24 @@ def over_seeds(values: np.ndarray, **about: Any) -> dict[str, Any]:
     } | about
 
 
+def paired(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Return the difference of a number of each example, paired by seed and by example.
+
+    Args:
+      first: `[members, examples]`.
+      second: `[members, examples]`, or `[examples]` for what has no seeds.
+
+    Returns:
+      Mean and std over seeds; `standard_error`, over examples, is that of the mean over
+      the seeds that have not diverged.
+    """
+    difference = first - second
+    used = difference[np.isfinite(difference).all(axis=1)]
+    num = difference.shape[1]
+    error = float(used.mean(axis=0).std(ddof=1) / np.sqrt(num)) if len(used) else None
+    return over_seeds(difference.mean(axis=1), standard_error=error, num_examples=num)
+
+
 def plain(values: np.ndarray) -> list:
     """Return an array as nested lists for JSON, with None in place of NaN."""
     found = np.asarray(values, object)

@@ -48,6 +48,10 @@ FACTOR_SCORED = 778  # images with factors whose codes are scored
 TABLE_SPLIT = 3  # mixed_tables: which rows, or groups of rows, are for test
 HIDDEN_CELLS = 4  # mixed_tables: which cells are hidden
 
+# Simulated counts, `numpy.random.default_rng([CELLS, index])`: genes, cells and missed
+# counts. It is not distinct from TABLE_SPLIT, of other data.
+CELLS = 3
+
 # Seeds of methods on the host, `numpy.random.default_rng(SEED)` or `random_state`.
 PHASES = 0  # first phases of the Griffin-Lim algorithm
 PROBES = 0  # clusters and maps of codes
@@ -92,6 +96,7 @@ PARENTS = {
         "TABLE_SPLIT",
         "HIDDEN_CELLS",
     ),
+    "simulated counts": ("CELLS",),
     "phases": ("PHASES",),
     "probes": ("PROBES",),
     "densities of tables": ("TABLE_DENSITIES",),
