@@ -124,7 +124,7 @@ def image_grid(
       >>> import numpy as np
       >>> from vaejax import plots
       >>> figure = plots.image_grid(np.zeros((2, 3, 8, 8)), row_labels=["x", "mean"])
-      >>> [label.getdrawn_text() for label in figure.axes[0].get_yticklabels()]
+      >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
       ['x', 'mean']
     """
     canvas = tile(images)
@@ -346,7 +346,7 @@ def matrix(
       >>> figure = plots.matrix(
       ...     np.eye(2), row_labels="ab", column_labels="xy", label="correlation"
       ... )
-      >>> [text.getdrawn_text() for text in figure.axes[0].texts]
+      >>> [text.get_text() for text in figure.axes[0].texts]
       ['1.00', '0.00', '0.00', '1.00']
     """
     values = np.asarray(values, float)
@@ -510,7 +510,7 @@ def scatter(
       >>> import numpy as np
       >>> from vaejax import plots
       >>> figure = plots.scatter({"codes": np.zeros((6, 2))}, np.repeat([0, 1], 3))
-      >>> [text.getdrawn_text() for text in figure.axes[0].texts]
+      >>> [text.get_text() for text in figure.axes[0].texts]
       ['0', '1']
     """
     labels = np.asarray(labels)

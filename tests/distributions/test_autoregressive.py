@@ -69,6 +69,7 @@ def test_sampling_follows_the_probabilities_within_five_standard_errors(likeliho
     )
 
 
+@pytest.mark.slow
 def test_the_mode_takes_the_likeliest_token_at_each_step(likelihood):
     mode = np.asarray(likelihood.mode)
     for t in range(int(jnp.sum(token_mask(jnp.asarray(mode))))):

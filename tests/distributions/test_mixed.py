@@ -189,6 +189,7 @@ def test_features_are_in_units_of_the_training_cells():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_observed_cell_outside_its_column_is_impossible_and_nan_is_nan():
     row = HEAD.apply((), outputs(5))
     x = row.mode

@@ -47,6 +47,7 @@ def trained(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_member_comes_back_as_it_was_saved(trained):
     with users_settings():
         members = [

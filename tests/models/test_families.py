@@ -108,6 +108,7 @@ def test_encoder_decoder_and_prior_see_the_condition():
         assert not np.allclose(first.mean, second.mean)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_condition_are_those_of_the_shared_parameters():
     batch = classes(8)
     params = with_prior(batch.condition[0]).init(jax.random.key(0), batch.x[0])

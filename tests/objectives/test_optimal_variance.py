@@ -63,6 +63,7 @@ def test_optimal_variance_is_the_negative_elbo_at_the_mean_squared_error():
         assert value >= expected - 1e-4
 
 
+@pytest.mark.slow
 def test_the_parameter_follows_the_variance_of_the_batches():
     vae = make_vae(
         vaejax.distributions.shared_variance_normal_head(

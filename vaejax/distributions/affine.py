@@ -37,7 +37,6 @@ class Affine:
 
     Example:
       >>> import jax.numpy as jnp
-    import numpy as np
       >>> import vaejax
       >>> from vaejax.distributions import Affine, Laplace
       >>> standard = Laplace(mean=jnp.zeros(1), log_scale=jnp.zeros(1))
