@@ -21,7 +21,7 @@ from vaejax.exporting import load_exported
 pytest.importorskip(
     "flatbuffers", reason="serializing takes flatbuffers (the extra `export`)"
 )
-QUICK = ("mlp_bernoulli", "hierarchical", "sequence", "flow_posterior")
+QUICK = ("mlp_bernoulli", "hierarchical")
 PARAMS = [
     pytest.param(
         case, id=case.name, marks=() if case.name in QUICK else pytest.mark.slow

@@ -61,6 +61,7 @@ def check_pieces(program, start):
     return whole
 
 
+@pytest.mark.slow
 def test_cut_and_continued_is_bitwise_the_whole_run():
     whole_run = partial(annealed_importance_sampling, vae, PARAMS, path=path_of(24))
     estimate = run(whole_run, jax.random.key(9), X)

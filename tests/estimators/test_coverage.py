@@ -71,6 +71,7 @@ def test_the_bias_of_the_bound_is_more_than_five_standard_errors(name):
     assert difference.mean() > 5 * error
 
 
+@pytest.mark.slow
 def test_a_few_corrected_bounds_are_within_their_errors():
     model, num = model_of("linear-Gaussian"), 10
     found = coverage.repetitions(

@@ -64,6 +64,7 @@ def test_every_decoder_is_discretized_to_probabilities():
         np.testing.assert_allclose(total, 1, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_detail_is_what_reconstructions_explain():
     # A decoder that returns x has all the detail, one that returns a flat image none.
     xs = jnp.asarray(IMAGES[:20] / 255, jnp.float32)

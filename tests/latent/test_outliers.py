@@ -114,6 +114,7 @@ def blind(params, x):
     return vae.encode(params, x._replace(mask=x.mask.at[2].set(False)))
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_far_off_keeps_the_weights_of_the_others():
     values, mask = (leaf[0] for leaf in draw_rows(PARAMS, 1, share_missing=0))
     far = MaskedEvent(values.at[2].set(3e4), mask)

@@ -29,6 +29,7 @@ def leaves_close(one, other, **options):
         np.testing.assert_allclose(a, b, **options)
 
 
+@pytest.mark.slow
 def test_the_average_is_the_weighted_sum_of_every_step():
     state, plain, expected = (
         vaejax.training.init_average(start()),

@@ -90,6 +90,7 @@ def test_eight_and_twelve_steps_are_twenty_bitwise(tmp_path):
     assert checkpoints.digest(resumed) == checkpoints.digest(straight)
 
 
+@pytest.mark.slow
 def test_dispatches_train_as_epochs_do():
     whole, metrics = advance(EPOCH, start(0), 2)
     part, part_metrics = advance(DISPATCH, start(0), 5)
