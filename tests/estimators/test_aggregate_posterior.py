@@ -110,6 +110,7 @@ def test_parts_of_three_posteriors_are_the_integrals_whatever_the_chunks():
     )
 
 
+@pytest.mark.slow
 def test_mutual_information_reaches_the_logarithm_of_the_examples_and_no_more():
     parts = decompose(
         three_normals([[-9.0, 0.0], [0.0, 5.0], [9.0, 0.0]], 0.01),

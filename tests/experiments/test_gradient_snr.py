@@ -73,6 +73,7 @@ def test_slopes_are_fitted_from_16_samples_on_with_their_error():
         (["--num-seeds", 0], "positive"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_told(tmp_path, option, message):
     done = execute(
         *option, "--out", tmp_path / "run", module="experiments.gradient_snr"

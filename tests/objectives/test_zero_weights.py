@@ -175,6 +175,7 @@ def test_all_weights_of_zero_leave_the_parameters_alone():
     assert not np.any(ravel_pytree(gradients)[0])
 
 
+@pytest.mark.slow
 def test_a_weight_of_nan_is_not_taken_for_a_weight_of_zero():
     model = truncated(-jnp.inf, jnp.nan)
     for name in QUICK:
