@@ -92,7 +92,7 @@ class Config(harness.Config):
 
 
 class Arm(NamedTuple):
-    """What distinguishes the models.
+    """The choices in which the models differ.
 
     Attributes:
       sees_log1p: whether the encoder sees log(1 + x), standardized, or raw counts.
@@ -136,7 +136,7 @@ MAPPED = "PCA of log1p, scaled"
 
 
 class Condition(NamedTuple):
-    """What is given with a cell.
+    """The covariates of a cell.
 
     Attributes:
       batch: one-hot, `[batches]`.

@@ -89,7 +89,7 @@ class Config(harness.Config):
 
 
 class Context(NamedTuple):
-    """What the analysis needs beside the models.
+    """The data that the analysis needs beside the models.
 
     Attributes:
       train: complete training rows.
@@ -188,14 +188,7 @@ def experiment_of(
     config: Config, columns: Sequence[Column], outputs: Array, train: MaskedEvent
 ) -> harness.Experiment:
     """Return the model of a table, which starts at the independent columns."""
-    vae = vaejax.models.table_vae(
-        columns,
-        latent_size=config.latent_size,
-        encoder=vaejax.MLP((config.hidden_size,)),
-        decoder=vaejax.MLP((config.hidden_size,)),
-        initial_outputs=outputs,
-    )
-    vae = model_options.in_compute_dtype(config, vae)
+    vae = model_options.make_table_vae(config, columns, outputs)
     objective = partial(vaejax.negative_elbo, vae)
     if config.num_train_samples > 1:
         objective = partial(

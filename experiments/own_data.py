@@ -70,7 +70,7 @@ class Config(harness.Config):
     Other columns have the kind that is found from their values.
     """
     header: Literal["auto", "yes", "no"] = "auto"
-    """Whether the first line of a table names its columns; auto finds it out."""
+    """The first line of a table names its columns: yes, no, or auto to find it out."""
     schema: str | None = None
     """File of the columns and kinds of a table, such as an edited schema.json of a run;
     in place of kinds that are found.

@@ -93,7 +93,7 @@ def draw_cells(world: World, num: int) -> Cells:
 
 
 class Truth(NamedTuple):
-    """What the distribution itself says of cells.
+    """NLLs and clusters of cells by the distribution that they are drawn from.
 
     Attributes:
       nll: -log p(x | covariates), `[cells]`, by whether the depth and whether the batch

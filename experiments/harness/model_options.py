@@ -1,14 +1,16 @@
 """Models by options: networks for the shape of an example, likelihoods by name."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import vaejax
 from vaejax import datasets
-from vaejax.base import VAE, Head
+from vaejax.base import VAE, Array, Head
 from vaejax.distributions import (
     Bernoulli,
+    Column,
     ContinuousBernoulli,
     DiscretizedLogistic,
     DiscretizedNormal,
@@ -45,6 +47,18 @@ def make_vae(
         encoder=encoder,
         decoder=decoder,
         likelihood=head,
+    )
+    return in_compute_dtype(config, vae)
+
+
+def make_table_vae(config: Any, columns: Sequence[Column], outputs: Array) -> VAE:
+    """Return the VAE of a table, which starts at the independent columns."""
+    vae = vaejax.models.table_vae(
+        columns,
+        latent_size=config.latent_size,
+        encoder=vaejax.MLP((config.hidden_size,)),
+        decoder=vaejax.MLP((config.hidden_size,)),
+        initial_outputs=outputs,
     )
     return in_compute_dtype(config, vae)
 

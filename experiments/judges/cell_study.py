@@ -53,7 +53,7 @@ def log_library(part: cells.Cells) -> np.ndarray:
 
 
 class Reference(NamedTuple):
-    """What test cells cost without latents, and at best.
+    """NLLs of the test cells without latents, and under their own distribution.
 
     Attributes:
       truth: the distribution that the cells are drawn from.

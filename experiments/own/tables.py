@@ -22,8 +22,8 @@ from experiments.harness import model_options
 from experiments.harness.experiment import Rows
 from experiments.own import figures, files
 from vaejax import datasets, estimators
-from vaejax.base import VAE, Array, Distribution, Key
-from vaejax.distributions import Column, MaskedEvent, mixed_head
+from vaejax.base import Array, Distribution, Key
+from vaejax.distributions import MaskedEvent, mixed_head
 
 # Standardized values of training cells beyond which a column is said to have outliers.
 FAR = 30.0
@@ -163,18 +163,6 @@ def examples(table: datasets.Table, rows: np.ndarray | slice) -> MaskedEvent:
     )
 
 
-def make_vae(config: Any, columns: Sequence[Column], outputs: Array) -> VAE:
-    """Return the model of a table, which starts at the independent columns."""
-    vae = vaejax.models.table_vae(
-        columns,
-        latent_size=config.latent_size,
-        encoder=vaejax.MLP((config.hidden_size,)),
-        decoder=vaejax.MLP((config.hidden_size,)),
-        initial_outputs=outputs,
-    )
-    return model_options.in_compute_dtype(config, vae)
-
-
 def rows_of(schema: datasets.Schema) -> Rows:
     """Return how rows of a frame become examples of the model, and come back."""
     columns = schema.modeled()
@@ -236,7 +224,9 @@ def without_data(config: Any, record: Mapping[str, Any]) -> harness.Experiment:
 def _experiment(
     config: Any, schema: datasets.Schema, outputs: Array, train: MaskedEvent
 ) -> harness.Experiment:
-    vae = make_vae(config, schema.modeled(), jnp.asarray(outputs, jnp.float32))
+    vae = model_options.make_table_vae(
+        config, schema.modeled(), jnp.asarray(outputs, jnp.float32)
+    )
     loss_fn = vaejax.mean_over_batch(partial(vaejax.negative_elbo, vae))
     num_steps = config.epochs * harness.steps_per_epoch(train, config.batch_size)
 

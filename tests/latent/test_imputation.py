@@ -45,7 +45,7 @@ def imputed():
 
 
 def conditionals(rows):
-    """Of each row with hidden cells: its number, which are hidden, mean, covariance."""
+    """Return number, hidden cells, mean and covariance of each row that hides any."""
     for index, mask in enumerate(np.asarray(rows.mask)):
         if not mask.all():
             mean, covariance, _ = exact_conditional(PARAMS, rows.values[index], mask)

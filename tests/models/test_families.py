@@ -37,7 +37,7 @@ def exact(condition):
 
 
 def family(label):
-    """Of an encoder and a decoder that see a class, one-hot."""
+    """Return the VAE whose encoder and decoder see a class, one-hot."""
     return vaejax.gaussian_vae(
         latent_size=2,
         encoder=with_condition(vaejax.MLP((16,)), label),
