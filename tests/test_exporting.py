@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.cases import CASES, Case, linear_gaussian
+from support.cases import CASES, Case, linear_gaussian, marked
 
 import vaejax
 from vaejax import exporting, latent
@@ -22,15 +22,11 @@ pytest.importorskip(
     "flatbuffers", reason="serializing takes flatbuffers (the extra `export`)"
 )
 QUICK = ("mlp_bernoulli", "hierarchical")
-PARAMS = [
-    pytest.param(
-        case, id=case.name, marks=() if case.name in QUICK else pytest.mark.slow
-    )
-    for case in CASES
-]
 
 
-@pytest.mark.parametrize("case", PARAMS)
+@pytest.mark.parametrize(
+    "case", [marked(case, slow=case.name not in QUICK) for case in CASES]
+)
 def test_every_model_comes_back_as_it_was(case: Case, tmp_path):
     xs = case.x_of(case.batch(jax.random.key(1), 3))
     x = jax.tree.map(lambda leaf: leaf[0], xs)

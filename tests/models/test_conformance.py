@@ -16,31 +16,13 @@ from support.case_setup import (
     setup,
     training,
 )
-from support.cases import CASES, Case
+from support.cases import CASES, Case, marked
 
 import vaejax
 from vaejax import latent
 
-# What the others stand for already is left to the full check.
-LONGER = (
-    "logistic_mixture",
-    "convolutional",
-    "sentences",
-    "mlp_normal",
-    "shared_variance",
-    "linear_gaussian",
-    "table",
-    "masked_table",
-)
-PARAMS = [
-    pytest.param(
-        case, id=case.name, marks=pytest.mark.slow if case.name in LONGER else ()
-    )
-    for case in CASES
-]
 
-
-@pytest.fixture(params=PARAMS)
+@pytest.fixture(params=[marked(case) for case in CASES])
 def case(request) -> Case:
     return request.param
 

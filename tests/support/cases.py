@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
 import vaejax
 from vaejax import latent
@@ -61,6 +62,7 @@ class Case(NamedTuple):
       sample_like: what a draw of the likelihood is like, of an x.
       stochastic: whether its posterior draws at all.
       optimizer: the optimizer of its training.
+      slow: whether its tests are slow ones, since quick rows stand for what it shares.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Case(NamedTuple):
     sample_like: Callable[[Example], Example] = lambda x: x
     stochastic: bool = True
     optimizer: optax.GradientTransformation = standard_promotion(optax.adam(1e-2))
+    slow: bool = False
 
     @property
     def loss(self) -> Objective:
@@ -631,11 +634,12 @@ def table() -> VAE:
 
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
-    Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real),
+    Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real, slow=True),
     Case(
         "shared_variance",
         mlp_vae(vaejax.distributions.shared_variance_normal_head()),
         real,
+        slow=True,
     ),
     Case(
         "logistic_mixture",
@@ -643,18 +647,26 @@ CASES = [
             vaejax.distributions.discretized_logistic_mixture_head(2), num_parameters=6
         ),
         pixels,
+        slow=True,
     ),
-    Case("convolutional", convolutional(), binary),
-    Case("sentences", sentence_vae(), tokens, example_point=latent.mode),
-    Case("linear_gaussian", linear_gaussian(), real),
-    Case("table", table(), rows),
+    Case("convolutional", convolutional(), binary, slow=True),
+    Case("sentences", sentence_vae(), tokens, example_point=latent.mode, slow=True),
+    Case("linear_gaussian", linear_gaussian(), real, slow=True),
+    Case("table", table(), rows, slow=True),
     Case(
         "masked_table",
         table(),
         masked_rows,
         sample_like=lambda x: x.values,
+        slow=True,
     ),
-    Case("vamp_prior", with_vamp_prior(mlp_vae()), binary, kl_fn=vaejax.kl_monte_carlo),
+    Case(
+        "vamp_prior",
+        with_vamp_prior(mlp_vae()),
+        binary,
+        kl_fn=vaejax.kl_monte_carlo,
+        slow=True,
+    ),
     Case(
         "flow_posterior",
         with_flow_posterior(mlp_vae()),
@@ -680,3 +692,9 @@ CASES = [
         optimizer=standard_promotion(VQ_OPTIMIZER),
     ),
 ]
+
+
+def marked(case: Case, slow: bool = False):
+    """The parameter of a test, a slow one where its row or the test says so."""
+    marks = pytest.mark.slow if slow or case.slow else ()
+    return pytest.param(case, id=case.name, marks=marks)
