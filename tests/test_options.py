@@ -34,7 +34,7 @@ from vaejax.objectives import ElboTerms
 
 PACKAGES = (
     "distributions", "estimators", "latent", "metrics", "models", "objectives",
-    "training",
+    "posteriors", "priors", "training",
 )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from vaejax import (
     models as models,
     networks as networks,
     objectives as objectives,
+    posteriors as posteriors,
+    priors as priors,
     training as training,
 )
 from vaejax.base import (

@@ -25,6 +25,8 @@ from sphinx.util.docutils import SphinxDirective
 PACKAGES = (
     "distributions",
     "networks",
+    "priors",
+    "posteriors",
     "models",
     "objectives",
     "estimators",
