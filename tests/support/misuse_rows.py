@@ -21,6 +21,7 @@ from vaejax import (
     models,
     networks,
     objectives,
+    priors,
     training,
 )
 from vaejax.base import batch_size_of, complete, draw, values
@@ -29,6 +30,8 @@ from vaejax.distributions import MaskedEvent
 # Functions whose arguments are files, text or figures: their misuses have tests beside
 # those of the functions; and functions without an argument.
 LEFT_OUT = {
+    # A mixture of scikit-learn, priors/test_mixture.py.
+    "priors": {"mixture_parameters"},
     "checkpoints": None,
     "exporting": None,
     "plots": None,
@@ -553,6 +556,26 @@ def of_latent() -> dict[str, Row]:
     }  # fmt: skip
 
 
+def of_priors() -> dict[str, Row]:
+    vae = vaejax.gaussian_vae(
+        latent_size=2, encoder=vaejax.MLP((3,)), decoder=vaejax.MLP((3,), (3,))
+    )
+    mixture = priors.with_mixture_prior(vae, 3)
+    params = mixture.init(KEY, X)
+    model, z = of("vae", mixture), of("latent", Z)
+    return {
+        "with_mixture_prior": Row(
+            priors.with_mixture_prior,
+            {"vae": of("vae", vae), "num_components": number(3)},
+        ),
+        "with_mixture_prior().init": Row(mixture.init, {"key": key(), "x": x("shape")}),
+        "responsibilities": Row(
+            priors.responsibilities,
+            {"vae": model, "params": of("params", params), "z": z},
+        ),
+    }
+
+
 def of_models() -> dict[str, Row]:
     vae, params = bernoulli()
     sentence_vae, sentence_params = sentences()
@@ -818,6 +841,9 @@ DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
         distributions.mixed_head(COLUMNS).apply((), jnp.zeros(5)), X, ("real", "whole")
     ),
     "Masked": (distributions.Masked(Normal(X, X)), X, ("real", "whole")),
+    "Mixture": (
+        distributions.Mixture(Normal(XS, XS), XS[:, 0]), X, ("real", "whole")
+    ),
     "Autoregressive": (
         distributions.Autoregressive(
             jax.tree_util.Partial(lambda inputs: jnp.zeros((4, 5))), 4
@@ -989,6 +1015,7 @@ def of_datasets() -> dict[str, Row]:
 def rows() -> dict[str, Row]:
     return (
         of_distributions()
+        | of_priors()
         | of_models()
         | of_objectives()
         | of_estimators()

@@ -48,6 +48,7 @@ from vaejax.distributions.kl import kl_divergence
 from vaejax.distributions.masked import Masked, masked_head
 from vaejax.distributions.mixed import Mixed
 from vaejax.distributions.mixed_heads import MixedHead, mixed_head, row_features
+from vaejax.distributions.mixture import Mixture
 from vaejax.distributions.pixels import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
@@ -90,6 +91,7 @@ __all__ = [
     "MaskedEvent",
     "Mixed",
     "MixedHead",
+    "Mixture",
     "NegativeBinomial",
     "Normal",
     "Ordinal",

@@ -1,7 +1,14 @@
 """Modifiers that give a `VAE` another prior: `VAE -> VAE`.
 
 Encoder and decoder stay as they are; what the prior learns is added to the parameters
-under the name "prior". A prior of no closed form needs `kl_fn=kl_monte_carlo`.
+under the name "prior". A prior of no closed form needs `kl_fn=kl_monte_carlo`. Read
+`mixture.py` first.
 """
 
-__all__: list[str] = []
+from vaejax.priors.mixture import (
+    mixture_parameters,
+    responsibilities,
+    with_mixture_prior,
+)
+
+__all__ = ["mixture_parameters", "responsibilities", "with_mixture_prior"]

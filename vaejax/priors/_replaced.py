@@ -5,8 +5,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_functions, check_parameters, described
-from vaejax.base import VAE, Distribution, Example, Key, Params, draw
+from vaejax._checks import (
+    check_functions,
+    check_parameters,
+    described,
+    log_prob_of,
+)
+from vaejax.base import VAE, Distribution, Example, Key, Latent, Params, draw
 
 
 def with_prior(
@@ -52,14 +57,24 @@ def _check_latents(
     x: Example,
     make_prior: Callable[[Params], Distribution],
 ) -> None:
-    """Raise ValueError unless prior and posterior are over latents of one shape."""
+    """Raise ValueError unless prior and posterior are over latents of one shape.
 
-    def shapes(make: Callable[[Params], Distribution]) -> object:
-        z = jax.eval_shape(lambda params: draw(jax.random.key(0), make(params)), params)
-        return jax.tree.map(jnp.shape, z)
+    TypeError where the prior has no log-density.
+    """
 
-    of_prior = shapes(make_prior)
-    of_posterior = shapes(lambda params: vae.encode(params, x))
+    def of_prior_draw(params: Params) -> Latent:
+        prior = make_prior(params)
+        z = draw(jax.random.key(0), prior)
+        log_prob_of(prior, z)
+        return z
+
+    of_prior, of_posterior = (
+        jax.tree.map(jnp.shape, jax.eval_shape(make, params))
+        for make in (
+            of_prior_draw,
+            lambda params: draw(jax.random.key(0), vae.encode(params, x)),
+        )
+    )
     if of_prior != of_posterior:
         raise ValueError(
             f"{name}: the prior is over z of shape {of_prior} and the posterior over "
