@@ -222,6 +222,10 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         distributions.zero_inflated_negative_binomial_head, bounds("log_mean")
     ),
     # models
+    "with_mixture_prior": (
+        of_table(vaejax.priors.with_mixture_prior, VAE, num_components=2),
+        {"num_components": COUNT, "initial_stddev": fixed(WEIGHT)},
+    ),
     "gaussian_vae": (
         of_table(vaejax.gaussian_vae, encoder=vaejax.MLP(()), decoder=vaejax.MLP(())),
         {"latent_size": COUNT},

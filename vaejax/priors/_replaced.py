@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import (
     check_functions,
+    check_key,
     check_parameters,
     described,
     log_prob_of,
@@ -31,6 +32,7 @@ def with_prior(
     check_functions(vae, "init", "encode", "prior", "decode")
 
     def init(key: Key, x: Example) -> Params:
+        check_key(key)
         vae_key, prior_key = jax.random.split(key)
         params = vae.init(vae_key, x)
         if not isinstance(params, dict) or "prior" in params:
