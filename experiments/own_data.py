@@ -71,6 +71,10 @@ class Config(harness.Config):
     """
     header: Literal["auto", "yes", "no"] = "auto"
     """The first line of a table names its columns: yes, no, or auto to find it out."""
+    missing: tuple[str, ...] = ()
+    """Texts or numbers of missing cells of a table, beside empty ones, NA, NaN, null,
+    None and ?; such as --missing=-999,unknown.
+    """
     schema: str | None = None
     """File of the columns and kinds of a table, such as an edited schema.json of a run;
     in place of kinds that are found.

@@ -80,8 +80,14 @@ def arguments_of(config: Any) -> list[str]:
         if isinstance(value, bool):
             words.append(flag(option) if value else f"--no-{flag(option)[2:]}")
         else:
-            values = value if isinstance(value, list) else [value]
-            words += [flag(option), *map(str, values)]
+            values = list(map(str, value if isinstance(value, list) else [value]))
+            # What starts with a dash would be taken for an option.
+            is_joined = len(values) == 1 and values[0].startswith("-")
+            words += (
+                [f"{flag(option)}={values[0]}"]
+                if is_joined
+                else [flag(option), *values]
+            )
     return words
 
 

@@ -5,6 +5,7 @@ columns know the training rows alone.
 """
 
 import collections
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ def takes(config: Any) -> bool:
     Raises:
       UsageError: an option of tables is given for other data, or the reverse.
     """
-    given = [name for name in ("columns", "schema") if getattr(config, name)]
+    given = [name for name in ("columns", "missing", "schema") if getattr(config, name)]
     given += ["header"] if config.header != "auto" else []
     is_table = config.data.lower().endswith(SUFFIXES) or _matrix_of(config) is not None
     if given and not (is_table and config.likelihood == "auto"):
@@ -105,7 +106,7 @@ def takes(config: Any) -> bool:
 
 
 def read(config: Any) -> datasets.Table:
-    """Read the table that --data names, with the kinds of --columns and --schema.
+    """Read the table that --data names, as the options of tables say.
 
     Raises:
       UsageError: the file, or one of the options, cannot be used.
@@ -114,6 +115,16 @@ def read(config: Any) -> datasets.Table:
     try:
         if config.schema is not None:
             options["schema"] = datasets.Schema.read(config.schema)
+        if config.missing:
+            given = [
+                text.strip() for item in config.missing for text in item.split(",")
+            ]
+            schema = options.get("schema", datasets.Schema)
+            missing = tuple(dict.fromkeys([*schema.missing, *given]))
+            if config.schema is None:
+                options["missing"] = missing
+            else:
+                options["schema"] = dataclasses.replace(schema, missing=missing)
         if config.header != "auto":
             options["header"] = config.header == "yes"
         matrix = _matrix_of(config)

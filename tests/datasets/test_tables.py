@@ -319,6 +319,39 @@ def test_other_mistakes_are_refused():
         datasets.read_table(AGE[:, None], missing="NA")
 
 
+def test_numbers_stand_for_missing_cells_whatever_holds_them(tmp_path):
+    rng, whole = np.random.default_rng(1), AGE.astype(int)
+    ages = np.where(rng.random(N) < 0.2, -999, whole)
+    words = np.array(["a", "b", "unknown"])[rng.integers(0, 3, N)]
+    frame = pd.DataFrame({"age": ages, "height": ages / 2.0, "word": words})
+    frame.loc[ages == -999, "height"] = -999.0
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    mixed = frame.assign(age=frame["age"].astype(str).where(whole % 3 > 0, ""))
+    mixed.to_csv(tmp_path / "mixed.csv", index=False)
+    missing = ["", -999, "unknown"]
+    for source in (frame, tmp_path / "a.csv"):
+        table = datasets.read_table(source, missing=missing)
+        np.testing.assert_array_equal(table.mask[:, 0], ages != -999)
+        np.testing.assert_array_equal(table.mask[:, 1], ages != -999)
+        np.testing.assert_array_equal(table.mask[:, 2], words != "unknown")
+        assert table.values.min() >= 0 and table.schema.columns[2].classes == ("a", "b")
+    blank = datasets.read_table(tmp_path / "mixed.csv", missing=missing).mask[:, 0]
+    np.testing.assert_array_equal(blank, (ages != -999) & (whole % 3 > 0))
+    array = datasets.read_table(np.stack([ages, whole], axis=1), missing=["-999"])
+    np.testing.assert_array_equal(array.mask[:, 0], ages != -999)
+    # New rows are read in the same way, from a schema that was written.
+    array.schema.write(tmp_path / "schema.json")
+    again = datasets.Schema.read(tmp_path / "schema.json")
+    assert again == array.schema
+    new = again.encode_frame(np.array([[-999.0, 3.0], [3.0, -999.0]]))
+    assert new.mask.tolist() == [[False, True], [True, False]]
+    record = again.as_dict() | {"missing": "-999"}
+    with pytest.raises(
+        ValueError, match="missing is '-999' in the schema; give a list"
+    ):
+        datasets.Schema.from_dict(record)
+
+
 def test_cells_of_pandas_may_be_missing_in_any_way():
     which = RNG.integers(0, 3, N)
     whole = RNG.integers(0, 20, N)

@@ -116,6 +116,23 @@ def test_a_schema_is_written_edited_and_read(path, made, tmp_path):
     assert "age" in schema.names() and "age" not in again.schema.names()
 
 
+@pytest.mark.parametrize("has_schema", [False, True])
+def test_what_counts_as_missing_is_kept_in_the_schema(path, made, tmp_path, has_schema):
+    text = path.read_text().replace(",south", ",unknown")
+    (tmp_path / "people.csv").write_text(text.replace(",,", ",-9,"))
+    made[1].schema.write(tmp_path / "schema.json")
+    options = {"schema": str(tmp_path / "schema.json")} if has_schema else {}
+    options |= {"missing": ("-9, unknown",)}
+    with users_settings():
+        table = tables.read(config(tmp_path / "people.csv", **options))
+    names = list(table.schema.names())
+    age, region = (table.mask[:, names.index(name)] for name in ("age", "region"))
+    np.testing.assert_array_equal(~age, np.arange(NUM) % 10 == 3)
+    num_unknown = text.count("unknown")
+    assert 0 < num_unknown == np.sum(~region)
+    assert {"", "NA", "-9", "unknown"} < set(table.schema.missing)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -123,6 +140,7 @@ def test_a_schema_is_written_edited_and_read(path, made, tmp_path):
         ({"columns": ("ago=real",)}, "did you mean 'age'"),
         ({"columns": ("age=number",)}, "the kind is 'number'"),
         ({"columns": ("age=real",), "likelihood": "normal"}, "--columns is for tables"),
+        ({"missing": ("-9",), "likelihood": "normal"}, "--missing is for tables"),
         ({"network": "convolutional"}, "take mlp"),
         ({"num_validation": 108}, "--num-validation is 108"),
         ({"schema": "missing.json"}, "missing.json"),

@@ -318,6 +318,14 @@ def test_a_printed_command_can_be_typed_anywhere(tmp_path, monkeypatch):
     assert f"  --data {shlex.quote(again.data)} \\" in lines.splitlines()
 
 
+def test_a_value_that_starts_with_a_dash_is_no_option():
+    own = own_data.Config(data="-a", missing=("-9,NA",))
+    words = shlex.split(run_dir.command("own_data", own))
+    assert tyro.cli(own_data.Config, args=words[3:]) == own
+    again = tyro.cli(own_data.Config, args=["--data", "a", "--missing", "-9", "NA"])
+    assert again.missing == ("-9", "NA")
+
+
 def test_the_name_of_a_data_set_is_no_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnist").mkdir()

@@ -1,5 +1,6 @@
 """The cells of one column: numbers, or classes of text, with missing ones."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ _EXACT = 2.0**53
 _MOSTLY = 0.9
 _LIKE_NUMBER = r"^[-+$€£ ]*\d[\d.,' ]*%?$"
 _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+$"
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
 _DATE = r"^(\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4})$"
 
 
@@ -59,6 +61,16 @@ class RawColumn(NamedTuple):
         ]
 
 
+def without(numbers: np.ndarray, missing: Sequence[str]) -> np.ndarray:
+    """Return numbers float64 `[N]` with NaN for those that texts of `missing` write."""
+    written = [float(text) for text in missing if _NUMBER.match(text)]
+    if not written or not len(found := np.flatnonzero(np.isin(numbers, written))):
+        return numbers
+    numbers = np.array(numbers)
+    numbers[found] = np.nan
+    return numbers
+
+
 def column_of_polars(
     series: Any,
     missing: Sequence[str],
@@ -72,7 +84,7 @@ def column_of_polars(
         series = series.cast(polars.String)
         return _classes(series, is_date=False)
     if dtype.is_numeric():
-        numbers = series.cast(polars.Float64).to_numpy()
+        numbers = without(series.cast(polars.Float64).to_numpy(), missing)
         if dtype.is_integer() and np.any(np.abs(numbers) > _EXACT):
             return _classes(series.cast(polars.String), is_date=False)
         _check_finite(name, numbers, where)
@@ -123,7 +135,7 @@ def _column_of_text(
             ):
                 break
             _check_finite(name, values, where)
-            return RawColumn(name, np.array(values))
+            return RawColumn(name, np.array(without(values, missing)))
     numbers = series.cast(polars.Float64, strict=False)
     wrong = (numbers.is_null() & observed).to_numpy()
     like = series.str.contains(_LIKE_NUMBER)
@@ -174,7 +186,10 @@ def _classes(series: Any, *, is_date: bool) -> RawColumn:
 
 
 def column_of_array(
-    name: str, cells: np.ndarray, where: Callable[[int], str]
+    name: str,
+    cells: np.ndarray,
+    missing: Sequence[str],
+    where: Callable[[int], str],
 ) -> RawColumn:
     """Return a column of numbers; masked ones are missing.
 
@@ -183,6 +198,7 @@ def column_of_array(
     """
     numbers = np.array(np.ma.getdata(cells), np.float64)
     numbers[np.ma.getmaskarray(cells)] = np.nan
+    numbers = without(numbers, missing)
     _check_finite(name, numbers, where)
     size = cells.dtype.itemsize if cells.dtype.kind == "f" else 8
     tolerance = {2: 2.0**-10, 4: 2.0**-23}.get(size, 2.0**-52)

@@ -61,7 +61,7 @@ def open_table(
     *,
     header: bool | None = None,
     delimiter: str | None = None,
-    missing: Sequence[str] = MISSING,
+    missing: Sequence[str | float] = MISSING,
     names: Sequence[str] | None = None,
 ) -> Source:
     """Return the columns of a file, a frame, a dict, an array or a sparse matrix.
@@ -77,6 +77,7 @@ def open_table(
         raise TypeError(
             f"missing is {missing!r}; give a list of texts, such as [{missing!r}]."
         )
+    missing = tuple(map(str, missing))
     if names is not None and not is_matrix(table):
         raise ValueError("names are given for a table that has them; leave them out.")
     if isinstance(table, str | os.PathLike):
@@ -86,7 +87,7 @@ def open_table(
         matrix = table.tocsc() if is_sparse else table
         # A masked array of NumPy stays what it is.
         matrix = np.asarray(matrix) if isinstance(matrix, jax.Array) else matrix
-        return _open_matrix(matrix, names, is_sparse=is_sparse)
+        return _open_matrix(matrix, names, missing, is_sparse=is_sparse)
     return _open_frame(_as_frame(table), missing)
 
 
@@ -253,7 +254,11 @@ def _as_polars(series: Any, name: str) -> Any:
 
 
 def _open_matrix(
-    matrix: Any, names: Sequence[str] | None, *, is_sparse: bool = False
+    matrix: Any,
+    names: Sequence[str] | None,
+    missing: Sequence[str],
+    *,
+    is_sparse: bool = False,
 ) -> Source:
     where = "the matrix" if is_sparse else "the array"
     if matrix.dtype.kind not in "biuf" or len(matrix.shape) != 2:
@@ -276,6 +281,8 @@ def _open_matrix(
     def make(name: str, keep_text: bool = False) -> RawColumn:
         cells = matrix[:, [positions[name]]]
         cells = cells.toarray() if is_sparse else cells
-        return column_of_array(name, cells[:, 0], lambda row: f"{where}, row {row}")
+        return column_of_array(
+            name, cells[:, 0], missing, lambda row: f"{where}, row {row}"
+        )
 
     return Source(where, names, num_rows, make, is_sparse=is_sparse)

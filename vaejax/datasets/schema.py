@@ -64,6 +64,8 @@ class Schema:
 
     Attributes:
       columns: the `SchemaColumn`s, in the order of the file.
+      missing: texts of missing cells, beside NaN and null; one that writes a number
+        stands for the number too.
 
     Example:
       >>> from vaejax import datasets
@@ -80,6 +82,7 @@ class Schema:
     """
 
     columns: tuple[SchemaColumn, ...]
+    missing: tuple[str, ...] = MISSING
 
     def modeled(self) -> tuple[Column, ...]:
         """Return what a model must know of its D columns, in their order."""
@@ -116,7 +119,8 @@ class Schema:
 
         fitted = map_columns(fit, self._modeled(), len(values))
         found = {column.name: column for column in fitted}
-        return Schema(tuple(found.get(each.name, each) for each in self.columns))
+        columns = tuple(found.get(each.name, each) for each in self.columns)
+        return dataclasses.replace(self, columns=columns)
 
     def encode_frame(
         self,
@@ -124,7 +128,7 @@ class Schema:
         *,
         header: bool | None = None,
         delimiter: str | None = None,
-        missing: Sequence[str] = MISSING,
+        missing: Sequence[str | float] | None = None,
         names: Sequence[str] | None = None,
     ) -> Table:
         """Return new rows as a model of this schema sees them.
@@ -139,7 +143,7 @@ class Schema:
           header: whether the first line of a file holds names; None takes it from the
             schema, where columns without names are "column 1", "column 2", ...
           delimiter: character between the cells of a file; None finds it out.
-          missing: texts of missing cells, beside NaN and null.
+          missing: texts of missing cells in place of the schema's.
           names: names of the columns of an array, which are only needed where columns
             of 0 and 1 that have names of their own are one column here.
 
@@ -154,7 +158,7 @@ class Schema:
             frame,
             header=has_names if header is None else header,
             delimiter=delimiter,
-            missing=missing,
+            missing=self.missing if missing is None else missing,
             names=names,
         )
         for name in (n for column in self._modeled() for n in _names_of(column)):
@@ -265,7 +269,7 @@ class Schema:
     def as_dict(self) -> dict[str, Any]:
         """Return the schema as values of JSON."""
         columns = [column.as_dict() for column in self.columns]
-        return {"format": _FORMAT, "columns": columns}
+        return {"format": _FORMAT, "missing": [*self.missing], "columns": columns}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Schema":
@@ -290,6 +294,14 @@ class Schema:
                 f"the schema has the format {values.get('format')!r}; give {_FORMAT}, "
                 "the one that this version reads."
             )
+        missing = values.get("missing", [*MISSING])
+        if not isinstance(missing, list) or not all(
+            isinstance(text, str) for text in missing
+        ):
+            raise ValueError(
+                f"missing is {missing!r} in the schema; give a list of the texts of "
+                "missing cells."
+            )
         columns = tuple(column_from_dict(column) for column in values["columns"])
         names = [name for column in columns for name in {column.name, *column.merged}]
         for name in names:
@@ -301,7 +313,7 @@ class Schema:
             raise ValueError(
                 "no column of the schema is modeled; give one of them another kind."
             )
-        return cls(columns)
+        return cls(columns, tuple(missing))
 
     def write(self, path: str | os.PathLike) -> None:
         """Write the schema as a file of JSON, replaced in one step.

@@ -35,7 +35,7 @@ def read_table(
     schema: Schema | None = None,
     header: bool | None = None,
     delimiter: str | None = None,
-    missing: Sequence[str] = MISSING,
+    missing: Sequence[str | float] | None = None,
     names: Sequence[str] | None = None,
 ) -> Table:
     """Read a table, and find the kind of each column from its values.
@@ -73,7 +73,10 @@ def read_table(
       header: whether the first line of a file holds names; None finds it out, or takes
         it from the schema.
       delimiter: character between the cells of a file; None finds it out.
-      missing: texts of missing cells, beside NaN and null.
+      missing: texts of missing cells, beside NaN and null; one that writes a number
+        stands for the number too, such as "-999". None takes those of the schema, which
+        are "", "NA", "N/A", "nan", "NaN", "null", "None" and "?" unless others were
+        given. The schema keeps them.
       names: names of the columns of an array or a sparse matrix.
 
     Returns:
@@ -111,10 +114,12 @@ def read_table(
             f"kinds is {described(kinds)}; give a dict from the names of columns to "
             'their kinds, such as {"age": "real"}.'
         )
+    missing = MISSING if missing is None else missing
     source = open_table(
         table, header=header, delimiter=delimiter, missing=missing, names=names
     )
-    schema = Schema(tuple(_find_columns(source, dict(kinds or {}))))
+    columns = tuple(_find_columns(source, dict(kinds or {})))
+    schema = Schema(columns, tuple(map(str, missing)))
     if not schema.modeled():
         first = schema.columns[0]
         raise ValueError(
