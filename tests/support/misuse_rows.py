@@ -720,7 +720,8 @@ def of_training() -> dict[str, Row]:
     return {
         "init_train_state": Row(
             training.init_train_state,
-            {"vae": of("vae", vae), "optimizer": of("optimizer", optimizer)}
+            {"vae": of("vae", vae, "any_model")}
+            | {"optimizer": of("optimizer", optimizer)}
             | {"key": in_key, "x": x("judged", "binary")},
         ),
         "check_data": Row(

@@ -91,7 +91,8 @@ def init_train_state(
     deviations. `check_data` judges a whole data set.
 
     Args:
-      vae: The model, of which only `init` is computed.
+      vae: The model, of which only `init` is computed; another model with an `init`,
+        such as a classifier, trains as well.
       optimizer: Any optax transformation, the one that `make_train_step` is given.
       key: The typed key of the run, from which the initial parameters, the noise of
         every step and the order of the data follow.
