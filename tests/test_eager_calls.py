@@ -46,8 +46,8 @@ def count_step(state, batch):
 EPOCH = training.make_train_epoch(count_step, 2)
 STREAMED = training.make_streamed_epoch(count_step, 2)
 DECODER = RecurrentDecoder(7, 4, 4)
-DECODER_PARAMS = DECODER.init(jax.random.key(0), Z, jnp.zeros(4, jnp.int32))
-GRU_PARAMS = GRU(3).init(jax.random.key(0), jnp.zeros(3), jnp.zeros((4, 2)))
+DECODER_PARAMS = jax.jit(DECODER.init)(jax.random.key(0), Z, jnp.zeros(4, jnp.int32))
+GRU_PARAMS = jax.jit(GRU(3).init)(jax.random.key(0), jnp.zeros(3), jnp.zeros((4, 2)))
 
 
 def new_state(key):

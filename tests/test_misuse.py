@@ -20,8 +20,8 @@ PACKAGES = (
     "latent", "metrics", "models", "networks", "objectives", "plots", "priors",
     "training",
 )  # fmt: skip
-# Every tenth row is a piece, of which the normal run takes one.
-PIECES, NORMAL = 10, 3
+# Every twentieth row is a piece, of which the normal run takes one.
+PIECES, NORMAL = 20, 3
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 import jax
 import pytest
-from support.families import FAMILIES, PAIRS
+from support.families import FAMILIES, PAIRS, draws_of
 
 # Cells of tables, which test_mixed.py compares with SciPy too, and which compile long.
 CELLS = ("log_normal", "ordinal", "rounded_normal")
@@ -12,8 +12,19 @@ CELLS = ("log_normal", "ordinal", "rounded_normal")
         for name in FAMILIES
     ]
 )
-def family(request):
-    return FAMILIES[request.param]
+def name_of_family(request):
+    return request.param
+
+
+@pytest.fixture
+def family(name_of_family):
+    return FAMILIES[name_of_family]
+
+
+@pytest.fixture
+def drawn(name_of_family):
+    """Draws of the family, `[NUM_DRAWS, 3]`."""
+    return draws_of(name_of_family)
 
 
 @pytest.fixture(params=PAIRS)

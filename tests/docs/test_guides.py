@@ -58,6 +58,7 @@ def extended() -> dict:
     return run_blocks(blocks("python", EXTENDING))
 
 
+@pytest.mark.xdist_group("extending")
 def test_every_way_to_extend_has_an_example(extended):
     ways = re.findall(r"\{ref}`[^`]*<(new-[a-z-]+)>`", EXTENDING)
     assert len(ways) == 7
@@ -66,6 +67,7 @@ def test_every_way_to_extend_has_an_example(extended):
         assert blocks("python", section), way
 
 
+@pytest.mark.xdist_group("extending")
 def test_the_likelihood_integrates_to_one(extended):
     likelihood = extended["Exponential"](jnp.array([0.3]))
     xs = jnp.linspace(0, 40, 100_001)
@@ -73,12 +75,14 @@ def test_the_likelihood_integrates_to_one(extended):
     assert jnp.trapezoid(densities, xs) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.xdist_group("extending")
 def test_the_likelihood_has_a_support(extended):
     support = vaejax.distributions.support_of(extended["Exponential"])
     found = support.contains(np.array([0.0, 2.5, -1.0, np.inf, np.nan]))
     assert found.tolist() == [True, True, False, False, False]
 
 
+@pytest.mark.xdist_group("extending")
 def test_the_prior_integrates_to_one(extended):
     prior = extended["NormalMixture"](
         jnp.array([0.0, 1.0]), jnp.array([[0.0], [2.0]]), jnp.array([[0.0], [-1.0]])
@@ -88,6 +92,7 @@ def test_the_prior_integrates_to_one(extended):
     assert jnp.trapezoid(densities, zs) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.xdist_group("extending")
 def test_the_flow_knows_its_density(extended):
     base = extended["vaejax"].Normal(jnp.zeros(1), jnp.zeros(1))
     flow = extended["BentNormal"](base, jnp.array(0.5))
@@ -100,6 +105,7 @@ def test_the_flow_knows_its_density(extended):
     assert weights.mean() == pytest.approx(4, abs=5 * error)
 
 
+@pytest.mark.xdist_group("extending")
 def test_the_data_set_is_read_by_its_entry(extended, tmp_path):
     path = tmp_path / "squares.npz"
     arrays = {
@@ -111,6 +117,7 @@ def test_the_data_set_is_read_by_its_entry(extended, tmp_path):
     assert splits["train"][0].shape == (3, 8, 8) and splits["test"][1] is None
 
 
+@pytest.mark.xdist_group("extending")
 @pytest.mark.slow
 @pytest.mark.program
 def test_the_experiment_trains(extended, tmp_path):

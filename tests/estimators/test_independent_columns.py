@@ -15,6 +15,8 @@ from vaejax.estimators import fit_independent_columns
 
 NUM = 2000
 RANDOM = np.random.default_rng(0)
+# The fixture that the tests share is made once, on one worker.
+pytestmark = pytest.mark.xdist_group("fitted")
 
 
 def negative_binomial(mean, r):

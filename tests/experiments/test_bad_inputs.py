@@ -14,7 +14,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from support.programs import ENVIRONMENT, SMALL, command, images, npz, status_of
+from support.programs import (
+    ENVIRONMENT,
+    SMALL,
+    check_folder,
+    command,
+    images,
+    npz,
+    status_of,
+)
 
 from experiments import mnist
 from experiments.harness import run_dir
@@ -388,6 +396,10 @@ def refused(path: Path, capsys, *arguments: str) -> str:
         == before
     )
     return message
+
+
+def test_a_finished_run_leaves_its_folder(finished):
+    check_folder(finished)
 
 
 def test_a_finished_run_is_not_overwritten(copied, capsys):

@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import tyro
@@ -18,6 +17,7 @@ from support.programs import (
     ENVIRONMENT,
     ROOT,
     SMALL,
+    check_folder,
     command,
     execute,
     npz,
@@ -66,47 +66,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_a_run_leaves_its_folder_and_a_summary(digits):
     check_summary(digits)
-    figures = {file.name for file in (digits / "figures").iterdir()}
-    names = (
-        "learning_curves",
-        "reconstructions",
-        "samples",
-        "interpolations",
-        "manifold",
-    )
-    assert figures == {f"{name}.png" for name in names}
-    assert all(
-        (digits / "figures" / name).read_bytes().startswith(b"\x89PNG")
-        for name in figures
-    )
-    assert [row["epoch"] for row in run_dir.read_metrics(digits)] == [1, 2]
-    config = load_json(digits / "config.json")
-    assert (
-        config["seed"],
-        config["epochs"],
-        config["latent_size"],
-        config["data"],
-    ) == (0, 2, 2, "mnist")
-    manifest = load_json(digits / "manifest.json")
-    assert (
-        manifest["versions"]["jax"] == jax.__version__
-        and len(manifest["data_sha256"]) == 64
-    )
-    assert manifest["command"].startswith(
-        "python -m experiments.mnist --seed 0 --num-seeds 1 --epochs 2"
-    )
-    seconds = load_json(digits / "summary.json")["training_seconds"]
-    assert manifest["wall_seconds"] > seconds
+    check_folder(digits)
+    assert load_json(digits / "config.json")["data"] == "mnist"
     # JAX and the digits alone are more.
-    assert manifest["peak_resident_bytes"] > 2**27
-    report = (digits / "report.html").read_text()
-    assert report.count("data:image/png;base64,") == len(figures)
-    assert (
-        manifest["params_sha256"] in report and '="http' not in report
-    )  # self-contained
+    assert load_json(digits / "manifest.json")["peak_resident_bytes"] > 2**27
 
 
 def check_summary(digits: Path):

@@ -34,7 +34,7 @@ SCRIPT = Path(explore.__file__).parent / "explorer" / "explore.js"
 VAE = vaejax.gaussian_vae(
     latent_size=3, encoder=vaejax.MLP((8,)), decoder=vaejax.MLP((8,), (6, 4))
 )
-PARAMS = VAE.init(jax.random.key(0), jnp.zeros((6, 4)))
+PARAMS = jax.jit(VAE.init)(jax.random.key(0), jnp.zeros((6, 4)))
 # Weights large enough for a slider to show.
 PARAMS = PARAMS | {"decoder": jax.tree.map(lambda leaf: 4 * leaf, PARAMS["decoder"])}
 XS = jax.random.bernoulli(jax.random.key(1), 0.5, (40, 6, 4)).astype(jnp.float32)

@@ -20,6 +20,8 @@ from vaejax.distributions import Column, MaskedEvent, mixed_head
 
 pytest.importorskip("polars", reason="tables are read with the extra `tables`")
 NUM = 120
+# The fixture that the tests share is made once, on one worker.
+pytestmark = pytest.mark.xdist_group("tables")
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ _impute_all = jax.jit(
         partial(latent.impute, vae, num_samples=500, num_draws=50), in_axes=(None, 0, 0)
     )
 )
+# The fixture that the tests share is made once, on one worker.
+pytestmark = pytest.mark.xdist_group("imputed")
 
 
 def impute_all(params, rows):

@@ -26,6 +26,8 @@ _score_all = jax.jit(
         partial(latent.outlier_scores, vae, num_samples=1000), in_axes=(None, 0, 0)
     )
 )
+# The fixture that the tests share is made once, on one worker.
+pytestmark = pytest.mark.xdist_group("scored")
 
 
 def score_all(params, rows):

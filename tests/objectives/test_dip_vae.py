@@ -14,7 +14,7 @@ from vaejax.objectives import dip_vae_loss
 
 VAE = mlp_vae()
 XS = binary(jax.random.key(1), 6)
-PARAMS = VAE.init(jax.random.key(0), XS[0])
+PARAMS = jax.jit(VAE.init)(jax.random.key(0), XS[0])
 
 
 @pytest.mark.parametrize("of_aggregate", [False, True])

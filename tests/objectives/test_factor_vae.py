@@ -19,7 +19,7 @@ DISCRIMINATOR = vaejax.MLP((8,), (1,))
 PLAIN = mlp_vae()
 VAE = with_discriminator(PLAIN, DISCRIMINATOR)
 XS = binary(jax.random.key(1), 9)
-PARAMS = VAE.init(jax.random.key(0), XS[0])
+PARAMS = jax.jit(VAE.init)(jax.random.key(0), XS[0])
 
 
 def logits(params, zs):

@@ -19,7 +19,7 @@ from vaejax.objectives import (
 
 VAE = mlp_vae()
 XS = binary(jax.random.key(1), 6)
-PARAMS = VAE.init(jax.random.key(0), XS[0])
+PARAMS = jax.jit(VAE.init)(jax.random.key(0), XS[0])
 
 
 def test_kernels_are_their_equations():

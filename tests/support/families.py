@@ -1,5 +1,6 @@
 """The tables of distributions, and what SciPy and NumPyro say of them."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -240,3 +241,16 @@ def draws(distribution, num):
     return np.asarray(
         jax.jit(jax.vmap(distribution.sample))(jax.random.split(jax.random.key(0), num))
     )
+
+
+# What the tests of a family share, so that each program is compiled once.
+NUM_DRAWS = 30_000
+log_probs = jax.jit(
+    jax.vmap(lambda distribution, x: distribution.log_prob(x), (None, 0))
+)
+
+
+@functools.cache
+def draws_of(name: str) -> np.ndarray:
+    """Draws of one of the `FAMILIES`, `[NUM_DRAWS, 3]`."""
+    return draws(FAMILIES[name].ours, NUM_DRAWS)

@@ -1,5 +1,6 @@
 """Programs as a user runs them, in this process or another, on data of a test."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from types import ModuleType
 
 import jax
 import numpy as np
+import pytest
 
 from experiments import mnist
-from experiments.harness import cli
+from experiments.harness import cli, run_dir
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -92,3 +94,36 @@ def execute(
         text=True,
         timeout=300,
     )
+
+
+def check_folder(path: Path) -> None:
+    """Check what a finished run of the main job leaves, of two epochs and seed 0."""
+    names = (
+        "learning_curves",
+        "reconstructions",
+        "samples",
+        "interpolations",
+        "manifold",
+    )
+    figures = list((path / "figures").iterdir())
+    assert {file.name for file in figures} == {f"{name}.png" for name in names}
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in figures)
+    assert [row["epoch"] for row in run_dir.read_metrics(path)] == [1, 2]
+    config, manifest, summary = (
+        json.loads((path / f"{name}.json").read_text())
+        for name in ("config", "manifest", "summary")
+    )
+    assert (config["seed"], config["epochs"], config["latent_size"]) == (0, 2, 2)
+    assert manifest["versions"]["jax"] == jax.__version__
+    assert len(manifest["data_sha256"]) == 64
+    assert manifest["command"].startswith(
+        "python -m experiments.mnist --seed 0 --num-seeds 1 --epochs 2"
+    )
+    assert manifest["wall_seconds"] > summary["training_seconds"]
+    test = summary["test"]
+    elbo = test["log_likelihood"]["mean"] - test["kl"]["mean"]
+    assert test["negative_elbo"]["mean"] == pytest.approx(-elbo, rel=1e-5)
+    report = (path / "report.html").read_text()
+    assert report.count("data:image/png;base64,") == len(figures)
+    # It is self-contained.
+    assert manifest["params_sha256"] in report and '="http' not in report
