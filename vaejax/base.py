@@ -337,4 +337,8 @@ def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
     check_model(vae, params)
     if not isinstance(like, Latents):
         return edited
-    return require(vae.prior(params), "complete")(edited)
+    prior = vae.prior(params)
+    if hasattr(type(prior), "complete_like"):
+        # A path that holds what does not follow from the values, such as a condition.
+        return prior.complete_like(like, edited)
+    return require(prior, "complete")(edited)

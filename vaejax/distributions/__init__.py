@@ -44,6 +44,7 @@ from vaejax.distributions.heavy_tailed import (
     laplace_head,
     student_t_head,
 )
+from vaejax.distributions.joint import Joint, JointHead, joint_head
 from vaejax.distributions.kl import kl_divergence
 from vaejax.distributions.masked import Masked, masked_head
 from vaejax.distributions.mixed import Mixed
@@ -83,6 +84,8 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "DiscretizedNormal",
     "END_TOKEN",
+    "Joint",
+    "JointHead",
     "Laplace",
     "LevelUnits",
     "Log1pUnits",
@@ -109,6 +112,7 @@ __all__ = [
     "discretized_logistic_mixture_head",
     "discretized_normal_head",
     "fixed_variance_normal_head",
+    "joint_head",
     "kl_divergence",
     "laplace_head",
     "make_word_dropout",

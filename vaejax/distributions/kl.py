@@ -67,7 +67,9 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
     1/2 sum (mu^2 + sigma^2 - log sigma^2 - 1).
 
     Args:
-      q: a Normal, Bernoulli or Categorical.
+      q: a Normal, Bernoulli or Categorical; a Joint of them, whose divergence is the
+        sum over its parts; or a distribution of your own with a method
+        `kl_divergence(p)`.
       p: a distribution of the same class, over events of the same shape.
 
     Returns:
@@ -86,6 +88,8 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
 
     Source: Kingma & Welling 2014, appendix B.
     """
+    if hasattr(type(q), "kl_divergence"):
+        return q.kl_divergence(p)
     if type(q) is not type(p) or type(q) not in _CLOSED_FORMS:
         raise TypeError(
             f"kl_divergence: no closed form for KL({type(q).__name__} || "

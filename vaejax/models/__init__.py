@@ -4,6 +4,7 @@ Assembly only: no mathematics is written here. Read `gaussian.py` first.
 """
 
 from vaejax.models.compute_dtype import with_compute_dtype
+from vaejax.models.conditioned_examples import conditional_vae
 from vaejax.models.families import (
     Conditioned,
     VAEFamily,
@@ -19,6 +20,7 @@ __all__ = [
     "Conditioned",
     "VAEFamily",
     "conditional",
+    "conditional_vae",
     "gaussian_vae",
     "sequence_vae",
     "table_vae",

@@ -1,7 +1,7 @@
 """The Gaussian VAE: a standard Normal prior, and a Normal posterior of any encoder."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from vaejax.base import (
     PyTree,
 )
 from vaejax.columns import MaskedEvent
-from vaejax.distributions import Bernoulli, Normal, as_head, normal_head
+from vaejax.distributions import Bernoulli, JointHead, Normal, as_head, normal_head
 from vaejax.networks import MLP, as_network, compose_networks
 
 
@@ -37,7 +37,7 @@ def gaussian_vae(
     latent_size: int,
     encoder: NetworkLike,
     decoder: NetworkLike,
-    likelihood: HeadLike = Bernoulli,
+    likelihood: HeadLike | JointHead = Bernoulli,
     posterior: HeadLike | None = None,
 ) -> VAE:
     """Build the VAE with prior N(0, I), a Normal posterior and any likelihood.
@@ -54,7 +54,9 @@ def gaussian_vae(
         `[*x.shape]` for one parameter per dimension (Bernoulli, a Normal of fixed or
         shared variance), `[*x.shape, num_parameters]` for more (Normal: mean and
         log-variance).
-      likelihood: the head of p(x|z), or a distribution class that carries one.
+      likelihood: the head of p(x|z), or a distribution class that carries one. For an
+        example of several parts, a dict or tuple, `vaejax.distributions.joint_head`,
+        and the decoder outputs one such array for each part.
       posterior: the head of q(z|x); by default `normal_head()`, whose log-variance is
         bounded softly.
 
@@ -84,7 +86,8 @@ def gaussian_vae(
 
     Source: Kingma & Welling 2014, section 3.
     """
-    head, network = as_head(likelihood), as_network(decoder)
+    head = likelihood if isinstance(likelihood, JointHead) else as_head(likelihood)
+    network = as_network(decoder)
     latents = _gaussian_latents(latent_size, encoder, posterior)
 
     def init(key: Key, x: Example) -> Params:
@@ -165,18 +168,66 @@ def _in_dtype(dtype: DTypeLike, x: PyTree) -> PyTree:
     )
 
 
-def _check_decoder(outputs: PyTree, x: Example, head: Head) -> None:
-    extra = () if head.num_parameters == 1 else (head.num_parameters,)
-    shape = jnp.shape(x.values if isinstance(x, MaskedEvent) else x)
-    if shape and outputs.shape == (*shape[1:], *extra):
+def _check_decoder(outputs: PyTree, x: Example, head: Head | JointHead) -> None:
+    """Raise ValueError unless the likelihood can be made of what the decoder outputs."""
+    is_joint = isinstance(head, JointHead)
+    found, parts = jax.tree_util.tree_flatten_with_path(head.num_parameters)
+    names = [jax.tree_util.keystr(path) for path, _ in found]
+    _check_parts("the example", x, parts, names, is_joint)
+    _check_parts("what the decoder outputs", outputs, parts, names, is_joint)
+    rows = zip(found, parts.flatten_up_to(outputs), parts.flatten_up_to(x), strict=True)
+    for (path, num_parameters), output, part in rows:
+        # The columns of a row of a table differ; its head checks them.
+        if num_parameters:
+            where = f" at {jax.tree_util.keystr(path)}" if path else ""
+            _check_part(where, output.shape, part, num_parameters)
+
+
+def _check_parts(
+    what: str, tree: PyTree, parts: Any, names: list[str], is_joint: bool
+) -> None:
+    tree = jax.tree.map(
+        lambda leaf: 0, tree, is_leaf=lambda leaf: isinstance(leaf, MaskedEvent)
+    )
+    given = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree)]
+    if is_joint:
+        try:
+            is_alike = all(leaf == 0 for leaf in parts.flatten_up_to(tree))
+        except (TypeError, ValueError):
+            is_alike = False
+        if not is_alike:
+            raise ValueError(
+                f"{what} has the parts {_listed(given)} and the likelihood "
+                f"{_listed(names)}; give joint_head a head for each part of an example, "
+                "and the decoder an output for each, in the same containers."
+            )
+    elif given != [""]:
         raise ValueError(
-            f"the decoder outputs {outputs.shape} for an example of shape {shape}, "
+            f"{what} has the parts {_listed(given)} and the likelihood is of one array; "
+            "give likelihood=vaejax.distributions.joint_head with a head for each part, "
+            "and a decoder that outputs one array for each "
+            "(vaejax.networks.branched_network)."
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(name or "one array" for name in names) or "none"
+
+
+def _check_part(
+    where: str, shape: tuple[int, ...], x: Example, num_parameters: int
+) -> None:
+    extra = () if num_parameters == 1 else (num_parameters,)
+    of_x = jnp.shape(x.values if isinstance(x, MaskedEvent) else x)
+    if of_x and shape == (*of_x[1:], *extra):
+        raise ValueError(
+            f"the decoder outputs {shape}{where} for an example of shape {of_x}, "
             "which has a batch axis; give one example, x[0]."
         )
-    if outputs.shape != (*shape, *extra):
+    if shape != (*of_x, *extra):
         raise ValueError(
-            f"the decoder outputs {outputs.shape} for an example of shape "
-            f"{shape}; the likelihood has {head.num_parameters} parameter(s) "
-            f"per dimension, so it must output {(*shape, *extra)} for one "
+            f"the decoder outputs {shape}{where} for an example of shape "
+            f"{of_x}; the likelihood has {num_parameters} parameter(s) "
+            f"per dimension, so it must output {(*of_x, *extra)} for one "
             "example, without a batch axis; map a batch with jax.vmap."
         )

@@ -13,6 +13,7 @@ from vaejax.networks.adapters import (
     from_equinox,
     from_nnx,
 )
+from vaejax.networks.branches import branched_network, merged_network
 from vaejax.networks.conditioned import with_condition
 from vaejax.networks.convolutional import (
     Convolution,
@@ -49,8 +50,10 @@ __all__ = [
     "ResidualEncoder",
     "UpConvolution",
     "as_network",
+    "branched_network",
     "compose_networks",
     "from_equinox",
     "from_nnx",
+    "merged_network",
     "with_condition",
 ]

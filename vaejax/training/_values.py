@@ -60,12 +60,19 @@ def without_missing(data: PyTree) -> PyTree:
     def fill(node: Any) -> Any:
         if not isinstance(node, MaskedEvent):
             return node
-        values: Any = np.asarray(node.values)
         mask: Any = np.asarray(node.mask)
-        # Arrays that do not fit are refused by what scores them.
-        is_alike = values.shape == mask.shape
-        filled: Any = np.where(mask, values, 0) if is_alike else values
-        return node._replace(values=filled, mask=mask)
+
+        def filled(leaf: Any) -> Any:
+            array = np.asarray(leaf)
+            # Arrays that do not fit are refused by what scores them. A mask of fewer
+            # axes is of whole parts of an example.
+            if array.shape[: mask.ndim] != mask.shape:
+                return array
+            of_cells = mask.reshape(mask.shape + (1,) * (array.ndim - mask.ndim))
+            return np.where(of_cells, array, np.zeros((), array.dtype))
+
+        values: Any = jax.tree.map(filled, node.values)
+        return node._replace(values=values, mask=mask)
 
     return jax.tree.map(fill, data, is_leaf=lambda node: isinstance(node, MaskedEvent))
 

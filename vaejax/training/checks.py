@@ -5,7 +5,7 @@ therefore judged once, where their values are known. Read `check_data` first.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from vaejax.distributions import (
     Autoregressive,
     Bernoulli,
     Categorical,
+    Joint,
     MaskedEvent,
     Mixed,
 )
@@ -116,16 +117,17 @@ def check_data(
         ),
         xs,
     )
-    judged = _judged(vae, params, example)
-    if judged.is_table:
-        _check_table(name, judged, xs)
-        jax.eval_shape(_score, vae, params, jax.random.key(0), example)
-        return
-    parts = parts_of(name, xs)
-    _check_likelihood(judged, parts)
+    judged_parts = _judged(vae, params, example, name, xs)
+    for judged, part_name, part in judged_parts:
+        if judged.is_table:
+            _check_table(part_name, judged, part)
+        else:
+            _check_likelihood(judged, parts_of(part_name, part))
     jax.eval_shape(_score, vae, params, jax.random.key(0), example)
-    if num_examples(xs) > 1 and _is_real(judged.support):
-        _warn_of_moments(_as_seen(vae, name, xs, parts, is_example=False))
+    for judged, part_name, part in judged_parts:
+        if num_examples(xs) > 1 and not judged.is_table and _is_real(judged.support):
+            parts = parts_of(part_name, part)
+            _warn_of_moments(_as_seen(vae, part_name, part, parts, is_example=False))
 
 
 def check_example(vae: VAE, params: Params, x: Example) -> None:
@@ -143,13 +145,15 @@ def check_example(vae: VAE, params: Params, x: Example) -> None:
         check_representable(part, is_example=True)
     if not any(np.any(part.array) for part in parts):
         return
-    judged = _judged(vae, params, jax.tree.map(jnp.asarray, x))
-    if judged.is_table:
-        _check_table(name, judged, x, is_example=True)
-        return
-    known = [part for part in parts if part.array.dtype.kind != "u"]
-    _check_likelihood(judged, known, is_example=True)
-    _warn_of_scale(_as_seen(vae, name, x, parts, is_example=True))
+    example = jax.tree.map(jnp.asarray, x)
+    for judged, part_name, part in _judged(vae, params, example, name, x, True):
+        if judged.is_table:
+            _check_table(part_name, judged, part, is_example=True)
+            continue
+        parts = parts_of(part_name, part)
+        known = [part for part in parts if part.array.dtype.kind != "u"]
+        _check_likelihood(judged, known, is_example=True)
+        _warn_of_scale(_as_seen(vae, part_name, part, parts, is_example=True))
 
 
 def _as_seen(
@@ -173,8 +177,42 @@ class _Judged(NamedTuple):
     is_table: bool
 
 
-def _judged(vae: VAE, params: Params, example: PyTree) -> _Judged:
+def _judged(
+    vae: VAE,
+    params: Params,
+    example: PyTree,
+    name: str,
+    xs: PyTree,
+    is_example: bool = False,
+) -> list[tuple[_Judged, str, PyTree]]:
+    """Return how data are judged, their name and the data, of each part of a `Joint`."""
     likelihood = jax.eval_shape(_decode, vae, params, jax.random.key(0), example)
+    return [
+        (_judged_by(distribution), part_name, part)
+        for distribution, part_name, part in _parts(likelihood, name, xs, is_example)
+    ]
+
+
+def _parts(
+    likelihood: Any, name: str, xs: PyTree, is_example: bool
+) -> Iterator[tuple[Any, str, PyTree]]:
+    if not isinstance(likelihood, Joint):
+        yield likelihood, name, xs
+        return
+    for part_name, distribution, part in likelihood.parts(xs):
+        if isinstance(part, MaskedEvent) and np.ndim(part.mask) == 1 - is_example:
+            is_seen = np.atleast_1d(np.asarray(part.mask, bool))
+            if not is_seen.any():
+                continue
+            # Missing ones are judged as the first that is there.
+            place = np.where(is_seen, np.arange(len(is_seen)), is_seen.argmax())
+            part = part.values
+            if not is_example:
+                part = jax.tree.map(lambda leaf, p=place: np.asarray(leaf)[p], part)
+        yield from _parts(distribution, f"{name}{part_name}", part, is_example)
+
+
+def _judged_by(likelihood: Any) -> _Judged:
     # The constraint of another library is stale once its distribution is batched.
     support = getattr(likelihood, "support", None)
     return _Judged(

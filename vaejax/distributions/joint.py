@@ -1,0 +1,332 @@
+"""Distributions of examples of several parts: a dict, tuple or NamedTuple of them."""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax._checks import (
+    as_numbers,
+    check_key,
+    described,
+    log_prob_of,
+    sample_and_log_prob_of,
+)
+from vaejax._reals import at_least_single
+from vaejax.base import (
+    Array,
+    Distribution,
+    Event,
+    Head,
+    Key,
+    Params,
+    PyTree,
+    Support,
+    draw,
+)
+from vaejax.columns import MaskedEvent
+from vaejax.distributions.heads import as_head
+from vaejax.distributions.kl import kl_divergence
+from vaejax.distributions.mixed_heads import MixedHead
+
+_METHODS = ("log_prob", "sample", "sample_and_log_prob")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """Distribution of events of several independent parts, each of its own family.
+
+    log p(x) = sum_i log p_i(x_i). An event has the containers of `distributions`; each
+    part is what the distribution there is over: an array, tokens, a row of a table.
+
+    A part may be missing: it is then `MaskedEvent(values, mask)` with a mask of no
+    axes, which is false. It contributes exactly 0, and what stands in `values` changes
+    neither value nor gradient. A mask of the shape of the part is for a `Masked` or
+    `Mixed` distribution there, which takes cells one by one. Draws are complete.
+
+    `mean` has the mode of parts without a mean, such as classes; `support` judges each
+    part by its own.
+
+    Attributes:
+      distributions: a dict, tuple or NamedTuple of distributions, nested at will.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.distributions import Joint, MaskedEvent
+      >>> both = Joint({
+      ...     "image": vaejax.Bernoulli(jnp.zeros((2, 2))),
+      ...     "label": vaejax.Categorical(jnp.zeros(4)),
+      ... })
+      >>> x = {"image": jnp.ones((2, 2)), "label": jnp.array(3)}
+      >>> round(float(both.log_prob(x)), 3)  # 4 log(1/2) + log(1/4)
+      -4.159
+      >>> unlabeled = x | {"label": MaskedEvent(jnp.array(0), jnp.array(False))}
+      >>> round(float(both.log_prob(unlabeled)), 3)  # 4 log(1/2)
+      -2.773
+
+    Source: Suzuki et al. 2016 (JMVAE), equation 2; missing parts: Wu & Goodman 2018
+    (MVAE), section 2.
+    """
+
+    distributions: PyTree
+
+    def log_prob(self, event: Event) -> Array:
+        return _sum(jax.tree.leaves(self.part_log_probs(event)))
+
+    def part_log_probs(self, event: Event) -> PyTree:
+        """Return the log-density of each part, scalars in the containers of the parts.
+
+        It is 0 for a missing part.
+        """
+        log_probs = []
+        for name, distribution, part in self.parts(event):
+            with _naming(f"Joint at {name}"):
+                log_probs.append(at_least_single(_log_prob(distribution, part)))
+        return _parts_of(self.distributions)[2].unflatten(log_probs)
+
+    def parts(self, event: Event) -> list[tuple[str, Distribution, Event]]:
+        """Return the name of each part, its distribution and its event."""
+        names, distributions, structure = _parts_of(self.distributions)
+        events = _split("Joint.log_prob: the event", structure, names, event)
+        return list(zip(names, distributions, events, strict=True))
+
+    def kl_divergence(self, p: Distribution) -> Array:
+        """Return the closed form of KL(self || p), the sum over parts."""
+        if not isinstance(p, Joint):
+            raise TypeError(
+                f"kl_divergence: q is a Joint and p a {type(p).__name__}; give a Joint "
+                "of the same parts."
+            )
+        names, parts, structure = _parts_of(self.distributions)
+        others = _split("kl_divergence: p", structure, names, p.distributions)
+        return _sum(map(kl_divergence, parts, others))
+
+    def sample(self, key: Key) -> Event:
+        names, distributions, structure = _parts_of(self.distributions)
+        return structure.unflatten(map(draw, _keys(key, names), distributions))
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Event, Array]:
+        names, distributions, structure = _parts_of(self.distributions)
+        pairs = map(sample_and_log_prob_of, distributions, _keys(key, names))
+        events, log_probs = zip(*pairs, strict=True)
+        return structure.unflatten(events), _sum(log_probs)
+
+    @property
+    def mean(self) -> Event:
+        return self._points("mean", "mode")
+
+    @property
+    def mode(self) -> Event:
+        return self._points("mode")
+
+    @property
+    def support(self) -> Support:
+        """The events with mass: `contains` returns bools in the containers of parts."""
+        return Support("values of each part's own support", self._contains)
+
+    def _points(self, *points: str) -> Event:
+        names, distributions, structure = _parts_of(self.distributions)
+        found = []
+        for name, distribution in zip(names, distributions, strict=True):
+            point = next((each for each in points if hasattr(distribution, each)), None)
+            if point is None:
+                # AttributeError: as of a distribution that has none, to `hasattr`.
+                raise AttributeError(
+                    f"Joint at {name}: {type(distribution).__name__} has no "
+                    f"{points[0]}."
+                )
+            found.append(getattr(distribution, point))
+        return structure.unflatten(found)
+
+    def _contains(self, event: Event) -> PyTree:
+        found = [_part_contains(*part) for _, *part in self.parts(event)]
+        return _parts_of(self.distributions)[2].unflatten(found)
+
+
+def _part_contains(distribution: Distribution, part: Event) -> Any:
+    support: Any = getattr(distribution, "support", None)
+    if isinstance(part, MaskedEvent) and np.ndim(part.mask) == 0:
+        return _part_contains(distribution, part.values) | ~np.asarray(part.mask, bool)
+    if not isinstance(support, Support):
+        return jax.tree.map(lambda leaf: np.ones(np.shape(leaf), bool), part)
+    if isinstance(part, MaskedEvent):
+        return support.contains(part.values) | ~np.asarray(part.mask, bool)
+    return support.contains(part)
+
+
+def _log_prob(distribution: Distribution, part: Event) -> Array:
+    """Return the log-density of a part, 0 where it is missing."""
+    if not (isinstance(part, MaskedEvent) and jnp.ndim(part.mask) == 0):
+        return log_prob_of(distribution, part)
+    is_seen = jnp.asarray(as_numbers("the mask", part.mask)).astype(bool)
+    # Replaced before anything is computed of it, and so harmless to gradients.
+    seen = jax.tree.map(
+        lambda leaf, other: jnp.where(is_seen, leaf, jnp.asarray(other, leaf.dtype)),
+        jax.tree.map(jnp.asarray, part.values),
+        _inside(distribution, part.values),
+    )
+    return jnp.where(is_seen, log_prob_of(distribution, seen), 0)
+
+
+def _inside(distribution: Distribution, part: Event) -> Event:
+    """Return an event with mass: zeros, or the mode where 0 has none."""
+    support = getattr(type(distribution), "support", None)
+    has_zero = isinstance(support, Support) and bool(support.contains(np.zeros(())))
+    if not has_zero and hasattr(type(distribution), "mode"):
+        mode: Any = jax.lax.stop_gradient(distribution.mode)
+        if jax.tree.structure(mode) == jax.tree.structure(part):
+            return mode
+    return jax.tree.map(lambda leaf: np.zeros((), jnp.result_type(leaf)), part)
+
+
+def _keys(key: Key, names: list[str]) -> Key:
+    check_key(key)
+    return jax.random.split(key, len(names))
+
+
+def _is_distribution(value: Any) -> bool:
+    return not isinstance(value, type) and any(hasattr(value, m) for m in _METHODS)
+
+
+def _parts_of(distributions: PyTree) -> tuple[list[str], list[Any], Any]:
+    """Return names and distributions of the parts, and the containers around them."""
+    return _flat(distributions, _is_distribution)
+
+
+def _flat(
+    tree: PyTree, is_leaf: Callable[[Any], bool]
+) -> tuple[list[str], list[Any], Any]:
+    found, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
+    names = [jax.tree_util.keystr(path) for path, _ in found]
+    return names, [leaf for _, leaf in found], structure
+
+
+def _split(what: str, structure: Any, names: list[str], tree: PyTree) -> list[Any]:
+    """Return what a pytree has at each part, or raise ValueError naming the parts."""
+    try:
+        return structure.flatten_up_to(tree)
+    except (TypeError, ValueError) as error:
+        given = described(tree)
+        if isinstance(tree, dict) and tree:
+            given = f"a dict of {', '.join(map(repr, tree))}"
+        raise ValueError(
+            f"{what} is {given} and the parts are at {', '.join(names)}; give one of "
+            "each, in the same containers."
+        ) from error
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Name the part in the error of its distribution or its head."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        # Errors of other classes carry more than a message.
+        if type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f"{where}: {error}") from error
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    """Return the sum of scalars, each in single precision or better."""
+    return functools.reduce(operator.add, map(at_least_single, terms))
+
+
+class JointHead(NamedTuple):
+    """A map from the outputs of a network to a `Joint`, one array for each part.
+
+    It is no `Head`, whose networks output one array.
+
+    Attributes:
+      num_parameters: for each part, in the containers of an event, the number of arrays
+        per dimension of the part; 0 for a row of a table, whose columns differ.
+      init: `key -> params` of the heads' own parameters, in the same containers.
+      apply: `(params, outputs) -> Joint`, outputs in the same containers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.distributions import categorical_head, joint_head
+      >>> head = joint_head({"image": vaejax.Bernoulli, "label": categorical_head(10)})
+      >>> outputs = {"image": jnp.zeros((4, 4)), "label": jnp.zeros(10)}
+      >>> head.apply({"image": (), "label": ()}, outputs).mode["image"].shape
+      (4, 4)
+    """
+
+    num_parameters: PyTree
+    init: Callable[[Key], Params]
+    apply: Callable[[Params, PyTree], Joint]
+
+
+def joint_head(heads: PyTree) -> JointHead:
+    """Build the head of a `Joint`, which has a head for each part.
+
+    The network outputs one array for each part, in the same containers:
+    `vaejax.networks.branched_network` makes such a decoder of one network for each, and
+    `merged_network` an encoder that reads all.
+
+    Args:
+      heads: a dict, tuple or NamedTuple, nested at will, of heads, of distribution
+        classes that carry one, or of `mixed_head(columns)` for a row of a table.
+
+    Returns:
+      The head, as `gaussian_vae` takes it for its likelihood.
+
+    Raises:
+      TypeError: a part is no head and carries none, or `heads` has no parts.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.distributions import joint_head
+      >>> head = joint_head((vaejax.Normal, vaejax.Bernoulli))
+      >>> params = head.init(jax.random.key(0))
+      >>> joint = head.apply(params, (jnp.zeros((3, 2)), jnp.zeros(5)))
+      >>> [part.shape for part in joint.mean]
+      [(3,), (5,)]
+
+    Source: Suzuki et al. 2016 (JMVAE), equation 2.
+    """
+    if _is_head(heads) or isinstance(heads, list) or not jax.tree.leaves(
+        heads, is_leaf=_is_head
+    ):
+        raise TypeError(
+            f"joint_head: heads is {described(heads)}; give a dict, tuple or NamedTuple "
+            "with a head for each part of an example."
+        )
+    names, given, structure = _flat(heads, _is_head)
+    found: list[Any] = []
+    for name, head in zip(names, given, strict=True):
+        with _naming(f"joint_head at {name}"):
+            is_any = isinstance(head, MixedHead | JointHead)
+            found.append(head if is_any else as_head(head))
+
+    def init(key: Key) -> Params:
+        keys = jax.random.split(key, len(found))
+        return structure.unflatten(
+            [head.init(key) for head, key in zip(found, keys, strict=True)]
+        )
+
+    def apply(params: Params, outputs: PyTree) -> Joint:
+        own = _split("joint_head: params", structure, names, params)
+        arrays = _split("joint_head: what the network outputs", structure, names, outputs)
+        made = []
+        for name, head, part, array in zip(names, found, own, arrays, strict=True):
+            with _naming(f"joint_head at {name}"):
+                made.append(head.apply(part, array))
+        return Joint(structure.unflatten(made))
+
+    numbers = [0 if isinstance(h, MixedHead) else h.num_parameters for h in found]
+    return JointHead(structure.unflatten(numbers), init, apply)
+
+
+def _is_head(value: Any) -> bool:
+    return isinstance(value, Head | MixedHead | JointHead | type)

@@ -1,0 +1,248 @@
+"""A family of VAEs as one VAE, of examples that hold their conditions.
+
+Tools that take a batch of examples then take one whose rows have conditions of their
+own. Read `families.py` first.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+
+from vaejax._checks import (
+    check_function,
+    described,
+    log_prob_of,
+    require,
+    sample_and_log_prob_of,
+)
+from vaejax.base import (
+    VAE,
+    Array,
+    Distribution,
+    Event,
+    Key,
+    Latent,
+    Latents,
+    Params,
+    PyTree,
+    complete,
+    draw,
+    values,
+)
+from vaejax.distributions import kl_divergence
+from vaejax.models.families import Conditioned, VAEFamily
+
+
+class _Path(NamedTuple):
+    """What a latent holds beside its values.
+
+    Attributes:
+      condition: the condition.
+      path: the path of a hierarchical latent, else None.
+    """
+
+    condition: PyTree
+    path: PyTree
+
+
+def _beside(z: Latent, condition: PyTree) -> Latents:
+    return Latents(
+        values(z), _Path(condition, z.path if isinstance(z, Latents) else None)
+    )
+
+
+def _inner(z: Latents) -> Latent:
+    """Return the latent of the member of the family."""
+    return z.values if z.path.path is None else Latents(z.values, z.path.path)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Posterior:
+    """q(z|x, condition), whose draws hold the condition for the decoder."""
+
+    distribution: Any
+    condition: PyTree
+
+    def log_prob(self, event: Latents) -> Array:
+        return log_prob_of(self.distribution, _inner(event))
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Latents, Array]:
+        z, log_prob = sample_and_log_prob_of(self.distribution, key)
+        return _beside(z, self.condition), log_prob
+
+    def sample(self, key: Key) -> Latents:
+        return _beside(draw(key, self.distribution), self.condition)
+
+    def kl_divergence(self, prior: Any) -> Array:
+        if not isinstance(prior, _Prior):
+            raise TypeError(
+                f"kl_divergence: the prior is {type(prior).__name__}; give that of the "
+                "same conditional_vae."
+            )
+        return kl_divergence(self.distribution, prior.given(self.condition))
+
+    @property
+    def mean(self) -> Latents:
+        return _beside(self.distribution.mean, self.condition)
+
+    @property
+    def mode(self) -> Latents:
+        return _beside(self.distribution.mode, self.condition)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "condition"],
+    meta_fields=["family"],
+)
+@dataclasses.dataclass(frozen=True)
+class _Prior:
+    """p(z|condition) of the condition that z holds; draws are of one condition."""
+
+    params: Params
+    condition: PyTree
+    family: VAEFamily
+
+    def given(self, condition: PyTree) -> Any:
+        return self.family(condition).prior(self.params)
+
+    def log_prob(self, event: Latents) -> Array:
+        return log_prob_of(self.given(event.path.condition), _inner(event))
+
+    def sample(self, key: Key) -> Latents:
+        return _beside(draw(key, self.given(self.condition)), self.condition)
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Latents, Array]:
+        z, log_prob = sample_and_log_prob_of(self.given(self.condition), key)
+        return _beside(z, self.condition), log_prob
+
+    def complete_like(self, like: Latents, edited: PyTree) -> Latents:
+        condition = like.path.condition
+        z = complete(self.family(condition), self.params, _inner(like), edited)
+        return _beside(z, condition)
+
+    @property
+    def mean(self) -> Latents:
+        return _beside(self.given(self.condition).mean, self.condition)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "z"],
+    meta_fields=["family"],
+)
+@dataclasses.dataclass(frozen=True)
+class _Likelihood:
+    """p(x|z, condition): a score under the condition of the example, points of x alone.
+
+    Points are under the condition that z holds.
+    """
+
+    params: Params
+    z: Latents
+    family: VAEFamily
+
+    def given(self, condition: PyTree) -> Any:
+        return self.family(condition).decode(self.params, _inner(self.z))
+
+    def log_prob(self, event: Conditioned) -> Array:
+        example = _checked(event)
+        return log_prob_of(self.given(example.condition), example.x)
+
+    def sample(self, key: Key) -> Event:
+        return draw(key, self.given(self.z.path.condition))
+
+    @property
+    def mean(self) -> Event:
+        return self.given(self.z.path.condition).mean
+
+    @property
+    def mode(self) -> Event:
+        return self.given(self.z.path.condition).mode
+
+    @property
+    def support(self) -> Any:
+        return require(self.given(self.z.path.condition), "support")
+
+
+def _checked(example: Any) -> Conditioned:
+    if not isinstance(example, Conditioned):
+        raise TypeError(
+            f"conditional_vae: the example is {described(example)}; give "
+            "vaejax.models.Conditioned(x, condition)."
+        )
+    return example
+
+
+def conditional_vae(family: VAEFamily, *, condition: PyTree) -> VAE:
+    """Return the VAE of examples that hold their conditions, made of a family.
+
+    Its examples are `Conditioned(x, condition)`, so that `embed`, `reconstruct`, the
+    statistics of codes, evaluation and the encoder of `export` take a batch whose rows
+    have conditions of their own. A latent is a `Latents` of the values of z, with the
+    condition in its path: tools that move z keep the condition, and what they decode is
+    of x. The prior is p(z|condition) of the condition that a latent holds.
+
+    Estimators of one example that start at the prior, such as annealing, need
+    `conditional(estimator, family)` instead, which is also the shorter way to train.
+
+    Args:
+      family: a function from a condition to a VAE.
+      condition: the condition of what is drawn from the prior, by `sample` and by an
+        exported file, such as a class that is one-hot.
+
+    Returns:
+      The VAE, whose parameters are those of the family. It raises TypeError for an
+      example that is not `Conditioned`.
+
+    Raises:
+      TypeError: `family` is not a function.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.models import Conditioned, conditional_vae
+      >>> from vaejax.networks import with_condition
+      >>> def family(label):
+      ...     return vaejax.gaussian_vae(
+      ...         latent_size=2,
+      ...         encoder=with_condition(vaejax.MLP((8,)), label),
+      ...         decoder=with_condition(vaejax.MLP((8,), (3,)), label),
+      ...     )
+      >>> labels = jax.nn.one_hot(jnp.array([0, 1, 1, 0]), 2)
+      >>> vae = conditional_vae(family, condition=labels[0])
+      >>> rows = Conditioned(jnp.ones((4, 3)), labels)
+      >>> params = family(labels[0]).init(jax.random.key(0), rows.x[0])
+      >>> vaejax.embed(vae, params, rows).shape
+      (4, 2)
+      >>> vaejax.reconstruct(vae, params, jax.random.key(1), rows).shape
+      (4, 3)
+
+    Source: Sohn et al. 2015, equation 4.
+    """
+    check_function("conditional_vae: family", family)
+
+    def init(key: Key, x: Conditioned) -> Params:
+        example = _checked(x)
+        return family(example.condition).init(key, example.x)
+
+    def encode(params: Params, x: Conditioned) -> Distribution:
+        example = _checked(x)
+        posterior = family(example.condition).encode(params, example.x)
+        return _Posterior(posterior, example.condition)
+
+    def prior(params: Params) -> Any:  # has no mode
+        return _Prior(params, condition, family)
+
+    def decode(params: Params, z: Latents) -> Any:
+        if not (isinstance(z, Latents) and isinstance(z.path, _Path)):
+            raise TypeError(
+                f"conditional_vae: the latent z is {described(z)}; give one that this "
+                "VAE's encode or prior draws, or decode z by family(condition)."
+            )
+        return _Likelihood(params, z, family)
+
+    return VAE(init, encode, prior, decode)
