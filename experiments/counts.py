@@ -31,7 +31,6 @@ from experiments.data import cells
 from experiments.harness import (
     averages,
     cli,
-    conditions,
     evaluation,
     keys,
     model_options,
@@ -224,7 +223,7 @@ def make_experiment(config: Config) -> harness.Comparison:
             models.conditional(vaejax.negative_elbo, family)
         )
         return harness.Experiment(
-            vae=conditions.as_one_vae(family, _at(train.condition, 0)),
+            vae=models.conditional_vae(family, condition=_at(train.condition, 0)),
             recipe=lambda hyperparameters: harness.Recipe(loss_fn, optimizer),
             hyperparameters={},
             batch_size=config.batch_size,
@@ -235,7 +234,6 @@ def make_experiment(config: Config) -> harness.Comparison:
             ),
             binarization="none",
             num_samples=config.num_samples,
-            kl_fn=conditions.kl_closed_form,
             validation=None if held_out is None else _at(train, held_out.images),
         )
 

@@ -14,7 +14,7 @@ from support.programs import status_of
 import vaejax
 from experiments import counts
 from experiments.data import cells
-from experiments.harness import averages, conditions
+from experiments.harness import averages
 from experiments.judges import cell_codes, cell_study, independent_counts
 from vaejax.distributions import Column, mixed_head
 from vaejax.estimators import fit_independent_columns
@@ -93,38 +93,6 @@ def test_genes_given_the_library_size_are_found():
         np.exp(found.log_shares), shares, rtol=5 * np.sqrt(2 / 4000)
     )
     np.testing.assert_allclose(found.log_concentrations, np.log(r), atol=0.15)
-
-
-def family(condition):
-    return vaejax.gaussian_vae(
-        latent_size=2,
-        encoder=with_condition(vaejax.MLP((4,)), condition),
-        decoder=with_condition(vaejax.MLP((4,), (3,)), condition),
-    )
-
-
-def test_a_family_as_one_vae_has_the_elbo_of_the_family():
-    example = Conditioned(jnp.array([0.0, 1.0, 1.0]), jnp.array([1.0, 0.0]))
-    vae = conditions.as_one_vae(family, example.condition)
-    params = vae.init(jax.random.key(0), example)
-    negative_elbo = jax.jit(
-        lambda x: vaejax.negative_elbo(
-            vae, params, jax.random.key(1), x, kl_fn=conditions.kl_closed_form
-        )
-    )
-    loss, terms = negative_elbo(example)
-    of_family = conditional(vaejax.negative_elbo, family)
-    expected, _ = of_family(params, jax.random.key(1), example)
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    assert terms.kl > 0
-    other = example._replace(condition=example.condition[::-1])
-    assert negative_elbo(other)[0] != loss
-    weight = vaejax.log_weight(vae, params, jax.random.key(2), example)
-    of_family = conditional(vaejax.log_weight, family)
-    expected = of_family(params, jax.random.key(2), example)
-    np.testing.assert_allclose(weight, expected, rtol=1e-5)
-    codes = vaejax.embed(vae, params, jax.tree.map(lambda leaf: leaf[None], example))
-    assert codes.shape == (1, 2)
 
 
 def test_differences_are_paired_by_example():

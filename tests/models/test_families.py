@@ -13,7 +13,12 @@ from support.cases import standard_promotion
 import vaejax
 from vaejax import distributions, exporting, latent, models, networks
 from vaejax.base import VAE
-from vaejax.models import Conditioned, conditional, with_conditional_prior
+from vaejax.models import (
+    Conditioned,
+    conditional,
+    conditional_vae,
+    with_conditional_prior,
+)
 from vaejax.networks import with_condition
 
 LOADINGS = np.float32([[1.0, 0.2], [-0.5, 0.7], [0.3, 0.3]])
@@ -190,6 +195,90 @@ def test_a_member_of_the_family_is_exported(trained, tmp_path):
     found = exporting.load_exported(path).decode(jax.random.key(0), jnp.ones((4, 2)))
     expected = family(label).decode(trained, jnp.ones(2)).mean
     np.testing.assert_allclose(found, np.stack([expected] * 4), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The family as one VAE, its parameters and rows of both classes."""
+    batch = classes(5)
+    params = with_prior(batch.condition[0]).init(jax.random.key(0), batch.x[0])
+    vae = conditional_vae(with_prior, condition=jnp.asarray(batch.condition[0]))
+    return vae, params, batch
+
+
+def test_rows_are_embedded_and_reconstructed_under_their_own_conditions(rows):
+    vae, params, batch = rows
+    codes = jax.vmap(lambda x, c: with_prior(c).encode(params, x).mean)(*batch)
+    np.testing.assert_allclose(
+        vaejax.embed(vae, params, batch, batch_size=2), codes, rtol=1e-5
+    )
+    found = vaejax.reconstruct(
+        vae, params, jax.random.key(0), batch, latent_point=latent.mean
+    )
+    expected = jax.vmap(lambda z, c: with_prior(c).decode(params, z).mean)(
+        codes, batch.condition
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    statistics = latent.code_statistics(vae, params, jax.random.key(1), batch)
+    assert statistics.activity.shape == (2,)
+
+
+def test_what_moves_z_keeps_the_condition_of_the_example(rows):
+    vae, params, batch = rows
+    of_first = batch.condition[:, 0]
+    last = int(np.argmax(of_first != of_first[0]))  # of the other class than the prior's
+    one = jax.tree.map(lambda leaf: leaf[last], batch)
+    found = vaejax.traverse(vae, params, one, num=3, latent_point=latent.mean)
+    member = with_prior(one.condition)
+    expected = vaejax.traverse(member, params, one.x, num=3, latent_point=latent.mean)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    other = with_prior(1 - one.condition)
+    assert not np.allclose(other.decode(params, jnp.zeros(2)).mean, found[0, 1])
+
+
+def test_samples_are_of_the_condition_that_is_given(rows):
+    _, params, batch = rows
+    for label in np.eye(2, dtype=np.float32):
+        vae = conditional_vae(with_prior, condition=label)
+        for options in ({}, {"temperature": 0.5}):
+            found, expected = (
+                vaejax.sample(each, params, jax.random.key(1), 3, **options)
+                for each in (vae, with_prior(label))
+            )
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_bounds_of_examples_with_conditions_are_those_of_the_family():
+    vae = conditional_vae(exact, condition=CONDITIONS[0])
+    for place in range(3):
+        example = Conditioned(jnp.ones(3), CONDITIONS[place])
+        for function in (
+            vaejax.negative_elbo,
+            partial(vaejax.negative_elbo, kl_fn=vaejax.kl_monte_carlo),
+            partial(vaejax.log_marginal, num_samples=7),
+        ):
+            found = function(vae, (), jax.random.key(0), example)
+            expected = conditional(function, exact)((), jax.random.key(0), example)
+            np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    with pytest.raises(TypeError, match=r"example is an array .*Conditioned\(x, cond"):
+        vae.encode((), jnp.ones(3))
+    with pytest.raises(TypeError, match=r"latent z is .*family\(condition\)"):
+        vae.decode((), jnp.ones(2))
+
+
+@pytest.mark.slow
+def test_a_family_is_exported_with_conditions(rows, tmp_path):
+    vae, params, batch = rows
+    one = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batch)
+    exporting.export(vae, params, one, tmp_path / "family", platforms=["cpu"])
+    exported = exporting.load_exported(tmp_path / "family")
+    codes = exported.encode(jax.random.key(0), batch)
+    np.testing.assert_allclose(codes, vaejax.embed(vae, params, batch), rtol=1e-5)
+    decoded = exported.decode(jax.random.key(1), codes)
+    first = with_prior(one.condition)
+    expected = jax.vmap(lambda z: first.decode(params, z).mean)(codes)
+    np.testing.assert_allclose(decoded, expected, rtol=1e-5)
+    assert exported.sample(jax.random.key(2), 4).shape == (4, 3)
 
 
 def test_means_of_counts_are_shares_of_the_library_size():

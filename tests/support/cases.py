@@ -11,8 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -632,6 +634,34 @@ def table() -> VAE:
     )
 
 
+def joint() -> VAE:
+    """A dict of an image and its label, which may be missing."""
+    networks = vaejax.networks
+    return vaejax.gaussian_vae(
+        latent_size=3,
+        encoder=networks.merged_network(
+            {"image": vaejax.MLP((16,)), "label": nn.Embed(4, 6)}
+        ),
+        decoder=networks.branched_network(
+            {"image": vaejax.MLP((16,), PIXELS), "label": vaejax.MLP((), (4,))}
+        ),
+        likelihood=vaejax.distributions.joint_head(
+            {
+                "image": vaejax.Bernoulli,
+                "label": vaejax.distributions.categorical_head(4),
+            }
+        ),
+    )
+
+
+def labeled_images(key: Key, num: int) -> dict[str, Any]:
+    image_key, label_key, mask_key = jax.random.split(key, 3)
+    labels = jax.random.randint(label_key, (num,), 0, 4)
+    is_seen = jax.random.bernoulli(mask_key, 0.5, (num,))
+    label = vaejax.distributions.MaskedEvent(labels, is_seen)
+    return {"image": binary(image_key, num), "label": label}
+
+
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real, slow=True),
@@ -682,6 +712,20 @@ CASES = [
         images_and_contexts,
         objective=vaejax.models.conditional(vaejax.negative_elbo, conditional),
         x_of=lambda example: example.x,
+    ),
+    Case(
+        "conditional_vae",
+        vaejax.models.conditional_vae(conditional, condition=np.float32([0, 1])),
+        images_and_contexts,
+        sample_like=lambda example: example.x,
+        slow=True,
+    ),
+    Case(
+        "joint",
+        joint(),
+        labeled_images,
+        sample_like=lambda x: x | {"label": x["label"].values},
+        slow=True,
     ),
     Case(
         "vq_vae",

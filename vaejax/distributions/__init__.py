@@ -44,7 +44,7 @@ from vaejax.distributions.heavy_tailed import (
     laplace_head,
     student_t_head,
 )
-from vaejax.distributions.joint import Joint, JointHead, joint_head
+from vaejax.distributions.joint import Joint, JointHead, joint_head, mask_parts
 from vaejax.distributions.kl import kl_divergence
 from vaejax.distributions.masked import Masked, masked_head
 from vaejax.distributions.mixed import Mixed
@@ -116,6 +116,7 @@ __all__ = [
     "kl_divergence",
     "laplace_head",
     "make_word_dropout",
+    "mask_parts",
     "masked_head",
     "mixed_head",
     "negative_binomial_head",

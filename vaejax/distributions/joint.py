@@ -240,6 +240,41 @@ def _sum(terms: Iterable[Array]) -> Array:
     return functools.reduce(operator.add, map(at_least_single, terms))
 
 
+def mask_parts(event: Event, mask: PyTree) -> Event:
+    """Return an event of which only some parts are seen, the others missing.
+
+    Args:
+      event: a dict, tuple or NamedTuple of parts; or a batch of them, whose leaves have
+        a leading axis. A part may be missing already.
+      mask: bools in the same containers, true for a part that is seen: one for each
+        part, or `[num]` for a batch.
+
+    Returns:
+      The event whose parts are `MaskedEvent(values, mask)`, as `Joint` takes it.
+
+    Raises:
+      ValueError: the containers of `mask` are not those of `event`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import mask_parts
+      >>> event = {"image": jnp.ones((4, 4)), "label": jnp.array(3)}
+      >>> unlabeled = mask_parts(event, {"image": True, "label": False})
+      >>> bool(unlabeled["image"].mask), bool(unlabeled["label"].mask)
+      (True, False)
+    """
+    names, masks, structure = _flat(mask, lambda leaf: False)
+    parts = _split("mask_parts: the event", structure, names, event)
+    return structure.unflatten(map(_masked_part, parts, masks))
+
+
+def _masked_part(part: Event, mask: Any) -> MaskedEvent:
+    is_seen = jnp.asarray(as_numbers("mask_parts: mask", mask)).astype(bool)
+    if isinstance(part, MaskedEvent) and jnp.ndim(part.mask) == is_seen.ndim:
+        return part._replace(mask=jnp.asarray(part.mask).astype(bool) & is_seen)
+    return MaskedEvent(part, is_seen)
+
+
 class JointHead(NamedTuple):
     """A map from the outputs of a network to a `Joint`, one array for each part.
 

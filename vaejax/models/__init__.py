@@ -12,16 +12,24 @@ from vaejax.models.families import (
     with_conditional_prior,
 )
 from vaejax.models.gaussian import gaussian_vae
+from vaejax.models.multimodal import (
+    CombineExperts,
+    multimodal_vae,
+    product_of_experts,
+)
 from vaejax.models.sequence import sequence_vae
 from vaejax.models.table import table_vae
 from vaejax.models.units import with_units
 
 __all__ = [
+    "CombineExperts",
     "Conditioned",
     "VAEFamily",
     "conditional",
     "conditional_vae",
     "gaussian_vae",
+    "multimodal_vae",
+    "product_of_experts",
     "sequence_vae",
     "table_vae",
     "with_compute_dtype",

@@ -14,7 +14,6 @@ from vaejax._checks import (
     check_function,
     described,
     log_prob_of,
-    require,
     sample_and_log_prob_of,
 )
 from vaejax.base import (
@@ -162,10 +161,6 @@ class _Likelihood:
     @property
     def mode(self) -> Event:
         return self.given(self.z.path.condition).mode
-
-    @property
-    def support(self) -> Any:
-        return require(self.given(self.z.path.condition), "support")
 
 
 def _checked(example: Any) -> Conditioned:

@@ -1,0 +1,201 @@
+"""Multimodal VAEs: an encoder and a decoder for each part of an example, one latent.
+
+Any subset of the parts may be seen: a missing part is a `MaskedEvent` whose mask has no
+axes, as `vaejax.distributions.mask_parts` makes it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vaejax._checks import (
+    check_arrays,
+    check_count,
+    check_function,
+    check_key,
+    check_parameters,
+    described,
+    part_of,
+)
+from vaejax.base import VAE, Array, Distribution, Example, Key, Latent, Params, PyTree
+from vaejax.columns import MaskedEvent
+from vaejax.distributions import Joint, Normal, joint_head
+from vaejax.models.gaussian import _check_decoder, _gaussian_latents
+from vaejax.networks import branched_network
+from vaejax.posteriors import product_of_normals
+
+#: `(prior, experts, mask) -> q(z|x)` of Normals `[K, latent_size]`, a row for each part.
+CombineExperts = Callable[[Normal, Normal, Array], Distribution]
+
+
+def product_of_experts(prior: Normal, experts: Normal, mask: Array) -> Normal:
+    """Return the product of the prior and of the experts of the parts that are seen.
+
+    q(z|x) is proportional to p(z) prod_k q_k(z|x_k) over the seen parts k, and the
+    prior where nothing is seen. Its precision is at least that of each expert.
+
+    Args:
+      prior: p(z), over `[latent_size]`.
+      experts: one `Normal` whose leaves are `[K, latent_size]`, a row for each part.
+      mask: `[K]`, true for the parts that are seen.
+
+    Returns:
+      The posterior, a `Normal`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.models import product_of_experts
+      >>> prior = vaejax.Normal(jnp.zeros(1), jnp.zeros(1))
+      >>> experts = vaejax.Normal(jnp.array([[3.0], [9.0]]), jnp.zeros((2, 1)))
+      >>> product_of_experts(prior, experts, jnp.array([True, False])).mean.tolist()
+      [1.5]
+
+    Source: Wu & Goodman 2018 (MVAE), section 2.2.
+    """
+    everyone = jax.tree.map(
+        lambda one, rows: jnp.concatenate([one.astype(rows.dtype)[None], rows]),
+        prior,
+        experts,
+    )
+    return product_of_normals(everyone, jnp.append(True, mask))
+
+
+def multimodal_vae(
+    *,
+    latent_size: int,
+    encoders: PyTree,
+    decoders: PyTree,
+    likelihoods: PyTree,
+    combine: CombineExperts = product_of_experts,
+) -> VAE:
+    """Build the VAE of several modalities with one latent, any subset of them seen.
+
+    p(z) = N(0, I), p(x|z) = prod_k p_k(x_k|z), and q(z|x) is combined of one Normal
+    q_k(z|x_k) for each modality that is seen. The bound of an example with missing
+    parts is one on log p of the parts that are seen. An example has the containers of
+    `encoders`; a part that may be missing is a `MaskedEvent` whose mask has no axes.
+
+    Args:
+      latent_size: the number of dimensions of z, at least 1.
+      encoders: a dict, tuple or NamedTuple of networks from a part to features of any
+        shape; one linear layer for each, added here, makes its Normal of them.
+      decoders: the same of networks from z `[latent_size]` to the array that the part's
+        likelihood needs, see `gaussian_vae`.
+      likelihoods: the same of heads, or of distribution classes that carry one.
+      combine: how the experts make q(z|x): `product_of_experts` or
+        `mixture_of_experts`.
+
+    Returns:
+      A VAE whose parameters are the dict of "encoder", "decoder" and "likelihood", each
+      in the containers of an example. Its likelihood is a `Joint`. Its `init` raises
+      ValueError where the parts of the example, or what the decoders output, do not
+      fit.
+
+    Raises:
+      ValueError: `latent_size` is not a positive integer, or the parts of `encoders`,
+        `decoders` and `likelihoods` differ.
+      TypeError: an argument is not a network, or not a head.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.distributions import mask_parts
+      >>> from vaejax.models import multimodal_vae
+      >>> vae = multimodal_vae(
+      ...     latent_size=2,
+      ...     encoders={"image": vaejax.MLP((8,)), "sound": vaejax.MLP((8,))},
+      ...     decoders={"image": vaejax.MLP((), (4, 4)), "sound": vaejax.MLP((), (20, 2))},
+      ...     likelihoods={"image": vaejax.Bernoulli, "sound": vaejax.Normal},
+      ... )
+      >>> x = {"image": jnp.ones((4, 4)), "sound": jnp.ones(20)}
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> seen = mask_parts(x, {"image": True, "sound": False})
+      >>> vae.decode(params, vae.encode(params, seen).mean).mean["sound"].shape
+      (20,)
+
+    Source: Wu & Goodman 2018 (MVAE), section 2; Shi et al. 2019 (MMVAE), section 3.
+    """
+    check_count("latent_size", latent_size)
+    check_function("multimodal_vae: combine", combine)
+    network, head = branched_network(decoders), joint_head(likelihoods)
+    structure = jax.tree.structure(head.num_parameters)
+    latents = [
+        _gaussian_latents(latent_size, encoder, None)
+        for encoder in _split("encoders", structure, encoders)
+    ]
+    _split("decoders", structure, decoders)
+
+    def experts(params: Params, x: Example) -> tuple[Normal, Array]:
+        own = structure.flatten_up_to(part_of(params, "encoder"))
+        found, mask = [], []
+        for each, part_params, part in zip(
+            latents, own, _split("the example", structure, x), strict=True
+        ):
+            values, is_seen = _seen(part)
+            found.append(each.encode(part_params, values))
+            mask.append(is_seen)
+        return jax.tree.map(lambda *rows: jnp.stack(rows), *found), jnp.stack(mask)
+
+    def init(key: Key, x: Example) -> Params:
+        check_key(key)
+        check_arrays("x", x)
+        encoder_key, decoder_key, likelihood_key = jax.random.split(key, 3)
+        z = jnp.zeros((latent_size,))
+        parts = _split("the example", structure, x)
+        keys = jax.random.split(encoder_key, (len(parts), 2))
+        of_parts = [
+            each.init(*pair, _seen(part)[0])
+            for each, pair, part in zip(latents, keys, parts, strict=True)
+        ]
+        params = {
+            "encoder": structure.unflatten(of_parts),
+            "decoder": network.init(decoder_key, z),
+            "likelihood": head.init(likelihood_key),
+        }
+        _check_decoder(jax.eval_shape(network.apply, params["decoder"], z), x, head)
+        return params
+
+    def encode(params: Params, x: Example) -> Distribution:
+        check_arrays("x", x)
+        return combine(prior(params), *experts(params, x))
+
+    def prior(params: Params) -> Normal:
+        check_parameters(params)
+        return Normal(jnp.zeros((latent_size,)), jnp.zeros((latent_size,)))
+
+    def decode(params: Params, z: Latent) -> Joint:
+        check_arrays("the latent z", z)
+        outputs = network.apply(part_of(params, "decoder"), z)
+        return head.apply(part_of(params, "likelihood"), outputs)
+
+    return VAE(init, encode, prior, decode)
+
+
+def _seen(part: Example) -> tuple[Example, Array]:
+    """Return a part, with zeros where it is missing, and whether it is seen."""
+    if not (isinstance(part, MaskedEvent) and jnp.ndim(part.mask) == 0):
+        return part, jnp.asarray(True)
+    is_seen = jnp.asarray(part.mask).astype(bool)
+    values = jax.tree.map(jnp.asarray, part.values)
+    return (
+        jax.tree.map(
+            lambda leaf: jnp.where(is_seen, leaf, jnp.zeros((), leaf.dtype)), values
+        ),
+        is_seen,
+    )
+
+
+def _split(what: str, structure: Any, tree: PyTree) -> list[Any]:
+    try:
+        return structure.flatten_up_to(tree)
+    except (TypeError, ValueError) as error:
+        given = f"a dict of {', '.join(map(repr, tree))}" if isinstance(tree, dict) else ""
+        names = structure.unflatten(range(structure.num_leaves))
+        parts = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(names)]
+        raise ValueError(
+            f"multimodal_vae: {what} is {given or described(tree)} and likelihoods has "
+            f"the parts {', '.join(parts)}; give the same parts, in the same containers."
+        ) from error
