@@ -117,9 +117,7 @@ def test_draws_have_the_parts_and_each_its_own_noise():
     normal = vaejax.Normal(np.zeros(2, np.float32), np.zeros(2, np.float32))
     twins = Joint(Pair(normal, (normal, vaejax.Categorical(LOGITS))))
     event, log_prob = twins.sample_and_log_prob(jax.random.key(0))
-    jax.tree.map(
-        np.testing.assert_array_equal, event, twins.sample(jax.random.key(0))
-    )
+    jax.tree.map(np.testing.assert_array_equal, event, twins.sample(jax.random.key(0)))
     assert isinstance(event, Pair) and not np.allclose(event.image, event.label[0])
     np.testing.assert_allclose(log_prob, twins.log_prob(event), rtol=1e-6)
     labels = jax.jit(jax.vmap(lambda key: twins.sample(key).label[1]))(
@@ -162,7 +160,10 @@ def test_the_divergence_of_two_is_the_sum_over_parts():
 
 def make_vae(decoder=None, heads=None):
     encoder = merged_network({"image": vaejax.MLP((6,)), "label": nn.Embed(4, 5)})
-    decoder = decoder or {"image": vaejax.MLP((6,), (3, 2)), "label": vaejax.MLP((), (4,))}
+    decoder = decoder or {
+        "image": vaejax.MLP((6,), (3, 2)),
+        "label": vaejax.MLP((), (4,)),
+    }
     return vaejax.gaussian_vae(
         latent_size=2,
         encoder=encoder,
@@ -222,7 +223,10 @@ def test_errors_name_the_part():
     narrow = {"image": vaejax.MLP((6,), (3, 2)), "label": vaejax.MLP((), (3,))}
     only_image = joint_head({"image": vaejax.Bernoulli})
     mistakes = [
-        (lambda: JOINT.log_prob(X | {"image": MEAN[:2]}), r"Joint at \['image'\]: Norm"),
+        (
+            lambda: JOINT.log_prob(X | {"image": MEAN[:2]}),
+            r"Joint at \['image'\]: Norm",
+        ),
         (lambda: JOINT.log_prob({"image": MEAN}), r"\['image'\], \['label'\], \['siz"),
         (lambda: JOINT.log_prob(MEAN), r"event is an array \(3, 2\)"),
         (
@@ -246,7 +250,9 @@ def test_errors_name_the_part():
             r"merged_network: the example is a dict of 'image' .*\['label'\]",
         ),
         (
-            lambda: make_vae().init(jax.random.key(0), one | {"image": examples(2)["image"]}),
+            lambda: make_vae().init(
+                jax.random.key(0), one | {"image": examples(2)["image"]}
+            ),
             r"outputs \(3, 2\) at \['image'\] .* batch axis",
         ),
     ]

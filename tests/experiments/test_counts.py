@@ -11,15 +11,12 @@ import pytest
 import scipy.stats
 from support.programs import status_of
 
-import vaejax
 from experiments import counts
 from experiments.data import cells
 from experiments.harness import averages
 from experiments.judges import cell_codes, cell_study, independent_counts
 from vaejax.distributions import Column, mixed_head
 from vaejax.estimators import fit_independent_columns
-from vaejax.models import Conditioned, conditional
-from vaejax.networks import with_condition
 
 WORLD = cells.make_world(5, 2, 3, missed=0.2)
 CELLS = cells.draw_cells(WORLD, 400)

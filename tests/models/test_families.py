@@ -226,7 +226,9 @@ def test_rows_are_embedded_and_reconstructed_under_their_own_conditions(rows):
 def test_what_moves_z_keeps_the_condition_of_the_example(rows):
     vae, params, batch = rows
     of_first = batch.condition[:, 0]
-    last = int(np.argmax(of_first != of_first[0]))  # of the other class than the prior's
+    last = int(
+        np.argmax(of_first != of_first[0])
+    )  # of the other class than the prior's
     one = jax.tree.map(lambda leaf: leaf[last], batch)
     found = vaejax.traverse(vae, params, one, num=3, latent_point=latent.mean)
     member = with_prior(one.condition)

@@ -44,7 +44,8 @@ from vaejax.distributions.heavy_tailed import (
     laplace_head,
     student_t_head,
 )
-from vaejax.distributions.joint import Joint, JointHead, joint_head, mask_parts
+from vaejax.distributions.joint import Joint, mask_parts
+from vaejax.distributions.joint_heads import JointHead, joint_head
 from vaejax.distributions.kl import kl_divergence
 from vaejax.distributions.masked import Masked, masked_head
 from vaejax.distributions.mixed import Mixed

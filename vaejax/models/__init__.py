@@ -10,13 +10,16 @@ from vaejax.models.families import (
     VAEFamily,
     conditional,
     with_conditional_prior,
+    with_network_noise,
 )
 from vaejax.models.gaussian import gaussian_vae
 from vaejax.models.multimodal import (
     CombineExperts,
+    mixture_of_experts,
     multimodal_vae,
     product_of_experts,
 )
+from vaejax.models.semi_supervised import semi_supervised_vae
 from vaejax.models.sequence import sequence_vae
 from vaejax.models.table import table_vae
 from vaejax.models.units import with_units
@@ -28,11 +31,14 @@ __all__ = [
     "conditional",
     "conditional_vae",
     "gaussian_vae",
+    "mixture_of_experts",
     "multimodal_vae",
     "product_of_experts",
+    "semi_supervised_vae",
     "sequence_vae",
     "table_vae",
     "with_compute_dtype",
     "with_conditional_prior",
+    "with_network_noise",
     "with_units",
 ]

@@ -6,7 +6,7 @@ own. Read `families.py` first.
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -22,39 +22,15 @@ from vaejax.base import (
     Distribution,
     Event,
     Key,
-    Latent,
     Latents,
     Params,
     PyTree,
     complete,
     draw,
-    values,
 )
 from vaejax.distributions import kl_divergence
+from vaejax.models._conditions import Path, beside, inner
 from vaejax.models.families import Conditioned, VAEFamily
-
-
-class _Path(NamedTuple):
-    """What a latent holds beside its values.
-
-    Attributes:
-      condition: the condition.
-      path: the path of a hierarchical latent, else None.
-    """
-
-    condition: PyTree
-    path: PyTree
-
-
-def _beside(z: Latent, condition: PyTree) -> Latents:
-    return Latents(
-        values(z), _Path(condition, z.path if isinstance(z, Latents) else None)
-    )
-
-
-def _inner(z: Latents) -> Latent:
-    """Return the latent of the member of the family."""
-    return z.values if z.path.path is None else Latents(z.values, z.path.path)
 
 
 @jax.tree_util.register_dataclass
@@ -66,14 +42,14 @@ class _Posterior:
     condition: PyTree
 
     def log_prob(self, event: Latents) -> Array:
-        return log_prob_of(self.distribution, _inner(event))
+        return log_prob_of(self.distribution, inner(event))
 
     def sample_and_log_prob(self, key: Key) -> tuple[Latents, Array]:
         z, log_prob = sample_and_log_prob_of(self.distribution, key)
-        return _beside(z, self.condition), log_prob
+        return beside(z, self.condition), log_prob
 
     def sample(self, key: Key) -> Latents:
-        return _beside(draw(key, self.distribution), self.condition)
+        return beside(draw(key, self.distribution), self.condition)
 
     def kl_divergence(self, prior: Any) -> Array:
         if not isinstance(prior, _Prior):
@@ -85,11 +61,11 @@ class _Posterior:
 
     @property
     def mean(self) -> Latents:
-        return _beside(self.distribution.mean, self.condition)
+        return beside(self.distribution.mean, self.condition)
 
     @property
     def mode(self) -> Latents:
-        return _beside(self.distribution.mode, self.condition)
+        return beside(self.distribution.mode, self.condition)
 
 
 @partial(
@@ -109,23 +85,23 @@ class _Prior:
         return self.family(condition).prior(self.params)
 
     def log_prob(self, event: Latents) -> Array:
-        return log_prob_of(self.given(event.path.condition), _inner(event))
+        return log_prob_of(self.given(event.path.condition), inner(event))
 
     def sample(self, key: Key) -> Latents:
-        return _beside(draw(key, self.given(self.condition)), self.condition)
+        return beside(draw(key, self.given(self.condition)), self.condition)
 
     def sample_and_log_prob(self, key: Key) -> tuple[Latents, Array]:
         z, log_prob = sample_and_log_prob_of(self.given(self.condition), key)
-        return _beside(z, self.condition), log_prob
+        return beside(z, self.condition), log_prob
 
     def complete_like(self, like: Latents, edited: PyTree) -> Latents:
         condition = like.path.condition
-        z = complete(self.family(condition), self.params, _inner(like), edited)
-        return _beside(z, condition)
+        z = complete(self.family(condition), self.params, inner(like), edited)
+        return beside(z, condition)
 
     @property
     def mean(self) -> Latents:
-        return _beside(self.given(self.condition).mean, self.condition)
+        return beside(self.given(self.condition).mean, self.condition)
 
 
 @partial(
@@ -145,7 +121,7 @@ class _Likelihood:
     family: VAEFamily
 
     def given(self, condition: PyTree) -> Any:
-        return self.family(condition).decode(self.params, _inner(self.z))
+        return self.family(condition).decode(self.params, inner(self.z))
 
     def log_prob(self, event: Conditioned) -> Array:
         example = _checked(event)
@@ -233,7 +209,7 @@ def conditional_vae(family: VAEFamily, *, condition: PyTree) -> VAE:
         return _Prior(params, condition, family)
 
     def decode(params: Params, z: Latents) -> Any:
-        if not (isinstance(z, Latents) and isinstance(z.path, _Path)):
+        if not (isinstance(z, Latents) and isinstance(z.path, Path)):
             raise TypeError(
                 f"conditional_vae: the latent z is {described(z)}; give one that this "
                 "VAE's encode or prior draws, or decode z by family(condition)."

@@ -13,6 +13,7 @@ import jax
 from vaejax._checks import (
     check_function,
     check_functions,
+    check_key,
     check_parameters,
     described,
     naming_condition,
@@ -108,6 +109,62 @@ def conditional(function: Callable[..., Any], family: VAEFamily) -> Callable[...
             )
         vae = family(example.condition)
         return function(vae, params, key, example.x, **options)
+
+    return of_example
+
+
+def with_network_noise(
+    function: Callable[..., Any], family: Callable[[Key | None], VAE]
+) -> Callable[..., Any]:
+    """Return a function of examples from one of a VAE whose networks draw, as dropout.
+
+    It is `(params, key, x, **options) -> function(family(noise_key), params, key, x,
+    **options)`, with a key of the noise and one of the function from two halves of the
+    key. Every example has noise of its own, and all calls of encoder and decoder for
+    one example have the same. `family(None)` is the VAE without noise, for evaluation.
+
+    Args:
+      function: a function `(vae, params, key, x, **options)` of one example, such as
+        `negative_elbo`.
+      family: a function from a key, or None for no noise, to a VAE; its networks take
+        the key by `vaejax.networks.with_noise`.
+
+    Returns:
+      The function; of an objective, one that `mean_over_batch` takes.
+
+    Raises:
+      TypeError: an argument is not a function.
+
+    Example:
+      >>> import flax.linen as nn
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.models import with_network_noise
+      >>> from vaejax.networks import with_noise
+      >>> def family(key):
+      ...     dropout = nn.Dropout(0.5, deterministic=key is None)
+      ...     encoder = nn.Sequential([vaejax.MLP((8,)), dropout])
+      ...     return vaejax.gaussian_vae(
+      ...         latent_size=2,
+      ...         encoder=with_noise(encoder, key),
+      ...         decoder=vaejax.MLP((8,), (3,)),
+      ...     )
+      >>> params = family(None).init(jax.random.key(0), jnp.ones(3))
+      >>> loss_fn = vaejax.mean_over_batch(
+      ...     with_network_noise(vaejax.negative_elbo, family)
+      ... )
+      >>> loss_fn(params, jax.random.key(1), jnp.ones((4, 3)))[0].shape
+      ()
+
+    Source: Srivastava et al. 2014 (dropout), equations 3 to 6.
+    """
+    check_function("with_network_noise: function", function)
+    check_function("with_network_noise: family", family)
+
+    def of_example(params: Params, key: Key, x: Example, **options: Any) -> Any:
+        check_key(key)
+        noise_key, function_key = jax.random.split(key)
+        return function(family(noise_key), params, function_key, x, **options)
 
     return of_example
 

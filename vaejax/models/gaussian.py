@@ -169,7 +169,7 @@ def _in_dtype(dtype: DTypeLike, x: PyTree) -> PyTree:
 
 
 def _check_decoder(outputs: PyTree, x: Example, head: Head | JointHead) -> None:
-    """Raise ValueError unless the likelihood can be made of what the decoder outputs."""
+    """Raise ValueError unless a likelihood can be made of what the decoder outputs."""
     is_joint = isinstance(head, JointHead)
     found, parts = jax.tree_util.tree_flatten_with_path(head.num_parameters)
     names = [jax.tree_util.keystr(path) for path, _ in found]
@@ -198,14 +198,14 @@ def _check_parts(
         if not is_alike:
             raise ValueError(
                 f"{what} has the parts {_listed(given)} and the likelihood "
-                f"{_listed(names)}; give joint_head a head for each part of an example, "
-                "and the decoder an output for each, in the same containers."
+                f"{_listed(names)}; give joint_head a head for each part of an "
+                "example, and the decoder an output for each, in the same containers."
             )
     elif given != [""]:
         raise ValueError(
-            f"{what} has the parts {_listed(given)} and the likelihood is of one array; "
-            "give likelihood=vaejax.distributions.joint_head with a head for each part, "
-            "and a decoder that outputs one array for each "
+            f"{what} has the parts {_listed(given)} and the likelihood is of one "
+            "array; give likelihood=vaejax.distributions.joint_head with a head for "
+            "each part, and a decoder that outputs one array for each "
             "(vaejax.networks.branched_network)."
         )
 

@@ -21,12 +21,12 @@ from vaejax._checks import (
 )
 from vaejax.base import VAE, Array, Distribution, Example, Key, Latent, Params, PyTree
 from vaejax.columns import MaskedEvent
-from vaejax.distributions import Joint, Normal, joint_head
+from vaejax.distributions import Joint, Mixture, Normal, joint_head
 from vaejax.models.gaussian import _check_decoder, _gaussian_latents
 from vaejax.networks import branched_network
 from vaejax.posteriors import product_of_normals
 
-#: `(prior, experts, mask) -> q(z|x)` of Normals `[K, latent_size]`, a row for each part.
+#: `(prior, experts, mask) -> q(z|x)`; experts are Normals `[K, latent_size]`.
 CombineExperts = Callable[[Normal, Normal, Array], Distribution]
 
 
@@ -55,12 +55,47 @@ def product_of_experts(prior: Normal, experts: Normal, mask: Array) -> Normal:
 
     Source: Wu & Goodman 2018 (MVAE), section 2.2.
     """
-    everyone = jax.tree.map(
+    everyone = _with_prior(prior, experts)
+    return product_of_normals(everyone, jnp.append(True, mask))
+
+
+def mixture_of_experts(prior: Normal, experts: Normal, mask: Array) -> Mixture:
+    """Return the equal mixture of the experts of the parts that are seen.
+
+    q(z|x) = 1/K sum_k q_k(z|x_k) over the K seen parts, and the prior where nothing is
+    seen. A draw is of one expert at random; its KL is estimated by `kl_monte_carlo`.
+
+    Args:
+      prior: p(z), over `[latent_size]`.
+      experts: one `Normal` whose leaves are `[K, latent_size]`, a row for each part.
+      mask: `[K]`, true for the parts that are seen.
+
+    Returns:
+      The posterior, a `Mixture`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.models import mixture_of_experts
+      >>> prior = vaejax.Normal(jnp.zeros(1), jnp.zeros(1))
+      >>> experts = vaejax.Normal(jnp.array([[3.0], [9.0]]), jnp.zeros((2, 1)))
+      >>> mixture_of_experts(prior, experts, jnp.array([True, True])).mean.tolist()
+      [6.0]
+
+    Source: Shi et al. 2019 (MMVAE), section 3.
+    """
+    is_taken = jnp.append(~jnp.any(mask), mask)
+    logits = jnp.where(is_taken, jnp.zeros(()), -jnp.inf)
+    return Mixture(_with_prior(prior, experts), logits)
+
+
+def _with_prior(prior: Normal, experts: Normal) -> Normal:
+    """Return the prior as the first of the experts."""
+    return jax.tree.map(
         lambda one, rows: jnp.concatenate([one.astype(rows.dtype)[None], rows]),
         prior,
         experts,
     )
-    return product_of_normals(everyone, jnp.append(True, mask))
 
 
 def multimodal_vae(
@@ -107,14 +142,14 @@ def multimodal_vae(
       >>> vae = multimodal_vae(
       ...     latent_size=2,
       ...     encoders={"image": vaejax.MLP((8,)), "sound": vaejax.MLP((8,))},
-      ...     decoders={"image": vaejax.MLP((), (4, 4)), "sound": vaejax.MLP((), (20, 2))},
+      ...     decoders={"image": vaejax.MLP((), (4, 4)), "sound": vaejax.MLP((), (9, 2))},
       ...     likelihoods={"image": vaejax.Bernoulli, "sound": vaejax.Normal},
       ... )
-      >>> x = {"image": jnp.ones((4, 4)), "sound": jnp.ones(20)}
+      >>> x = {"image": jnp.ones((4, 4)), "sound": jnp.ones(9)}
       >>> params = vae.init(jax.random.key(0), x)
       >>> seen = mask_parts(x, {"image": True, "sound": False})
       >>> vae.decode(params, vae.encode(params, seen).mean).mean["sound"].shape
-      (20,)
+      (9,)
 
     Source: Wu & Goodman 2018 (MVAE), section 2; Shi et al. 2019 (MMVAE), section 3.
     """
@@ -192,10 +227,14 @@ def _split(what: str, structure: Any, tree: PyTree) -> list[Any]:
     try:
         return structure.flatten_up_to(tree)
     except (TypeError, ValueError) as error:
-        given = f"a dict of {', '.join(map(repr, tree))}" if isinstance(tree, dict) else ""
+        given = (
+            f"a dict of {', '.join(map(repr, tree))}" if isinstance(tree, dict) else ""
+        )
         names = structure.unflatten(range(structure.num_leaves))
-        parts = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(names)]
+        parts = [
+            jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(names)
+        ]
         raise ValueError(
             f"multimodal_vae: {what} is {given or described(tree)} and likelihoods has "
-            f"the parts {', '.join(parts)}; give the same parts, in the same containers."
+            f"the parts {', '.join(parts)}; give the same, in the same containers."
         ) from error

@@ -12,6 +12,7 @@ from vaejax.networks.adapters import (
     compose_networks,
     from_equinox,
     from_nnx,
+    with_noise,
 )
 from vaejax.networks.branches import branched_network, merged_network
 from vaejax.networks.conditioned import with_condition
@@ -56,4 +57,5 @@ __all__ = [
     "from_nnx",
     "merged_network",
     "with_condition",
+    "with_noise",
 ]

@@ -18,7 +18,7 @@ from flax.errors import (
     ScopeParamShapeError,
 )
 
-from vaejax._checks import InputShapeError, check_function
+from vaejax._checks import InputShapeError, check_function, check_key, described
 from vaejax.base import Key, NetworkLike, Params, PyTree
 
 if TYPE_CHECKING:
@@ -92,10 +92,7 @@ def _linen_init(module: nn.Module) -> Callable[..., Params]:
     def init(key: Key, *inputs: PyTree) -> Params:
         with _in_words(module, inputs):
             variables = dict(module.init(key, *inputs))
-        params = variables.pop("params", {})
-        if variables:
-            raise TypeError(_has_state(module, variables))
-        return params
+        return _parameters_of(module, variables)
 
     return init
 
@@ -130,8 +127,65 @@ def _in_words(module: nn.Module, inputs: PyTree) -> Iterator[None]:
     except InvalidRngError as error:
         raise TypeError(
             f"{name} asks for random numbers, as Dropout does; a network is a function "
-            "of its input alone, so give it deterministic=True, or leave it out."
+            "of its input alone, so give it deterministic=True, or a key by "
+            "vaejax.networks.with_noise."
         ) from error
+
+
+def with_noise(module: nn.Module, key: Key | None) -> Network:
+    """Return the network of a Linen module that draws with a key, as dropout does.
+
+    The key is that of one example in one training step: build the VAE within a function
+    of the key, a family, and train it with `vaejax.models.with_network_noise`.
+
+    Args:
+      module: a Linen module that draws from its streams "dropout" or "noise" where it
+        is given a key, and from none where it is not.
+      key: the key, which is traced as a rule; None for no noise, where the module must
+        have been built to draw nothing (`nn.Dropout(..., deterministic=True)`).
+
+    Returns:
+      The network, whose parameters do not depend on the key.
+
+    Raises:
+      TypeError: `module` is no Linen module, or `key` no typed key.
+
+    Example:
+      >>> import flax.linen as nn
+      >>> import jax, jax.numpy as jnp
+      >>> from vaejax.networks import with_noise
+      >>> dropout = nn.Dropout(0.5, deterministic=False)
+      >>> network = with_noise(dropout, jax.random.key(0))
+      >>> sorted(set(network.apply({}, jnp.ones(100)).tolist()))
+      [0.0, 2.0]
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"with_noise: module is {described(module)}; give a flax.linen Module. A "
+            "function of your own takes its key from the family around it."
+        )
+    if key is None:
+        return as_network(module)
+    check_key(key)
+    streams = dict(zip(("dropout", "noise"), jax.random.split(key), strict=True))
+
+    def init(init_key: Key, *inputs: PyTree) -> Params:
+        with _in_words(module, inputs):
+            variables = dict(module.init({"params": init_key} | streams, *inputs))
+        return _parameters_of(module, variables)
+
+    def apply(params: Params, *inputs: PyTree) -> PyTree:
+        with _in_words(module, inputs):
+            return module.apply({"params": params}, *inputs, rngs=streams)
+
+    return Network(init, apply)
+
+
+def _parameters_of(module: nn.Module, variables: dict[str, Any]) -> Params:
+    params = variables.pop("params", {})
+    if variables:
+        raise TypeError(_has_state(module, variables))
+    return params
 
 
 def _has_state(module: Any, kinds: Iterable[str]) -> str:

@@ -19,7 +19,8 @@ def branched_network(networks: PyTree) -> Network:
     them.
 
     Args:
-      networks: a dict, tuple or NamedTuple of networks of the same input, nested at will.
+      networks: a dict, tuple or NamedTuple, nested at will, of networks of the same
+        input.
 
     Returns:
       The network. Its parameters and its outputs are in the containers of `networks`.
@@ -78,11 +79,12 @@ def merged_network(networks: PyTree) -> Network:
       TypeError: a part is not a network, or there is none.
 
     Example:
+      >>> import flax.linen as nn
       >>> import jax, jax.numpy as jnp
       >>> import vaejax
       >>> from vaejax.networks import merged_network
-      >>> encoder = merged_network({"image": vaejax.MLP((8,)), "sound": vaejax.MLP((5,))})
-      >>> x = {"image": jnp.ones((4, 4)), "sound": jnp.ones(20)}
+      >>> encoder = merged_network({"image": vaejax.MLP((8,)), "label": nn.Embed(10, 5)})
+      >>> x = {"image": jnp.ones((4, 4)), "label": jnp.array(3)}
       >>> params = encoder.init(jax.random.key(0), x)
       >>> encoder.apply(params, x).shape
       (13,)
@@ -109,7 +111,9 @@ def merged_network(networks: PyTree) -> Network:
             outputs = jax.tree.leaves(network.apply(params, inputs))
             flat = jnp.concatenate([jnp.ravel(output) for output in outputs])
             if is_seen is not None:
-                flat = jnp.append(jnp.where(is_seen, flat, 0), is_seen.astype(flat.dtype))
+                flat = jnp.append(
+                    jnp.where(is_seen, flat, 0), is_seen.astype(flat.dtype)
+                )
             features.append(flat)
         return jnp.concatenate(features)
 
@@ -134,7 +138,11 @@ def _is_container(value: Any) -> bool:
     if isinstance(value, dict):
         return True
     kinds = (nn.Module, tuple, dict)
-    return isinstance(value, tuple) and bool(value) and all(isinstance(each, kinds) for each in value)
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and all(isinstance(each, kinds) for each in value)
+    )
 
 
 def _split(structure: Any, names: list[str], x: Example) -> list[Any]:

@@ -64,6 +64,11 @@ from vaejax.objectives.kl_estimators import (
     kl_sticking_the_landing,
 )
 from vaejax.objectives.optimal_variance import optimal_variance_loss
+from vaejax.objectives.semi_supervised import (
+    SemiSupervisedTerms,
+    negative_semi_supervised_elbo,
+)
+from vaejax.objectives.subsets import negative_subset_elbo
 
 __all__ = [
     "AggregateLogRatios",
@@ -74,6 +79,7 @@ __all__ = [
     "ElboTerms",
     "IwaeTerms",
     "Kernel",
+    "SemiSupervisedTerms",
     "TermsFn",
     "TotalCorrelationTerms",
     "aggregate_log_ratios",
@@ -106,6 +112,8 @@ __all__ = [
     "negative_miwae",
     "negative_piwae",
     "negative_renyi",
+    "negative_semi_supervised_elbo",
+    "negative_subset_elbo",
     "optimal_variance_loss",
     "permute_dimensions",
     "with_discriminator",

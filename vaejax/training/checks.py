@@ -185,7 +185,7 @@ def _judged(
     xs: PyTree,
     is_example: bool = False,
 ) -> list[tuple[_Judged, str, PyTree]]:
-    """Return how data are judged, their name and the data, of each part of a `Joint`."""
+    """Return how data are judged, their name and they, for each part of a `Joint`."""
     likelihood = jax.eval_shape(_decode, vae, params, jax.random.key(0), example)
     return [
         (_judged_by(distribution), part_name, part)
