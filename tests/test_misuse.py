@@ -69,7 +69,8 @@ def test_every_density_has_a_row():
         "distributions",
         lambda value: inspect.isclass(value) and "log_prob" in vars(value),
     ) | public("distributions", lambda value: hasattr(value, "sample"))
-    assert found == set(DENSITIES)
+    # The events of a `Joint` are dicts, distributions/test_joint.py.
+    assert found - {"Joint"} == set(DENSITIES)
 
 
 def test_there_are_many_misuses_of_every_kind():

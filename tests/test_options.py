@@ -145,6 +145,32 @@ def factor_vae(**options):
     return jax.eval_shape(run, jax.random.key(0), jax.random.key(1))
 
 
+def semi_supervised(**options):
+    model = vaejax.models.semi_supervised_vae(
+        lambda label: VAE,
+        classifier=(lambda key, x: (), lambda params, x: x),
+        num_classes=2,
+    )
+    params = {"family": (), "classifier": ()}
+    return jax.eval_shape(
+        lambda key: objectives.negative_semi_supervised_elbo(
+            model, params, key, X, **({"alpha": 1.0} | options)
+        ),
+        jax.random.key(0),
+    )
+
+
+def subset_elbo(**options):
+    model = VAE._replace(
+        encode=lambda params, x: Normal(jnp.zeros(2), jnp.zeros(2)),
+        decode=lambda params, z: distributions.Joint((Normal(z, jnp.zeros(2)),)),
+    )
+    return jax.eval_shape(
+        lambda key: objectives.negative_subset_elbo(model, (), key, (X,), **options),
+        jax.random.key(0),
+    )
+
+
 def fit(**options):
     params, optimizer = jnp.zeros(2), optax.sgd(0.1)
     state = vaejax.TrainState(
@@ -230,6 +256,23 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         of_table(vaejax.gaussian_vae, encoder=vaejax.MLP(()), decoder=vaejax.MLP(())),
         {"latent_size": COUNT},
     ),
+    "multimodal_vae": (
+        of_table(
+            vaejax.models.multimodal_vae,
+            encoders={"a": vaejax.MLP(())},
+            decoders={"a": vaejax.MLP(())},
+            likelihoods={"a": Normal},
+        ),
+        {"latent_size": COUNT},
+    ),
+    "semi_supervised_vae": (
+        of_table(
+            vaejax.models.semi_supervised_vae,
+            lambda label: VAE,
+            classifier=vaejax.MLP(()),
+        ),
+        {"num_classes": SEVERAL},
+    ),
     "table_vae": (
         of_table(vaejax.models.table_vae, [distributions.Column("real")]),
         {"latent_size": COUNT},
@@ -306,6 +349,13 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
     "negative_renyi": (
         of_vae(objectives.negative_renyi, X, alpha=0.5, **K),
         {"num_samples": COUNT, "alpha": FINITE},
+    ),
+    "negative_semi_supervised_elbo": (
+        semi_supervised, {"alpha": WEIGHT, "beta": WEIGHT}
+    ),
+    "negative_subset_elbo": (
+        subset_elbo,
+        {"num_subsets": SIZE, "beta": WEIGHT},
     ),
     "optimal_variance_loss()": (optimal_variance, {"beta": WEIGHT}),
     # estimators

@@ -65,6 +65,25 @@ def linear_accuracy(
     return float(probe.fit(codes, labels).score(test_codes, test_labels))
 
 
+def network_accuracy(
+    seed: int,
+    codes: np.ndarray,
+    labels: np.ndarray,
+    test_codes: np.ndarray,
+    test_labels: np.ndarray,
+    hidden_size: int,
+) -> float:
+    """Return the test accuracy of a network with one hidden layer, trained by Adam.
+
+    The penalty of its weights is scikit-learn's default.
+    """
+    from sklearn.neural_network import MLPClassifier
+
+    codes, test_codes = _centered(codes, test_codes)
+    network = MLPClassifier((hidden_size,), max_iter=500, random_state=seed)
+    return float(network.fit(codes, labels).score(test_codes, test_labels))
+
+
 def neighbor_accuracy(
     codes: np.ndarray,
     labels: np.ndarray,

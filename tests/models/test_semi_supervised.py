@@ -112,7 +112,7 @@ def test_with_the_exact_classifier_the_bound_is_the_density():
 
 def test_the_gradient_is_that_of_the_enumerated_bound():
     def enumerated(params):
-        """The bound with the exact log p(x|y): the expectation over z in closed form."""
+        """The bound with the exact log p(x|y), of z in closed form."""
         logits = CLASSIFIER.apply({"params": params["classifier"]}, X)
         log_q = jax.nn.log_softmax(logits)
         costs = log_q - jnp.asarray(LOG_PROBS + LOG_PRIOR, jnp.float32)
@@ -137,12 +137,15 @@ def test_a_batch_of_both_is_each_example_alone():
     labels, is_labeled = jnp.array([2, 0, 1]), jnp.array([True, False, True])
     xs = jnp.stack([X, 2 * X, -X])
     batch = Conditioned(xs, MaskedEvent(labels, is_labeled))
-    keys = jax.random.split(jax.random.key(4), 3)
+
+    def keys():
+        return jax.random.split(jax.random.key(4), 3)
+
     loss = partial(negative_semi_supervised_elbo, MODEL, PARAMS, alpha=2.0)
-    found = jax.jit(jax.vmap(loss))(keys, batch)[0]
+    found = jax.jit(jax.vmap(loss))(keys(), batch)[0]
     for place, x in enumerate(xs):
         one = Conditioned(x, labels[place]) if is_labeled[place] else x
-        np.testing.assert_allclose(found[place], loss(keys[place], one)[0], rtol=1e-5)
+        np.testing.assert_allclose(found[place], loss(keys()[place], one)[0], rtol=1e-5)
 
 
 def test_the_class_is_a_latent_that_tools_keep():

@@ -41,7 +41,12 @@ LEFT_OUT = {
         "subword_vocabulary", "tokenize", "describe_array", "check_support",
         "from_array", "split_indices", "check_image_axes",
     },
+    # Dicts of parts, models/test_multimodal.py and distributions/test_joint.py; the
+    # noise of networks, models/test_network_noise.py.
+    "models": {"mixture_of_experts", "product_of_experts"},
+    "networks": {"branched_network", "merged_network", "with_noise"},
     "distributions": {
+        "joint_head", "mask_parts",
         # Options alone, test_options.py; a dict, models/test_units.py.
         "discretized_logistic_head", "discretized_normal_head", "units_from_dict",
         "fixed_variance_normal_head", "laplace_head", "negative_binomial_head",
@@ -195,6 +200,15 @@ def of_objectives() -> dict[str, Row]:
     groups = {"num_groups": 2, "num_samples": 2}
     shared, shared_params = with_shared_variance()
     with_critic, critic_params = adversarial()
+    with_classes = models.semi_supervised_vae(
+        family, classifier=vaejax.MLP((), (2,)), num_classes=2
+    )
+    of_parts = models.multimodal_vae(
+        latent_size=2,
+        encoders={"a": vaejax.MLP((4,))},
+        decoders={"a": vaejax.MLP((), (3,))},
+        likelihoods={"a": vaejax.Bernoulli},
+    )
     elbo = partial(objectives.negative_elbo, vae)
     posteriors = of("distribution", QS)
     half = of("array", np.log(np.full(4, 0.25, np.float32)), "vector")
@@ -225,6 +239,24 @@ def of_objectives() -> dict[str, Row]:
         "negative_piwae": per_example(objectives.negative_piwae, **groups),
         "negative_renyi": per_example(objectives.negative_renyi, alpha=0.5, **of_two),
         "negative_dreg": per_example(objectives.negative_dreg, **of_two),
+        "negative_semi_supervised_elbo": Row(
+            objectives.negative_semi_supervised_elbo,
+            {
+                "vae": of("vae", with_classes),
+                "params": of("params", params_of(with_classes, X)),
+                "key": key(),
+            },
+            {"x": X, "alpha": 1.0},
+        ),
+        "negative_subset_elbo": Row(
+            objectives.negative_subset_elbo,
+            {
+                "vae": of("vae", of_parts),
+                "params": of("params", params_of(of_parts, {"a": X})),
+                "key": key(),
+            },
+            {"x": {"a": X}},
+        ),
         "kl_closed_form": Row(
             objectives.kl_closed_form,
             {"posterior": q, "prior": p},
@@ -631,6 +663,35 @@ def of_models() -> dict[str, Row]:
                 "params": of("params", of_family),
                 "key": key(),
                 "example": of("conditioned", models.Conditioned(X, LABEL)),
+            },
+        ),
+        "conditional_vae": Row(
+            models.conditional_vae,
+            {"family": of("function", family)},
+            {"condition": LABEL},
+        ),
+        "semi_supervised_vae": Row(
+            models.semi_supervised_vae,
+            {
+                "family": of("function", family),
+                "classifier": decoder,
+                "num_classes": number(3),
+            },
+        ),
+        "multimodal_vae": Row(
+            models.multimodal_vae,
+            {"latent_size": number(2)},
+            {
+                "encoders": {"a": vaejax.MLP((4,))},
+                "decoders": {"a": vaejax.MLP((), (3,))},
+                "likelihoods": {"a": vaejax.Bernoulli},
+            },
+        ),
+        "with_network_noise": Row(
+            models.with_network_noise,
+            {
+                "function": of("function", objectives.negative_elbo),
+                "family": of("function", lambda key: vae),
             },
         ),
         "with_conditional_prior": Row(

@@ -142,7 +142,9 @@ def multimodal_vae(
       >>> vae = multimodal_vae(
       ...     latent_size=2,
       ...     encoders={"image": vaejax.MLP((8,)), "sound": vaejax.MLP((8,))},
-      ...     decoders={"image": vaejax.MLP((), (4, 4)), "sound": vaejax.MLP((), (9, 2))},
+      ...     decoders={
+      ...         "image": vaejax.MLP((), (4, 4)), "sound": vaejax.MLP((), (9, 2))
+      ...     },
       ...     likelihoods={"image": vaejax.Bernoulli, "sound": vaejax.Normal},
       ... )
       >>> x = {"image": jnp.ones((4, 4)), "sound": jnp.ones(9)}

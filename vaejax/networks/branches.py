@@ -83,7 +83,9 @@ def merged_network(networks: PyTree) -> Network:
       >>> import jax, jax.numpy as jnp
       >>> import vaejax
       >>> from vaejax.networks import merged_network
-      >>> encoder = merged_network({"image": vaejax.MLP((8,)), "label": nn.Embed(10, 5)})
+      >>> encoder = merged_network(
+      ...     {"image": vaejax.MLP((8,)), "label": nn.Embed(10, 5)}
+      ... )
       >>> x = {"image": jnp.ones((4, 4)), "label": jnp.array(3)}
       >>> params = encoder.init(jax.random.key(0), x)
       >>> encoder.apply(params, x).shape
