@@ -662,6 +662,41 @@ def labeled_images(key: Key, num: int) -> dict[str, Any]:
     return {"image": binary(image_key, num), "label": label}
 
 
+def multimodal() -> VAE:
+    """Two parts, any of which may be missing: a product of experts."""
+    return vaejax.models.multimodal_vae(
+        latent_size=3,
+        encoders={"image": vaejax.MLP((16,)), "label": nn.Embed(4, 6)},
+        decoders={"image": vaejax.MLP((16,), PIXELS), "label": vaejax.MLP((), (4,))},
+        likelihoods={
+            "image": vaejax.Bernoulli,
+            "label": vaejax.distributions.categorical_head(4),
+        },
+    )
+
+
+# Interpolation stays under the condition of its first example, and a temperature leaves
+# the class as drawn: two examples share a class, and one is nearly certain a priori.
+M2 = vaejax.models.semi_supervised_vae(
+    conditional,
+    classifier=vaejax.MLP((), (2,)),
+    num_classes=2,
+    class_logits=np.float32([0, 12]),
+)
+
+
+def in_pairs(key: Key, num: int) -> vaejax.models.Conditioned:
+    labels = jax.nn.one_hot(jnp.arange(num) // 2 % 2, 2)
+    return vaejax.models.Conditioned(binary(key, num), labels)
+
+
+def partly_labeled(key: Key, num: int) -> vaejax.models.Conditioned:
+    labels, is_labeled = jnp.arange(num) // 2 % 2, jnp.arange(num) < 3
+    return vaejax.models.Conditioned(
+        binary(key, num), vaejax.distributions.MaskedEvent(labels, is_labeled)
+    )
+
+
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real, slow=True),
@@ -716,7 +751,7 @@ CASES = [
     Case(
         "conditional_vae",
         vaejax.models.conditional_vae(conditional, condition=np.float32([0, 1])),
-        images_and_contexts,
+        in_pairs,
         sample_like=lambda example: example.x,
         slow=True,
     ),
@@ -725,6 +760,24 @@ CASES = [
         joint(),
         labeled_images,
         sample_like=lambda x: x | {"label": x["label"].values},
+        slow=True,
+    ),
+    Case(
+        "multimodal",
+        multimodal(),
+        labeled_images,
+        sample_like=lambda x: x | {"label": x["label"].values},
+        slow=True,
+    ),
+    Case(
+        "semi_supervised",
+        M2,
+        partly_labeled,
+        kl_fn=vaejax.kl_monte_carlo,
+        objective=partial(
+            vaejax.objectives.negative_semi_supervised_elbo, M2, alpha=1.0
+        ),
+        sample_like=lambda example: example.x,
         slow=True,
     ),
     Case(

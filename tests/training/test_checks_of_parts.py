@@ -1,4 +1,4 @@
-"""Checks of examples of several parts: each part by its own likelihood, if it is seen."""
+"""Checks of examples of several parts: each by its own likelihood, if it is seen."""
 
 import warnings
 

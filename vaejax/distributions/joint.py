@@ -258,6 +258,8 @@ def mask_parts(event: Event, mask: PyTree) -> Event:
       >>> unlabeled = mask_parts(event, {"image": True, "label": False})
       >>> bool(unlabeled["image"].mask), bool(unlabeled["label"].mask)
       (True, False)
+
+    Source: Wu & Goodman 2018 (MVAE), section 2.
     """
     names, masks, structure = _flat(mask, lambda leaf: False)
     parts = _split("mask_parts: the event", structure, names, event)
