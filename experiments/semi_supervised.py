@@ -73,7 +73,12 @@ def make_experiment(config: Config) -> harness.Comparison:
     probes.check_installed()
     train, test = harness.load_images(config)
     labels = train.labels
-    if labels is None or labels.ndim != 1 or len(np.unique(test.labels)) < 2:
+    if (
+        labels is None
+        or test.labels is None
+        or labels.ndim != 1
+        or len(np.unique(test.labels)) < 2
+    ):
         raise harness.UsageError(
             f"--data {config.data} has no classes, which this experiment needs."
         )
@@ -98,7 +103,8 @@ def make_experiment(config: Config) -> harness.Comparison:
         classifier=vaejax.MLP((config.hidden_size,), (num_classes,)),
         num_classes=num_classes,
     )
-    loss_fn = make_loss(config, vae, train, labeled)
+    some = train.images[labeled], labels[labeled]
+    loss_fn = make_loss(config, vae, *some, len(labels))
     num_steps = config.epochs * plain.steps_per_epoch
 
     def recipe(hyperparameters: Any) -> harness.Recipe:
@@ -138,16 +144,19 @@ def make_family(config: Config, shape: tuple[int, ...]) -> models.VAEFamily:
 
 
 def make_loss(
-    config: Config, vae: vaejax.VAE, train: datasets.Dataset, labeled: np.ndarray
+    config: Config,
+    vae: vaejax.VAE,
+    some_images: np.ndarray,
+    some_labels: np.ndarray,
+    num_train: int,
 ) -> LossFn:
     """Return the loss of a batch without labels and a draw of the labeled images.
 
     It is the sum over all images divided by their number, as the paper has it, of which
     both parts are estimated.
     """
-    images = jnp.asarray(train.images[labeled])
-    labels = jnp.asarray(train.labels[labeled], jnp.int32)
-    share = len(labeled) / len(train.images)
+    images, labels = jnp.asarray(some_images), jnp.asarray(some_labels, jnp.int32)
+    share = len(images) / num_train
 
     def binarized(key: Key, example: models.Conditioned) -> models.Conditioned:
         return example._replace(x=vaejax.binarize(key, example.x))
@@ -161,7 +170,7 @@ def make_loss(
     def loss_fn(params: Params, key: Key, batch: PyTree) -> tuple[Array, PyTree]:
         draw_key, label_key, key = jax.random.split(key, 3)
         chosen = jax.random.randint(
-            draw_key, (config.label_batch_size,), 0, len(labeled)
+            draw_key, (config.label_batch_size,), 0, len(images)
         )
         some = models.Conditioned(images[chosen], labels[chosen])
         loss, terms = without(params, key, batch)
@@ -222,7 +231,12 @@ def analyze(trained: harness.Trained) -> harness.Result:
 
 def class_of(vae: vaejax.VAE, params: Params, xs: Array) -> Array:
     """Return the likeliest class of each image, `[num]`."""
-    return jax.lax.map(lambda x: vae.encode(params, x).label.mode, xs, batch_size=1000)
+
+    def of_image(x: Array) -> Array:
+        posterior: Any = vae.encode(params, x)
+        return posterior.label.mode
+
+    return jax.lax.map(of_image, xs, batch_size=1000)
 
 
 def figures(trained: harness.Trained, summaries: dict[str, Any]) -> dict[str, Any]:

@@ -266,7 +266,7 @@ def mask_parts(event: Event, mask: PyTree) -> Event:
     return structure.unflatten(map(_masked_part, parts, masks))
 
 
-def _masked_part(part: Event, mask: Any) -> MaskedEvent:
+def _masked_part(part: Any, mask: Any) -> MaskedEvent:
     is_seen = jnp.asarray(as_numbers("mask_parts: mask", mask)).astype(bool)
     if isinstance(part, MaskedEvent) and jnp.ndim(part.mask) == is_seen.ndim:
         return part._replace(mask=jnp.asarray(part.mask).astype(bool) & is_seen)

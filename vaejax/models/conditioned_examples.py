@@ -159,8 +159,8 @@ def conditional_vae(family: VAEFamily, *, condition: PyTree) -> VAE:
 
     Estimators of one example that start at the prior, such as annealing, need
     `conditional(estimator, family)` instead, which is also the shorter way to train.
-    Apply modifiers such as `with_compute_dtype` to the members, within the family, since
-    this VAE decodes when its likelihood is used.
+    Apply modifiers such as `with_compute_dtype` to the members, within the family: this
+    VAE decodes when its likelihood is used.
 
     Args:
       family: a function from a condition to a VAE.

@@ -184,7 +184,7 @@ def multimodal_vae(
         parts = _split("the example", structure, x)
         keys = jax.random.split(encoder_key, (len(parts), 2))
         of_parts = [
-            each.init(*pair, _seen(part)[0])
+            each.init(pair[0], pair[1], _seen(part)[0])
             for each, pair, part in zip(latents, keys, parts, strict=True)
         ]
         params = {

@@ -167,7 +167,8 @@ def with_noise(module: nn.Module, key: Key | None) -> Network:
     if key is None:
         return as_network(module)
     check_key(key)
-    streams = dict(zip(("dropout", "noise"), jax.random.split(key), strict=True))
+    dropout_key, noise_key = jax.random.split(key)
+    streams: dict[str, Key] = {"dropout": dropout_key, "noise": noise_key}
 
     def init(init_key: Key, *inputs: PyTree) -> Params:
         with _in_words(module, inputs):

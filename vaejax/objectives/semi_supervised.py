@@ -1,6 +1,6 @@
 """The bound of the semi-supervised VAE (M2), with the class summed over exactly."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +106,8 @@ def negative_semi_supervised_elbo(
     check_weights(name, alpha=alpha, beta=beta)
     check_model(vae, params)
     check_key(key)
-    posterior, prior = vae.encode(params, x), vae.prior(params)
+    posterior: Any = vae.encode(params, x)
+    prior: Any = vae.prior(params)
     remedy = "give a model of vaejax.models.semi_supervised_vae"
     label, classifier = (
         jax.nn.log_softmax(at_least_single(require(posterior, part, remedy).logits))
