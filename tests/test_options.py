@@ -252,6 +252,14 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         of_table(vaejax.priors.with_mixture_prior, VAE, num_components=2),
         {"num_components": COUNT, "initial_stddev": fixed(WEIGHT)},
     ),
+    "with_vamp_prior": (
+        of_table(vaejax.priors.with_vamp_prior, VAE, num_components=2),
+        {
+            "num_components": COUNT,
+            "initial_mean": fixed(FINITE),
+            "initial_stddev": fixed(WEIGHT),
+        },
+    ),
     "gaussian_vae": (
         of_table(vaejax.gaussian_vae, encoder=vaejax.MLP(()), decoder=vaejax.MLP(())),
         {"latent_size": COUNT},

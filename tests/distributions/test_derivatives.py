@@ -24,6 +24,7 @@ def test_every_distribution_is_in_the_table():
         distributions.Affine,
         distributions.Masked,
         distributions.Mixed,
+        distributions.Mixture,
     }
 
 

@@ -15,7 +15,6 @@ from support.cases import (
     matrix_latent,
     mlp_vae,
     with_flow_posterior,
-    with_vamp_prior,
 )
 
 import vaejax
@@ -23,6 +22,7 @@ from vaejax.estimators import (
     _shrunken_kernels as shrunken_kernels,
     aggregate_decomposition,
 )
+from vaejax.priors import with_vamp_prior
 
 
 def decompose(vae, params, xs, **options):
@@ -339,7 +339,7 @@ def test_decomposition_checks_its_counts(counts):
     ("vae", "message"),
     [
         (with_flow_posterior(mlp_vae()), "both must be Normal"),
-        (with_vamp_prior(mlp_vae()), "the prior of type Mixture"),
+        (with_vamp_prior(mlp_vae(), 4), "the prior of type Mixture"),
         (matrix_latent(), r"a latent has shape \(2, 2\)"),
     ],
     ids=["flow posterior", "mixture prior", "matrix"],

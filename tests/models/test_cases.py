@@ -13,7 +13,6 @@ from support.cases import (
     MAX_LENGTH,
     POSITIONS,
     VOCABULARY,
-    Mixture,
     Quantized,
     Sentence,
     codebook_vectors,
@@ -62,19 +61,6 @@ def test_the_terms_of_the_hierarchy_are_its_kl_within_five_standard_errors():
 
     differences = np.asarray(both(jax.random.split(jax.random.key(12), 10_000)))
     assert abs(differences.mean()) < 5 * differences.std() / np.sqrt(len(differences))
-
-
-def test_the_mixture_is_a_density_and_draws_from_all_its_components():
-    normal = vaejax.Normal(jnp.array([0.5, -1.0]), jnp.array([0.2, -0.3]))
-    twice = Mixture(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), normal))
-    z = jnp.array([0.1, 0.7])
-    assert_close(twice.log_prob(z), normal.log_prob(z))
-    apart = Mixture(vaejax.Normal(jnp.array([[-9.0], [0.0], [9.0]]), jnp.zeros((3, 1))))
-    draws = jax.jit(jax.vmap(apart.sample))(
-        jax.random.split(jax.random.key(13), 3_000)
-    )[:, 0]
-    counts = np.array([np.sum(np.abs(draws - center) < 4.5) for center in (-9, 0, 9)])
-    assert np.all(np.abs(counts - 1_000) < 5 * np.sqrt(3_000 * 1 / 3 * 2 / 3))
 
 
 def test_the_flow_is_a_density():

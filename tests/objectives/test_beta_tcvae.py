@@ -15,11 +15,11 @@ from support.cases import (
     mlp_vae,
     real,
     with_flow_posterior,
-    with_vamp_prior,
 )
 
 import vaejax
 from vaejax.objectives import beta_tcvae_loss, minibatch_stratified, minibatch_weighted
+from vaejax.priors import with_vamp_prior
 
 # weights
 
@@ -145,7 +145,7 @@ def test_parts_against_numpy(weights):
     ("vae", "message"),
     [
         (with_flow_posterior(mlp_vae()), "both must be Normal"),
-        (with_vamp_prior(mlp_vae()), "the prior of type Mixture"),
+        (with_vamp_prior(mlp_vae(), 4), "the prior of type Mixture"),
         (matrix_latent(), r"a latent has shape \(2, 2\)"),
     ],
     ids=["flow posterior", "mixture prior", "matrix"],

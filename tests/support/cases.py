@@ -9,7 +9,7 @@ that no gradient of the loss reaches. None has a special case in the library.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,9 +30,9 @@ from vaejax.base import (
     Latents,
     Objective,
     Params,
-    PyTree,
 )
 from vaejax.distributions import Normal
+from vaejax.priors import with_mixture_prior, with_vamp_prior
 
 PIXELS = (3, 4)
 
@@ -162,51 +162,6 @@ def matrix_latent() -> VAE:
         encode,
         lambda params: prior,
         lambda params, z: Normal(0 * z[0, 0], jnp.zeros(())),
-    )
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Mixture:
-    """An equal mixture; `components` is one distribution whose leaves have a leading
-    axis `[components]`.
-    """
-
-    components: Any
-
-    def log_prob(self, event: PyTree) -> Array:
-        log_probs = jax.vmap(lambda component: component.log_prob(event))(
-            self.components
-        )
-        return jax.nn.logsumexp(log_probs) - jnp.log(log_probs.size)
-
-    def sample(self, key: Key) -> PyTree:
-        index_key, event_key = jax.random.split(key)
-        index = jax.random.randint(
-            index_key, (), 0, jax.tree.leaves(self.components)[0].shape[0]
-        )
-        return jax.tree.map(lambda leaf: leaf[index], self.components).sample(event_key)
-
-
-def with_vamp_prior(vae: VAE, num_components: int = 4) -> VAE:
-    """p(z) = 1/K sum_k q(z|u_k), with learned pseudo-inputs u. Source: Tomczak &
-    Welling 2018, equation 9.
-    """
-
-    def init(key: Key, x: Array) -> Params:
-        vae_key, inputs_key = jax.random.split(key)
-        return {
-            "vae": vae.init(vae_key, x),
-            "inputs": jax.random.uniform(inputs_key, (num_components, *x.shape)),
-        }
-
-    return VAE(
-        init,
-        encode=lambda params, x: vae.encode(params["vae"], x),
-        prior=lambda params: Mixture(
-            jax.vmap(partial(vae.encode, params["vae"]))(params["inputs"])
-        ),
-        decode=lambda params, z: vae.decode(params["vae"], z),
     )
 
 
@@ -726,11 +681,17 @@ CASES = [
         slow=True,
     ),
     Case(
-        "vamp_prior",
-        with_vamp_prior(mlp_vae()),
+        "mixture_prior",
+        with_mixture_prior(mlp_vae(), 4),
         binary,
         kl_fn=vaejax.kl_monte_carlo,
         slow=True,
+    ),
+    Case(
+        "vamp_prior",
+        with_vamp_prior(mlp_vae(), 4),
+        binary,
+        kl_fn=vaejax.kl_monte_carlo,
     ),
     Case(
         "flow_posterior",

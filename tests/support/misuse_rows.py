@@ -601,6 +601,14 @@ def of_priors() -> dict[str, Row]:
             {"vae": of("vae", vae), "num_components": number(3)},
         ),
         "with_mixture_prior().init": Row(mixture.init, {"key": key(), "x": x("shape")}),
+        "with_vamp_prior": Row(
+            priors.with_vamp_prior,
+            {
+                "vae": of("vae", vae),
+                "num_components": number(3),
+                "to_support": of("function", jax.nn.sigmoid),
+            },
+        ),
         "responsibilities": Row(
             priors.responsibilities,
             {"vae": model, "params": of("params", params), "z": z},

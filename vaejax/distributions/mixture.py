@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import check_key, log_prob_of, require
-from vaejax.base import Array, Distribution, Event, Key, Support
+from vaejax._checks import check_key, log_prob_of
+from vaejax.base import Array, Distribution, Event, Key, Support, draw
 from vaejax.distributions._shared import SampleThenLogProb, density_dtype, log_softmax
 
 
@@ -59,8 +59,8 @@ class Mixture(SampleThenLogProb):
         check_key(key)
         component_key, event_key = jax.random.split(key)
         index = jax.random.categorical(component_key, self._log_weights())
-        component = jax.tree.map(lambda leaf: leaf[index], self.components)
-        return require(component, "sample")(event_key)
+        component = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], self.components)
+        return draw(event_key, component)
 
     @property
     def mean(self) -> Event:

@@ -10,5 +10,11 @@ from vaejax.priors.mixture import (
     responsibilities,
     with_mixture_prior,
 )
+from vaejax.priors.vamp import with_vamp_prior
 
-__all__ = ["mixture_parameters", "responsibilities", "with_mixture_prior"]
+__all__ = [
+    "mixture_parameters",
+    "responsibilities",
+    "with_mixture_prior",
+    "with_vamp_prior",
+]
