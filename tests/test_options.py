@@ -252,6 +252,12 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         of_table(vaejax.priors.with_mixture_prior, VAE, num_components=2),
         {"num_components": COUNT, "initial_stddev": fixed(WEIGHT)},
     ),
+    "fit_mixture_prior": (
+        lambda **options: vaejax.priors.fit_mixture_prior(
+            VAE, {}, jax.random.key(0), XS, **({"num_components": 1} | options)
+        ),
+        {"num_components": COUNT, "num_samples": COUNT, "batch_size": COUNT},
+    ),
     "with_vamp_prior": (
         of_table(vaejax.priors.with_vamp_prior, VAE, num_components=2),
         {
