@@ -9,7 +9,7 @@ that no gradient of the loss reaches. None has a special case in the library.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
