@@ -143,7 +143,8 @@ class Latents(NamedTuple):
     """A hierarchical latent: the values of its levels, and the states they lead to.
 
     After `values` are edited, `prior(params).complete(values) -> Latents` rebuilds
-    `path`.
+    `path`, or `complete_like(latent, values)` where the path holds what does not follow
+    from the values, such as a condition.
 
     Attributes:
       values: the latents of every level, a pytree; the event itself, which may be

@@ -270,4 +270,5 @@ def _masked_part(part: Any, mask: Any) -> MaskedEvent:
     is_seen = jnp.asarray(as_numbers("mask_parts: mask", mask)).astype(bool)
     if isinstance(part, MaskedEvent) and jnp.ndim(part.mask) == is_seen.ndim:
         return part._replace(mask=jnp.asarray(part.mask).astype(bool) & is_seen)
-    return MaskedEvent(part, is_seen)
+    values: Any = part
+    return MaskedEvent(values, is_seen)

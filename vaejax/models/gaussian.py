@@ -141,9 +141,8 @@ def _gaussian_latents(
     def encode(params: Params, x: Example) -> Distribution:
         check_arrays("x", x)
         own = part_of(params, "encoder")
-        floats = [leaf for leaf in jax.tree.leaves(own) if _is_real(leaf)]
-        x = _in_dtype(jnp.result_type(floats[0]), x) if floats else x
-        return head.apply(part_of(params, "posterior"), network.apply(own, x))
+        outputs = network.apply(own, _in_dtype_of(own, x))
+        return head.apply(part_of(params, "posterior"), outputs)
 
     def prior(params: Params) -> Normal:
         check_parameters(params)
@@ -154,6 +153,11 @@ def _gaussian_latents(
 
 def _is_real(leaf: Array) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def _in_dtype_of(params: Params, x: PyTree) -> PyTree:
+    floats = [leaf for leaf in jax.tree.leaves(params) if _is_real(leaf)]
+    return _in_dtype(jnp.result_type(floats[0]), x) if floats else x
 
 
 def _in_dtype(dtype: DTypeLike, x: PyTree) -> PyTree:
