@@ -22,6 +22,7 @@ def test_every_distribution_is_in_the_table():
     assert scored - in_table == {
         distributions.Autoregressive,
         distributions.Affine,
+        distributions.Joint,
         distributions.Masked,
         distributions.Mixed,
         distributions.Mixture,

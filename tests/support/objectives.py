@@ -94,7 +94,8 @@ OBJECTIVES = {
         lambda: objectives.with_discriminator(make_vae(), DISCRIMINATOR),
     ),
 }
-# The rest of the package: types, terms, estimators and parts of these losses.
+# The rest of the package: types, terms, estimators and parts of these losses, and
+# objectives of models with parts or classes.
 OTHERS = [
     "AggregateLogRatios",
     "CombineFn",
@@ -104,6 +105,7 @@ OTHERS = [
     "ElboTerms",
     "IwaeTerms",
     "Kernel",
+    "SemiSupervisedTerms",
     "TermsFn",
     "TotalCorrelationTerms",
     "aggregate_log_ratios",
@@ -124,6 +126,8 @@ OTHERS = [
     "mean_over_batch",
     "minibatch_stratified",
     "minibatch_weighted",
+    "negative_semi_supervised_elbo",
+    "negative_subset_elbo",
     "permute_dimensions",
     "with_discriminator",
     "with_transform",
