@@ -22,7 +22,11 @@ from support.linear_gaussian import make_params, vae, with_best_encoder
 import vaejax
 from vaejax import estimators, latent, training
 from vaejax._programs import run
-from vaejax.distributions import Autoregressive, DiscretizedLogistic
+from vaejax.distributions import (
+    Autoregressive,
+    DiscretizedLogistic,
+    InverseAutoregressive,
+)
 from vaejax.networks import GRU, RecurrentDecoder
 
 ROOT = Path(vaejax.__file__).parent
@@ -48,6 +52,10 @@ STREAMED = training.make_streamed_epoch(count_step, 2)
 DECODER = RecurrentDecoder(7, 4, 4)
 DECODER_PARAMS = jax.jit(DECODER.init)(jax.random.key(0), Z, jnp.zeros(4, jnp.int32))
 GRU_PARAMS = jax.jit(GRU(3).init)(jax.random.key(0), jnp.zeros(3), jnp.zeros((4, 2)))
+
+
+def of_those_before(z):
+    return jnp.stack([jnp.cumsum(z) - z, jnp.ones_like(z)], axis=1)
 
 
 def new_state(key):
@@ -151,6 +159,11 @@ CALLS = OF_MODELS | {
     ),
     "Autoregressive.sample": without_model(lambda key: sentences().sample(key)),
     "Autoregressive.mode": without_model(lambda key: sentences().mode),
+    "InverseAutoregressive.inverse": without_model(
+        lambda key: InverseAutoregressive(
+            jax.tree_util.Partial(of_those_before)
+        ).inverse(jax.random.normal(key, (3,)))
+    ),
     "DiscretizedLogistic.mean": without_model(
         lambda key: DiscretizedLogistic(Z, jnp.zeros(2)).mean
     ),
@@ -178,6 +191,7 @@ LOOPS = {
         "fit_shrunken_kernels",
     ): "aggregate_decomposition",
     ("estimators/_shrunken_kernels.py", "stacked"): "aggregate_decomposition",
+    ("distributions/flow_layers.py", "_invert"): "InverseAutoregressive.inverse",
     ("estimators/step_sizes.py", "_adapt_step_sizes"): "adapt_step_sizes",
     ("estimators/annealing_chains.py", "_anneal"): "anneal",
     ("estimators/hamiltonian.py", "_transition"): "hamiltonian_transition",

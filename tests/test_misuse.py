@@ -17,8 +17,8 @@ from support.misuse_rows import DENSITIES, LEFT_OUT, rows
 
 PACKAGES = (
     "base", "checkpoints", "datasets", "distributions", "estimators", "exporting",
-    "latent", "metrics", "models", "networks", "objectives", "plots", "priors",
-    "training",
+    "latent", "metrics", "models", "networks", "objectives", "plots", "posteriors",
+    "priors", "training",
 )  # fmt: skip
 # Every twentieth row is a piece, of which the normal run takes one.
 PIECES, NORMAL = 20, 3

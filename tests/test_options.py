@@ -222,6 +222,10 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
     "fixed_variance_normal_head": (
         distributions.fixed_variance_normal_head, {"variance": fixed(POSITIVE)}
     ),
+    "full_covariance_normal_head": (
+        of_table(distributions.full_covariance_normal_head, latent_size=2),
+        bounds("log_variance", latent_size=COUNT),
+    ),
     "laplace_head": (distributions.laplace_head, bounds("log_scale")),
     "make_word_dropout": (
         of_table(distributions.make_word_dropout, rate=0.5, vocabulary_size=9),
@@ -246,6 +250,11 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
     "student_t_head": (distributions.student_t_head, bounds("log_scale")),
     "zero_inflated_negative_binomial_head": (
         distributions.zero_inflated_negative_binomial_head, bounds("log_mean")
+    ),
+    # priors, posteriors
+    "flow_head": (
+        partial(vaejax.posteriors.flow_head, vaejax.networks.planar_layers(2)),
+        bounds("log_variance"),
     ),
     # models
     "with_mixture_prior": (

@@ -343,9 +343,10 @@ def require(
     try:
         return getattr(distribution, name)
     except AttributeError as error:
-        raise TypeError(
-            f"{type(distribution).__name__} has no {name}; {remedy}."
-        ) from error
+        # A flow says which layer it is that has no inverse.
+        given = str(error) if isinstance(error, TypeError) else None
+        words = given or f"{type(distribution).__name__} has no {name}"
+        raise TypeError(f"{words}; {remedy}.") from error
 
 
 def log_prob_of(

@@ -652,6 +652,34 @@ def partly_labeled(key: Key, num: int) -> vaejax.models.Conditioned:
     )
 
 
+def with_posterior(head: vaejax.Head) -> VAE:
+    return vaejax.gaussian_vae(
+        latent_size=3,
+        encoder=vaejax.MLP((16,)),
+        decoder=vaejax.MLP((16,), PIXELS),
+        posterior=head,
+    )
+
+
+COUPLING = vaejax.networks.coupling_layers(3, num_layers=2, hidden_sizes=(8,))
+FLOWS = {
+    "sylvester": with_posterior(
+        vaejax.posteriors.flow_head(
+            vaejax.networks.sylvester_layers(3, num_layers=2, num_reflections=2)
+        )
+    ),
+    "autoregressive_flow": with_posterior(
+        vaejax.posteriors.flow_head(
+            vaejax.networks.inverse_autoregressive_layers(
+                3, num_layers=2, hidden_sizes=(8,), num_context=1
+            )
+        )
+    ),
+    "coupling_flows": vaejax.priors.with_flow_prior(
+        with_posterior(vaejax.posteriors.flow_head(COUPLING)), COUPLING
+    ),
+}
+
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real, slow=True),
@@ -699,6 +727,23 @@ CASES = [
         binary,
         kl_fn=vaejax.kl_monte_carlo,
         latent_point=latent.draw,
+    ),
+    Case(
+        "full_covariance",
+        with_posterior(vaejax.distributions.full_covariance_normal_head(3)),
+        binary,
+        slow=True,
+    ),
+    *(
+        Case(
+            name,
+            vae,
+            binary,
+            kl_fn=vaejax.kl_monte_carlo,
+            latent_point=latent.draw,
+            slow=True,
+        )
+        for name, vae in FLOWS.items()
     ),
     Case("hierarchical", hierarchical(), binary, kl_fn=kl_per_level),
     Case("sequence", sequence(), sentences, example_point=latent.mode),

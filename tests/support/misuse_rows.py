@@ -21,6 +21,7 @@ from vaejax import (
     models,
     networks,
     objectives,
+    posteriors,
     priors,
     training,
 )
@@ -596,6 +597,17 @@ def of_priors() -> dict[str, Row]:
     params = mixture.init(KEY, X)
     model, z = of("vae", mixture), of("latent", Z)
     return {
+        "with_flow_prior": Row(
+            priors.with_flow_prior,
+            {"vae": of("vae", vae)},
+            {"layers": networks.coupling_layers(2)},
+        ),
+        "flow_head": Row(
+            posteriors.flow_head, {}, {"layers": networks.planar_layers(2)}
+        ),
+        "product_of_normals": Row(
+            posteriors.product_of_normals, {"experts": of("distribution", QS)}
+        ),
         "with_mixture_prior": Row(
             priors.with_mixture_prior,
             {"vae": of("vae", vae), "num_components": number(3)},
@@ -729,6 +741,16 @@ def of_models() -> dict[str, Row]:
         "sequence_vae(): negative_elbo": Row(
             partial(objectives.negative_elbo, sentence_vae),
             {"params": of("params", sentence_params), "key": key(), "x": tokens},
+        ),
+        "planar_layers": Row(networks.planar_layers, {"size": number(2)}),
+        "sylvester_layers": Row(networks.sylvester_layers, {"size": number(2)}),
+        "coupling_layers": Row(
+            networks.coupling_layers,
+            {"size": number(2), "activation": of("function", jnp.tanh)},
+        ),
+        "inverse_autoregressive_layers": Row(
+            networks.inverse_autoregressive_layers,
+            {"size": number(2), "activation": of("function", jnp.tanh)},
         ),
         "as_network": Row(networks.as_network, {"network": pair}),
         "compose_networks": Row(
@@ -869,6 +891,10 @@ def of_training() -> dict[str, Row]:
     }  # fmt: skip
 
 
+def of_first(kept):
+    return jnp.stack([jnp.sin(kept), kept], axis=1).repeat(2, axis=0)
+
+
 COLUMNS = tuple(map(distributions.Column, ("real", "binary", "count")))
 DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
     "Normal": (Normal(X, X), X, ("real", "whole", "binary")),
@@ -914,6 +940,19 @@ DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
     "Mixture": (
         distributions.Mixture(Normal(XS, XS), XS[:, 0]), X, ("real", "whole")
     ),
+    "MultivariateNormal": (
+        distributions.MultivariateNormal(X, jnp.eye(3)), X, ("real", "whole")
+    ),
+    "Flow": (
+        distributions.Flow(
+            Normal(X, X),
+            (
+                distributions.Reversal(),
+                distributions.AffineCoupling(jax.tree_util.Partial(of_first)),
+            ),
+        ),
+        X, ("real", "whole"),
+    ),
     "Autoregressive": (
         distributions.Autoregressive(
             jax.tree_util.Partial(lambda inputs: jnp.zeros((4, 5))), 4
@@ -948,6 +987,9 @@ def of_distributions() -> dict[str, Row]:
         "discretized_logistic_mixture_head": Row(
             distributions.discretized_logistic_mixture_head,
             {"num_components": number(3)},
+        ),
+        "full_covariance_normal_head": Row(
+            distributions.full_covariance_normal_head, {"latent_size": number(2)}
         ),
         "parameter_free_head": Row(
             distributions.parameter_free_head,

@@ -31,6 +31,14 @@ from vaejax.distributions.counts import (
     poisson_head,
 )
 from vaejax.distributions.discrete import Bernoulli, Categorical, categorical_head
+from vaejax.distributions.flow import Flow, FlowLayer
+from vaejax.distributions.flow_layers import (
+    AffineCoupling,
+    InverseAutoregressive,
+    PlanarLayer,
+    Reversal,
+    SylvesterLayer,
+)
 from vaejax.distributions.heads import (
     as_head,
     parameter_free_head,
@@ -51,6 +59,10 @@ from vaejax.distributions.masked import Masked, masked_head
 from vaejax.distributions.mixed import Mixed
 from vaejax.distributions.mixed_heads import MixedHead, mixed_head, row_features
 from vaejax.distributions.mixture import Mixture
+from vaejax.distributions.multivariate import (
+    MultivariateNormal,
+    full_covariance_normal_head,
+)
 from vaejax.distributions.pixels import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
@@ -75,6 +87,7 @@ from vaejax.distributions.zero_inflated import (
 
 __all__ = [
     "Affine",
+    "AffineCoupling",
     "AffineUnits",
     "Autoregressive",
     "Bernoulli",
@@ -85,6 +98,9 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "DiscretizedNormal",
     "END_TOKEN",
+    "Flow",
+    "FlowLayer",
+    "InverseAutoregressive",
     "Joint",
     "JointHead",
     "Laplace",
@@ -96,12 +112,16 @@ __all__ = [
     "Mixed",
     "MixedHead",
     "Mixture",
+    "MultivariateNormal",
     "NegativeBinomial",
     "Normal",
     "Ordinal",
+    "PlanarLayer",
     "Poisson",
+    "Reversal",
     "RoundedNormal",
     "StudentT",
+    "SylvesterLayer",
     "TeacherForcedTokens",
     "Units",
     "ZeroInflatedNegativeBinomial",
@@ -113,6 +133,7 @@ __all__ = [
     "discretized_logistic_mixture_head",
     "discretized_normal_head",
     "fixed_variance_normal_head",
+    "full_covariance_normal_head",
     "joint_head",
     "kl_divergence",
     "laplace_head",

@@ -1,12 +1,16 @@
 """Kullback-Leibler divergences in closed form."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 
 from vaejax.base import Array, Distribution
 from vaejax.distributions._shared import (
     density_dtype,
     expm1_less,
+    inverse_scale,
     log_softmax,
     shape_of,
     standardized,
@@ -14,6 +18,7 @@ from vaejax.distributions._shared import (
 )
 from vaejax.distributions.continuous import Normal
 from vaejax.distributions.discrete import Bernoulli, Categorical
+from vaejax.distributions.multivariate import MultivariateNormal
 
 
 def _kl_normal(q: Normal, p: Normal) -> Array:
@@ -37,6 +42,36 @@ def _kl_categorical(q: Categorical, p: Categorical) -> Array:
     return jnp.sum(_relative_entropy(log_softmax(q.logits), log_softmax(p.logits)))
 
 
+def _kl_multivariate(q: MultivariateNormal, p: MultivariateNormal) -> Array:
+    between = solve_triangular(p.scale_tril, jnp.tril(q.scale_tril), lower=True)
+    shift = solve_triangular(p.scale_tril, q.mean - p.mean, lower=True)
+    return _kl_of_standardized(shift, between)
+
+
+def _kl_multivariate_normal(q: MultivariateNormal, p: Normal) -> Array:
+    scale = inverse_scale(p.log_variance / 2)
+    between = jnp.tril(q.scale_tril) * jnp.broadcast_to(scale, q.mean.shape)[:, None]
+    return _kl_of_standardized((q.mean - p.mean) * scale, between)
+
+
+def _kl_normal_multivariate(q: Normal, p: MultivariateNormal) -> Array:
+    stddev = jnp.broadcast_to(jnp.exp(q.log_variance / 2), p.mean.shape)
+    return _kl_multivariate(
+        MultivariateNormal(jnp.broadcast_to(q.mean, p.mean.shape), jnp.diag(stddev)), p
+    )
+
+
+def _kl_of_standardized(shift: Array, factor: Array) -> Array:
+    """Return KL(N(shift, M M^T) || N(0, I)) for a lower-triangular M, the factor."""
+    # 1/2 [|shift|^2 + sum_(i>j) M_ij^2 + sum_i (M_ii^2 - 1 - log M_ii^2)]: no term is
+    # negative, so that small divergences keep their digits.
+    log_squares = 2 * jnp.log(jnp.abs(jnp.diagonal(factor)))
+    off_diagonal = jnp.sum(jnp.square(jnp.tril(factor, -1)))
+    return 0.5 * (
+        jnp.sum(jnp.square(shift)) + off_diagonal + jnp.sum(expm1_less(log_squares))
+    )
+
+
 def _relative_entropy(log_q: Array, log_p: Array) -> Array:
     """Return q log(q / p) + p - q of each class, whose sum over classes is the KL.
 
@@ -53,9 +88,12 @@ def _relative_entropy(log_q: Array, log_p: Array) -> Array:
 
 
 _CLOSED_FORMS = {
-    Normal: _kl_normal,
-    Bernoulli: _kl_bernoulli,
-    Categorical: _kl_categorical,
+    (Normal, Normal): _kl_normal,
+    (Bernoulli, Bernoulli): _kl_bernoulli,
+    (Categorical, Categorical): _kl_categorical,
+    (MultivariateNormal, MultivariateNormal): _kl_multivariate,
+    (MultivariateNormal, Normal): _kl_multivariate_normal,
+    (Normal, MultivariateNormal): _kl_normal_multivariate,
 }
 
 
@@ -67,10 +105,11 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
     1/2 sum (mu^2 + sigma^2 - log sigma^2 - 1).
 
     Args:
-      q: a Normal, Bernoulli or Categorical; a Joint of them, whose divergence is the
-        sum over its parts; or a distribution of your own with a method
-        `kl_divergence(p)`.
-      p: a distribution of the same class, over events of the same shape.
+      q: a Normal, MultivariateNormal, Bernoulli or Categorical; a Joint of them, whose
+        divergence is the sum over its parts; or a distribution of your own with a
+        method `kl_divergence(p)`.
+      p: a distribution of the same class, or the other kind of Normal, over events of
+        the same shape.
 
     Returns:
       The divergence, a scalar.
@@ -90,17 +129,24 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
     """
     if hasattr(type(q), "kl_divergence"):
         return q.kl_divergence(p)
-    if type(q) is not type(p) or type(q) not in _CLOSED_FORMS:
+    if (type(q), type(p)) not in _CLOSED_FORMS:
         raise TypeError(
             f"kl_divergence: no closed form for KL({type(q).__name__} || "
             f"{type(p).__name__}); "
             "estimate it from samples with kl_fn=vaejax.kl_monte_carlo."
         )
-    q_shape, p_shape = shape_of(q), shape_of(p)
+    q_shape, p_shape = _parameter_shape(q), _parameter_shape(p)
     if q_shape != p_shape and q_shape and p_shape:
         raise ValueError(
             f"kl_divergence: q has parameters of shape {q_shape} and p of {p_shape}; "
             "both must be over the same event (is latent_size the same on both sides?)."
         )
     shape, dtype = q_shape or p_shape, density_dtype(*jax.tree.leaves((q, p)))
-    return _CLOSED_FORMS[type(q)](*(with_parameters(d, dtype, shape) for d in (q, p)))
+    closed_form = _CLOSED_FORMS[type(q), type(p)]
+    return closed_form(*(with_parameters(d, dtype, shape) for d in (q, p)))
+
+
+def _parameter_shape(distribution: Any) -> tuple[int, ...]:
+    if isinstance(distribution, MultivariateNormal):
+        return jnp.shape(distribution.mean)
+    return shape_of(distribution)

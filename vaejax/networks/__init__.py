@@ -26,6 +26,14 @@ from vaejax.networks.convolutional import (
     ResidualEncoder,
     UpConvolution,
 )
+from vaejax.networks.flow_layers import (
+    FlowLayers,
+    coupling_layers,
+    inverse_autoregressive_layers,
+    planar_layers,
+    sylvester_layers,
+)
+from vaejax.networks.masked import MADE
 from vaejax.networks.mlp import MLP, GatedMLP
 from vaejax.networks.recurrent import (
     GRU,
@@ -40,8 +48,10 @@ __all__ = [
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "DownConvolution",
+    "FlowLayers",
     "GRU",
     "GatedMLP",
+    "MADE",
     "MLP",
     "Network",
     "RecurrentDecoder",
@@ -53,9 +63,13 @@ __all__ = [
     "as_network",
     "branched_network",
     "compose_networks",
+    "coupling_layers",
     "from_equinox",
     "from_nnx",
+    "inverse_autoregressive_layers",
     "merged_network",
+    "planar_layers",
+    "sylvester_layers",
     "with_condition",
     "with_noise",
 ]

@@ -5,6 +5,10 @@ The network's outputs are the parameters of one example (amortized); weights tha
 examples share are the head's own parameters.
 """
 
+from vaejax.posteriors.flow import flow_head
 from vaejax.posteriors.products import product_of_normals
 
-__all__ = ["product_of_normals"]
+__all__ = [
+    "flow_head",
+    "product_of_normals",
+]

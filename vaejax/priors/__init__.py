@@ -6,6 +6,7 @@ under the name "prior". A prior of no closed form needs `kl_fn=kl_monte_carlo`. 
 """
 
 from vaejax.priors.ex_post import fit_mixture_prior
+from vaejax.priors.flow import with_flow_prior
 from vaejax.priors.mixture import (
     mixture_parameters,
     responsibilities,
@@ -17,6 +18,7 @@ __all__ = [
     "fit_mixture_prior",
     "mixture_parameters",
     "responsibilities",
+    "with_flow_prior",
     "with_mixture_prior",
     "with_vamp_prior",
 ]
