@@ -40,8 +40,16 @@ def outputs(seed, size=HEAD.num_outputs):
     return jnp.asarray(np.random.default_rng(seed).normal(size=size), jnp.float32)
 
 
+# What the tests share, so that each program is compiled once.
+row_of = jax.jit(lambda y: HEAD.apply((), y))
+draw = jax.jit(lambda row, key: row.sample(key))
+log_probs_of = jax.jit(lambda row, x: (row.log_prob(x), row.column_log_probs(x)))
+draw_many = jax.jit(jax.vmap(draw, (None, 0)))
+log_probs_of_many = jax.jit(jax.vmap(log_probs_of, (None, 0)))
+
+
 def rows_of(row, num):
-    return jax.jit(jax.vmap(row.sample))(jax.random.split(jax.random.key(1), num))
+    return draw_many(row, jax.random.split(jax.random.key(1), num))
 
 
 def rounded(x, column, mean, stddev):
@@ -98,15 +106,14 @@ def outputs_by_column(y):
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_each_cell_has_its_own_density_and_the_row_their_sum(seed):
     y = outputs(seed)
-    row = HEAD.apply((), y)
+    row = row_of(y)
     rows = rows_of(row, 20)
-    found = jax.vmap(row.column_log_probs)(rows)
+    sums, found = log_probs_of_many(row, rows)
     expected = [
         [by_scipy(*each) for each in zip(COLUMNS, x, outputs_by_column(y), strict=True)]
         for x in np.float64(rows)
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    sums = jax.vmap(row.log_prob)(rows)
     np.testing.assert_allclose(sums, np.sum(expected, axis=1), rtol=1e-5)
 
 
@@ -120,7 +127,7 @@ def test_mean_and_mode_are_those_of_the_columns_and_draws_have_them():
     assert np.all(errors < 5 * standard)
     np.testing.assert_array_equal(row.mean[is_class], row.mode[is_class])
     at_mode = np.asarray(row.column_log_probs(row.mode))
-    others = np.asarray(jax.vmap(row.column_log_probs)(rows_of(row, 200)))
+    others = np.asarray(log_probs_of_many(row, rows_of(row, 200))[1])
     assert np.all(others <= at_mode + 1e-5)
     assert row.sample(jax.random.key(0)).shape == row.mean.shape == (NUM,)
     assert np.all(row.support.contains(rows))
@@ -147,14 +154,14 @@ def scored(y, values, mask):
 @pytest.mark.parametrize("hidden", [0.0, -7.3, 1e30, np.nan, np.inf, -np.inf])
 def test_missing_cells_change_nothing_bitwise(hidden):
     y = outputs(3)
-    row = HEAD.apply((), y)
-    x = row.sample(jax.random.key(4))
+    row = row_of(y)
+    x = draw(row, jax.random.key(4))
     with jax.debug_nans(True):
         expected = scored(y, x, MASK)
     found = scored(y, jnp.where(MASK, x, hidden), MASK)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     value, gradient, by_column = found
-    full = row.column_log_probs(x)
+    full = log_probs_of(row, x)[1]
     np.testing.assert_allclose(by_column, np.where(MASK, full, 0), rtol=1e-6)
     np.testing.assert_allclose(value, full[MASK].sum(), rtol=1e-6)
     for is_seen, part in zip(MASK, outputs_by_column(gradient), strict=True):
@@ -162,7 +169,7 @@ def test_missing_cells_change_nothing_bitwise(hidden):
 
 
 def test_features_of_missing_cells_are_zero_whatever_is_there():
-    x = HEAD.apply((), outputs(3)).sample(jax.random.key(4))
+    x = draw(row_of(outputs(3)), jax.random.key(4))
     features = jax.jit(lambda v: row_features(COLUMNS, MaskedEvent(v, MASK)))
     found = features(x)
     for hidden in (-7.3, np.nan, np.inf):
@@ -191,7 +198,7 @@ def test_features_are_in_units_of_the_training_cells():
 
 @pytest.mark.slow
 def test_an_observed_cell_outside_its_column_is_impossible_and_nan_is_nan():
-    row = HEAD.apply((), outputs(5))
+    row = row_of(outputs(5))
     x = row.mode
     bad = {
         1: [0.5, 2, -1],
@@ -205,12 +212,12 @@ def test_an_observed_cell_outside_its_column_is_impossible_and_nan_is_nan():
     }
     for place, cells in bad.items():
         for cell in cells:
-            found = row.column_log_probs(x.at[place].set(cell))
+            found = log_probs_of(row, x.at[place].set(cell))[1]
             assert found[place] == -np.inf
             assert np.isfinite(found).sum() == NUM - 1
             assert not row.support.contains(np.asarray(x.at[place].set(cell)))[place]
     for place in range(NUM):
-        found = row.column_log_probs(x.at[place].set(np.nan))
+        found = log_probs_of(row, x.at[place].set(np.nan))[1]
         assert np.isnan(found[place]) and np.isfinite(found).sum() == NUM - 1
 
 
