@@ -22,10 +22,11 @@ from support.programs import (
     images,
     npz,
     status_of,
+    users_settings,
 )
 
 from experiments import mnist
-from experiments.harness import run_dir
+from experiments.harness import RunError, UsageError, load_run, run_dir
 from vaejax import checkpoints
 
 pytestmark = [pytest.mark.program, pytest.mark.xdist_group("mistakes")]
@@ -379,6 +380,45 @@ def test_a_mistake_is_answered_in_one_line(name, tmp_path, monkeypatch, capsys):
 def copied(finished, tmp_path) -> Path:
     """A copy of the finished run, to be spoiled."""
     return shutil.copytree(finished, tmp_path / "run")
+
+
+def damaged(path, text):
+    (path / "run/config.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (lambda path: None, {"member": 1}, "--member is 1; .* has 1"),
+        (lambda path: None, {"arm": "other"}, "--arm is 'other'; .* has ''"),
+        (lambda path: (path / "run/config.json").unlink(), {}, "holds no run"),
+        (lambda path: damaged(path, "{"), {}, "config.json is damaged"),
+        (
+            lambda path: damaged(path, '{"experiment": "os.path"}'),
+            {},
+            "names the experiment 'os.path'",
+        ),
+        (
+            lambda path: shutil.rmtree(path / "run/checkpoints"),
+            {},
+            "has no checkpoint yet",
+        ),
+        (
+            lambda path: npz(test_images=images(30, 4, 4))(path),
+            {},
+            "--data has changed",
+        ),
+    ],
+)
+def test_what_is_no_run_is_told_in_a_line(finished, tmp_path, spoil, options, message):
+    shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    (tmp_path / "run/config.json").write_text(
+        json.dumps(config | {"data": str(tmp_path / "data.npz")})
+    )
+    spoil(tmp_path)
+    with users_settings(), pytest.raises((UsageError, RunError), match=message):
+        load_run.load_run(tmp_path / "run", **options).require_data()
 
 
 def refused(path: Path, capsys, *arguments: str) -> str:

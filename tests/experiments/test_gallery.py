@@ -2,18 +2,17 @@
 
 import io
 import json
-import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from support.programs import SMALL, images, npz, status_of, users_settings
+from support.programs import SMALL, images, status_of, users_settings
 
 import vaejax
 from experiments import gallery, mnist
-from experiments.harness import Experiment, RunError, UsageError, load_run
+from experiments.harness import Experiment, UsageError, load_run
 from vaejax import checkpoints
 
 
@@ -67,45 +66,6 @@ def test_a_member_comes_back_as_it_was_saved(trained):
         members[0].experiment.test.shape == (20, 4, 4)
         and members[0].config.latent_size == 2
     )
-
-
-def damaged(path, text):
-    (path / "run/config.json").write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "options", "message"),
-    [
-        (lambda path: None, {"member": 2}, "--member is 2; .* has 2"),
-        (lambda path: None, {"arm": "other"}, "--arm is 'other'; .* has ''"),
-        (lambda path: (path / "run/config.json").unlink(), {}, "holds no run"),
-        (lambda path: damaged(path, "{"), {}, "config.json is damaged"),
-        (
-            lambda path: damaged(path, '{"experiment": "os.path"}'),
-            {},
-            "names the experiment 'os.path'",
-        ),
-        (
-            lambda path: shutil.rmtree(path / "run/checkpoints"),
-            {},
-            "has no checkpoint yet",
-        ),
-        (
-            lambda path: npz(test_images=images(30, 4, 4))(path),
-            {},
-            "--data has changed",
-        ),
-    ],
-)
-def test_what_is_no_run_is_told_in_a_line(trained, tmp_path, spoil, options, message):
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    config = json.loads((tmp_path / "run/config.json").read_text())
-    (tmp_path / "run/config.json").write_text(
-        json.dumps(config | {"data": str(tmp_path / "data.npz")})
-    )
-    spoil(tmp_path)
-    with users_settings(), pytest.raises((UsageError, RunError), match=message):
-        load_run.load_run(tmp_path / "run", **options).require_data()
 
 
 @pytest.mark.slow

@@ -753,6 +753,7 @@ CASES = [
         images_and_contexts,
         objective=vaejax.models.conditional(vaejax.negative_elbo, conditional),
         x_of=lambda example: example.x,
+        slow=True,
     ),
     Case(
         "conditional_vae",
