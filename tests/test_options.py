@@ -122,6 +122,16 @@ def interventions() -> metrics.Interventions:
     return metrics.interventions_of_table(CODES, FACTORS)
 
 
+def fit_flow_prior(**options):
+    vae = VAE._replace(init=lambda key, x: {})
+    layers = vaejax.networks.coupling_layers(2)
+    # Optax is not written for the strict promotion that the tests turn on.
+    with jax.numpy_dtype_promotion("standard"):
+        return vaejax.priors.fit_flow_prior(
+            vae, {}, jax.random.key(0), XS, layers, **({"num_steps": 1} | options)
+        )
+
+
 def optimal_variance(**options):
     head = distributions.shared_variance_normal_head(
         min_log_variance=-INF, max_log_variance=INF
@@ -260,6 +270,14 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
     "with_mixture_prior": (
         of_table(vaejax.priors.with_mixture_prior, VAE, num_components=2),
         {"num_components": COUNT, "initial_stddev": fixed(WEIGHT)},
+    ),
+    "fit_flow_prior": (
+        fit_flow_prior,
+        {
+            "num_steps": COUNT,
+            "batch_size": COUNT,
+            "learning_rate": fixed(POSITIVE),
+        },
     ),
     "fit_mixture_prior": (
         lambda **options: vaejax.priors.fit_mixture_prior(

@@ -9,7 +9,8 @@ import pytest
 import scipy.special
 
 import vaejax
-from vaejax.priors import fit_mixture_prior
+from vaejax.networks import coupling_layers
+from vaejax.priors import fit_flow_prior, fit_mixture_prior
 
 pytest.importorskip("sklearn", reason="the fits are those of scikit-learn")
 
@@ -63,8 +64,20 @@ def test_the_clusters_are_found(fitted):
     assert jax.eval_shape(lambda: params) == like
 
 
-def test_nll_and_coverage_are_better_than_before(fitted):
+def fit_flow(vae=VAE, params=PARAMS, layers=None, xs=None, **options):
+    layers = coupling_layers(2, num_layers=4) if layers is None else layers
+    xs = examples(600) if xs is None else xs
+    # Optax is not written for the strict promotion that the tests turn on.
+    with jax.numpy_dtype_promotion("standard"):
+        return fit_flow_prior(vae, params, jax.random.key(5), xs, layers, **options)
+
+
+@pytest.mark.parametrize(
+    "kind", ["mixture", pytest.param("flow", marks=pytest.mark.slow)]
+)
+def test_nll_and_coverage_are_better_than_before(kind, request):
     """NLL of held-out examples, and the share of them that draws come close to."""
+    fit = request.getfixturevalue("fitted") if kind == "mixture" else fit_flow()
     test = examples(300, seed=1)
 
     def measure(vae, params):
@@ -84,7 +97,7 @@ def test_nll_and_coverage_are_better_than_before(fitted):
         return -np.float64(bounds(jax.random.key(2), test)), found.coverage
 
     nll, coverage = measure(VAE, PARAMS)
-    fitted_nll, fitted_coverage = measure(*fitted)
+    fitted_nll, fitted_coverage = measure(*fit)
     gain = nll - fitted_nll
     # p(x) before is a Normal, after the fit the mixture: both are known.
     before = 0.5 * np.sum(
@@ -125,6 +138,17 @@ def test_what_cannot_be_fitted_is_refused(fitted):
         fit(num_components=6)
     with pytest.raises(ValueError, match="not finite"):
         fit(xs=np.full((5, 2), np.nan, np.float32))
+
+
+def test_what_no_flow_can_be_fitted_to_is_refused(fitted):
+    with pytest.raises(TypeError, match="without 'prior'"):
+        fit_flow(*fitted)
+    with pytest.raises(TypeError, match="FlowLayers"):
+        fit_flow(layers=(1, 2))
+    with pytest.raises(ValueError, match="layers of the size of z"):
+        fit_flow(layers=coupling_layers(3))
+    with pytest.raises(ValueError, match="not finite"):
+        fit_flow(xs=np.full((5, 2), np.nan, np.float32), num_steps=1)
 
 
 def test_without_scikit_learn_a_sentence_says_how_to_get_it(monkeypatch):

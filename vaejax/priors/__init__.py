@@ -5,7 +5,7 @@ under the name "prior". A prior of no closed form needs `kl_fn=kl_monte_carlo`. 
 `mixture.py` first.
 """
 
-from vaejax.priors.ex_post import fit_mixture_prior
+from vaejax.priors.ex_post import fit_flow_prior, fit_mixture_prior
 from vaejax.priors.flow import with_flow_prior
 from vaejax.priors.mixture import (
     mixture_parameters,
@@ -15,6 +15,7 @@ from vaejax.priors.mixture import (
 from vaejax.priors.vamp import with_vamp_prior
 
 __all__ = [
+    "fit_flow_prior",
     "fit_mixture_prior",
     "mixture_parameters",
     "responsibilities",
