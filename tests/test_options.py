@@ -204,6 +204,12 @@ def stop(**options):
     return training.update_early_stopping(state, jnp.float32(1), **options)
 
 
+def of_levels(build: Callable) -> Callable:
+    """Return the builder as a function of one of its latent sizes."""
+    networks = {name: [vaejax.MLP(())] * 2 for name in ("encoders", "decoders")}
+    return lambda latent_sizes: build(latent_sizes=(2, latent_sizes), **networks)
+
+
 K = {"num_samples": 2}
 
 
@@ -314,6 +320,11 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         ),
         {"num_classes": SEVERAL},
     ),
+    "hierarchical_vae": (
+        of_levels(vaejax.models.hierarchical_vae), {"latent_sizes": COUNT}
+    ),
+    "ladder_vae": (of_levels(vaejax.models.ladder_vae), {"latent_sizes": COUNT}),
+    "two_layer_vae": (of_levels(vaejax.models.two_layer_vae), {"latent_sizes": COUNT}),
     "table_vae": (
         of_table(vaejax.models.table_vae, [distributions.Column("real")]),
         {"latent_size": COUNT},

@@ -25,6 +25,7 @@ SAMPLE_SETS = 600  # sample_quality: sets of decoded images
 GALLERY = 700  # gallery: samples and codes
 PAGE = 701  # explore: samples and codes
 IMPUTATION = 800  # mixed_tables: hidden cells of test rows
+LEVELS = 1000  # hierarchies: KL of each level
 
 # Keys of images that are binarized once, the same for every run whatever its seed:
 # `jax.random.key(STREAM)`, and one key per image from there.
@@ -79,6 +80,7 @@ PARENTS = {
         "GALLERY",
         "PAGE",
         "IMPUTATION",
+        "LEVELS",
     ),
     "the same for every run": (
         "TEST_SET",

@@ -28,6 +28,7 @@ from vaejax.base import (
     Key,
     KlFn,
     Latents,
+    NetworkLike,
     Objective,
     Params,
 )
@@ -64,6 +65,8 @@ class Case(NamedTuple):
       sample_like: what a draw of the likelihood is like, of an x.
       stochastic: whether its posterior draws at all.
       optimizer: the optimizer of its training.
+      num_decoded: the dimensions of z, the first ones, that the likelihood depends on
+        where the others are given; None for all.
       slow: whether its tests are slow ones, since quick rows stand for what it shares.
     """
 
@@ -79,6 +82,7 @@ class Case(NamedTuple):
     stochastic: bool = True
     optimizer: optax.GradientTransformation = standard_promotion(optax.adam(1e-2))
     slow: bool = False
+    num_decoded: int | None = None
 
     @property
     def loss(self) -> Objective:
@@ -544,6 +548,51 @@ def convolutional() -> VAE:
     )
 
 
+# Variances of narrow networks start far from 1 otherwise.
+LEVEL = vaejax.normal_head(min_log_variance=-4, max_log_variance=1)
+
+
+def two_inputs(*output_shape) -> vaejax.networks.Network:
+    each = vaejax.networks.merged_network((vaejax.MLP((8,)), vaejax.MLP((4,))))
+    return vaejax.networks.compose_networks(each, vaejax.MLP((8,), *output_shape))
+
+
+def two_layer(top_down: bool) -> VAE:
+    """q(z1|x) q(z2|z1) and p(x|z1), or q(z2|x) q(z1|x, z2) and p(x|z1, z2)."""
+    encoders = vaejax.MLP((8,)), vaejax.MLP((8,))
+    decoders = vaejax.MLP((8,), PIXELS), vaejax.MLP((8,))
+    if top_down:
+        encoders, decoders = (
+            (two_inputs(), encoders[1]),
+            (two_inputs(PIXELS), decoders[1]),
+        )
+    return vaejax.models.two_layer_vae(
+        latent_sizes=(3, 2),
+        encoders=encoders,
+        decoders=decoders,
+        posterior=LEVEL,
+        prior=LEVEL,
+        top_down=top_down,
+    )
+
+
+def ladder(encoder: NetworkLike, decoder: NetworkLike) -> VAE:
+    return vaejax.models.ladder_vae(
+        latent_sizes=(3, 2, 2),
+        encoders=(encoder, vaejax.MLP((8,)), vaejax.MLP((8,))),
+        decoders=(decoder, vaejax.MLP((8,)), vaejax.MLP((8,))),
+        posterior=LEVEL,
+        prior=LEVEL,
+    )
+
+
+def convolutional_ladder() -> VAE:
+    encoder = vaejax.ConvolutionalEncoder(channels=(2, 4), hidden_sizes=(8,))
+    return ladder(
+        encoder, vaejax.ConvolutionalDecoder(PIXELS, channels=(4, 2), hidden_sizes=(8,))
+    )
+
+
 def sentence_vae() -> VAE:
     return vaejax.sequence_vae(
         latent_size=3,
@@ -679,6 +728,7 @@ FLOWS = {
         with_posterior(vaejax.posteriors.flow_head(COUPLING)), COUPLING
     ),
 }
+PER_LEVEL = vaejax.objectives.kl_per_level
 
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
@@ -746,6 +796,31 @@ CASES = [
         for name, vae in FLOWS.items()
     ),
     Case("hierarchical", hierarchical(), binary, kl_fn=kl_per_level),
+    Case(
+        "two_layer",
+        two_layer(False),
+        binary,
+        kl_fn=PER_LEVEL,
+        slow=True,
+        num_decoded=3,
+    ),
+    Case("two_layer_top_down", two_layer(True), binary, kl_fn=PER_LEVEL, slow=True),
+    Case(
+        "ladder",
+        ladder(vaejax.MLP((8,)), vaejax.MLP((8,), PIXELS)),
+        binary,
+        kl_fn=PER_LEVEL,
+        slow=True,
+        num_decoded=3,
+    ),
+    Case(
+        "convolutional_ladder",
+        convolutional_ladder(),
+        binary,
+        kl_fn=PER_LEVEL,
+        slow=True,
+        num_decoded=3,
+    ),
     Case("sequence", sequence(), sentences, example_point=latent.mode),
     Case(
         "conditional",

@@ -193,6 +193,30 @@ def of_loss(loss_fn: Any, params: Any, *marks: str, **options: Any) -> Row:
     return Row(loss_fn, arguments, options)
 
 
+LEVELS = {
+    "latent_sizes": (2, 1),
+    "encoders": (vaejax.MLP((4,)), vaejax.MLP((4,))),
+    "decoders": (vaejax.MLP((4,), (3,)), vaejax.MLP((4,))),
+}
+
+
+def of_levels(build: Any) -> Row:
+    names = ("likelihood", vaejax.Bernoulli), ("posterior", Normal), ("prior", Normal)
+    return Row(build, {name: of("head", head) for name, head in names}, LEVELS)
+
+
+def kl_of_levels() -> Row:
+    vae = models.ladder_vae(**LEVELS)
+    params = params_of(vae, X)
+    posterior = vae.encode(params, X)
+    z, log_posterior = posterior.sample_and_log_prob(KEY)
+    return Row(
+        objectives.kl_per_level,
+        {"posterior": of("distribution", posterior, "unused")},
+        {"prior": vae.prior(params), "z": z, "log_posterior": log_posterior},
+    )
+
+
 def of_objectives() -> dict[str, Row]:
     (vae, params), of_two = bernoulli(), {"num_samples": 2}
     q, p = of("distribution", Q), of("distribution", P)
@@ -273,6 +297,7 @@ def of_objectives() -> dict[str, Row]:
             {"prior": p, "z": z, "log_posterior": log_q},
             {"posterior": Q},
         ),
+        "kl_per_level": kl_of_levels(),
         "kl_sticking_the_landing": Row(
             objectives.kl_sticking_the_landing,
             {"posterior": unused, "prior": p, "z": z, "log_posterior": log_q},
@@ -657,6 +682,9 @@ def of_models() -> dict[str, Row]:
                 "posterior": of("head", vaejax.Normal),
             },
         ),
+        "hierarchical_vae": of_levels(models.hierarchical_vae),
+        "ladder_vae": of_levels(models.ladder_vae),
+        "two_layer_vae": of_levels(models.two_layer_vae),
         "table_vae": Row(
             models.table_vae,
             {"latent_size": number(2), "encoder": pair, "decoder": pair},

@@ -130,9 +130,14 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
     if hasattr(type(q), "kl_divergence"):
         return q.kl_divergence(p)
     if (type(q), type(p)) not in _CLOSED_FORMS:
+        of_levels = (
+            "take a term per level with kl_fn=vaejax.objectives.kl_per_level, or "
+            if hasattr(q, "kl_per_level")
+            else ""
+        )
         raise TypeError(
             f"kl_divergence: no closed form for KL({type(q).__name__} || "
-            f"{type(p).__name__}); "
+            f"{type(p).__name__}); {of_levels}"
             "estimate it from samples with kl_fn=vaejax.kl_monte_carlo."
         )
     q_shape, p_shape = _parameter_shape(q), _parameter_shape(p)

@@ -21,6 +21,7 @@ from vaejax.base import (
     Latent,
     Params,
     batch_size_of,
+    complete,
     draw,
     values,
 )
@@ -138,9 +139,13 @@ def init_annealing(
     check_arrays("x", x)
     check_count("num_chains", num_chains)
     start = path.initial(vae, params, x)
-    return _as_state(
-        jax.vmap(lambda key: draw(key, start))(_chain_keys(key, num_chains))
-    )
+
+    def one(key: Key) -> Latent:
+        z = draw(key, start)
+        # What a posterior notes of its own draw is no state of a chain that moves on.
+        return complete(vae, params, z, values(z))
+
+    return _as_state(jax.vmap(one)(_chain_keys(key, num_chains)))
 
 
 def init_reverse_annealing(z: Latent, *, num_chains: int = 16) -> AnnealingState:

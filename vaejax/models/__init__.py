@@ -13,6 +13,7 @@ from vaejax.models.families import (
     with_network_noise,
 )
 from vaejax.models.gaussian import gaussian_vae
+from vaejax.models.hierarchical import hierarchical_vae, ladder_vae, two_layer_vae
 from vaejax.models.multimodal import (
     CombineExperts,
     mixture_of_experts,
@@ -31,12 +32,15 @@ __all__ = [
     "conditional",
     "conditional_vae",
     "gaussian_vae",
+    "hierarchical_vae",
+    "ladder_vae",
     "mixture_of_experts",
     "multimodal_vae",
     "product_of_experts",
     "semi_supervised_vae",
     "sequence_vae",
     "table_vae",
+    "two_layer_vae",
     "with_compute_dtype",
     "with_conditional_prior",
     "with_network_noise",

@@ -61,6 +61,7 @@ from vaejax.objectives.kl_estimators import (
     kl_closed_form,
     kl_monte_carlo,
     kl_per_dimension,
+    kl_per_level,
     kl_sticking_the_landing,
 )
 from vaejax.objectives.optimal_variance import optimal_variance_loss
@@ -97,6 +98,7 @@ __all__ = [
     "kl_closed_form",
     "kl_monte_carlo",
     "kl_per_dimension",
+    "kl_per_level",
     "kl_sticking_the_landing",
     "log_weight",
     "log_weight_given_posterior",

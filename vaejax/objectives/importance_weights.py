@@ -24,6 +24,7 @@ from vaejax.objectives.kl_estimators import (
     kl_closed_form,
     kl_monte_carlo,
     kl_per_dimension,
+    kl_per_level,
 )
 
 
@@ -160,7 +161,7 @@ def _check_kl_of_sample(kl_fn: KlFn) -> None:
     function = kl_fn
     while isinstance(function, partial):
         function = function.func
-    if function in (kl_closed_form, kl_per_dimension):
+    if function in (kl_closed_form, kl_per_dimension, kl_per_level):
         raise ValueError(
             f"kl_fn is {function.__name__}, a mean over z, and importance weights need "
             "log q(z|x) - log p(z) of each sample; give kl_monte_carlo."

@@ -4,12 +4,14 @@ Each takes the posterior q(z|x), the prior p(z), one sample z of the posterior a
 log q(z|x) at that sample, and returns terms in nats whose sum is the KL.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from vaejax._checks import as_numbers, check_arrays, log_prob_of, require
 from vaejax._reals import at_least_single
-from vaejax.base import Array, Distribution, Latent
+from vaejax.base import Array, Distribution, Latent, Latents
 from vaejax.distributions import Normal, kl_divergence
 
 
@@ -122,13 +124,18 @@ def kl_sticking_the_landing(
     Source: Roeder et al. 2017 (path derivative); the bias: Tucker et al. 2019.
     """
     _check_sample("kl_sticking_the_landing", z, log_posterior)
+    given = z
+    if isinstance(z, Latents) and hasattr(prior, "complete"):
+        # Its states hold parameters, whose score is to be left out too.
+        fixed: Any = jax.lax.stop_gradient(prior)
+        z = fixed.complete(z.values)
     # The value comes from the noise of z, which (z - mean) / stddev would round off;
     # the gradient from the path.
     path = at_least_single(log_prob_of(_stopped(posterior), z))
     log_posterior = jax.lax.stop_gradient(at_least_single(log_posterior)) + (
         path - jax.lax.stop_gradient(path)
     )
-    return kl_monte_carlo(posterior, prior, z, log_posterior)
+    return kl_monte_carlo(posterior, prior, given, log_posterior)
 
 
 def kl_per_dimension(
@@ -170,6 +177,55 @@ def kl_per_dimension(
         for d in (posterior, prior)
     ]
     return jax.vmap(kl_divergence)(*flat)
+
+
+def kl_per_level(
+    posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array
+) -> Array:
+    """KL of each level of a hierarchical latent, in nats, given the levels drawn.
+
+    For a posterior that descends, the term of level l is the closed form of
+    KL(q(z_l|z_(l+1), x) || p(z_l|z_(l+1))) at the draw of the level above. One that
+    climbs from x has a closed form for the top level alone; the terms of the others are
+    log q(z_l|z_(l-1)) - log p(z_l|z_(l+1)) at the draw. The sum of the terms has the
+    expectation KL(q(z|x) || p(z)).
+
+    Args:
+      posterior: q(z|x) of `ladder_vae`, `two_layer_vae` or `hierarchical_vae`, or any
+        with a method `kl_per_level(prior, z)`.
+      prior: p(z) of the same VAE.
+      z: a sample of the posterior, with its path.
+      log_posterior: not used.
+
+    Returns:
+      `[levels]`, one term per level, from the one nearest to x. Free bits and a warm-up
+      act on each.
+
+    Raises:
+      TypeError: the posterior has no levels, or z was not drawn from it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.objectives import kl_per_level
+      >>> vae = vaejax.models.ladder_vae(
+      ...     latent_sizes=(3, 2),
+      ...     encoders=(vaejax.MLP((8,)), vaejax.MLP((8,))),
+      ...     decoders=(vaejax.MLP((8,), (5,)), vaejax.MLP((8,))),
+      ... )
+      >>> x = jnp.ones(5)
+      >>> params = vae.init(jax.random.key(0), x)
+      >>> _, terms = vaejax.negative_elbo(
+      ...     vae, params, jax.random.key(1), x, kl_fn=kl_per_level
+      ... )
+      >>> terms.kl_terms.shape
+      (2,)
+
+    Source: Sonderby et al. 2016, section 2.
+    """
+    del log_posterior
+    remedy = "take kl_closed_form or kl_monte_carlo, for a latent of one level"
+    return require(posterior, "kl_per_level", remedy)(prior, z)
 
 
 def _stopped(posterior: Distribution) -> Distribution:
