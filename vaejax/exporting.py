@@ -30,7 +30,18 @@ from vaejax._export_files import (
     read_archive,
 )
 from vaejax._files import one_line, write_atomically
-from vaejax.base import VAE, Array, Example, Key, Params, PyTree, complete, draw, values
+from vaejax.base import (
+    VAE,
+    Array,
+    Example,
+    Key,
+    Latents,
+    Params,
+    PyTree,
+    complete,
+    draw,
+    values,
+)
 from vaejax.latent import PointEstimator, mean
 
 __all__ = ["PLATFORMS", "Exported", "export", "load_exported"]
@@ -254,7 +265,11 @@ def _functions_of(
 
     # A latent of the prior, whose values a code replaces.
     like = jax.eval_shape(lambda key: draw(key, vae.prior(params)), jax.random.key(0))
-    like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    if isinstance(like, Latents):
+        # Its path may hold what does not follow from the values, such as a condition.
+        like = draw(jax.random.key(0), vae.prior(params))
+    else:
+        like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
     def decode_one(key_data: Array, code: Array) -> list[Array]:
         z = complete(vae, params, like, ravel_pytree(values(like))[1](code))

@@ -14,7 +14,6 @@ from vaejax import latent
 from vaejax.base import VAE, Latents
 from vaejax.distributions import MaskedEvent
 from vaejax.models import Conditioned, semi_supervised_vae
-from vaejax.networks import with_condition
 from vaejax.objectives import negative_semi_supervised_elbo
 
 LOADINGS = np.float32([[1.0], [-0.5], [0.3]])
@@ -217,42 +216,3 @@ def test_mistakes_name_the_fix():
     for mistake, kind, fix in mistakes:
         with pytest.raises(kind, match=fix):
             mistake()
-
-
-@pytest.mark.slow
-def test_unlabeled_examples_help_a_classifier_with_few_labels():
-    """Two bars, seen through noise: 6 labels of 512 examples."""
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, 512)
-    means = np.where(labels[:, None] == 0, [1.5] * 4 + [0] * 4, [0] * 4 + [1.5] * 4)
-    xs = np.float32(means + random.normal(size=(512, 8)))
-    is_labeled = np.arange(512) < 6
-    batch = Conditioned(xs, MaskedEvent(labels.astype(np.int32), is_labeled))
-
-    def of_class(label):
-        return vaejax.gaussian_vae(
-            latent_size=1,
-            encoder=with_condition(vaejax.MLP((16,)), label),
-            decoder=with_condition(vaejax.MLP((), (8,)), label),
-            likelihood=vaejax.distributions.fixed_variance_normal_head(),
-        )
-
-    vae = semi_supervised_vae(of_class, classifier=vaejax.MLP((), (2,)), num_classes=2)
-    params = vae.init(jax.random.key(0), xs[0])
-    loss_fn = vaejax.mean_over_batch(
-        partial(negative_semi_supervised_elbo, vae, alpha=8.0)
-    )
-
-    @jax.jit
-    def train(params):
-        def step(params, key):
-            gradient = jax.grad(loss_fn, has_aux=True)(params, key, batch)[0]
-            return jax.tree.map(lambda p, g: p - 0.05 * g, params, gradient), None
-
-        keys = jax.random.split(jax.random.key(1), 400)
-        return jax.lax.scan(step, params, keys)[0]
-
-    trained = train(params)
-    logits = jax.vmap(lambda x: vae.encode(trained, x).label.logits)(jnp.asarray(xs))
-    accuracy = np.mean(np.argmax(logits, axis=1) == labels)
-    assert accuracy > 0.95

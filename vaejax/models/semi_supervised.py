@@ -166,7 +166,8 @@ def semi_supervised_vae(
 
     Train it with `vaejax.objectives.negative_semi_supervised_elbo`, which sums over
     classes: the ELBO of one draw of y has the right value, but no gradient reaches the
-    classifier through the draw.
+    classifier through the draw. To decode or to export one class, take its member of
+    the family and `params["family"]`.
 
     Args:
       family: a function from a class, one-hot `[num_classes]`, to a VAE.
