@@ -217,12 +217,31 @@ def bounds(name: str, **others: Range) -> dict[str, Range]:
     return {f"min_{name}": LOWER, f"max_{name}": UPPER} | others
 
 
+NETWORKS = {"encoder": vaejax.MLP(()), "decoder": vaejax.MLP(())}
+BINARY = VAE._replace(encode=lambda params, x: vaejax.Bernoulli(x))
+QUANTIZED = distributions.Quantized(
+    jnp.ones((2, 1)), distributions.Codebook(jnp.ones(3), jnp.ones((3, 1)))
+)
+
+
+def revive_codes(**options):
+    vae = VAE._replace(encode=lambda params, x: QUANTIZED)
+    params = {"codebook": {"count": jnp.ones(3), "sum": jnp.ones((3, 1))}}
+    return jax.eval_shape(
+        lambda key: vaejax.models.revive_codes(vae, params, key, XS, **options),
+        jax.random.key(0),
+    )
+
+
 # Of each function: how to call it with options alone, and the ranges of its options.
 OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
     # distributions
     "bits_per_dimension": (
         of_table(distributions.bits_per_dimension, nats=1.0, num_dimensions=2),
         {"num_dimensions": COUNT, "level_width": fixed(POSITIVE)},
+    ),
+    "code_perplexity": (
+        partial(distributions.code_perplexity, jnp.arange(2)), {"num_codes": COUNT}
     ),
     "categorical_head": (distributions.categorical_head, {"num_classes": SEVERAL}),
     "discretized_logistic_head": (
@@ -273,6 +292,24 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         bounds("log_variance"),
     ),
     # models
+    "bernoulli_vae": (
+        of_table(vaejax.models.bernoulli_vae, **NETWORKS), {"latent_size": COUNT}
+    ),
+    "categorical_vae": (
+        of_table(
+            vaejax.models.categorical_vae, num_variables=2, num_classes=3, **NETWORKS
+        ),
+        {"num_variables": COUNT, "num_classes": SEVERAL, "temperature": POSITIVE},
+    ),
+    "codebook_optimizer": (
+        of_table(vaejax.models.codebook_optimizer, optax.sgd(0.1)),
+        {"decay": Range((-0.5, 1.0, NAN, INF), (0, 0.5))},
+    ),
+    "revive_codes": (revive_codes, {"minimum": UNIT}),
+    "vq_vae": (
+        of_table(vaejax.models.vq_vae, num_codes=2, latent_shape=(2, 1), **NETWORKS),
+        {"num_codes": SEVERAL},
+    ),
     "with_mixture_prior": (
         of_table(vaejax.priors.with_mixture_prior, VAE, num_components=2),
         {"num_components": COUNT, "initial_stddev": fixed(WEIGHT)},
@@ -382,6 +419,13 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         {"batch_size": Range((0, -1, 10, NAN), (1, 9)),
          "dataset_size": Range((1, 0, -1, NAN), (2, np.int64(9)))},
     ),
+    "negative_disarm": (
+        lambda **options: jax.eval_shape(
+            lambda key: objectives.negative_disarm(BINARY, (), key, X, **options),
+            jax.random.key(0),
+        ),
+        {"num_samples": Range((0, -2, 3, 1.5, NAN), (2, np.int64(4)))},
+    ),
     "negative_dreg": (
         of_vae(objectives.negative_dreg, X, **K),
         {"num_samples": COUNT, "alpha": UNIT},
@@ -398,6 +442,9 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         of_vae(objectives.negative_piwae, X, num_groups=2, **K),
         {"num_groups": COUNT, "num_samples": COUNT},
     ),
+    "negative_reinforce": (
+        of_vae(objectives.negative_reinforce, X), {"num_samples": SEVERAL}
+    ),
     "negative_renyi": (
         of_vae(objectives.negative_renyi, X, alpha=0.5, **K),
         {"num_samples": COUNT, "alpha": FINITE},
@@ -408,6 +455,20 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
     "negative_subset_elbo": (
         subset_elbo,
         {"num_subsets": SIZE, "beta": WEIGHT},
+    ),
+    "negative_vimco": (
+        of_vae(objectives.negative_vimco, X), {"num_samples": SEVERAL}
+    ),
+    "vector_quantization_terms": (
+        partial(
+            objectives.vector_quantization_terms, QUANTIZED,
+            Normal(XS[:2, :1], XS[:2, :1]), QUANTIZED.mean, jnp.zeros(()),
+        ),
+        {"commitment": WEIGHT},
+    ),
+    "with_revived_codes": (
+        of_table(objectives.with_revived_codes, jnp.sum, VAE),
+        {"decay": Range((-0.5, 1.0, NAN, INF), (0, 0.5)), "minimum": fixed(UNIT)},
     ),
     "optimal_variance_loss()": (optimal_variance, {"beta": WEIGHT}),
     # estimators
@@ -609,6 +670,10 @@ WITHOUT_RANGE = {
     ("epoch_order", "epoch"),  # an index, traced as a rule
     ("epoch_order", "num_examples"),  # a length of data
     ("bits_per_dimension", "nats"),  # a result
+    # Shapes, tests/models/test_quantized.py.
+    ("fsq_vae", "levels"),
+    ("fsq_vae", "positions"),
+    ("vq_vae", "latent_shape"),
 }
 
 

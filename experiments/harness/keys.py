@@ -26,6 +26,8 @@ GALLERY = 700  # gallery: samples and codes
 PAGE = 701  # explore: samples and codes
 IMPUTATION = 800  # mixed_tables: hidden cells of test rows
 LEVELS = 1000  # hierarchies: KL of each level
+GRADIENT_NOISE = 950  # discrete_latents: gradients drawn again and again
+CODES = 951  # vq: draws and training of the prior over codes
 
 # Keys of images that are binarized once, the same for every run whatever its seed:
 # `jax.random.key(STREAM)`, and one key per image from there.
@@ -81,6 +83,8 @@ PARENTS = {
         "PAGE",
         "IMPUTATION",
         "LEVELS",
+        "GRADIENT_NOISE",
+        "CODES",
     ),
     "the same for every run": (
         "TEST_SET",

@@ -22,10 +22,16 @@ def test_every_distribution_is_in_the_table():
     assert scored - in_table == {
         distributions.Autoregressive,
         distributions.Affine,
+        distributions.Flow,
         distributions.Joint,
         distributions.Masked,
         distributions.Mixed,
         distributions.Mixture,
+        distributions.MultivariateNormal,
+        distributions.CodeVectors,
+        distributions.ExpRelaxedCategorical,
+        distributions.OneHotCategorical,
+        distributions.RelaxedCategorical,
     }
 
 

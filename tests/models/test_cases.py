@@ -1,21 +1,13 @@
 """The awkward models of cases.py are what they say: each shows one thing."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from support.case_setup import assert_close, example, row, setup, training
+from support.case_setup import assert_close, example, row, setup
 from support.cases import (
-    CODES,
-    COMMITMENT,
-    DECAY,
     MAX_LENGTH,
-    POSITIONS,
     VOCABULARY,
-    Quantized,
     Sentence,
-    codebook_vectors,
     images_and_contexts,
 )
 
@@ -148,64 +140,3 @@ def test_the_conditional_model_uses_its_condition():
     other = one._replace(condition=1 - one.condition)
     losses = [case.loss(params, jax.random.key(1), x)[0] for x in (one, other)]
     assert abs(losses[0] - losses[1]) > 1e-3
-
-
-def test_codes_are_the_nearest_vectors_and_gradients_go_straight_through():
-    case = row("vq_vae")
-    params, batch = setup(case)
-    x = example(batch, 0)
-    posterior, prior = case.vae.encode(params, x), case.vae.prior(params)
-    codes, vectors = (
-        np.asarray(posterior.codes),
-        np.asarray(codebook_vectors(params["codebook"])),
-    )
-    nearest = np.stack(
-        [
-            vectors[np.argmin([np.sum((code - vector) ** 2) for vector in vectors])]
-            for code in codes
-        ]
-    )
-    z, log_posterior = posterior.sample_and_log_prob(jax.random.key(0))
-    assert_close(z, nearest)
-
-    def log_likelihood(z):
-        return case.vae.decode(params, z).log_prob(x)
-
-    def terms(codes):
-        return case.kl_fn(Quantized(codes, params["codebook"]), prior, z, log_posterior)
-
-    @jax.jit
-    def gradients(codes):
-        through = jax.grad(
-            lambda codes: log_likelihood(Quantized(codes, params["codebook"]).mean)
-        )(codes)
-        return (
-            through,
-            jax.grad(log_likelihood)(jnp.asarray(nearest)),
-            terms(codes),
-            jax.jacobian(terms)(codes),
-        )
-
-    through, direct, values, slopes = gradients(posterior.codes)
-    assert_close(through, direct)
-    commitment = COMMITMENT * np.sum((codes - nearest) ** 2)
-    # The pseudo-loss moves the codebook alone, and has no value.
-    assert_close(values, np.array([POSITIONS * np.log(CODES), commitment, 0]))
-    zeros = np.zeros(codes.shape)
-    assert_close(slopes, np.stack([zeros, 2 * COMMITMENT * (codes - nearest), zeros]))
-
-
-def test_the_codebook_is_exactly_the_moving_average_of_its_codes():
-    case = row("vq_vae")
-    state, step, batch = training(case)
-    posteriors = jax.vmap(partial(case.vae.encode, state.params))(batch)
-    assignment = jax.vmap(lambda posterior: posterior.assignment)(posteriors)
-    count = assignment.sum(axis=1).mean(axis=0)
-    total = jnp.einsum("bpk,bpd->bkd", assignment, posteriors.codes).mean(axis=0)
-    before, after = (
-        state.params["codebook"],
-        jax.jit(step)(state, batch)[0].params["codebook"],
-    )
-    assert count.shape == (CODES,)
-    assert_close(after["count"], DECAY * before["count"] + (1 - DECAY) * count)
-    assert_close(after["sum"], DECAY * before["sum"] + (1 - DECAY) * total)

@@ -423,121 +423,43 @@ def images_and_contexts(key: Key, num: int) -> vaejax.models.Conditioned:
     return vaejax.models.Conditioned(binary(image_key, num), jax.nn.one_hot(labels, 2))
 
 
-# A VQ-VAE. Its codebook is a moving average of the codes that were assigned to it, kept
-# as counts and sums.
-POSITIONS, CODES, CODE_SIZE, DECAY, COMMITMENT = 4, 5, 2, 0.9, 0.25
+# Discrete latents.
+POSITIONS, CODES, CODE_SIZE, DECAY = 4, 5, 2, 0.9
+VQ_OPTIMIZER = vaejax.models.codebook_optimizer(optax.adam(1e-2), decay=DECAY)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Quantized:
-    """Each code replaced by the nearest of the codebook: a posterior without noise, of
-    log-probability 0.
-    """
-
-    codes: Array
-    codebook: dict[str, Array]
-
-    @property
-    def assignment(self) -> Array:
-        """`[positions, codes]`, one-hot."""
-        distances = jnp.sum(
-            jnp.square(self.codes[:, None] - codebook_vectors(self.codebook)[None]),
-            axis=-1,
-        )
-        return jax.nn.one_hot(jnp.argmin(distances, axis=-1), CODES)
-
-    @property
-    def nearest(self) -> Array:
-        return jax.lax.stop_gradient(self.assignment @ codebook_vectors(self.codebook))
-
-    @property
-    def mean(self) -> Array:
-        # Straight through: the value is the nearest vector, the gradient that of the
-        # code.
-        return self.codes + jax.lax.stop_gradient(self.nearest - self.codes)
-
-    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        return self.mean, jnp.zeros(())
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class UniformCodes:
-    """Each position one of the codebook's vectors, all equally likely."""
-
-    codebook: dict[str, Array]
-
-    def log_prob(self, z: Array) -> Array:
-        return -len(z) * jnp.log(jnp.float32(CODES))
-
-    def sample(self, key: Key) -> Array:
-        return codebook_vectors(self.codebook)[
-            jax.random.randint(key, (POSITIONS,), 0, CODES)
-        ]
-
-
-def codebook_vectors(codebook: dict[str, Array]) -> Array:
-    return codebook["sum"] / codebook["count"][:, None]
-
-
-def vq_terms(
-    posterior: Quantized, prior: UniformCodes, z: Array, log_posterior: Array
-) -> Array:
-    """The code length, the commitment, and a pseudo-loss of value 0 that moves the
-    codebook (van den Oord 2017, A.1).
-
-    The gradient of 1/2 |m - s|^2 in m is m - s, so one step of SGD at rate 1 - decay is
-    m <- decay m + (1 - decay) s, where s is the batch mean of the statistic: the mean
-    over the batch takes it.
-    """
-    commitment = COMMITMENT * jnp.sum(jnp.square(posterior.codes - posterior.nearest))
-    assignment = posterior.assignment
-    statistics = {
-        "count": jnp.sum(assignment, axis=0),
-        "sum": assignment.T @ posterior.codes,
-    }
-    gradients = jax.tree.map(
-        lambda m, s: jax.lax.stop_gradient(m - s), posterior.codebook, statistics
+def categorical_vae(temperature: float | None, straight_through: bool = False) -> VAE:
+    return vaejax.models.categorical_vae(
+        3,
+        4,
+        encoder=vaejax.MLP((16,)),
+        decoder=vaejax.MLP((16,), PIXELS),
+        temperature=temperature,
+        straight_through=straight_through,
     )
-    moved = jax.tree.map(
-        lambda m, g: jnp.sum(g * (m - jax.lax.stop_gradient(m))),
-        posterior.codebook,
-        gradients,
-    )
-    code_length = log_posterior - prior.log_prob(z)
-    return jnp.stack([code_length, commitment, moved["count"] + moved["sum"]])
+
+
+BINARY_LATENTS = vaejax.models.bernoulli_vae(
+    latent_size=4, encoder=vaejax.MLP((16,)), decoder=vaejax.MLP((16,), PIXELS)
+)
 
 
 def vq_vae() -> VAE:
-    def init(key: Key, x: Array) -> Params:
-        encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
-        codebook = {
-            "count": jnp.ones(CODES),
-            "sum": jax.random.normal(codebook_key, (CODES, CODE_SIZE)),
-        }
-        network = {
-            "encoder": dense(encoder_key, x.size, POSITIONS * CODE_SIZE),
-            "decoder": dense(decoder_key, POSITIONS * CODE_SIZE, x.size),
-        }
-        return {"network": network, "codebook": codebook}
-
-    def encode(params: Params, x: Array) -> Quantized:
-        codes = (params["network"]["encoder"] @ x.ravel()).reshape(POSITIONS, CODE_SIZE)
-        return Quantized(codes, params["codebook"])
-
-    def decode(params: Params, z: Array) -> vaejax.Bernoulli:
-        return vaejax.Bernoulli(
-            (params["network"]["decoder"] @ z.ravel()).reshape(PIXELS)
-        )
-
-    return VAE(init, encode, lambda params: UniformCodes(params["codebook"]), decode)
+    return vaejax.models.vq_vae(
+        num_codes=CODES,
+        latent_shape=(POSITIONS, CODE_SIZE),
+        encoder=vaejax.MLP((), (POSITIONS, CODE_SIZE)),
+        decoder=vaejax.MLP((), PIXELS),
+    )
 
 
-VQ_OPTIMIZER = optax.partition(
-    {"network": optax.adam(1e-2), "codebook": optax.sgd(1 - DECAY)},
-    {"network": "network", "codebook": "codebook"},
-)
+def fsq_vae() -> VAE:
+    return vaejax.models.fsq_vae(
+        levels=(5, 4),
+        positions=(POSITIONS,),
+        encoder=vaejax.MLP((16,), (POSITIONS, 2)),
+        decoder=vaejax.MLP((16,), PIXELS),
+    )
 
 
 def convolutional() -> VAE:
@@ -866,9 +788,41 @@ CASES = [
         "vq_vae",
         vq_vae(),
         binary,
-        kl_fn=vq_terms,
+        kl_fn=vaejax.objectives.vector_quantization_terms,
         stochastic=False,
         optimizer=standard_promotion(VQ_OPTIMIZER),
+    ),
+    Case(
+        "fsq_vae",
+        fsq_vae(),
+        binary,
+        kl_fn=vaejax.kl_monte_carlo,
+        stochastic=False,
+        slow=True,
+    ),
+    Case(
+        "gumbel_softmax",
+        categorical_vae(0.7),
+        binary,
+        kl_fn=vaejax.objectives.kl_of_categoricals,
+        latent_point=latent.draw,
+    ),
+    Case(
+        "straight_through",
+        categorical_vae(0.7, straight_through=True),
+        binary,
+        kl_fn=vaejax.objectives.kl_of_categoricals,
+        latent_point=latent.draw,
+        slow=True,
+    ),
+    Case(
+        "bernoulli_latents",
+        BINARY_LATENTS,
+        binary,
+        objective=partial(
+            vaejax.objectives.negative_disarm, BINARY_LATENTS, num_samples=8
+        ),
+        slow=True,
     ),
 ]
 

@@ -219,6 +219,12 @@ def kl_of_levels() -> Row:
 
 def of_objectives() -> dict[str, Row]:
     (vae, params), of_two = bernoulli(), {"num_samples": 2}
+    binary = models.bernoulli_vae(
+        latent_size=2, encoder=vaejax.MLP((4,)), decoder=vaejax.MLP((4,), (3,))
+    )
+    codes = distributions.Quantized(
+        ZS, distributions.Codebook(jnp.ones(3), jnp.eye(3)[:, :2])
+    )
     q, p = of("distribution", Q), of("distribution", P)
     unused = of("distribution", Q, "unused")
     z, log_q = of("latent", Z), of("array", Q.log_prob(Z))
@@ -281,6 +287,40 @@ def of_objectives() -> dict[str, Row]:
                 "key": key(),
             },
             {"x": {"a": X}},
+        ),
+        "negative_reinforce": per_example(objectives.negative_reinforce, **of_two),
+        "negative_vimco": per_example(objectives.negative_vimco, **of_two),
+        "negative_disarm": Row(
+            objectives.negative_disarm,
+            {
+                "vae": of("vae", binary),
+                "params": of("params", params_of(binary, X)),
+                "key": key(),
+                "x": x(),
+            },
+            of_two,
+        ),
+        "kl_of_categoricals": Row(
+            objectives.kl_of_categoricals,
+            {},
+            {
+                "posterior": vaejax.Categorical(ZS),
+                "prior": vaejax.Categorical(-ZS),
+                "z": None,
+                "log_posterior": None,
+            },
+        ),
+        "vector_quantization_terms": Row(
+            objectives.vector_quantization_terms,
+            {"commitment": number(0.5)},
+            {
+                "posterior": codes,
+                "prior": distributions.CodeVectors(
+                    vaejax.Categorical(jnp.zeros((4, 3))), codes.quantizer, (4, 2)
+                ),
+                "z": codes.mean,
+                "log_posterior": jnp.zeros(()),
+            },
         ),
         "kl_closed_form": Row(
             objectives.kl_closed_form,
@@ -372,6 +412,12 @@ def of_objectives() -> dict[str, Row]:
         "factor_vae_loss": Row(
             objectives.factor_vae_loss,
             vae_argument | {"discriminator": of("network", vaejax.MLP((), (1,)))},
+        ),
+        "with_revived_codes": Row(
+            objectives.with_revived_codes,
+            {"loss_fn": of("function", objectives.mean_over_batch(elbo))}
+            | vae_argument
+            | {"decay": number(0.5, "optional")},
         ),
         "with_discriminator": Row(
             objectives.with_discriminator,
@@ -646,6 +692,10 @@ def of_priors() -> dict[str, Row]:
                 "to_support": of("function", jax.nn.sigmoid),
             },
         ),
+        "with_autoregressive_prior": Row(
+            priors.with_autoregressive_prior,
+            {"vae": of("vae", vae), "network": of("network", vaejax.MLP((3,)))},
+        ),
         "responsibilities": Row(
             priors.responsibilities,
             {"vae": model, "params": of("params", params), "z": z},
@@ -661,7 +711,49 @@ def of_models() -> dict[str, Row]:
     tokens = of("example", TOKENS, "tokens")
     layers = [networks.as_network(vaejax.MLP((), (2,))) for _ in range(2)]
     of_family = params_of(family(LABEL), X)
+    networks_of = {"encoder": pair, "decoder": decoder}
+    likelihood = {"likelihood": of("head", vaejax.Bernoulli)}
+    vq = models.vq_vae(
+        num_codes=4,
+        latent_shape=(2, 1),
+        encoder=vaejax.MLP((), (2, 1)),
+        decoder=vaejax.MLP((), (3,)),
+    )
     return {
+        "bernoulli_vae": Row(
+            models.bernoulli_vae,
+            {"latent_size": number(2)} | networks_of | likelihood,
+        ),
+        "categorical_vae": Row(
+            models.categorical_vae,
+            {"num_variables": number(2), "num_classes": number(3)}
+            | networks_of
+            | likelihood,
+        ),
+        "vq_vae": Row(
+            models.vq_vae,
+            {"num_codes": number(4)} | networks_of | likelihood,
+            {"latent_shape": (2, 1)},
+        ),
+        "fsq_vae": Row(
+            models.fsq_vae,
+            networks_of | likelihood,
+            {"levels": (3, 3), "positions": (2,)},
+        ),
+        "codebook_optimizer": Row(
+            models.codebook_optimizer,
+            {"decay": number(0.5, "optional")},
+            {"optimizer": optax.sgd(0.1)},
+        ),
+        "revive_codes": Row(
+            models.revive_codes,
+            {
+                "vae": of("vae", vq),
+                "params": of("params", params_of(vq, X), "shape"),
+                "key": key(),
+            },
+            {"xs": XS},
+        ),
         "gaussian_vae": Row(
             models.gaussian_vae,
             {
@@ -924,6 +1016,8 @@ def of_first(kept):
 
 
 COLUMNS = tuple(map(distributions.Column, ("real", "binary", "count")))
+EYE = np.eye(3, dtype=np.float32)[:2]
+SOFT = np.float32([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
     "Normal": (Normal(X, X), X, ("real", "whole", "binary")),
     "Laplace": (distributions.Laplace(X, X), X, ("real", "whole")),
@@ -980,6 +1074,22 @@ DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
             ),
         ),
         X, ("real", "whole"),
+    ),
+    "OneHotCategorical": (
+        distributions.OneHotCategorical(jnp.zeros((2, 3))), EYE, ("binary",)
+    ),
+    "RelaxedCategorical": (
+        distributions.RelaxedCategorical(jnp.zeros((2, 3)), 0.5), SOFT, ()
+    ),
+    "ExpRelaxedCategorical": (
+        distributions.ExpRelaxedCategorical(jnp.zeros((2, 3)), 0.5), np.log(SOFT), ()
+    ),
+    "CodeVectors": (
+        distributions.CodeVectors(
+            vaejax.Categorical(jnp.zeros((4, 25))),
+            distributions.FiniteScalars((5, 5)), (4, 2),
+        ),
+        jnp.zeros((4, 2)), ("real", "whole"),
     ),
     "Autoregressive": (
         distributions.Autoregressive(
@@ -1054,6 +1164,13 @@ def of_distributions() -> dict[str, Row]:
             distributions.row_features,
             {"event": of("event", jnp.asarray(X), "real", "whole")},
             {"columns": COLUMNS},
+        ),
+        "code_perplexity": Row(
+            distributions.code_perplexity,
+            {
+                "indices": of("array", np.array([0, 2, 2]), "integers"),
+                "num_codes": number(4),
+            },
         ),
         "as_teacher_forced": Row(distributions.as_teacher_forced, {}, {"x": TOKENS}),
     }  # fmt: skip

@@ -57,6 +57,12 @@ def shared_variance_vae() -> VAE:
     )
 
 
+def binary_vae() -> VAE:
+    return vaejax.models.bernoulli_vae(
+        latent_size=20, encoder=vaejax.MLP((400,)), decoder=vaejax.MLP((400,), (784,))
+    )
+
+
 DISCRIMINATOR = vaejax.MLP((400,), (1,))
 
 
@@ -74,6 +80,15 @@ OBJECTIVES = {
     ),
     "negative_renyi": Row(
         of_example(objectives.negative_renyi, num_samples=4, alpha=0.5), 4, 1.05
+    ),
+    "negative_disarm": Row(
+        of_example(objectives.negative_disarm, num_samples=4), 4, 1.05, binary_vae
+    ),
+    "negative_reinforce": Row(
+        of_example(objectives.negative_reinforce, num_samples=4), 4, 1.05, binary_vae
+    ),
+    "negative_vimco": Row(
+        of_example(objectives.negative_vimco, num_samples=4), 4, 1.05, binary_vae
     ),
     "free_bits_loss": Row(of_means(objectives.free_bits_loss, minimum=0.1), 1, 1.05),
     "capacity_loss": Row(
@@ -116,6 +131,7 @@ OTHERS = [
     "inverse_multiquadratic_kernel",
     "kl_closed_form",
     "kl_monte_carlo",
+    "kl_of_categoricals",
     "kl_per_dimension",
     "kl_sticking_the_landing",
     "log_weight",
@@ -129,6 +145,8 @@ OTHERS = [
     "negative_semi_supervised_elbo",
     "negative_subset_elbo",
     "permute_dimensions",
+    "vector_quantization_terms",
     "with_discriminator",
+    "with_revived_codes",
     "with_transform",
 ]

@@ -153,6 +153,8 @@ class Autoregressive(SampleThenLogProb):
         alone, where `inputs` are the tokens shifted right by one with `END_TOKEN`
         before them; a `jax.tree_util.Partial`, so that it crosses jit.
       length: the number of tokens of the longest sentence.
+      has_end: whether `END_TOKEN` ends a sentence. Without it every event has `length`
+        tokens, of which it is one like the others: codes of a quantized latent.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -167,6 +169,7 @@ class Autoregressive(SampleThenLogProb):
 
     logits_fn: jax.tree_util.Partial
     length: int = dataclasses.field(metadata={"static": True})
+    has_end: bool = dataclasses.field(default=True, metadata={"static": True})
 
     support: ClassVar[Support] = _CLASSES
 
@@ -177,7 +180,9 @@ class Autoregressive(SampleThenLogProb):
         inputs = jnp.asarray(as_numbers("Autoregressive.log_prob: inputs", inputs))
         logits = self.logits_fn(_shift_right(inputs))
         token_log_probs = log_probs_of(logits.astype(density_dtype(logits)), tokens)
-        return jnp.sum(jnp.where(token_mask(tokens), token_log_probs, 0))
+        if self.has_end:
+            token_log_probs = jnp.where(token_mask(tokens), token_log_probs, 0)
+        return jnp.sum(token_log_probs)
 
     def sample(self, key: Key) -> Array:
         check_key(key)
@@ -191,13 +196,14 @@ class Autoregressive(SampleThenLogProb):
     def _generate(self, key: Key | None) -> Array:
         given = self.logits_fn
         logits = given if isinstance(given, partial) else partial(given)
-        static = (logits.func, self.length)
+        static = (logits.func, self.length, self.has_end)
         return run(_generate, static, logits.args, logits.keywords, key)
 
 
 def _generate(
     logits_fn: Callable[..., Array],
     length: int,
+    has_end: bool,
     arguments: tuple,
     keywords: dict,
     key: Key | None,
@@ -211,8 +217,10 @@ def _generate(
         else:
             logits = logits.astype(density_dtype(logits))
             token = jax.random.categorical(jax.random.fold_in(key, t), logits)
-        has_ended = jnp.any((tokens == END_TOKEN) & (jnp.arange(length) < t))
-        token = jnp.where(has_ended, END_TOKEN, token.astype(jnp.int32))
+        token = token.astype(jnp.int32)
+        if has_end:
+            has_ended = jnp.any((tokens == END_TOKEN) & (jnp.arange(length) < t))
+            token = jnp.where(has_ended, END_TOKEN, token)
         return tokens.at[t].set(token), None
 
     start = jnp.full(length, END_TOKEN, jnp.int32)

@@ -60,16 +60,26 @@ from vaejax.objectives.kl_constraints import capacity_loss, free_bits_loss
 from vaejax.objectives.kl_estimators import (
     kl_closed_form,
     kl_monte_carlo,
+    kl_of_categoricals,
     kl_per_dimension,
     kl_per_level,
     kl_sticking_the_landing,
 )
 from vaejax.objectives.optimal_variance import optimal_variance_loss
+from vaejax.objectives.score_function import (
+    negative_disarm,
+    negative_reinforce,
+    negative_vimco,
+)
 from vaejax.objectives.semi_supervised import (
     SemiSupervisedTerms,
     negative_semi_supervised_elbo,
 )
 from vaejax.objectives.subsets import negative_subset_elbo
+from vaejax.objectives.vector_quantization import (
+    vector_quantization_terms,
+    with_revived_codes,
+)
 
 __all__ = [
     "AggregateLogRatios",
@@ -97,6 +107,7 @@ __all__ = [
     "inverse_multiquadratic_kernel",
     "kl_closed_form",
     "kl_monte_carlo",
+    "kl_of_categoricals",
     "kl_per_dimension",
     "kl_per_level",
     "kl_sticking_the_landing",
@@ -108,16 +119,21 @@ __all__ = [
     "mean_over_batch",
     "minibatch_stratified",
     "minibatch_weighted",
+    "negative_disarm",
     "negative_dreg",
     "negative_elbo",
     "negative_iwae",
     "negative_miwae",
     "negative_piwae",
+    "negative_reinforce",
     "negative_renyi",
     "negative_semi_supervised_elbo",
     "negative_subset_elbo",
+    "negative_vimco",
     "optimal_variance_loss",
     "permute_dimensions",
+    "vector_quantization_terms",
     "with_discriminator",
+    "with_revived_codes",
     "with_transform",
 ]

@@ -12,7 +12,21 @@ import jax.numpy as jnp
 from vaejax._checks import as_numbers, check_arrays, log_prob_of, require
 from vaejax._reals import at_least_single
 from vaejax.base import Array, Distribution, Latent, Latents
-from vaejax.distributions import Normal, kl_divergence
+from vaejax.distributions import (
+    Categorical,
+    ExpRelaxedCategorical,
+    Normal,
+    OneHotCategorical,
+    RelaxedCategorical,
+    kl_divergence,
+)
+
+_CATEGORICAL = (
+    Categorical,
+    OneHotCategorical,
+    RelaxedCategorical,
+    ExpRelaxedCategorical,
+)
 
 
 def kl_closed_form(
@@ -226,6 +240,59 @@ def kl_per_level(
     del log_posterior
     remedy = "take kl_closed_form or kl_monte_carlo, for a latent of one level"
     return require(posterior, "kl_per_level", remedy)(prior, z)
+
+
+def kl_of_categoricals(
+    posterior: Distribution, prior: Distribution, z: Latent, log_posterior: Array
+) -> Array:
+    """Closed form of the KL between the choices of each categorical variable, in nats.
+
+    It takes `Categorical`, `OneHotCategorical` and their relaxations alike. For
+    relaxations it is the KL of the choices that are relaxed, as Jang et al. 2017 train
+    with: the result is no bound on log p(x), for which `kl_monte_carlo` takes the
+    densities.
+
+    Args:
+      posterior: q(z|x), with logits `[*event, classes]`.
+      prior: p(z), with logits of the same shape.
+      z: not used.
+      log_posterior: not used.
+
+    Returns:
+      `[variables]`, one term per variable, flattened.
+
+    Raises:
+      TypeError: posterior or prior has no logits of classes.
+      ValueError: their shapes differ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from vaejax.distributions import RelaxedCategorical
+      >>> from vaejax.objectives import kl_of_categoricals
+      >>> certain = RelaxedCategorical(jnp.array([[99.0, 0.0], [0.0, 0.0]]), 0.5)
+      >>> uniform = RelaxedCategorical(jnp.zeros((2, 2)), 0.5)
+      >>> kl = kl_of_categoricals(certain, uniform, None, None)
+      >>> [round(float(term), 3) for term in kl]  # log 2, 0
+      [0.693, 0.0]
+
+    Source: Jang et al. 2017, section 3; Maddison et al. 2017, equation 20.
+    """
+    del z, log_posterior
+    logits = []
+    for name, distribution in (("posterior", posterior), ("prior", prior)):
+        if not isinstance(distribution, _CATEGORICAL):
+            raise TypeError(
+                f"kl_of_categoricals: the {name} is {type(distribution).__name__}; "
+                "give a Categorical, a OneHotCategorical or a relaxation of one."
+            )
+        logits.append(jnp.asarray(distribution.logits))
+    if logits[0].shape != logits[1].shape:
+        raise ValueError(
+            f"kl_of_categoricals: the posterior has logits {logits[0].shape} and the "
+            f"prior {logits[1].shape}; give both the same variables and classes."
+        )
+    flat = [Categorical(each.reshape(-1, each.shape[-1])) for each in logits]
+    return jax.vmap(kl_divergence)(*flat)
 
 
 def _stopped(posterior: Distribution) -> Distribution:

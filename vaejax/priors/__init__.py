@@ -5,6 +5,7 @@ under the name "prior". A prior of no closed form needs `kl_fn=kl_monte_carlo`. 
 `mixture.py` first.
 """
 
+from vaejax.priors.autoregressive import with_autoregressive_prior
 from vaejax.priors.ex_post import fit_flow_prior, fit_mixture_prior
 from vaejax.priors.flow import with_flow_prior
 from vaejax.priors.mixture import (
@@ -19,6 +20,7 @@ __all__ = [
     "fit_mixture_prior",
     "mixture_parameters",
     "responsibilities",
+    "with_autoregressive_prior",
     "with_flow_prior",
     "with_mixture_prior",
     "with_vamp_prior",
