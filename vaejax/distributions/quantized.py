@@ -212,12 +212,9 @@ class Quantized:
     def mode(self) -> Array:
         return self.mean
 
-    def sample(self, key: Key) -> Array:
-        check_key(key)
-        return self.mean
-
     def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        return self.sample(key), jnp.zeros((), density_dtype(self.features))
+        check_key(key)
+        return self.mean, jnp.zeros((), density_dtype(self.features))
 
 
 @jax.tree_util.register_dataclass
