@@ -133,6 +133,7 @@ OTHERS = [
     "kl_monte_carlo",
     "kl_of_categoricals",
     "kl_per_dimension",
+    "kl_per_level",
     "kl_sticking_the_landing",
     "log_weight",
     "log_weight_given_posterior",
