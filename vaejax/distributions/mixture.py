@@ -1,6 +1,7 @@
 """A mixture of distributions of one family."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,8 @@ class Mixture(SampleThenLogProb):
 
     @property
     def support(self) -> Support:
-        return self.components.support
+        components: Any = self.components  # the protocol leaves it open
+        return components.support
 
     def _log_joint(self, event: Event) -> Array:
         """Return log [softmax(logits)_k p_k(x)], `[K]`."""
