@@ -158,25 +158,25 @@ def linear_vae(params, head):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("head", "kl_fn", "reaches"),
+    ("head", "kl_fn", "share"),
     [
-        (None, vaejax.kl_closed_form, False),
-        (full_covariance_normal_head(2), vaejax.kl_closed_form, True),
+        (None, vaejax.kl_closed_form, None),
+        (full_covariance_normal_head(2), vaejax.kl_closed_form, 0.1),
         (
             flow_head(networks.inverse_autoregressive_layers(2, num_layers=2)),
             vaejax.kl_monte_carlo,
-            True,
+            0.25,
         ),
         (
             flow_head(networks.sylvester_layers(2, num_reflections=2)),
             vaejax.kl_monte_carlo,
-            True,
+            0.25,
         ),
     ],
     ids=["diagonal", "full", "autoregressive", "sylvester"],
 )
 def test_a_correlated_posterior_reaches_log_p_where_a_diagonal_one_cannot(
-    head, kl_fn, reaches
+    head, kl_fn, share
 ):
     """Three seeds of a linear-Gaussian model whose exact posterior is correlated."""
     model = make_params()
@@ -189,7 +189,7 @@ def test_a_correlated_posterior_reaches_log_p_where_a_diagonal_one_cannot(
     vae = linear_vae(model, head)
     objective = partial(vaejax.negative_elbo, vae, kl_fn=kl_fn, num_samples=8)
     loss_fn = vaejax.mean_over_batch(objective)
-    optimizer = standard_promotion(optax.adam(optax.cosine_decay_schedule(0.03, 600)))
+    optimizer = standard_promotion(optax.adam(optax.cosine_decay_schedule(0.02, 1500)))
     step = vaejax.make_train_step(loss_fn, optimizer)
 
     @jax.jit
@@ -197,13 +197,13 @@ def test_a_correlated_posterior_reaches_log_p_where_a_diagonal_one_cannot(
     def train(key):
         init_key, test_key = jax.random.split(key)
         state = vaejax.init_train_state(vae, optimizer, init_key, xs[0])
-        state, _ = jax.lax.scan(lambda s, _: step(s, xs), state, length=600)
+        state, _ = jax.lax.scan(lambda s, _: step(s, xs), state, length=1500)
         test = partial(vaejax.negative_elbo, vae, kl_fn=kl_fn, num_samples=400)
         return -vaejax.mean_over_batch(test)(state.params, test_key, xs)[0]
 
     elbos = train(jax.random.split(jax.random.key(0), 3))
     gaps = exact_log_marginal(model, np.float64(xs)).mean() - np.asarray(elbos)
-    if reaches:
-        assert np.all(gaps < 0.25 * gap), (gaps, gap)
-    else:
+    if head is None:
         assert np.all(gaps > 0.9 * gap), (gaps, gap)
+    else:
+        assert np.all(gaps < share * gap), (gaps, gap)

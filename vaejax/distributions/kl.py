@@ -1,6 +1,6 @@
 """Kullback-Leibler divergences in closed form."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +128,7 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
     Source: Kingma & Welling 2014, appendix B.
     """
     if hasattr(type(q), "kl_divergence"):
-        return q.kl_divergence(p)
+        return cast(Any, q).kl_divergence(p)
     if (type(q), type(p)) not in _CLOSED_FORMS:
         of_levels = (
             "take a term per level with kl_fn=vaejax.objectives.kl_per_level, or "

@@ -6,7 +6,7 @@ of inverse autoregressive layers are shared by all examples and may see it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -251,7 +251,8 @@ def _amortized(
 
     def apply(params: Params, context: Array | None) -> tuple[FlowLayer, ...]:
         del params
-        columns = _checked_context(name, context, size, num_layers * width)
+        width_of_all = num_layers * width
+        columns = cast(Array, _checked_context(name, context, size, width_of_all))
         return tuple(
             layer(columns[:, index * width : (index + 1) * width])
             for index in range(num_layers)

@@ -1,7 +1,9 @@
 """Heads that make a flow on a diagonal Normal."""
 
+from typing import cast
+
 from vaejax._checks import check_bounds, described
-from vaejax.base import Array, Head, Params
+from vaejax.base import Array, Distribution, Head, Params
 from vaejax.distributions import Flow, normal_head
 from vaejax.networks import FlowLayers
 
@@ -63,8 +65,9 @@ def flow_head(
         min_log_variance=min_log_variance, max_log_variance=max_log_variance
     )
 
-    def apply(params: Params, outputs: Array) -> Flow:
+    def apply(params: Params, outputs: Array) -> Distribution:
         made = layers.apply(params, outputs[:, 2:])
-        return Flow(base.apply((), outputs[:, :2]), made)
+        # It has what a posterior must have, and not all of a distribution.
+        return cast(Distribution, Flow(base.apply((), outputs[:, :2]), made))
 
     return Head(2 + layers.num_context, layers.init, apply)

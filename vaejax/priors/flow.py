@@ -1,5 +1,7 @@
 """The prior that is a flow on the prior of the given VAE."""
 
+from typing import cast
+
 from vaejax._checks import check_functions, described, part_of
 from vaejax.base import VAE, Distribution, Example, Key, Params
 from vaejax.distributions import Flow
@@ -64,6 +66,6 @@ def with_flow_prior(vae: VAE, layers: FlowLayers) -> VAE:
 
     def prior(params: Params) -> Distribution:
         made = layers.apply(part_of(params, "prior"), None)
-        return Flow(vae.prior(params), made)
+        return cast(Distribution, Flow(vae.prior(params), made))
 
     return with_prior("with_flow_prior", vae, init, prior)
