@@ -180,6 +180,10 @@ def evaluate(
         }
         | few
     )
+    # Means may be huge and finite where the loss is not.
+    unknown = ~np.isfinite(numbers["negative_elbo"])
+    for name in ("active_units", "units_by_kl"):
+        numbers[name] = _without(numbers[name], unknown)
     diverged = np.isin(np.arange(members.num), trained.diverged.get(arm, ()))
     return {name: _without(values, diverged) for name, values in numbers.items()}
 

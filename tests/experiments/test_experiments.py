@@ -20,6 +20,7 @@ from support.programs import (
     check_folder,
     command,
     execute,
+    images,
     npz,
     status_of,
     users_settings,
@@ -275,9 +276,9 @@ def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in
 
 @pytest.mark.slow
 @pytest.mark.program
-def test_care_around_training_reaches_the_run_and_its_folder(
-    data, tmp_path, monkeypatch
-):
+def test_care_around_training_reaches_the_run_and_its_folder(tmp_path, monkeypatch):
+    # Enough examples for one draw of the bound to tell epochs apart.
+    npz(test_images=images(500, 4, 4))(tmp_path)
     rows = []
     sizes = {
         "epochs": 30,
@@ -294,7 +295,7 @@ def test_care_around_training_reaches_the_run_and_its_folder(
         "warm_up_epochs": 2,
     }
     config = mnist.Config(
-        data=data[1],
+        data=str(tmp_path / "data.npz"),
         out=tmp_path / "run",
         learning_rate=0.3,
         tensorboard=True,
