@@ -291,7 +291,9 @@ def kl_of_categoricals(
             f"kl_of_categoricals: the posterior has logits {logits[0].shape} and the "
             f"prior {logits[1].shape}; give both the same variables and classes."
         )
-    flat = [Categorical(each.reshape(-1, each.shape[-1])) for each in logits]
+    flat: list[Any] = [  # a Categorical has no mean
+        Categorical(each.reshape(-1, each.shape[-1])) for each in logits
+    ]
     return jax.vmap(kl_divergence)(*flat)
 
 
