@@ -30,6 +30,7 @@ from experiments.benchmarks import (
     other_libraries,
     parts,
     peers,
+    port,
     scaling,
     startup,
 )
@@ -51,6 +52,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "members": scaling.members_section,
     "convolutional": models.convolutional_section,
     "text": models.text_section,
+    "port": port.port_section,
     "objectives": objectives.objectives_section,
     "marginal": marginal.marginal_section,
     "startup": startup.startup_section,

@@ -17,6 +17,7 @@ Section = Literal[
     "members",
     "convolutional",
     "text",
+    "port",
     "objectives",
     "marginal",
     "startup",

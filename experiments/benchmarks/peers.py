@@ -107,6 +107,13 @@ def torch_sentences(**fields: Any) -> Program:
     return torch_sentences.torch_sentences(**fields)
 
 
+def linen(pixels: np.ndarray, **options: Any) -> Program:
+    """Return the VAE of Flax's examples, as that library writes it."""
+    from experiments.benchmarks.other_libraries import flax_linen
+
+    return flax_linen.linen_loop(pixels, **options)
+
+
 def sizes(
     config: binary_images.Config, experiment: harness.Experiment
 ) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support import twenty_lines
 
 import vaejax
 from vaejax import latent
@@ -652,6 +653,23 @@ FLOWS = {
 }
 PER_LEVEL = vaejax.objectives.kl_per_level
 
+
+def of_twenty_lines() -> VAE:
+    """A prior, a posterior and a likelihood of a user's own."""
+    vae = vaejax.gaussian_vae(
+        latent_size=3,
+        encoder=vaejax.MLP((16,)),
+        decoder=vaejax.MLP((16,), PIXELS),
+        likelihood=twenty_lines.exponential_head,
+        posterior=twenty_lines.gumbel_head,
+    )
+    return twenty_lines.with_logistic_prior(vae, 3)
+
+
+def positive(key: Key, num: int) -> Array:
+    return jax.random.exponential(key, (num, *PIXELS))
+
+
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real, slow=True),
@@ -743,6 +761,7 @@ CASES = [
         slow=True,
         num_decoded=3,
     ),
+    Case("twenty_lines", of_twenty_lines(), positive, kl_fn=vaejax.kl_monte_carlo),
     Case("sequence", sequence(), sentences, example_point=latent.mode),
     Case(
         "conditional",
