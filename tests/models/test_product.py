@@ -1,4 +1,4 @@
-"""Any prior, posterior and likelihood train together, under every objective for them."""
+"""Any prior, posterior and likelihood train together, by any objective for them."""
 
 import itertools
 from functools import partial
