@@ -16,6 +16,7 @@ PROGRAMS = sorted((ROOT / "experiments").glob("**/*.py"))
 SHARED = {
     "_archives", "_checkpoint_files", "_checks", "_digests", "_export_files",
     "_figure_text", "_files", "_programs", "_reals",
+    "_supports",
 }  # fmt: skip
 
 # What jax, flax, optax and numpy themselves load is theirs; of the rest, nothing.

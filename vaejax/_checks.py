@@ -342,11 +342,22 @@ def require(
         )
     try:
         return getattr(distribution, name)
-    except AttributeError as error:
+    except (AttributeError, NotImplementedError) as error:
         # A flow says which layer it is that has no inverse.
         given = str(error) if isinstance(error, TypeError) else None
         words = given or f"{type(distribution).__name__} has no {name}"
         raise TypeError(f"{words}; {remedy}.") from error
+
+
+def has(distribution: Any, name: str) -> bool:
+    """Return whether a distribution has an attribute.
+
+    One of another library may have it and raise NotImplementedError.
+    """
+    try:
+        return hasattr(distribution, name)
+    except NotImplementedError:
+        return False
 
 
 def log_prob_of(

@@ -7,6 +7,7 @@ A `Head` turns the arrays of a network into a distribution. Read `continuous.py`
 
 from vaejax.base import END_TOKEN
 from vaejax.columns import Column, MaskedEvent
+from vaejax.distributions.adapters import from_numpyro
 from vaejax.distributions.affine import Affine
 from vaejax.distributions.autoregressive import (
     Autoregressive,
@@ -85,6 +86,11 @@ from vaejax.distributions.relaxed import (
     OneHotCategorical,
     RelaxedCategorical,
 )
+from vaejax.distributions.spherical import (
+    UniformSphere,
+    VonMisesFisher,
+    von_mises_fisher_head,
+)
 from vaejax.distributions.units import (
     AffineUnits,
     LevelUnits,
@@ -144,7 +150,9 @@ __all__ = [
     "StudentT",
     "SylvesterLayer",
     "TeacherForcedTokens",
+    "UniformSphere",
     "Units",
+    "VonMisesFisher",
     "ZeroInflatedNegativeBinomial",
     "as_head",
     "as_teacher_forced",
@@ -155,6 +163,7 @@ __all__ = [
     "discretized_logistic_mixture_head",
     "discretized_normal_head",
     "fixed_variance_normal_head",
+    "from_numpyro",
     "full_covariance_normal_head",
     "joint_head",
     "kl_divergence",
@@ -175,6 +184,7 @@ __all__ = [
     "support_of",
     "token_mask",
     "units_from_dict",
+    "von_mises_fisher_head",
     "with_initial_outputs",
     "with_library_size",
     "zero_inflated_negative_binomial_head",

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from vaejax._checks import as_event, require
+from vaejax._checks import as_event
+from vaejax._supports import require_support
 from vaejax.base import Array, Distribution, Event, Key, Support
 from vaejax.distributions._shared import density_dtype
 
@@ -78,7 +79,7 @@ class Affine:
 
     @property
     def support(self) -> Support:
-        inner = require(self.distribution, "support")
+        inner = require_support(self.distribution)
         # All numbers are still all numbers; the scale may be abstract.
         if np.all(inner.contains(np.array([-1e6, -0.5, 0.3, 1e6]))):
             return inner

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import as_numbers, check_count, check_function, described, require
+from vaejax._checks import as_numbers, check_count, check_function, described
 from vaejax._reals import at_least_single
+from vaejax._supports import require_support
 from vaejax.base import Array, Distribution, Head, HeadLike, Key, Params, Support
 from vaejax.distributions._shared import no_parameters
 
@@ -216,24 +217,27 @@ def with_initial_outputs(likelihood: HeadLike, outputs: Array) -> Head:
     return Head(head.num_parameters, init, apply)
 
 
-def support_of(likelihood: HeadLike) -> Support:
-    """Return the set where the distributions that a head makes have mass.
+def support_of(likelihood: HeadLike | Distribution) -> Support:
+    """Return the set where a distribution, or those that a head makes, have mass.
 
     Args:
-      likelihood: a `Head`, or a distribution class that carries one.
+      likelihood: a `Head`, a distribution class that carries one, or a distribution of
+        the library or of NumPyro.
 
     Returns:
-      The `Support` of the distributions.
+      The `Support`; one made of a constraint of NumPyro calls it.
 
     Raises:
-      TypeError: `likelihood` is no head and carries none, or its distributions have no
-        `support`.
+      TypeError: `likelihood` is none of these, or has no `support` that is known
+        outside `jax.jit`.
 
     Example:
       >>> import vaejax
       >>> vaejax.distributions.support_of(vaejax.normal_head()).description
       'finite numbers'
     """
+    if not isinstance(likelihood, type) and hasattr(likelihood, "log_prob"):
+        return require_support(likelihood)
     head = as_head(likelihood)
     outputs = jnp.zeros(1 if head.num_parameters == 1 else (1, head.num_parameters))
-    return require(head.apply(head.init(jax.random.key(0)), outputs), "support")
+    return require_support(head.apply(head.init(jax.random.key(0)), outputs))

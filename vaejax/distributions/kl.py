@@ -105,11 +105,11 @@ def kl_divergence(q: Distribution, p: Distribution) -> Array:
     1/2 sum (mu^2 + sigma^2 - log sigma^2 - 1).
 
     Args:
-      q: a Normal, MultivariateNormal, Bernoulli or Categorical; a Joint of them, whose
-        divergence is the sum over its parts; or a distribution of your own with a
-        method `kl_divergence(p)`.
+      q: a Normal, MultivariateNormal, Bernoulli, Categorical or VonMisesFisher; a Joint
+        of them, whose divergence is the sum over its parts; a distribution
+        `from_numpyro`; or one of your own with a method `kl_divergence(p)`.
       p: a distribution of the same class, or the other kind of Normal, over events of
-        the same shape.
+        the same shape; for a VonMisesFisher the UniformSphere too.
 
     Returns:
       The divergence, a scalar.

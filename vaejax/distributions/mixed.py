@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import as_numbers, check_key, require
+from vaejax._checks import as_numbers, check_key
+from vaejax._supports import require_support
 from vaejax.base import Array, Distribution, Event, Key, Support
 from vaejax.columns import MaskedEvent
 from vaejax.distributions._shared import SampleThenLogProb, density_dtype
@@ -210,7 +211,7 @@ def _support_of_cells(distribution: Distribution, cells: Any) -> Any:
     inner = distribution
     if isinstance(distribution, Affine):
         inner = distribution.distribution
-    is_inside = require(inner, "support").contains(cells)
+    is_inside = require_support(inner).contains(cells)
     if isinstance(distribution, RoundedNormal) and not _is_abstract(distribution):
         half = np.asarray(distribution.step) / 2
         is_inside &= cells >= np.asarray(distribution.lower) - half

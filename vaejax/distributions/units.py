@@ -14,6 +14,7 @@ import numpy as np
 
 from vaejax._checks import as_numbers, check_in_range, described
 from vaejax._reals import as_floating
+from vaejax._supports import read_support
 from vaejax.base import Array, Distribution
 from vaejax.distributions._levels import LAST, Levels
 from vaejax.distributions.affine import Affine
@@ -247,5 +248,5 @@ def _is_discrete(distribution: Any) -> bool:
     """Return whether all mass is on classes, counts or levels."""
     if isinstance(distribution, Mixed):
         return True
-    support = getattr(distribution, "support", None)
+    support = read_support(distribution)
     return support is not None and not bool(support.contains(np.float64(0.3)))

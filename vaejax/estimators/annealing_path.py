@@ -18,6 +18,7 @@ import numpy as np
 from vaejax._checks import check_count, check_model, log_prob_of
 from vaejax._programs import run
 from vaejax._reals import as_real
+from vaejax._supports import check_lines, is_inside
 from vaejax.base import (
     VAE,
     Array,
@@ -153,6 +154,10 @@ class AnnealingPath(NamedTuple):
 
 
 _DEFAULT_PATH = AnnealingPath()
+_REMEDY = (
+    "Hamiltonian Monte Carlo moves along such lines: give AnnealingPath a `transition` "
+    "that stays on the support, or use log_marginal"
+)
 
 
 def _run_along(
@@ -215,6 +220,10 @@ def _path_of_example(
         )
         log_likelihood = log_prob_of(vae.decode(params, z), x)
         log_prior = log_prob_of(prior, z)
+        # Some densities of NumPyro are as high outside their support.
+        inside = is_inside(prior, z)
+        if inside is not None:
+            log_prior = jnp.where(inside, log_prior, -jnp.inf)
         # Their sum and difference cancel: not in half precision.
         log_initial, log_likelihood, log_prior = map(
             as_real, (log_initial, log_likelihood, log_prior)
@@ -230,6 +239,9 @@ def _path_of_example(
     def move_one(
         key: Key, z: Latent, inverse_temperature: Array, step_size: Array
     ) -> tuple[Latent, Array]:
+        if path.transition is None:
+            check_lines("annealing", prior, values(z), _REMEDY)
+
         def log_density(edited: PyTree) -> Array:
             log_initial, log_ratio = log_densities(complete(vae, params, z, edited))
             return log_initial + inverse_temperature.astype(log_ratio.dtype) * log_ratio

@@ -1,11 +1,14 @@
 """Grids in latent space: each dimension in turn, or a plane of two of them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from vaejax._checks import check_count, check_in_range, check_model
+from vaejax._checks import check_count, check_in_range, check_model, is_array, is_traced
 from vaejax._reals import as_real, real_dtype
+from vaejax._supports import check_latents, check_lines
 from vaejax.base import (
     VAE,
     Array,
@@ -14,6 +17,7 @@ from vaejax.base import (
     Key,
     Latent,
     Params,
+    PyTree,
     complete,
     draw,
     values,
@@ -59,7 +63,8 @@ def traverse(
 
     Raises:
       ValueError: `num` is not a positive integer, `extent` is not positive and finite,
-        or `steps` has another number of dimensions than z.
+        `steps` has another number of dimensions than z, or they are outside the support
+        of the prior.
       TypeError: a distribution has no such point, or a draw has no key.
 
     Example:
@@ -88,6 +93,8 @@ def traverse(
             f"num] with {flat.size}."
         )
 
+    _check_steps(vae.prior(params), values(z), steps)
+
     def at(dimension: Array, value: Array) -> Latent:
         return complete(vae, params, z, unravel(flat.at[dimension].set(value)))
 
@@ -97,6 +104,23 @@ def traverse(
     return jax.vmap(lambda zs: decode_many(vae, params, x_key, zs, example_point))(
         moved
     )
+
+
+def _check_steps(prior: Distribution, z: PyTree, steps: Array) -> None:
+    """Raise where a dimension that is set to a step leaves the support of the prior."""
+    if not is_array(z) or is_traced(steps):
+        return
+    shape = jnp.shape(z)
+    rows = steps.T.reshape(-1, *shape) if steps.ndim == 2 else steps
+    if steps.ndim == 1:
+        rows = jnp.broadcast_to(
+            rows.reshape(-1, *len(shape) * (1,)), (*rows.shape, *shape)
+        )
+    remedy = (
+        "give `steps` within it, or, on a sphere, interpolate with "
+        "path=vaejax.latent.spherical_path"
+    )
+    check_latents("traverse", prior, rows, remedy)
 
 
 def manifold(
@@ -131,8 +155,8 @@ def manifold(
     Raises:
       ValueError: `num` is not a positive integer, z has not two dimensions and none are
         chosen, or the chosen ones are not two different dimensions of z.
-      TypeError: the prior is not a `Normal` and there is no key, or p(x|z) has no such
-        point.
+      TypeError: the prior is not a `Normal` and there is no key, p(x|z) has no such
+        point, or z is on a sphere, a class or a count.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -160,15 +184,18 @@ def manifold(
         each.astype(flat.dtype) for each in _marginals(prior, prior_key, masses)
     )
 
-    def at(row: Array, column: Array) -> Latent:
+    def at(row: Array, column: Array) -> PyTree:
         edited = center.at[first].set(quantiles[column, first])
         edited = edited.at[second].set(quantiles[num - 1 - row, second])
-        return complete(vae, params, like, unravel(edited))
+        return unravel(edited)
 
     rows, columns = jnp.meshgrid(jnp.arange(num), jnp.arange(num), indexing="ij")
-    xs = decode_many(
-        vae, params, x_key, jax.vmap(at)(rows.ravel(), columns.ravel()), example_point
-    )
+    edited = jax.vmap(at)(rows.ravel(), columns.ravel())
+    remedy = "decode draws of it, with vaejax.sample"
+    check_lines("manifold", prior, values(like), remedy)
+    check_latents("manifold", prior, edited, remedy)
+    zs = jax.vmap(partial(complete, vae, params, like))(edited)
+    xs = decode_many(vae, params, x_key, zs, example_point)
     return jax.tree.map(lambda leaf: leaf.reshape(num, num, *leaf.shape[1:]), xs)
 
 

@@ -10,12 +10,12 @@ from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import as_numbers, check_count, check_model
 from vaejax._reals import as_floating, as_real
+from vaejax._supports import check_latents, check_lines
 from vaejax.base import (
     VAE,
     Array,
     Example,
     Key,
-    Latent,
     Params,
     PyTree,
     complete,
@@ -26,6 +26,12 @@ from vaejax.latent.points import PointEstimator, mean
 
 #: `(start, end, t) -> values` at t in [0, 1], such as `linear_path`.
 LatentPath = Callable[[PyTree, PyTree, Array], PyTree]
+
+
+_ON_SPHERE = (
+    "on a sphere give path=vaejax.latent.spherical_path and "
+    "latent_point=vaejax.latent.mode, and decode classes and counts one by one"
+)
 
 
 def linear_path(start: PyTree, end: PyTree, t: Array) -> PyTree:
@@ -158,8 +164,10 @@ def interpolate(
       `[num, *x]`, the decoded examples.
 
     Raises:
-      ValueError: `num` is not a positive integer.
-      TypeError: a distribution has no such point, or a draw has no key.
+      ValueError: `num` is not a positive integer, or a point of the path is outside the
+        support of the prior.
+      TypeError: a distribution has no such point, or a draw has no key; or the path is
+        straight, and z is on a sphere, a class or a count.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -176,13 +184,17 @@ def interpolate(
     start_key, end_key, x_key = split_if_given(key, 3)
     start = latent_point(start_key, vae.encode(params, x0))
     end = latent_point(end_key, vae.encode(params, x1))
+    prior = vae.prior(params)
+    if path is linear_path:
+        check_lines("interpolate: path=linear_path", prior, values(start), _ON_SPHERE)
 
-    def at(t: Array) -> Latent:
-        return complete(vae, params, start, path(values(start), values(end), t))
+    def at(t: Array) -> PyTree:
+        return path(values(start), values(end), t)
 
-    return decode_many(
-        vae, params, x_key, jax.vmap(at)(jnp.linspace(0, 1, num)), example_point
-    )
+    edited = jax.vmap(at)(jnp.linspace(0, 1, num))
+    check_latents("interpolate", prior, edited, _ON_SPHERE)
+    zs = jax.vmap(partial(complete, vae, params, start))(edited)
+    return decode_many(vae, params, x_key, zs, example_point)
 
 
 def shift_latents(
@@ -215,8 +227,10 @@ def shift_latents(
       `[steps, *x]`, the decoded examples.
 
     Raises:
-      ValueError: `direction` has another number of dimensions than z.
-      TypeError: a distribution has no such point, or a draw has no key.
+      ValueError: `direction` has another number of dimensions than z, or a step leaves
+        the bounds of the prior's support.
+      TypeError: a distribution has no such point, or a draw has no key; or z is on a
+        sphere, a class or a count.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -250,7 +264,11 @@ def shift_latents(
             f"shift_latents: direction has {move.size} dimensions, of shape "
             f"{move.shape}, and z has {flat.size}; give one of z's."
         )
-    moved = jax.vmap(
-        lambda step: complete(vae, params, z, unravel(flat + step * move))
-    )(jnp.asarray(steps, flat.dtype))
+    prior, remedy = vae.prior(params), "interpolate along a path of your own"
+    check_lines("shift_latents", prior, values(z), remedy)
+    edited = jax.vmap(lambda step: unravel(flat + step * move))(
+        jnp.asarray(steps, flat.dtype)
+    )
+    check_latents("shift_latents", prior, edited, "give smaller steps")
+    moved = jax.vmap(partial(complete, vae, params, z))(edited)
     return decode_many(vae, params, x_key, moved, example_point)

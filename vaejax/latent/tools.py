@@ -9,9 +9,12 @@ from vaejax._checks import (
     check_in_range,
     check_key,
     check_model,
+    has,
+    is_traced,
 )
 from vaejax._programs import run
 from vaejax._reals import as_real
+from vaejax._supports import check_lines, support_of_moves
 from vaejax.base import (
     VAE,
     Distribution,
@@ -55,8 +58,9 @@ def sample(
 
     Raises:
       ValueError: `num` is not a positive integer, or `temperature` is negative or not
-        finite.
-      TypeError: p(x|z) has no such point.
+        finite, or above 1 for latents with bounds.
+      TypeError: p(x|z) has no such point, or a `temperature` is given for latents that
+        may not be scaled: those on a sphere, classes, counts.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -76,6 +80,7 @@ def sample(
     if not isinstance(temperature, float | int) or temperature != 1:
         check_in_range("sample: temperature", temperature, 0)
         key, center_key = jax.random.split(key)
+        _check_temperature(prior, key, temperature)
         center = _center(prior, center_key)
 
     def cool(z: Latent) -> Latent:
@@ -97,8 +102,20 @@ def sample(
     return jax.vmap(one)(jax.random.split(key, num))
 
 
+def _check_temperature(prior: Distribution, key: Key, temperature: float) -> None:
+    """Raise where scaling z about a mean leaves the support of the prior."""
+    z = jax.eval_shape(lambda: values(draw(key, prior)))
+    check_lines("sample: temperature", prior, z, "draw at a temperature of 1")
+    support = support_of_moves(prior, z)
+    if support is not None and not is_traced(temperature) and temperature > 1:
+        raise ValueError(
+            f"sample: temperature is {temperature}, which takes z out of "
+            f"{support.description}; give one of at most 1."
+        )
+
+
 def _center(prior: Distribution, key: Key, num: int = 1000) -> PyTree:
-    if hasattr(prior, "mean"):
+    if has(prior, "mean"):
         return values(prior.mean)
     draws = jax.vmap(lambda key: values(draw(key, prior)))(jax.random.split(key, num))
     return jax.tree.map(

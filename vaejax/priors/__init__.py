@@ -13,6 +13,7 @@ from vaejax.priors.mixture import (
     responsibilities,
     with_mixture_prior,
 )
+from vaejax.priors.spherical import with_spherical_prior
 from vaejax.priors.vamp import with_vamp_prior
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "with_autoregressive_prior",
     "with_flow_prior",
     "with_mixture_prior",
+    "with_spherical_prior",
     "with_vamp_prior",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from vaejax._checks import check_model, is_traced
 from vaejax._programs import run
+from vaejax._supports import read_support
 from vaejax.base import (
     END_TOKEN,
     VAE,
@@ -213,11 +214,9 @@ def _parts(
 
 
 def _judged_by(likelihood: Any) -> _Judged:
-    # The constraint of another library is stale once its distribution is batched.
-    support = getattr(likelihood, "support", None)
     return _Judged(
         type(likelihood).__name__,
-        support if isinstance(support, Support) else None,
+        read_support(likelihood),
         _num_classes(likelihood),
         isinstance(likelihood, Bernoulli),
         isinstance(likelihood, Autoregressive),
