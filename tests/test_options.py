@@ -283,6 +283,9 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
         {"lower": LOWER, "upper": UPPER},
     ),
     "student_t_head": (distributions.student_t_head, bounds("log_scale")),
+    "von_mises_fisher_head": (
+        distributions.von_mises_fisher_head, {"min_concentration": fixed(WEIGHT)}
+    ),
     "zero_inflated_negative_binomial_head": (
         distributions.zero_inflated_negative_binomial_head, bounds("log_mean")
     ),
@@ -327,6 +330,10 @@ OPTIONS: dict[str, tuple[Callable, dict[str, Range]]] = {
             VAE, {}, jax.random.key(0), XS, **({"num_components": 1} | options)
         ),
         {"num_components": COUNT, "num_samples": COUNT, "batch_size": COUNT},
+    ),
+    "with_spherical_prior": (
+        of_table(vaejax.priors.with_spherical_prior, VAE, latent_size=2),
+        {"latent_size": SEVERAL},
     ),
     "with_vamp_prior": (
         of_table(vaejax.priors.with_vamp_prior, VAE, num_components=2),

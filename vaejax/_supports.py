@@ -123,7 +123,7 @@ def _contains_each(
     support: Support, events: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     inside = np.asarray(support.contains(events.reshape(-1, *shape)))
-    return inside.reshape(len(events), -1).all(axis=1)
+    return np.asarray(np.all(inside.reshape(len(events), -1), axis=1))
 
 
 def support_of_moves(prior: Distribution, z: PyTree) -> Support | None:

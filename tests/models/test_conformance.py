@@ -278,7 +278,13 @@ def test_latent_tools_decode_the_latents_they_say(case):
             case.vae, params, reconstruct_key, xs, **choices
         )
         path = vaejax.interpolate(
-            case.vae, params, example(xs, 0), example(xs, 1), 5, **choices
+            case.vae,
+            params,
+            example(xs, 0),
+            example(xs, 1),
+            5,
+            path=latent.linear_path if case.is_movable else latent.spherical_path,
+            **choices,
         )
         # In batches that do not divide the examples.
         return (
@@ -289,6 +295,10 @@ def test_latent_tools_decode_the_latents_they_say(case):
             vaejax.embed(case.vae, params, xs, batch_size=4, latent_point=point),
         )
 
+    def place(twice):
+        """Half of the sum of two latents, on their sphere where they are on one."""
+        return twice / (2 if case.is_movable else jnp.linalg.norm(twice))
+
     @jax.jit
     def expect(params, xs):
         def decoded(z):
@@ -297,9 +307,8 @@ def test_latent_tools_decode_the_latents_they_say(case):
         zs = jax.vmap(lambda x: point(None, case.vae.encode(params, x)))(xs)
         z0, z1 = example(zs, 0), example(zs, 1)
         flat0, flat1 = (ravel_pytree(latent.values(z))[0] for z in (z0, z1))
-        between = jnp.stack(
-            [flat0, 0.75 * flat0 + 0.25 * flat1, (flat0 + flat1) / 2, flat1]
-        )
+        middle = place(flat0 + flat1)
+        between = jnp.stack([flat0, place(flat0 + middle), middle, flat1])
         path = jax.vmap(lambda flat: decoded(with_values(case, params, z0, flat)))(
             between
         )
@@ -332,6 +341,10 @@ def test_codes_are_described_and_moved_whatever_the_model(case):
     xs = case.x_of(batch)
     x0, x1 = example(xs, 0), example(xs, 1)
     readout = of_likelihood(case, x0)
+    if not case.is_movable:
+        with pytest.raises(TypeError, match="z is over .*straight line leaves"):
+            vaejax.sample(case.vae, params, jax.random.key(7), 3, temperature=0.0)
+        return
     choices = {"latent_point": point_of(case), "example_point": readout}
 
     @jax.jit
@@ -408,6 +421,11 @@ def test_traversing_sets_one_latent_and_moves_the_decode(case):
     params, batch = setup(case)
     x, point, num, extent = case.x_of(example(batch, 0)), point_of(case), 4, 2.0
     readout = of_likelihood(case, x)
+
+    if not case.is_movable:
+        with pytest.raises(ValueError, match="z would leave"):
+            vaejax.traverse(case.vae, params, x, latent_point=point)
+        return
 
     @jax.jit
     def use(params):

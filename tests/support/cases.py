@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as numpyro
 import optax
 import pytest
 from support import twenty_lines
@@ -68,6 +69,8 @@ class Case(NamedTuple):
       optimizer: the optimizer of its training.
       num_decoded: the dimensions of z, the first ones, that the likelihood depends on
         where the others are given; None for all.
+      is_movable: whether its latents may be moved along straight lines; others lie on a
+        sphere, or are classes, and tools refuse to.
       slow: whether its tests are slow ones, since quick rows stand for what it shares.
     """
 
@@ -84,6 +87,7 @@ class Case(NamedTuple):
     optimizer: optax.GradientTransformation = standard_promotion(optax.adam(1e-2))
     slow: bool = False
     num_decoded: int | None = None
+    is_movable: bool = True
 
     @property
     def loss(self) -> Objective:
@@ -670,6 +674,55 @@ def positive(key: Key, num: int) -> Array:
     return jax.random.exponential(key, (num, *PIXELS))
 
 
+def of_numpyro() -> VAE:
+    """A mixture as the prior, Student's t as the posterior, counts with extra zeros."""
+
+    def counts(rate: Array, gate: Array) -> vaejax.base.Distribution:
+        return vaejax.distributions.from_numpyro(
+            numpyro.ZeroInflatedNegativeBinomial2(
+                mean=jax.nn.softplus(rate), concentration=2.0, gate_logits=gate
+            )
+        )
+
+    def student(location: Array, log_scale: Array) -> vaejax.base.Distribution:
+        return vaejax.distributions.from_numpyro(
+            numpyro.StudentT(5.0, location, jnp.exp(log_scale))
+        )
+
+    def prior(params: Params) -> vaejax.base.Distribution:
+        return vaejax.distributions.from_numpyro(
+            numpyro.MixtureSameFamily(
+                numpyro.Categorical(logits=jnp.zeros(2)),
+                numpyro.Normal(
+                    jnp.array([[-1.0], [1.0]]) + jnp.zeros((2, 3)), 1.0
+                ).to_event(1),
+            )
+        )
+
+    head = vaejax.distributions.parameter_free_head
+    return vaejax.gaussian_vae(
+        latent_size=3,
+        encoder=vaejax.MLP((16,)),
+        decoder=vaejax.MLP((16,), (*PIXELS, 2)),
+        likelihood=head(counts, num_parameters=2),
+        posterior=head(student, num_parameters=2),
+    )._replace(prior=prior)
+
+
+def counts(key: Key, num: int) -> Array:
+    return jax.random.poisson(key, 2.0, (num, *PIXELS))
+
+
+def spherical() -> VAE:
+    vae = vaejax.gaussian_vae(
+        latent_size=3,
+        encoder=vaejax.MLP((16,)),
+        decoder=vaejax.MLP((16,), PIXELS),
+        posterior=vaejax.distributions.von_mises_fisher_head(),
+    )
+    return vaejax.priors.with_spherical_prior(vae, latent_size=3)
+
+
 CASES = [
     Case("mlp_bernoulli", mlp_vae(), binary),
     Case("mlp_normal", mlp_vae(vaejax.Normal, num_parameters=2), real, slow=True),
@@ -801,6 +854,15 @@ CASES = [
             vaejax.objectives.negative_semi_supervised_elbo, M2, alpha=1.0
         ),
         sample_like=lambda example: example.x,
+        slow=True,
+    ),
+    Case("numpyro", of_numpyro(), counts, kl_fn=vaejax.kl_monte_carlo, slow=True),
+    Case(
+        "spherical",
+        spherical(),
+        binary,
+        latent_point=latent.mode,
+        is_movable=False,
         slow=True,
     ),
     Case(

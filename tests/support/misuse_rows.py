@@ -52,7 +52,9 @@ LEFT_OUT = {
         "discretized_logistic_head", "discretized_normal_head", "units_from_dict",
         "fixed_variance_normal_head", "laplace_head", "negative_binomial_head",
         "normal_head", "poisson_head", "shared_variance_normal_head", "student_t_head",
-        "zero_inflated_negative_binomial_head",
+        "zero_inflated_negative_binomial_head", "von_mises_fisher_head",
+        # Distributions of NumPyro, distributions/test_from_numpyro.py.
+        "from_numpyro",
     },
     "training": {
         # Layouts over devices.
@@ -684,6 +686,10 @@ def of_priors() -> dict[str, Row]:
             {"vae": of("vae", vae), "num_components": number(3)},
         ),
         "with_mixture_prior().init": Row(mixture.init, {"key": key(), "x": x("shape")}),
+        "with_spherical_prior": Row(
+            priors.with_spherical_prior,
+            {"vae": of("vae", vae), "latent_size": number(2)},
+        ),
         "with_vamp_prior": Row(
             priors.with_vamp_prior,
             {
@@ -1059,6 +1065,13 @@ DENSITIES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
         distributions.mixed_head(COLUMNS).apply((), jnp.zeros(5)), X, ("real", "whole")
     ),
     "Masked": (distributions.Masked(Normal(X, X)), X, ("real", "whole")),
+    "UniformSphere": (
+        distributions.UniformSphere(3), np.float32([1, 0, 0]), ("real", "whole")
+    ),
+    "VonMisesFisher": (
+        distributions.VonMisesFisher(X, np.float32(2)),
+        np.float32([1, 0, 0]), ("real", "whole"),
+    ),
     "Mixture": (
         distributions.Mixture(Normal(XS, XS), XS[:, 0]), X, ("real", "whole")
     ),

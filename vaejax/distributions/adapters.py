@@ -97,8 +97,9 @@ class FromNumpyro:
             )
             log_prob = jnp.sum(log_probs)
         # Some densities of NumPyro are as high outside their support.
-        inside = True if inner.support is None else is_inside(inner, event)
-        log_prob = jnp.where(inside, log_prob, -jnp.inf)
+        inside = is_inside(inner, event)
+        if inside is not None:
+            log_prob = jnp.where(inside, log_prob, -jnp.inf)
         if not jnp.issubdtype(event.dtype, jnp.floating):
             return log_prob
         return jnp.where(jnp.any(jnp.isnan(event)), jnp.nan, log_prob)

@@ -8,6 +8,7 @@ import math
 import numbers
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -236,8 +237,8 @@ def support_of(likelihood: HeadLike | Distribution) -> Support:
       >>> vaejax.distributions.support_of(vaejax.normal_head()).description
       'finite numbers'
     """
-    if not isinstance(likelihood, type) and hasattr(likelihood, "log_prob"):
+    if not isinstance(likelihood, Head | type) and hasattr(likelihood, "log_prob"):
         return require_support(likelihood)
-    head = as_head(likelihood)
+    head = as_head(cast(HeadLike, likelihood))
     outputs = jnp.zeros(1 if head.num_parameters == 1 else (1, head.num_parameters))
     return require_support(head.apply(head.init(jax.random.key(0)), outputs))

@@ -19,6 +19,7 @@ from vaejax._checks import (
     sample_and_log_prob_of,
 )
 from vaejax._reals import at_least_single
+from vaejax._supports import read_support
 from vaejax.base import (
     Array,
     Distribution,
@@ -148,10 +149,10 @@ class Joint:
 
 
 def _part_contains(distribution: Distribution, part: Event) -> Any:
-    support: Any = getattr(distribution, "support", None)
+    support = read_support(distribution)
     if isinstance(part, MaskedEvent) and np.ndim(part.mask) == 0:
         return _part_contains(distribution, part.values) | ~np.asarray(part.mask, bool)
-    if not isinstance(support, Support):
+    if support is None:
         return jax.tree.map(lambda leaf: np.ones(np.shape(leaf), bool), part)
     if isinstance(part, MaskedEvent):
         return support.contains(part.values) | ~np.asarray(part.mask, bool)

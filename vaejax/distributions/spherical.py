@@ -67,7 +67,7 @@ class UniformSphere:
       >>> round(float(UniformSphere(3).log_prob(z)), 3)  # -log(4 pi)
       -2.531
 
-    Source: Davidson et al. 2018, section 3.2.
+    Source: Davidson et al. 2018, section 3.
     """
 
     dimension: int
@@ -116,8 +116,8 @@ class VonMisesFisher:
       >>> round(float(up.log_prob(jnp.array([1.0, 0.0, 0.0]))), 3)  # -log(4 pi sinh(1))
       -2.692
 
-    Source: Davidson et al. 2018, equations 5 to 7; the draws: Wood 1994; their
-    derivative: Figurnov et al. 2018, equation 5.
+    Source: Davidson et al. 2018, section 3; the draws: Wood 1994; their derivative:
+    Figurnov et al. 2018, section 3.
     """
 
     mean_direction: Array

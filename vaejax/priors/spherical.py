@@ -1,5 +1,7 @@
 """The uniform prior on the unit sphere, for posteriors that are on it."""
 
+from typing import Any
+
 import jax
 
 from vaejax._checks import check_count
@@ -66,9 +68,8 @@ def with_spherical_prior(vae: VAE, *, latent_size: int) -> VAE:
                 "posterior=vaejax.distributions.von_mises_fisher_head()."
             )
 
-    return with_prior(
-        "with_spherical_prior",
-        vae,
-        init_prior,
-        lambda params: UniformSphere(latent_size),
-    )
+    def make_prior(params: Params) -> Any:  # has a mean, and no mode
+        del params
+        return UniformSphere(latent_size)
+
+    return with_prior("with_spherical_prior", vae, init_prior, make_prior)
