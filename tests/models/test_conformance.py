@@ -16,7 +16,7 @@ from support.case_setup import (
     setup,
     training,
 )
-from support.cases import CASES, Case, marked
+from support.cases import CASES, Case, jump, marked
 
 import vaejax
 from vaejax import latent
@@ -283,7 +283,7 @@ def test_latent_tools_decode_the_latents_they_say(case):
             example(xs, 0),
             example(xs, 1),
             5,
-            path=latent.linear_path if case.is_movable else latent.spherical_path,
+            path=case.path,
             **choices,
         )
         # In batches that do not divide the examples.
@@ -308,9 +308,11 @@ def test_latent_tools_decode_the_latents_they_say(case):
         z0, z1 = example(zs, 0), example(zs, 1)
         flat0, flat1 = (ravel_pytree(latent.values(z))[0] for z in (z0, z1))
         middle = place(flat0 + flat1)
-        between = jnp.stack([flat0, place(flat0 + middle), middle, flat1])
+        between = [flat0, place(flat0 + middle), middle, flat1]
+        if case.path is jump:
+            between = [flat0, flat0, flat1, flat1]
         path = jax.vmap(lambda flat: decoded(with_values(case, params, z0, flat)))(
-            between
+            jnp.stack(between)
         )
         return jax.vmap(decoded)(zs), path, latent.values(zs)
 

@@ -29,6 +29,7 @@ from vaejax.base import (
     Example,
     Key,
     KlFn,
+    Latent,
     Latents,
     NetworkLike,
     Objective,
@@ -69,8 +70,8 @@ class Case(NamedTuple):
       optimizer: the optimizer of its training.
       num_decoded: the dimensions of z, the first ones, that the likelihood depends on
         where the others are given; None for all.
-      is_movable: whether its latents may be moved along straight lines; others lie on a
-        sphere, or are classes, and tools refuse to.
+      path: the path between two latents that stays on the support of the prior;
+        where it is not a straight line, tools refuse to move along one.
       slow: whether its tests are slow ones, since quick rows stand for what it shares.
     """
 
@@ -87,13 +88,22 @@ class Case(NamedTuple):
     optimizer: optax.GradientTransformation = standard_promotion(optax.adam(1e-2))
     slow: bool = False
     num_decoded: int | None = None
-    is_movable: bool = True
+    path: latent.LatentPath = latent.linear_path
+
+    @property
+    def is_movable(self) -> bool:
+        return self.path is latent.linear_path
 
     @property
     def loss(self) -> Objective:
         return self.objective or partial(
             vaejax.negative_elbo, self.vae, kl_fn=self.kl_fn
         )
+
+
+def jump(start: Latent, end: Latent, t: Array) -> Latent:
+    """The path between two classes, with nothing in between."""
+    return jax.tree.map(lambda a, b: jnp.where(t < 0.5, a, b), start, end)
 
 
 def binary(key: Key, num: int) -> Array:
@@ -862,7 +872,7 @@ CASES = [
         spherical(),
         binary,
         latent_point=latent.mode,
-        is_movable=False,
+        path=latent.spherical_path,
         slow=True,
     ),
     Case(
@@ -900,6 +910,7 @@ CASES = [
         "bernoulli_latents",
         BINARY_LATENTS,
         binary,
+        path=jump,
         objective=partial(
             vaejax.objectives.negative_disarm, BINARY_LATENTS, num_samples=8
         ),
