@@ -95,6 +95,8 @@ BOUNDED = {
     "discretized_normal": (vaejax.distributions.discretized_normal_head(), [1]),
     "discretized_logistic_mixture": (discretized_logistic_mixture_head(1), [2]),
     "shared_variance_normal": (shared_variance_normal_head(), []),
+    # From below only: test_spherical.py.
+    "von_mises_fisher": (vaejax.distributions.von_mises_fisher_head(), []),
 }
 
 

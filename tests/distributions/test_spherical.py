@@ -216,3 +216,14 @@ def test_head_of_zeros_and_its_gradient():
 
     value, gradient = jax.value_and_grad(kl)(jnp.zeros((4, 2)))
     assert value > 0 and np.all(np.isfinite(gradient)) and np.any(gradient != 0)
+
+
+def test_a_concentration_far_below_its_bound_has_a_gradient():
+    head = von_mises_fisher_head(min_concentration=2.0)
+
+    def concentration(output):
+        return head.apply((), jnp.full((4, 2), output)).concentration
+
+    value, slope = jax.value_and_grad(concentration)(-1000.0)
+    assert value == 2 and 1e-4 < slope < 2e-3
+    np.testing.assert_allclose(concentration(50.0) - concentration(40.0), 20, rtol=1e-5)

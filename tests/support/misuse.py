@@ -375,6 +375,8 @@ def heads(name: str, head: Any, marks: frozenset[str]) -> Iterator[Misuse]:
         ("dtype, a function", vaejax.normal_head, ("function", "normal_head")),
         ("list", [head], ("list",)),
     ):
+        if kind == "dtype, a distribution" and "distribution" in marks:
+            continue
         yield kind, bad, Sentence(((name, "likelihood", "head"), word))
 
 

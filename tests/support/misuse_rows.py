@@ -1155,7 +1155,10 @@ def of_distributions() -> dict[str, Row]:
             {"key": key(), "tokens": of("sentence", TOKENS)},
         ),
         "as_head": Row(distributions.as_head, {"likelihood": of("head", Normal)}),
-        "support_of": Row(distributions.support_of, {"likelihood": of("head", Normal)}),
+        "support_of": Row(
+            distributions.support_of,
+            {"likelihood": of("head", Normal, "distribution")},
+        ),
         "with_initial_outputs": Row(
             distributions.with_initial_outputs,
             {"likelihood": of("head", Normal)},

@@ -21,7 +21,7 @@ from vaejax.distributions._projections import (
     mean_distance,
 )
 from vaejax.distributions._shared import density_dtype
-from vaejax.distributions.heads import parameter_free_head
+from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 
 def _is_unit(z: Any, numpy: Any = jnp) -> Any:
@@ -219,12 +219,12 @@ def _on_sphere(event: Array, log_prob: Array) -> Array:
 def von_mises_fisher_head(*, min_concentration: float = 1.0) -> Head:
     """Build a head that makes a VonMisesFisher of two arrays.
 
-    The mean direction is that of the first array; the concentration is
-    `min_concentration` + softplus(s) with s the sum of the second over sqrt(n), one
-    linear function of the network's features.
+    The mean direction is that of the first array. The concentration comes from the sum
+    of the second over sqrt(n), one linear function of the network's features: it is
+    1.54 above its lower bound for an output of 0, and linear in large outputs.
 
     Args:
-      min_concentration: lower bound of the concentration, at least 0.
+      min_concentration: lower bound of the concentration, soft, at least 0.
 
     Returns:
       A head of 2 parameters: the network outputs `[n, 2]`.
@@ -240,7 +240,7 @@ def von_mises_fisher_head(*, min_concentration: float = 1.0) -> Head:
       >>> posterior.mode.tolist(), posterior.concentration.shape
       ([0.5, 0.5, 0.5, 0.5], ())
 
-    Source: Davidson et al. 2018, section 5, for softplus + 1.
+    Source: Davidson et al. 2018, who add 1 to a softplus.
     """
     check_in_range("von_mises_fisher_head: min_concentration", min_concentration, 0)
 
@@ -250,7 +250,8 @@ def von_mises_fisher_head(*, min_concentration: float = 1.0) -> Head:
         first = jnp.zeros_like(direction).at[0].set(1)
         direction = jnp.where(is_zero, first, direction)
         share = jnp.sum(sharpness) / math.sqrt(sharpness.size)
-        return VonMisesFisher(direction, min_concentration + jax.nn.softplus(share))
+        share = soft_clip(share + min_concentration + 1, min_concentration, math.inf)
+        return VonMisesFisher(direction, share)
 
     return parameter_free_head(make, num_parameters=2)
 
