@@ -40,14 +40,16 @@ class _Lenient:
 def lenient() -> Iterator[None]:
     """Replace both streams by ones that never fail, until the block is left."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (
+    streams = [
         stream if isinstance(stream, _Lenient) else _Lenient(stream or _opened(number))
         for number, stream in ((1, sys.stdout), (2, sys.stderr))
-    )
+    ]
+    sys.stdout, sys.stderr = streams
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
+        # Not those of now: processes after the first print nowhere.
+        for stream in streams:
             _empty(stream)
         sys.stdout, sys.stderr = before
 

@@ -66,6 +66,18 @@ def test_closed_streams_are_replaced_and_their_numbers_taken(monkeypatch):
     assert sys.stdout is None
 
 
+def test_a_stream_that_was_replaced_meanwhile_is_left_as_it_is(monkeypatch):
+    own, other = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", own)
+    with output.lenient():
+        print("own")
+        # As processes after the first do, which print nowhere.
+        sys.stdout = other
+        print("other")
+    assert sys.stdout is own
+    assert (own.getvalue(), other.getvalue()) == ("own\n", "other\n")
+
+
 def test_what_can_be_shown_is_shown(capsys):
     with output.lenient():
         print("one")
