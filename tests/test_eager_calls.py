@@ -20,14 +20,14 @@ from support import masked_gaussian
 from support.linear_gaussian import make_params, vae, with_best_encoder
 
 import vaejax
-from vaejax import estimators, latent, training
+from vaejax import estimators, latent, priors, training
 from vaejax._programs import run
 from vaejax.distributions import (
     Autoregressive,
     DiscretizedLogistic,
     InverseAutoregressive,
 )
-from vaejax.networks import GRU, RecurrentDecoder
+from vaejax.networks import GRU, RecurrentDecoder, coupling_layers
 
 ROOT = Path(vaejax.__file__).parent
 PARAMS = with_best_encoder(make_params(), widen=0.5)
@@ -65,6 +65,25 @@ def new_state(key):
 def sentences():
     logits_fn = jax.tree_util.Partial(DECODER.apply, DECODER_PARAMS, Z)
     return Autoregressive(logits_fn, 4)
+
+
+DICT_VAE = vaejax.gaussian_vae(
+    latent_size=2, encoder=vaejax.MLP((4,)), decoder=vaejax.MLP((4,), X.shape)
+)
+DICT_PARAMS = jax.jit(DICT_VAE.init)(jax.random.key(0), jnp.asarray(X))
+
+
+def fitted_prior(key):
+    _, params = priors.fit_mixture_prior(DICT_VAE, DICT_PARAMS, key, XS, 2)
+    return params["prior"]
+
+
+def fitted_flow(key):
+    layers = coupling_layers(2, num_layers=1, hidden_sizes=(2,))
+    _, params = priors.fit_flow_prior(
+        DICT_VAE, DICT_PARAMS, key, XS, layers, num_steps=2, batch_size=2
+    )
+    return params["prior"]
 
 
 def without_model(function):
@@ -147,6 +166,8 @@ CALLS = OF_MODELS | {
     "outlier_scores": without_model(
         lambda key: latent.outlier_scores(*TABLE, key, ROW, num_samples=6)
     ),
+    "fit_flow_prior": without_model(fitted_flow),
+    "fit_mixture_prior": without_model(fitted_prior),
     "nearest_neighbors": without_model(lambda key: latent.nearest_neighbors(XS, XS)),
     "marginal_of_weights": without_model(
         lambda key: estimators.marginal_of_weights(LOG_WEIGHTS)
@@ -208,6 +229,8 @@ LOOPS = {
     ("latent/statistics.py", "_code_statistics"): "code_statistics",
     ("latent/tools.py", "_embed"): "embed",
     ("networks/recurrent.py", "_gru_states"): "GRU",
+    ("priors/ex_post.py", "_draws"): "fit_mixture_prior",
+    ("priors/ex_post.py", "_fit_flow"): "fit_flow_prior",
     ("training/epochs.py", "make_train_epoch"): "make_train_epoch",
     ("training/epochs.py", "_batches_from"): "make_train_epoch",
     ("training/streaming.py", "_scan"): "make_streamed_epoch",

@@ -27,7 +27,14 @@ from experiments.benchmarks.timing import (
     seconds_of,
     spread,
 )
-from vaejax import VAE, estimators, kl_divergence, mean_over_batch, objectives
+from vaejax import (
+    VAE,
+    estimators,
+    kl_divergence,
+    mean_over_batch,
+    models,
+    objectives,
+)
 from vaejax.base import Array, HeadLike, Key, LossFn, Params, PyTree
 
 REFERENCE = "negative_elbo"
@@ -54,9 +61,12 @@ class Row(NamedTuple):
 
 
 def gradient_rows(
-    vae: VAE, make_vae: Callable[[HeadLike], VAE], dataset_size: int
+    vae: VAE, make_vae: Callable[..., VAE], dataset_size: int
 ) -> dict[str, Row]:
-    """Return value and gradient of every objective, as training evaluates them."""
+    """Return value and gradient of every objective, as training evaluates them.
+
+    Those of binary latents are of the same model with Bernoulli latents.
+    """
 
     def row(loss_fn: LossFn, vae: VAE = vae) -> Row:
         return Row(jax.value_and_grad(loss_fn, has_aux=True), vae)
@@ -76,6 +86,12 @@ def gradient_rows(
     discriminator = vaejax.MLP((1000, 1000), (1,))
     factor = objectives.with_discriminator(vae, discriminator)
     groups = {"num_groups": NUM_SAMPLES, "num_samples": 1}
+    binary = make_vae(vaejax.Bernoulli, builder=models.bernoulli_vae)
+
+    def of_binary(objective: Callable) -> Row:
+        loss_fn = mean_over_batch(partial(objective, binary, num_samples=4))
+        return row(loss_fn, binary)
+
     return {
         REFERENCE: of_example(objectives.negative_elbo),
         "negative_iwae": of_example(objectives.negative_iwae, num_samples=NUM_SAMPLES),
@@ -98,6 +114,9 @@ def gradient_rows(
         "factor_vae_loss": row(
             objectives.factor_vae_loss(factor, discriminator), factor
         ),
+        "negative_reinforce": of_binary(objectives.negative_reinforce),
+        "negative_disarm": of_binary(objectives.negative_disarm),
+        "negative_vimco": of_binary(objectives.negative_vimco),
     }
 
 
@@ -232,8 +251,10 @@ def rows_of(bench: Bench) -> dict[str, Row]:
     """Return the rows for the model of the main job."""
     pixels, *hidden, latent_size = peers.sizes(bench.model, bench.experiment)
 
-    def make_vae(likelihood: HeadLike) -> VAE:
-        return vaejax.gaussian_vae(
+    def make_vae(
+        likelihood: HeadLike, *, builder: Callable[..., VAE] = vaejax.gaussian_vae
+    ) -> VAE:
+        return builder(
             latent_size=latent_size,
             encoder=vaejax.MLP(tuple(hidden)),
             decoder=vaejax.MLP(tuple(reversed(hidden)), (pixels,)),

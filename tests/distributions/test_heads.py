@@ -97,6 +97,11 @@ BOUNDED = {
     "shared_variance_normal": (shared_variance_normal_head(), []),
     # From below only: test_spherical.py.
     "von_mises_fisher": (vaejax.distributions.von_mises_fisher_head(), []),
+    # What it bounds is the logarithm of the triangle's diagonal: test_multivariate.py.
+    "full_covariance_normal": (
+        vaejax.distributions.full_covariance_normal_head(2),
+        [],
+    ),
 }
 
 

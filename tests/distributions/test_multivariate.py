@@ -139,3 +139,16 @@ def test_the_head_starts_near_a_diagonal_covariance(size):
                 assert normal.scale_tril[i, j] == 0
     with pytest.raises(ValueError, match="latent_size"):
         head.apply((), jnp.zeros((size + 1, head.num_parameters)))
+
+
+@pytest.mark.parametrize("far", [-1000.0, 1000.0])
+def test_a_log_variance_far_outside_its_bounds_has_a_gradient(far):
+    head = full_covariance_normal_head(2)
+    outputs = jnp.zeros((2, head.num_parameters)).at[:, 1].set(far)
+
+    def log_variance(outputs):
+        return 2 * jnp.log(jnp.diag(head.apply((), outputs).scale_tril))
+
+    slopes = jax.jacfwd(log_variance)(outputs)[:, :, 1]
+    assert np.all(np.abs(log_variance(outputs)) <= 20)
+    assert np.all((np.diag(slopes) > 1e-4) & (np.diag(slopes) < 2e-3))

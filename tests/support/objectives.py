@@ -10,8 +10,13 @@ from vaejax import VAE, mean_over_batch, objectives
 from vaejax.base import LossFn
 
 
-def make_vae(likelihood=vaejax.Bernoulli, sizes=(400,), latent_size=20) -> VAE:
-    return vaejax.gaussian_vae(
+def make_vae(
+    likelihood=vaejax.Bernoulli,
+    sizes=(400,),
+    latent_size=20,
+    builder=vaejax.gaussian_vae,
+) -> VAE:
+    return builder(
         latent_size=latent_size,
         encoder=vaejax.MLP(sizes),
         decoder=vaejax.MLP(sizes, (784,)),
@@ -58,9 +63,7 @@ def shared_variance_vae() -> VAE:
 
 
 def binary_vae() -> VAE:
-    return vaejax.models.bernoulli_vae(
-        latent_size=20, encoder=vaejax.MLP((400,)), decoder=vaejax.MLP((400,), (784,))
-    )
+    return make_vae(builder=vaejax.models.bernoulli_vae)
 
 
 DISCRIMINATOR = vaejax.MLP((400,), (1,))
