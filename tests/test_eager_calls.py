@@ -26,6 +26,7 @@ from vaejax.distributions import (
     Autoregressive,
     DiscretizedLogistic,
     InverseAutoregressive,
+    VonMisesFisher,
 )
 from vaejax.networks import GRU, RecurrentDecoder, coupling_layers
 
@@ -74,15 +75,20 @@ DICT_PARAMS = jax.jit(DICT_VAE.init)(jax.random.key(0), jnp.asarray(X))
 
 
 def fitted_prior(key):
-    _, params = priors.fit_mixture_prior(DICT_VAE, DICT_PARAMS, key, XS, 2)
+    _, params = priors.fit_mixture_prior(
+        DICT_VAE, DICT_PARAMS, key, XS, num_components=2
+    )
     return params["prior"]
 
 
+LAYERS = coupling_layers(2, num_layers=1, hidden_sizes=(2,))
+
+
 def fitted_flow(key):
-    layers = coupling_layers(2, num_layers=1, hidden_sizes=(2,))
-    _, params = priors.fit_flow_prior(
-        DICT_VAE, DICT_PARAMS, key, XS, layers, num_steps=2, batch_size=2
-    )
+    with jax.numpy_dtype_promotion("standard"):  # for optax
+        _, params = priors.fit_flow_prior(
+            DICT_VAE, DICT_PARAMS, key, XS, LAYERS, num_steps=2, batch_size=2
+        )
     return params["prior"]
 
 
@@ -166,6 +172,9 @@ CALLS = OF_MODELS | {
     "outlier_scores": without_model(
         lambda key: latent.outlier_scores(*TABLE, key, ROW, num_samples=6)
     ),
+    "VonMisesFisher.sample": without_model(
+        VonMisesFisher(jnp.array([1.0, 0.0, 0.0]), jnp.array(5.0)).sample
+    ),
     "fit_flow_prior": without_model(fitted_flow),
     "fit_mixture_prior": without_model(fitted_prior),
     "nearest_neighbors": without_model(lambda key: latent.nearest_neighbors(XS, XS)),
@@ -212,6 +221,7 @@ LOOPS = {
         "fit_shrunken_kernels",
     ): "aggregate_decomposition",
     ("estimators/_shrunken_kernels.py", "stacked"): "aggregate_decomposition",
+    ("distributions/_projections.py", "_accepted_distance"): "VonMisesFisher.sample",
     ("distributions/flow_layers.py", "_invert"): "InverseAutoregressive.inverse",
     ("estimators/step_sizes.py", "_adapt_step_sizes"): "adapt_step_sizes",
     ("estimators/annealing_chains.py", "_anneal"): "anneal",

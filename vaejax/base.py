@@ -341,5 +341,5 @@ def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
     prior = vae.prior(params)
     if hasattr(type(prior), "complete_like"):
         # A path that holds what does not follow from the values, such as a condition.
-        return prior.complete_like(like, edited)
+        return require(prior, "complete_like")(like, edited)
     return require(prior, "complete")(edited)

@@ -77,18 +77,18 @@ def open_table(
         raise TypeError(
             f"missing is {missing!r}; give a list of texts, such as [{missing!r}]."
         )
-    missing = tuple(map(str, missing))
+    texts = tuple(map(str, missing))
     if names is not None and not is_matrix(table):
         raise ValueError("names are given for a table that has them; leave them out.")
     if isinstance(table, str | os.PathLike):
-        return _open_file(Path(os.path.expanduser(table)), header, delimiter, missing)
+        return _open_file(Path(os.path.expanduser(table)), header, delimiter, texts)
     if is_matrix(table):
         is_sparse = not isinstance(table, np.ndarray | jax.Array)
         matrix = table.tocsc() if is_sparse else table
         # A masked array of NumPy stays what it is.
         matrix = np.asarray(matrix) if isinstance(matrix, jax.Array) else matrix
-        return _open_matrix(matrix, names, missing, is_sparse=is_sparse)
-    return _open_frame(_as_frame(table), missing)
+        return _open_matrix(matrix, names, texts, is_sparse=is_sparse)
+    return _open_frame(_as_frame(table), texts)
 
 
 def is_matrix(table: Any) -> bool:

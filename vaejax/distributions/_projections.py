@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaejax._programs import run
 from vaejax.base import Array, Key
 
 _NUM_NODES = 201
@@ -83,10 +84,11 @@ def mean_distance(concentration: Array, size: int) -> Array:
 def draw_distance(key: Key, concentration: Array, size: int) -> Array:
     """Return a draw of y, with its derivative by the concentration."""
     fixed = jax.lax.stop_gradient(concentration)
-    return _with_derivative(size, _accepted_distance(key, fixed, size), concentration)
+    accepted = run(_accepted_distance, (size,), key, fixed)
+    return _with_derivative(size, accepted, concentration)
 
 
-def _accepted_distance(key: Key, concentration: Array, size: int) -> Array:
+def _accepted_distance(size: int, key: Key, concentration: Array) -> Array:
     # Wood 1994, VM*, by y: t = (1 - (1 + b) Z) / (1 - (1 - b) Z) of a beta variate Z is
     # y = 2 b G / (H + b G) of two gamma variates. They are sums of squares of Normals.
     m = size - 1

@@ -171,9 +171,6 @@ def fit_flow_prior(
     _check_without_prior("fit_flow_prior", params)
     batch_size_of(xs)
     fitted_vae = with_flow_prior(vae, layers)
-    # By shapes alone: whether the layers fit the latents.
-    x = jax.tree.map(lambda leaf: leaf[0], xs)
-    jax.eval_shape(fitted_vae.init, jax.random.key(0), x)
     init_key, fit_key = jax.random.split(key)
     static = vae, tuple(layers), num_steps, batch_size, float(learning_rate)
     own = run(_fit_flow, static, params, layers.init(init_key), fit_key, xs)
@@ -197,6 +194,9 @@ def _fit_flow(
     xs: PyTree,
 ) -> Params:
     """Return the parameters of the layers that make draws of q(z) likely."""
+    # By shapes alone: whether the layers fit the latents.
+    x = jax.tree.map(lambda leaf: leaf[0], xs)
+    jax.eval_shape(with_flow_prior(vae, FlowLayers(*layers)).init, key, x)
     apply = FlowLayers(*layers).apply
     posteriors = jax.lax.map(lambda x: vae.encode(params, x), xs, batch_size=1000)
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
