@@ -79,6 +79,7 @@ def test_the_mode_takes_the_likeliest_token_at_each_step(likelihood):
         assert mode[t] == jnp.argmax(logits[t])
 
 
+@pytest.mark.slow
 def test_what_follows_the_end_counts_for_nothing(decoder):
     vae = make_vae(decoder)
     params = perturbed(vae.init(jax.random.key(0), jnp.zeros(LENGTH, jnp.int32)))
@@ -110,6 +111,7 @@ def test_token_mask_ends_with_the_first_end():
     )
 
 
+@pytest.mark.slow
 def test_word_dropout_hides_tokens_from_the_decoder_alone(decoder):
     vae = make_vae(decoder, length=4)
     tokens = jnp.array([1, 2, 1, END_TOKEN])

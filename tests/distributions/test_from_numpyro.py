@@ -47,6 +47,7 @@ def theirs(request):
     return in_numpyro(lambda: MAKERS[request.param]())
 
 
+@pytest.mark.slow
 def test_all_members_agree_with_numpyro(theirs):
     ours = from_numpyro(theirs)
     z, log_prob = jax.jit(ours.sample_and_log_prob)(key())

@@ -151,6 +151,7 @@ def scored(y, values, mask):
     return value, pull(jnp.ones(()))[0], by_column
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [0.0, -7.3, 1e30, np.nan, np.inf, -np.inf])
 def test_missing_cells_change_nothing_bitwise(hidden):
     y = outputs(3)

@@ -111,6 +111,7 @@ def test_mean_log_density_ratio_is_the_one_of_the_logarithms():
     assert logs.mean() > 5 * logs.std() / math.sqrt(len(logs)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [RelaxedCategorical, ExpRelaxedCategorical])
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 10.0])
 def test_densities_of_draws_are_finite_with_finite_gradients(make, temperature):

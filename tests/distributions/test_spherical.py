@@ -59,6 +59,7 @@ def test_log_prob_matches_scipy(size, concentration):
     np.testing.assert_allclose(log_probs, theirs.logpdf(z), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "concentration"), GRID)
 def test_mean_and_its_derivative_match_bessel_functions(size, concentration):
     ours, a = make(size, concentration), ratio(size, concentration)
@@ -116,6 +117,7 @@ def _draws(distribution, num):
     return jax.jit(jax.vmap(distribution.sample_and_log_prob))(_keys(num))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "concentration"), [(2, 3.0), (3, 1.0), (8, 50.0)])
 def test_moments_of_draws_match_those_of_scipy(size, concentration):
     num = 20_000
@@ -132,6 +134,7 @@ def test_moments_of_draws_match_those_of_scipy(size, concentration):
         assert np.all(np.abs(difference) < 5 * np.sqrt(spread))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "concentration"), [(2, 3.0), (3, 40.0), (9, 2.0)])
 def test_gradients_through_draws_are_unbiased(size, concentration):
     weights = jnp.asarray(np.sin(np.arange(1.0, size + 1)), jnp.float32)
@@ -169,6 +172,7 @@ def test_gradients_through_draws_are_unbiased(size, concentration):
     assert abs(np.mean(slope) - right) < 5 * error + 1e-4 * abs(right)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_a_draw_keeps_its_quantile(x64):
     # dy/dk = -F_k / F_y of the cumulative distribution F of y = 1 - t, for n = 3:
     # F = (1 - exp(-k y)) / (1 - exp(-2 k)).

@@ -156,6 +156,7 @@ GAUSSIANS = {
 decompose_20 = jax.jit(partial(aggregate_decomposition, of_means(20), num_samples=1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", GAUSSIANS)
 def test_bounds_enclose_the_parts_of_a_gaussian_whether_saturated_or_not(name, num):

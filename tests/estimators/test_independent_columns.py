@@ -124,6 +124,7 @@ def best(column, x):
     return np.log(counts / counts.sum())[x.astype(int)].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 def test_each_column_is_fitted_as_well_as_by_scipy(name, fitted):
     index = list(DATA).index(name)

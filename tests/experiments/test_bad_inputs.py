@@ -386,6 +386,7 @@ def damaged(path, text):
     (path / "run/config.json").write_text(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "options", "message"),
     [

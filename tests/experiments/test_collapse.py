@@ -41,6 +41,7 @@ def test_beta_and_target_follow_their_cure():
         np.testing.assert_allclose(target, final * np.minimum(steps / 20, 1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_losses_are_those_of_the_papers():
     params = VAE.init(jax.random.key(0), jnp.zeros((4, 4)))
     params = jax.tree.map(lambda leaf: 3 * leaf, params)

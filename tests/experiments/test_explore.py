@@ -100,6 +100,7 @@ def in_node(program, x):
     return np.array(found["data"], float).reshape(found["shape"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_operations_are_those_of_jax(name):

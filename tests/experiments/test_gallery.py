@@ -122,6 +122,7 @@ def test_the_program_writes_beside_the_run(trained, capsys):
     assert "traversals.gif" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_only_images_have_a_gallery(trained, monkeypatch):
     model = load_run.LoadedRun("mnist", mnist.Config(), None, None, "", None, None)
     tables = Experiment(*[None] * 9)._replace(test=np.zeros((10, 5)))

@@ -126,6 +126,7 @@ def every_kind(num):
     return kinds, np.stack(cells, axis=1).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_independent_normal_scores_are_the_independent_columns():
     columns, values = every_kind(400)
     steps = steps_of(columns, values)

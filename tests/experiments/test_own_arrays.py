@@ -109,6 +109,7 @@ def test_intensities_come_back_in_the_units_of_the_file(tmp_path, dtype):
         rows.examples_of(array[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("array", "likelihood"),
     [

@@ -31,6 +31,7 @@ def test_classes_that_lie_apart_are_told_and_found():
         assert cluster(0, CODES, TEST_CODES, TEST_LABELS) == (1, pytest.approx(1), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_probes_take_codes_of_any_dtype_and_offset(dtype):
     offset = 0 if DTYPES[dtype].itemsize < 4 else 1e6

@@ -76,6 +76,7 @@ def exact(trained: Trained, member: int) -> float:
     return -np.mean(exact_log_marginal(params, trained.experiments[ONLY].test))
 
 
+@pytest.mark.slow
 def test_the_corrected_nll_is_the_truth_where_the_bound_is_not(two_seeds):
     trained, numbers = two_seeds
     experiment = trained.experiments[ONLY]
@@ -118,6 +119,7 @@ def test_what_annealing_leaves_is_said(two_seeds):
     assert f"{NUM_ANNEALED} examples" in texts["NLL, corrected"]
 
 
+@pytest.mark.slow
 def test_a_difference_of_two_models_is_paired_by_example(two_seeds):
     trained, numbers = two_seeds
     experiment = trained.experiments[ONLY]

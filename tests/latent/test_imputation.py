@@ -83,6 +83,7 @@ def test_draws_have_the_conditional_mean_and_covariance(imputed):
         assert abs(np.mean(numbers) - expected) < 5 * error < 0.1
 
 
+@pytest.mark.slow
 def test_intervals_of_the_draws_cover_hidden_cells(imputed):
     rows, found = imputed
     ends = jax.vmap(lambda one: one.quantiles([0.05, 0.95]))(found)

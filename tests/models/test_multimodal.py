@@ -163,6 +163,7 @@ def test_a_mixture_model_has_finite_gradients_for_any_subset():
         assert np.all(np.isfinite(leaf))
 
 
+@pytest.mark.slow
 def test_the_bound_over_subsets_is_the_sum_of_bounds():
     vae, params = exact()
     x = hidden(X, SUBSETS[0b101])  # no "b", in any subset

@@ -103,6 +103,7 @@ def test_dead_codes_start_again_at_features_of_the_data():
     assert revived["encoder"] is params["encoder"]
 
 
+@pytest.mark.slow
 def test_a_step_with_revival_takes_dead_codes_to_features_of_its_batch():
     """Within the hundredth that the moving average adds at the decay of 0.9."""
     case = row("vq_vae")
@@ -166,6 +167,7 @@ def test_posteriors_without_a_codebook_are_refused():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [cases.vq_vae, cases.fsq_vae])
 def test_an_autoregressive_prior_learns_the_codes_of_the_data(make):
     """Two examples: their codes take one bit at best, and uniform ones far more."""

@@ -45,6 +45,7 @@ def test_parameters_in_half_precision_give_losses_in_single(case):
     assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype("bfloat16")}
 
 
+@pytest.mark.slow
 def test_several_seeds_are_traced_at_once_and_no_tracer_leaks(case):
     _, batch = shapes_of(case)
     x = case.x_of(example(batch, 0))

@@ -115,6 +115,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_is_unbiased_within_five_standard_errors(name):
     assert_gradient_is_unbiased(*CASES[name])

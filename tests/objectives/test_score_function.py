@@ -86,6 +86,7 @@ def draws_of(objective, num=NUM):
         return over_keys(one, num)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_value_and_gradient_are_unbiased_within_five_standard_errors(name):
     objective, num_samples = ESTIMATORS[name]
@@ -182,6 +183,7 @@ def test_posteriors_that_they_cannot_serve_are_refused_in_one_sentence():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective",
     [

@@ -45,6 +45,7 @@ def iwae_bytes():
 QUICK = ("negative_elbo", "negative_dreg", "negative_piwae", "beta_tcvae_loss")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -897,6 +897,7 @@ CASES = [
         binary,
         kl_fn=vaejax.objectives.kl_of_categoricals,
         latent_point=latent.draw,
+        slow=True,
     ),
     Case(
         "straight_through",
