@@ -3,6 +3,7 @@ used twice, are errors.
 """
 
 import atexit
+import collections
 import os
 import shutil
 import tempfile
@@ -25,6 +26,20 @@ if "VAEJAX_TESTS_COMPILED" not in os.environ:
     )
 jax.config.update("jax_compilation_cache_dir", os.environ["VAEJAX_TESTS_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests of many parameters take some of them at every change, and all when slow."""
+    seen = collections.Counter()
+    for item in items:
+        marker = item.get_closest_marker("sampled")
+        if marker:
+            function = item.nodeid.partition("[")[0]
+            every = marker.kwargs.get("every", len(items))
+            if seen[function] % every:
+                item.add_marker(pytest.mark.slow)
+            seen[function] += 1
 
 
 @pytest.fixture

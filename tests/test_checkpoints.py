@@ -236,6 +236,7 @@ def test_the_newest_stay(tmp_path):
     assert checkpoints.restore(tmp_path, make_state(), step=15).step == 15
 
 
+@pytest.mark.sampled(every=5)
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -359,6 +360,7 @@ def test_no_checkpoint_is_a_file_not_found(two, tmp_path_factory):
 # damage
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("damage", [flip_a_byte, truncate, lambda path: path.unlink()])
 def test_a_damaged_newest_falls_back_with_a_warning(two, damage):
     damage(array_file_of(two, 2))
@@ -416,6 +418,7 @@ def test_a_half_written_checkpoint_is_not_there(two):
 # another state
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("other", "leaf", "there", "here"),
     [

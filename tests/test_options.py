@@ -777,6 +777,7 @@ def test_bad_values_are_refused(name, option):
 
 
 # These run the functions: a fixed third of them in the normal run.
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize(
     ("name", "option"),
     [

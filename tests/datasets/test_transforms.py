@@ -79,6 +79,7 @@ def test_pixels_of_one_word_are_independent():
     )  # standard errors
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("shape", [(28, 28), (5, 7), (1,), (), (3, 3, 3), (0, 4)])
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])
 def test_shape_and_dtype(shape, dtype):

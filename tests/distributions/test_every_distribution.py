@@ -55,6 +55,7 @@ def test_every_head_makes_a_tested_family():
     assert made == tested - others - {vd.ZeroInflatedNegativeBinomial}
 
 
+@pytest.mark.sampled(every=4)
 def test_log_prob_matches_scipy(family, drawn):
     x = drawn[:20]
     np.testing.assert_allclose(
@@ -126,6 +127,7 @@ def test_sample_moments_within_five_standard_errors():
         )
 
 
+@pytest.mark.sampled(every=4)
 def test_mean_and_mode(family, drawn):
     np.testing.assert_allclose(family.ours.mean, family.mean, rtol=1e-4)
     mode = np.asarray(family.ours.mode)
@@ -133,6 +135,7 @@ def test_mean_and_mode(family, drawn):
     assert np.all(family.log_prob(drawn[:200]) <= family.log_prob(mode) + 1e-6)
 
 
+@pytest.mark.sampled(every=4)
 def test_sample_and_log_prob_is_both(family):
     event, log_prob = family.ours.sample_and_log_prob(jax.random.key(0))
     np.testing.assert_array_equal(event, family.ours.sample(jax.random.key(0)))
@@ -169,6 +172,7 @@ def test_log_prob_of_a_batch_is_refused_and_mapped(d):
     assert jax.vmap(d.log_prob)(batch).shape == (5,)
 
 
+@pytest.mark.sampled(every=6)
 @pytest.mark.parametrize("name", LIKELIHOODS)
 @pytest.mark.parametrize("output", [1e3, -1e3])
 def test_gradients_through_the_head_are_finite_at_extreme_outputs(name, output):
@@ -203,6 +207,7 @@ SHARP = {
 }
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("name", SHARP)
 def test_gradients_are_finite_at_a_variance_of_1e_minus_12(name):
     log_prob = jax.jit(jax.value_and_grad(lambda d, event: d.log_prob(event)))

@@ -98,6 +98,7 @@ FAR = [
 ]
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize(("name", "parameters", "x", "expected"), a_tenth(FAR))
 def test_far_log_prob(name, parameters, x, expected):
     density = DENSITIES[name]

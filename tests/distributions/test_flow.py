@@ -56,6 +56,7 @@ def standard(size):
     return Normal(jnp.zeros(size), jnp.zeros(size))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BUILDERS)
 def test_log_determinants_are_those_of_the_jacobian(name, x64):
     @jax.jit

@@ -148,6 +148,7 @@ def student_posterior():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("prior", ["mixture", "student_t", "correlated"])
 def test_posterior_prior_and_likelihood_of_one_model(prior):
     likelihood = parameter_free_head(

@@ -103,6 +103,7 @@ def outputs_by_column(y):
     return [found[place] for place in range(NUM)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_each_cell_has_its_own_density_and_the_row_their_sum(seed):
     y = outputs(seed)

@@ -36,6 +36,7 @@ def test_finite_scalars_number_all_their_vectors(levels):
         np.testing.assert_allclose(values * (num // 2), np.arange(num) - num // 2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("levels", LEVELS)
 def test_finite_scalars_round_to_vectors_and_reach_every_level(levels):
     quantizer = FiniteScalars(levels)
@@ -96,6 +97,7 @@ def by_previous(inputs):
     return table[inputs]
 
 
+@pytest.mark.slow
 def test_autoregressive_codes_have_probabilities_of_sum_one_and_no_end():
     codes = Autoregressive(jax.tree_util.Partial(by_previous), length=3, has_end=False)
     quantizer = FiniteScalars((2, 2))

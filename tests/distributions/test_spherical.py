@@ -50,6 +50,7 @@ def integral_over_t(function, size, concentration):
     return integral(function) / integral(np.ones_like)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("size", "concentration"), GRID)
 def test_log_prob_matches_scipy(size, concentration):
     ours = make(size, concentration)

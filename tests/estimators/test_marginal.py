@@ -60,6 +60,7 @@ def test_log_marginal_is_the_logsumexp_of_its_weights():
         )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("num_samples", "chunk_size"), [(1, 100), (11, 4), (10, 5)])
 def test_log_marginal_decodes_exactly_num_samples(num_samples, chunk_size):
     recorded, decoded = recording(vae)

@@ -128,6 +128,7 @@ def test_the_chunk_size_moves_nothing_in_half_precision():
         np.testing.assert_allclose(other, found[0], rtol=1e-5)
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("function", [pareto_k, jackknife, partial(jackknife, order=2)])
 def test_half_precision_weights_give_the_float32_value_of_the_same_numbers(
@@ -232,6 +233,7 @@ def test_the_gradient_of_the_jackknife_at_equal_weights_is_symmetric():
         np.testing.assert_allclose(gradient, 0.2, rtol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("spread", [1e-2, 1.0, 30.0])
 def test_pareto_k_is_that_of_float64(spread):
     log_weights = np.float32(spread * np.random.default_rng(0).normal(size=400))
@@ -246,6 +248,7 @@ def test_pareto_k_of_weights_that_underflow_is_large():
     assert 0.7 < pareto_k(log_weights) < np.inf
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_weights_that_are_no_numbers_never_count_as_good(bad):
     log_weights = np.zeros(100, np.float32)

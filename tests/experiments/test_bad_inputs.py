@@ -360,6 +360,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_answered_in_one_line(name, tmp_path, monkeypatch, capsys):
     prepare, arguments, status, words = MISTAKES[name]

@@ -287,6 +287,7 @@ def test_what_is_loaded_is_what_would_be_rendered(tmp_path):
     np.testing.assert_array_equal(loaded.scored, rendered.scored)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

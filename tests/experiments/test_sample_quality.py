@@ -28,6 +28,7 @@ def judging():
         return classifier.train(datasets.Dataset(**blocks(256, 0)))
 
 
+@pytest.mark.slow
 def test_the_classifier_tells_what_is_easily_told(judging):
     held_out = datasets.Dataset(**blocks(64, 1))
     assert judging.accuracy(held_out) == 1.0

@@ -111,6 +111,7 @@ def test_the_text_experiment_ends_with_numbers_and_sentences(tmp_path, verses):
     assert len(first) == experiment.SHOWN and "Texts" in page
 
 
+@pytest.mark.slow
 def test_mistakes_name_the_fix(tmp_path):
     (tmp_path / "few.txt").write_text("one\ntwo\n")
     for options, message in [

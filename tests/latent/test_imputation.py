@@ -54,6 +54,7 @@ def conditionals(rows):
             yield index, ~mask, mean, covariance
 
 
+@pytest.mark.slow
 def test_means_are_the_conditional_means_within_their_errors(imputed):
     rows, found = imputed
     scores = [
@@ -111,6 +112,7 @@ def test_the_error_of_large_values_keeps_its_digits():
     np.testing.assert_allclose(found.standard_error, small, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_row_of_nothing_is_imputed_from_the_prior():
     nothing = MaskedEvent(jnp.full(6, 7.0), jnp.zeros(6, bool))
     found = impute_all(PARAMS, repeated(nothing))

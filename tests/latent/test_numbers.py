@@ -134,6 +134,7 @@ def test_every_function_is_in_the_table():
     assert functions_of(latent) <= CASES.keys() | OF_A_MODEL
 
 
+@pytest.mark.sampled(every=10)
 @pytest.mark.parametrize(("name", "dtype", "offset"), CELLS)
 def test_values_are_those_of_double_precision(name, dtype, offset):
     function, in_double = CASES[name]

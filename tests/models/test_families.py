@@ -206,6 +206,7 @@ def rows():
     return vae, params, batch
 
 
+@pytest.mark.slow
 def test_rows_are_embedded_and_reconstructed_under_their_own_conditions(rows):
     vae, params, batch = rows
     codes = jax.vmap(lambda x, c: with_prior(c).encode(params, x).mean)(*batch)

@@ -30,6 +30,7 @@ def optimized():
 NAMES = list(exact.MODELS)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_at_the_exact_posterior_every_weight_is_the_marginal_likelihood(name):
     """One sample gives log p(x), and so does the sum of its terms."""
@@ -54,6 +55,7 @@ def test_at_the_exact_posterior_every_weight_is_the_marginal_likelihood(name):
     np.testing.assert_allclose(again, exact.exact_log_marginal(), atol=2e-4)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_bounds_with_a_poor_posterior_are_below_and_the_levels_sum_to_the_kl(name):
     vae, params = exact.MODELS[name], exact.poor_encoder(exact.exact_params(name))

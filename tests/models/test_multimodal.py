@@ -103,6 +103,7 @@ def test_a_missing_part_is_filled_in_from_the_others():
     np.testing.assert_allclose(found["c"][0], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_do_not_reach_the_expert_of_a_missing_part():
     vae, params = exact()
     gradient = jax.grad(
@@ -117,6 +118,7 @@ def test_gradients_do_not_reach_the_expert_of_a_missing_part():
             assert any(np.any(leaf != 0) for leaf in leaves) == is_seen
 
 
+@pytest.mark.slow
 def test_a_mixture_of_experts_is_that_of_the_seen_parts_and_the_prior_of_none():
     prior = vaejax.Normal(jnp.zeros(1), jnp.zeros(1))
     experts = vaejax.Normal(

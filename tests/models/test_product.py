@@ -103,8 +103,7 @@ def test_ten_steps_have_finite_gradients(prior, posterior, likelihood, objective
         return
     optimizer = standard_promotion(optax.adam(1e-2))
 
-    # Compiling takes all the time.
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @jax.jit
     def train(key):
         def step(carry, key):
             params, opt_state = carry

@@ -19,6 +19,7 @@ from vaejax.objectives import vector_quantization_terms, with_revived_codes
 from vaejax.priors import with_autoregressive_prior
 
 
+@pytest.mark.slow
 def test_terms_are_code_length_commitment_and_a_gradient_of_the_codebook_alone():
     case = row("vq_vae")
     params, batch = setup(case)

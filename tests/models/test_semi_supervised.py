@@ -70,6 +70,7 @@ def bound(x, *, params=PARAMS, num=4000, **options):
     return losses.mean(), error, jax.tree.map(lambda leaf: leaf[0], terms)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("label", range(3))
 def test_with_a_label_the_bound_is_that_of_the_pair_and_alpha_adds_the_classifier(
     label,
@@ -93,6 +94,7 @@ def test_without_a_label_the_bound_is_the_sum_over_classes():
     assert expected > -scipy.special.logsumexp(LOG_PROBS + LOG_PRIOR)
 
 
+@pytest.mark.slow
 def test_with_the_exact_classifier_the_bound_is_the_density():
     logits = jnp.asarray(LOG_PROBS + LOG_PRIOR, jnp.float32)
     exact = {

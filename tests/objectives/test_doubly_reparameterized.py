@@ -52,6 +52,7 @@ VANISHING = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_is_unbiased_within_five_standard_errors(name):
     assert_gradient_is_unbiased(*CASES[name])
@@ -124,6 +125,7 @@ def gradients_at(objective, vae, params, key):
     return value, ravel_pytree(gradients)[0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", hierarchies.MODELS)
 def test_mean_gradient_with_shared_parameters_is_that_of_the_iwae(name):
     """Within five standard errors of the paired differences, which are below 0.05 of

@@ -98,6 +98,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("name", CASES)
 def test_the_value_is_that_of_double_precision(name):
     objective, expected = CASES[name]
@@ -122,6 +123,7 @@ def test_log_weights_are_in_single_precision():
     assert drawn.dtype == jnp.float32
 
 
+@pytest.mark.sampled(every=6)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_loss_and_its_terms_are_in_single_precision(name, dtype):

@@ -95,6 +95,7 @@ NOISY = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", VANISHING | NOISY)
 def test_gradients_at_the_exact_posterior(name, x64):
     # Orthogonal loadings, so that a diagonal posterior is exact.

@@ -114,6 +114,7 @@ def test_reinforce_varies_more_than_disarm():
     assert squares[0].mean() - squares[1].mean() > 5 * np.hypot(*errors)
 
 
+@pytest.mark.slow
 def test_the_value_of_vimco_is_that_of_the_same_samples():
     key = jax.random.key(3)
     with jax.debug_key_reuse(False):

@@ -129,6 +129,7 @@ CASES = {
 QUICK = ("iwae", "dreg", "miwae, traced mixing of 0", "piwae", "renyi 0", "renyi 2")
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize(
     "name",
     [
@@ -165,6 +166,7 @@ def test_value_and_gradient_with_zero_weights(name):
                 np.testing.assert_allclose(gradient, nearly, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_all_weights_of_zero_leave_the_parameters_alone():
     def loss(params):
         model = truncated(-jnp.inf)

@@ -140,6 +140,7 @@ def test_what_cannot_be_fitted_is_refused(fitted):
         fit(xs=np.full((5, 2), np.nan, np.float32))
 
 
+@pytest.mark.slow
 def test_what_no_flow_can_be_fitted_to_is_refused(fitted):
     with pytest.raises(TypeError, match="without 'prior'"):
         fit_flow(*fitted)

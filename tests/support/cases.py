@@ -825,7 +825,7 @@ CASES = [
         num_decoded=3,
     ),
     Case("twenty_lines", of_twenty_lines(), positive, kl_fn=vaejax.kl_monte_carlo),
-    Case("sequence", sequence(), sentences, example_point=latent.mode),
+    Case("sequence", sequence(), sentences, example_point=latent.mode, slow=True),
     Case(
         "conditional",
         conditional(jnp.array([1.0, 0.0])),

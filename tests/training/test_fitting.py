@@ -383,6 +383,7 @@ def failing_at(*steps):
     return {"loss_fn": loss_fn, "schedules": {"step": lambda step: step}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_steps_that_are_not_finite_are_skipped_and_counted(streams):
     options = failing_at(5, 6, 13)

@@ -98,6 +98,7 @@ def test_every_schedule_is_in_the_table():
     }
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize(
     ("length", "cycles"),
     [
