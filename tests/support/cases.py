@@ -773,6 +773,7 @@ CASES = [
         with_vamp_prior(mlp_vae(), 4),
         binary,
         kl_fn=vaejax.kl_monte_carlo,
+        slow=True,
     ),
     Case(
         "flow_posterior",
@@ -780,6 +781,7 @@ CASES = [
         binary,
         kl_fn=vaejax.kl_monte_carlo,
         latent_point=latent.draw,
+        slow=True,
     ),
     Case(
         "full_covariance",
