@@ -51,8 +51,8 @@ print("%d.%02d %s" % (*sys.version_info[:2], sys.executable))' 2>/dev/null || tr
   done | sort -r | head -n 1 | cut -d ' ' -f 2
 }
 
-doctests() { # in a process of their own, with a user's settings: no tests/conftest.py
-  .venv/bin/python -m pytest -q --doctest-modules vaejax
+doctests() { # in processes of their own, with a user's settings: no tests/conftest.py
+  .venv/bin/python -m pytest -q -n auto --doctest-modules vaejax
 }
 
 docs() { # without a network; warnings are errors; notebooks as they were committed

@@ -363,6 +363,7 @@ def test_gradients_by_a_traced_condition_are_the_looped_ones():
     np.testing.assert_allclose(mapped, looped, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_program_ends_with_the_model_that_it_was_compiled_for():
     large = jnp.ones(1000)
     model = shifted(large[0])
@@ -373,6 +374,7 @@ def test_a_program_ends_with_the_model_that_it_was_compiled_for():
     assert decode() is None
 
 
+@pytest.mark.slow
 def test_equal_methods_share_a_program():
     traced = []
 

@@ -157,6 +157,7 @@ def test_half_precision_events_are_the_nearest_level(name):
         np.testing.assert_allclose(log_prob(levels.astype(dtype)), expected, rtol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", a_tenth([(name,) for name in DENSITIES]))
 def test_double_precision_parameters_give_double_precision(name):

@@ -86,6 +86,7 @@ def test_inverses_undo_the_layers(name, x64):
         np.testing.assert_allclose(of_inverse, -log_determinant, atol=1e-9)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", INVERTIBLE)
 def test_the_log_density_of_a_draw_is_that_of_the_event(name):
     flow = Flow(Normal(jnp.ones(SIZE), jnp.full(SIZE, -1.0)), layers_of(name))

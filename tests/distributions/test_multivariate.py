@@ -141,6 +141,7 @@ def test_the_head_starts_near_a_diagonal_covariance(size):
         head.apply((), jnp.zeros((size + 1, head.num_parameters)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("far", [-1000.0, 1000.0])
 def test_a_log_variance_far_outside_its_bounds_has_a_gradient(far):
     head = full_covariance_normal_head(2)

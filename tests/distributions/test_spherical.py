@@ -76,6 +76,7 @@ def test_mean_and_its_derivative_match_bessel_functions(size, concentration):
     np.testing.assert_allclose(slope, concentration * variance, rtol=1e-4, atol=1.2e-7)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("size", "concentration"), GRID)
 def test_kl_equals_the_numerical_integral(size, concentration):
     q, p = make(size, concentration), make(size, 2.0)

@@ -38,6 +38,7 @@ def check(estimate, exact, bias=0.0):
     )
 
 
+@pytest.mark.slow
 def test_parts_of_a_gaussian_aggregate_are_the_closed_forms():
     params, num_examples = linear_gaussian.make_params(), 1500
     # Means that are correlated.
@@ -312,6 +313,7 @@ def test_a_mixture_is_at_least_its_best_density_and_keeps_what_is_not_finite():
     assert np.isnan(shrunken_kernels.stacked(log_densities)[0])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("xs", [[0.0], [0.0, np.nan], [1e30, -1e30]])
 def test_what_is_unknown_or_not_finite_never_counts_as_fine(xs):
     xs = np.float32(xs)[:, None]

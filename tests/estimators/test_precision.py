@@ -118,6 +118,7 @@ def test_the_table_of_half_precision_has_every_estimator_of_a_model():
     assert functions - {"init_annealing", "anneal"} == set(CALLS)
 
 
+@pytest.mark.slow
 def test_the_chunk_size_moves_nothing_in_half_precision():
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
     run = partial(estimators.log_marginal, MODEL, params, jax.random.key(1))

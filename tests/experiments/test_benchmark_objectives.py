@@ -88,6 +88,7 @@ def test_operations_of_a_loop_are_those_of_the_unrolled_program(name):
     assert looped == pytest.approx(unrolled, rel=0.03)
 
 
+@pytest.mark.slow
 def test_operations_of_log_marginal_do_not_depend_on_its_chunks():
     vae = table.make_vae()
     x = jnp.zeros(784)

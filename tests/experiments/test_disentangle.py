@@ -270,6 +270,7 @@ def test_a_set_of_ones_own_with_factors_is_taken(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_what_is_loaded_is_what_would_be_rendered(tmp_path):
     grid = sprites.Grid((3, 2, 4, 4, 4), 16)
     rendered = factor_data.rendered(grid)

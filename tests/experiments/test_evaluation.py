@@ -20,6 +20,7 @@ from experiments.harness import averages, evaluation, trust
 from experiments.harness.units import CARRYING_KL, disagreement, disagreements
 
 
+@pytest.mark.slow
 def test_a_tail_that_is_too_heavy_is_counted():
     """An encoder whose variance is a fifth of the posterior's has k = 0.8, one that is
     wider less than 0.

@@ -234,6 +234,7 @@ def test_peak_memory_is_at_most_three_times_the_array(tmp_path, likelihood):
     assert int(done.stdout.split()[-1]) * unit < 3 * images.nbytes
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("outputs", [(-0.4, -10.0), (0.45, 0.0), (0.0, -40.0)])
 def test_16_bit_levels_have_the_mass_of_a_normal(outputs):
     levels = np.arange(65536)

@@ -283,6 +283,7 @@ def test_classes_are_the_most_probable_ones_with_their_probabilities():
     assert np.all(found.draws[:, 1] == 7)
 
 
+@pytest.mark.slow
 def test_an_observed_class_is_certain():
     row = MaskedEvent(jnp.array([2.0, 7.0, 0.0, 1.0]), jnp.array([1, 1, 0, 1], bool))
     found = latent.impute(STATES, (), jax.random.key(0), row, num_samples=50)

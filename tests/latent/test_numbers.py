@@ -219,6 +219,7 @@ def test_a_dimension_of_nan_is_neither_active_nor_unused():
     assert units_by_kl(jnp.array([jnp.inf, 0.09, 0.11])) == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_statistics_of_codes_in_half_precision_are_those_of_double(model, dtype):
     vae, params, xs = model

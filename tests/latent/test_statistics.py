@@ -9,6 +9,7 @@ import vaejax
 from vaejax.distributions import Normal, kl_divergence
 
 
+@pytest.mark.slow
 def test_moments_of_a_normal_are_its_own_and_of_another_those_of_draws(model):
     vae, params, xs = model
     exact = vaejax.latent.posterior_moments(vae, params, jax.random.key(2), xs)

@@ -81,6 +81,7 @@ def test_the_likelihood_of_each_example_is_that_under_its_condition():
     assert np.all(deviations < 5 * found.standard_error) and np.all(deviations < 0.1)
 
 
+@pytest.mark.slow
 def test_any_objective_is_lifted():
     params, key = (), jax.random.key(0)
     example = Conditioned(jnp.ones(3), CONDITIONS[1])

@@ -69,6 +69,7 @@ def hidden(x, seen):
     return mask_parts(filled, seen)
 
 
+@pytest.mark.slow
 def test_with_exact_experts_the_bound_of_every_subset_is_its_density():
     vae, params = exact()
     loss = jax.jit(partial(vaejax.negative_elbo, vae, params))

@@ -32,6 +32,7 @@ def test_an_empty_sentence_and_one_without_end_are_finite(decoder):
             )
 
 
+@pytest.mark.sampled
 def test_errors_name_the_lengths(decoder):
     vae = make_vae(decoder)
     with pytest.raises(ValueError, match=r"shape \(6,\) and length is 4"):

@@ -43,6 +43,7 @@ def test_convolution_is_that_of_flax():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [(8, 6), (7, 6), (7, 5), (1, 1)])
 def test_down_convolution_is_one_of_stride_two(size):
     x, weights = image((*size, 3)), kernel(4, 3, 5)
@@ -84,6 +85,7 @@ def test_up_convolution_is_the_transpose_of_a_down_convolution():
 
 
 # (features, size, pad): windows of the pixels, and sums of what the pixels give.
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "features, size, pad",
     [

@@ -14,6 +14,7 @@ def decoder(request):
     return DECODERS[request.param]
 
 
+@pytest.mark.sampled
 def test_no_token_is_seen_before_its_time(decoder):
     length = 12
     network = vaejax.networks.as_network(decoder)

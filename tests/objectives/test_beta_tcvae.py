@@ -93,6 +93,7 @@ def test_stratified_weights_need_others_and_no_more_than_there_are(sizes):
 # loss
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weights", [minibatch_weighted, minibatch_stratified])
 def test_parts_against_numpy(weights):
     vae = mlp_vae(vaejax.Normal, num_parameters=2)

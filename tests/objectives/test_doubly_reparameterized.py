@@ -58,6 +58,7 @@ def test_gradient_is_unbiased_within_five_standard_errors(name):
     assert_gradient_is_unbiased(*CASES[name])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", VANISHING)
 def test_gradients_vanish_at_the_exact_posterior(name, x64):
     # Orthogonal loadings, so that a diagonal posterior is exact.

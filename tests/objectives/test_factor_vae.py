@@ -37,6 +37,7 @@ def draw(key, params):
     )
 
 
+@pytest.mark.slow
 def test_each_part_has_the_gradient_of_its_own_loss_and_no_other():
     def vae_loss(params, key):
         elbo, _ = vaejax.mean_over_batch(partial(vaejax.negative_elbo, PLAIN))(

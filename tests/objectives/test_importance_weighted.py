@@ -145,6 +145,7 @@ def test_the_plain_gradient_is_noisy_at_the_exact_posterior(x64):
 # values
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "objective",
     [
@@ -157,6 +158,7 @@ def test_the_value_is_the_iwae_of_the_same_samples(objective):
     assert_value_is_the_iwae(objective)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "objective",
     [
