@@ -15,7 +15,7 @@ PROGRAMS = sorted((ROOT / "experiments").glob("**/*.py"))
 # Modules of the library that are private to it as a whole: their names are plain.
 SHARED = {
     "_archives", "_checkpoint_files", "_checks", "_digests", "_export_files",
-    "_figure_text", "_files", "_programs", "_reals",
+    "_files", "_programs", "_reals",
     "_supports",
 }  # fmt: skip
 
