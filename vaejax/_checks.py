@@ -130,6 +130,16 @@ def part_of(params: Any, name: str) -> Any:
     return params[name]
 
 
+def check_without_prior(name: str, params: Any) -> None:
+    """Raise TypeError unless the parameters of a model are a dict without "prior"."""
+    if not isinstance(params, dict) or "prior" in params:
+        names = sorted(params) if isinstance(params, dict) else "no names"
+        raise TypeError(
+            f"{name}: the parameters are {described(params)} with {names}; give a VAE "
+            "whose parameters are a dict without 'prior'."
+        )
+
+
 def check_arrays(name: str, x: Any) -> None:
     """Raise TypeError or ValueError where a pytree holds no numbers, or is a list.
 

@@ -15,6 +15,7 @@ from vaejax._checks import (
     check_functions,
     check_key,
     check_parameters,
+    check_without_prior,
     described,
     naming_condition,
     part_of,
@@ -210,12 +211,7 @@ def with_conditional_prior(vae: VAE, network: NetworkLike, condition: Array) -> 
     def init(key: Key, x: Example) -> Params:
         vae_key, prior_key = jax.random.split(key)
         params = vae.init(vae_key, x)
-        if not isinstance(params, dict) or "prior" in params:
-            raise TypeError(
-                f"with_conditional_prior: the parameters are {described(params)} with "
-                f"{sorted(params) if isinstance(params, dict) else 'no names'}; give a "
-                "VAE whose parameters are a dict without 'prior'."
-            )
+        check_without_prior("with_conditional_prior", params)
         return params | {"prior": prior_network.init(prior_key, condition)}
 
     def prior(params: Params) -> Distribution:

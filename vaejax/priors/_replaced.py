@@ -9,7 +9,7 @@ from vaejax._checks import (
     check_functions,
     check_key,
     check_parameters,
-    described,
+    check_without_prior,
     log_prob_of,
 )
 from vaejax.base import VAE, Distribution, Example, Key, Latent, Params, draw
@@ -35,12 +35,7 @@ def with_prior(
         check_key(key)
         vae_key, prior_key = jax.random.split(key)
         params = vae.init(vae_key, x)
-        if not isinstance(params, dict) or "prior" in params:
-            raise TypeError(
-                f"{name}: the parameters are {described(params)} with "
-                f"{sorted(params) if isinstance(params, dict) else 'no names'}; give a "
-                "VAE whose parameters are a dict without 'prior'."
-            )
+        check_without_prior(name, params)
         params = params | {"prior": init_prior(prior_key, params, x)}
         _check_latents(name, vae, params, x, make_prior)
         return params

@@ -13,6 +13,7 @@ from vaejax._checks import (
     check_in_range,
     check_key,
     check_model,
+    check_without_prior,
     described,
 )
 from vaejax._programs import run
@@ -86,7 +87,7 @@ def fit_mixture_prior(
     check_count("num_samples", num_samples)
     check_count("batch_size", batch_size)
     check_batch(xs)
-    _check_without_prior("fit_mixture_prior", params)
+    check_without_prior("fit_mixture_prior", params)
     try:
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
@@ -168,7 +169,7 @@ def fit_flow_prior(
     check_count("num_steps", num_steps)
     check_count("batch_size", batch_size)
     check_in_range("fit_flow_prior: learning_rate", learning_rate, 0, open_low=True)
-    _check_without_prior("fit_flow_prior", params)
+    check_without_prior("fit_flow_prior", params)
     batch_size_of(xs)
     fitted_vae = with_flow_prior(vae, layers)
     init_key, fit_key = jax.random.split(key)
@@ -217,15 +218,6 @@ def _fit_flow(
 
     start = own, optimizer.init(own)
     return jax.lax.scan(step, start, jax.random.split(key, num_steps))[0][0]
-
-
-def _check_without_prior(name: str, params: Params) -> None:
-    if not isinstance(params, dict) or "prior" in params:
-        names = sorted(params) if isinstance(params, dict) else "no names"
-        raise TypeError(
-            f"{name}: the parameters are {described(params)} with {names}; give a VAE "
-            "whose parameters are a dict without 'prior'."
-        )
 
 
 def _draws(
