@@ -140,6 +140,22 @@ def check_without_prior(name: str, params: Any) -> None:
         )
 
 
+def split_parts(what: str, structure: Any, tree: Any, wanted: str) -> list[Any]:
+    """Return what a pytree has at each leaf of a structure.
+
+    ValueError where its containers are others: what it is, and what is wanted instead.
+    """
+    try:
+        return structure.flatten_up_to(tree)
+    except (TypeError, ValueError) as error:
+        given = described(tree)
+        if isinstance(tree, dict) and tree:
+            given = f"a dict of {', '.join(map(repr, tree))}"
+        raise ValueError(
+            f"{what} is {given} and {wanted}, in the same containers."
+        ) from error
+
+
 def check_arrays(name: str, x: Any) -> None:
     """Raise TypeError or ValueError where a pytree holds no numbers, or is a list.
 

@@ -14,9 +14,9 @@ import numpy as np
 from vaejax._checks import (
     as_numbers,
     check_key,
-    described,
     log_prob_of,
     sample_and_log_prob_of,
+    split_parts,
 )
 from vaejax._reals import at_least_single
 from vaejax._supports import read_support
@@ -208,16 +208,8 @@ def _flat(
 
 def _split(what: str, structure: Any, names: list[str], tree: PyTree) -> list[Any]:
     """Return what a pytree has at each part, or raise ValueError naming the parts."""
-    try:
-        return structure.flatten_up_to(tree)
-    except (TypeError, ValueError) as error:
-        given = described(tree)
-        if isinstance(tree, dict) and tree:
-            given = f"a dict of {', '.join(map(repr, tree))}"
-        raise ValueError(
-            f"{what} is {given} and the parts are at {', '.join(names)}; give one of "
-            "each, in the same containers."
-        ) from error
+    wanted = f"the parts are at {', '.join(names)}; give one of each"
+    return split_parts(what, structure, tree, wanted)
 
 
 @contextmanager

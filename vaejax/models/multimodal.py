@@ -16,8 +16,8 @@ from vaejax._checks import (
     check_function,
     check_key,
     check_parameters,
-    described,
     part_of,
+    split_parts,
 )
 from vaejax.base import VAE, Array, Distribution, Example, Key, Latent, Params, PyTree
 from vaejax.columns import MaskedEvent
@@ -226,17 +226,7 @@ def _seen(part: Example) -> tuple[Example, Array]:
 
 
 def _split(what: str, structure: Any, tree: PyTree) -> list[Any]:
-    try:
-        return structure.flatten_up_to(tree)
-    except (TypeError, ValueError) as error:
-        given = (
-            f"a dict of {', '.join(map(repr, tree))}" if isinstance(tree, dict) else ""
-        )
-        names = structure.unflatten(range(structure.num_leaves))
-        parts = [
-            jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(names)
-        ]
-        raise ValueError(
-            f"multimodal_vae: {what} is {given or described(tree)} and likelihoods has "
-            f"the parts {', '.join(parts)}; give the same, in the same containers."
-        ) from error
+    names = structure.unflatten(range(structure.num_leaves))
+    parts = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(names)]
+    wanted = f"likelihoods has the parts {', '.join(parts)}; give the same"
+    return split_parts(f"multimodal_vae: {what}", structure, tree, wanted)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vaejax._checks import described
+from vaejax._checks import described, split_parts
 from vaejax.base import Array, Example, Key, Params, PyTree
 from vaejax.columns import MaskedEvent
 from vaejax.networks.adapters import Network, as_network
@@ -148,15 +148,8 @@ def _is_container(value: Any) -> bool:
 
 
 def _split(structure: Any, names: list[str], x: Example) -> list[Any]:
-    try:
-        return structure.flatten_up_to(x)
-    except (TypeError, ValueError) as error:
-        given = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, dict) else None
-        raise ValueError(
-            f"merged_network: the example is {given or described(x)} and the networks "
-            f"are at {', '.join(names)}; give a network for each part, in the "
-            "same containers."
-        ) from error
+    wanted = f"the networks are at {', '.join(names)}; give a network for each part"
+    return split_parts("merged_network: the example", structure, x, wanted)
 
 
 def _seen(part: Example) -> tuple[Example, Array | None]:
