@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_event
-from vaejax.base import Array, Event, Key, Params
+from vaejax.base import Array, Event, Key, Params, Support
 
+REAL = Support("finite numbers", lambda x: abs(x) < math.inf)
 _Distribution = TypeVar("_Distribution")
 
 
@@ -71,6 +72,17 @@ def scored(
     dtype = density_dtype(*jax.tree.leaves(distribution))
     event = jnp.asarray(event).astype(dtype)
     return with_parameters(distribution, dtype, shape), event
+
+
+def without_infinite(event: Array) -> tuple[Array, Array]:
+    """Return an event with 0 for infinite entries, and whether it is outside the reals.
+
+    Networks and products with zeros would make NaN of an infinite entry. An event with
+    NaN is not outside: its log-density is NaN.
+    """
+    is_infinite = jnp.isinf(event)
+    outside = jnp.any(is_infinite) & ~jnp.any(jnp.isnan(event))
+    return jnp.where(is_infinite, 0, event), outside
 
 
 def scored_as_vectors(

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vaejax._checks import check_event, check_key
 from vaejax.base import Array, Key, Support
 from vaejax.distributions._shared import (
+    REAL,
     SampleThenLogProb,
     density_dtype,
     draw_around,
@@ -27,7 +28,6 @@ from vaejax.distributions._shared import (
     with_parameters,
 )
 from vaejax.distributions._tails import log_normal_cdf, log_normal_mass
-from vaejax.distributions.continuous import _REAL
 
 _LOG_2_PI = math.log(2 * math.pi)
 _POSITIVE = Support("finite numbers above 0", lambda x: (x > 0) & (x < math.inf))
@@ -76,7 +76,7 @@ class RoundedNormal(SampleThenLogProb):
     upper: Array | float = math.inf
     origin: Array | float = 0.0
 
-    support: ClassVar[Support] = _REAL
+    support: ClassVar[Support] = REAL
 
     def log_prob(self, event: Array) -> Array:
         self, event = scored_as_vectors(self, event)

@@ -20,6 +20,7 @@ from vaejax._checks import (
 )
 from vaejax.base import Array, Head, Key, Support
 from vaejax.distributions._shared import (
+    REAL,
     SampleThenLogProb,
     drawn,
     log1mexp,
@@ -30,7 +31,6 @@ from vaejax.distributions._shared import (
 from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 _LOG_2_PI = math.log(2 * math.pi)
-_REAL = Support("finite numbers", lambda x: abs(x) < math.inf)
 _INTENSITIES = Support("values in [0, 1]", lambda x: (x >= 0) & (x <= 1))
 
 
@@ -101,7 +101,7 @@ class Normal:
     log_variance: Array
 
     head: ClassVar[Head]
-    support: ClassVar[Support] = _REAL
+    support: ClassVar[Support] = REAL
 
     def log_prob(self, event: Array) -> Array:
         self, event = scored_as_vectors(self, event)

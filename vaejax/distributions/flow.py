@@ -5,7 +5,6 @@ parameters is in `vaejax.networks`.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import check_event, require
 from vaejax.base import Array, Distribution, Key, Support, draw
-from vaejax.distributions._shared import density_dtype
+from vaejax.distributions._shared import REAL, density_dtype, without_infinite
 
 
 class FlowLayer(Protocol):
@@ -72,7 +71,7 @@ class Flow:
     base: Distribution
     layers: tuple[FlowLayer, ...]
 
-    support: ClassVar[Support] = Support("finite numbers", lambda x: abs(x) < math.inf)
+    support: ClassVar[Support] = REAL
 
     def sample(self, key: Key) -> Array:
         return self._forward(require(self.base, "sample")(key))[0]
@@ -98,14 +97,12 @@ class Flow:
         key = jax.random.key(0)
         shape = jax.eval_shape(lambda: draw(key, self.base)).shape
         event = jnp.asarray(check_event(self, event, shape)).astype(dtype)
-        # Networks would make NaN of an infinite entry.
-        is_infinite = jnp.isinf(event)
-        z, log_determinant = jnp.where(is_infinite, 0, event), jnp.zeros((), dtype)
+        z, outside = without_infinite(event)
+        log_determinant = jnp.zeros((), dtype)
         for layer in reversed(_in_dtype(self.layers, dtype)):
             z, more = layer.inverse(z)
             log_determinant = log_determinant + more
         log_prob = require(self.base, "log_prob")(z).astype(dtype) + log_determinant
-        outside = jnp.any(is_infinite) & ~jnp.any(jnp.isnan(event))
         return jnp.where(outside, -jnp.inf, log_prob)
 
     def _forward(self, z: Array) -> tuple[Array, Array]:

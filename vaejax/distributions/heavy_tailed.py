@@ -13,6 +13,7 @@ from vaejax._checks import check_bounds, check_key
 from vaejax._reals import symmetric_abs
 from vaejax.base import Array, Head, Key, Support
 from vaejax.distributions._shared import (
+    REAL,
     SampleThenLogProb,
     draw_around,
     drawn,
@@ -22,7 +23,6 @@ from vaejax.distributions._shared import (
     standardized,
     stirling_rest,
 )
-from vaejax.distributions.continuous import _REAL
 from vaejax.distributions.heads import parameter_free_head, soft_clip
 
 
@@ -54,7 +54,7 @@ class Laplace(SampleThenLogProb):
     log_scale: Array
 
     head: ClassVar[Head]
-    support: ClassVar[Support] = _REAL
+    support: ClassVar[Support] = REAL
 
     def log_prob(self, event: Array) -> Array:
         self, event = scored_as_vectors(self, event)
@@ -103,7 +103,7 @@ class StudentT(SampleThenLogProb):
     log_degrees_of_freedom: Array
 
     head: ClassVar[Head]
-    support: ClassVar[Support] = _REAL
+    support: ClassVar[Support] = REAL
 
     def log_prob(self, event: Array) -> Array:
         self, event = scored_as_vectors(self, event)

@@ -10,11 +10,16 @@ from jax.scipy.linalg import solve_triangular
 
 from vaejax._checks import check_bounds, check_count, check_event, check_key
 from vaejax.base import Array, Head, Key, Params, Support
-from vaejax.distributions._shared import density_dtype, no_parameters
+from vaejax.distributions._shared import (
+    REAL,
+    density_dtype,
+    no_parameters,
+    with_parameters,
+    without_infinite,
+)
 from vaejax.distributions.heads import soft_clip
 
 _LOG_2_PI = math.log(2 * math.pi)
-_VECTORS = Support("finite numbers", lambda x: abs(x) < math.inf)
 # The scale of the off-diagonal entries in units of the network's outputs.
 _OFF_DIAGONAL_SCALE = 0.1
 
@@ -49,17 +54,14 @@ class MultivariateNormal:
     mean: Array
     scale_tril: Array
 
-    support: ClassVar[Support] = _VECTORS
+    support: ClassVar[Support] = REAL
 
     def log_prob(self, event: Array) -> Array:
         event = jnp.asarray(check_event(self, event, jnp.shape(self.mean)))
         dtype = density_dtype(self.mean, self.scale_tril)
-        self, event = self._cast(dtype), event.astype(dtype)
-        # An infinite entry would make NaN of its products with zeros.
-        is_infinite = jnp.isinf(event)
-        finite = jnp.where(is_infinite, 0, event)
+        self = with_parameters(self, dtype, ())
+        finite, outside = without_infinite(event.astype(dtype))
         noise = solve_triangular(self.scale_tril, finite - self.mean, lower=True)
-        outside = jnp.any(is_infinite) & ~jnp.any(jnp.isnan(event))
         return jnp.where(outside, -jnp.inf, self._log_prob_of_noise(noise))
 
     def sample(self, key: Key) -> Array:
@@ -68,7 +70,8 @@ class MultivariateNormal:
     def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
         event, noise = self._event_and_noise(key)
         dtype = density_dtype(self.mean, self.scale_tril)
-        return event, self._cast(dtype)._log_prob_of_noise(noise.astype(dtype))
+        scores = with_parameters(self, dtype, ())
+        return event, scores._log_prob_of_noise(noise.astype(dtype))
 
     @property
     def mode(self) -> Array:
@@ -84,7 +87,7 @@ class MultivariateNormal:
         check_key(key)
         with jax.numpy_dtype_promotion("standard"):
             dtype = jnp.result_type(self.mean, self.scale_tril)
-        self = self._cast(dtype)
+        self = with_parameters(self, dtype, ())
         noise = jax.random.normal(key, jnp.shape(self.mean), dtype)
         return self.mean + jnp.tril(self.scale_tril) @ noise, noise
 
@@ -92,9 +95,6 @@ class MultivariateNormal:
         return -0.5 * jnp.sum(_LOG_2_PI + jnp.square(noise)) - jnp.sum(
             jnp.log(jnp.abs(jnp.diagonal(self.scale_tril)))
         )
-
-    def _cast(self, dtype: jnp.dtype) -> "MultivariateNormal":
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), self)
 
 
 def full_covariance_normal_head(
