@@ -173,7 +173,7 @@ def fit_flow_prior(
     batch_size_of(xs)
     fitted_vae = with_flow_prior(vae, layers)
     init_key, fit_key = jax.random.split(key)
-    static = vae, tuple(layers), num_steps, batch_size, float(learning_rate)
+    static = vae, layers, num_steps, batch_size, float(learning_rate)
     own = run(_fit_flow, static, params, layers.init(init_key), fit_key, xs)
     if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(own)):
         raise ValueError(
@@ -185,7 +185,7 @@ def fit_flow_prior(
 
 def _fit_flow(
     vae: VAE,
-    layers: tuple,
+    layers: FlowLayers,
     num_steps: int,
     batch_size: int,
     learning_rate: float,
@@ -197,8 +197,7 @@ def _fit_flow(
     """Return the parameters of the layers that make draws of q(z) likely."""
     # By shapes alone: whether the layers fit the latents.
     x = jax.tree.map(lambda leaf: leaf[0], xs)
-    jax.eval_shape(with_flow_prior(vae, FlowLayers(*layers)).init, key, x)
-    apply = FlowLayers(*layers).apply
+    jax.eval_shape(with_flow_prior(vae, layers).init, key, x)
     posteriors = jax.lax.map(lambda x: vae.encode(params, x), xs, batch_size=1000)
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
@@ -207,7 +206,7 @@ def _fit_flow(
         index = jax.random.randint(index_key, (batch_size,), 0, batch_size_of(xs))
         chosen = jax.tree.map(lambda leaf: leaf[index], posteriors)
         zs = jax.vmap(draw)(jax.random.split(draws_key, batch_size), chosen)
-        prior = Flow(vae.prior(params), apply(own, None))
+        prior = Flow(vae.prior(params), layers.apply(own, None))
         return -jnp.mean(jax.vmap(prior.log_prob)(zs))
 
     def step(carry: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], None]:
