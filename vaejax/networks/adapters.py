@@ -4,7 +4,7 @@ Equinox and Flax NNX are imported only where a module of theirs is taken, so tha
 `import vaejax` loads neither.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,7 +71,7 @@ def as_network(network: NetworkLike) -> Network:
       (4,)
     """
     if isinstance(network, nn.Module):
-        return Network(_linen_init(network), _linen_apply(network))
+        return _of_linen(network, {})
     if (
         isinstance(network, tuple)
         and len(network) == 2
@@ -88,21 +88,22 @@ def as_network(network: NetworkLike) -> Network:
     )
 
 
-def _linen_init(module: nn.Module) -> Callable[..., Params]:
+def _of_linen(module: nn.Module, streams: Mapping[str, Key]) -> Network:
+    """Return the network of a module that draws from streams of keys, or from none."""
+
     def init(key: Key, *inputs: PyTree) -> Params:
         with _in_words(module, inputs):
-            variables = dict(module.init(key, *inputs))
-        return _parameters_of(module, variables)
+            variables = dict(module.init({"params": key, **streams}, *inputs))
+        params = variables.pop("params", {})
+        if variables:
+            raise TypeError(_has_state(module, variables))
+        return params
 
-    return init
-
-
-def _linen_apply(module: nn.Module) -> Callable[..., PyTree]:
     def apply(params: Params, *inputs: PyTree) -> PyTree:
         with _in_words(module, inputs):
-            return module.apply({"params": params}, *inputs)
+            return module.apply({"params": params}, *inputs, rngs=dict(streams))
 
-    return apply
+    return Network(init, apply)
 
 
 @contextmanager
@@ -168,25 +169,7 @@ def with_noise(module: nn.Module, key: Key | None) -> Network:
         return as_network(module)
     check_key(key)
     dropout_key, noise_key = jax.random.split(key)
-    streams: dict[str, Key] = {"dropout": dropout_key, "noise": noise_key}
-
-    def init(init_key: Key, *inputs: PyTree) -> Params:
-        with _in_words(module, inputs):
-            variables = dict(module.init({"params": init_key} | streams, *inputs))
-        return _parameters_of(module, variables)
-
-    def apply(params: Params, *inputs: PyTree) -> PyTree:
-        with _in_words(module, inputs):
-            return module.apply({"params": params}, *inputs, rngs=streams)
-
-    return Network(init, apply)
-
-
-def _parameters_of(module: nn.Module, variables: dict[str, Any]) -> Params:
-    params = variables.pop("params", {})
-    if variables:
-        raise TypeError(_has_state(module, variables))
-    return params
+    return _of_linen(module, {"dropout": dropout_key, "noise": noise_key})
 
 
 def _has_state(module: Any, kinds: Iterable[str]) -> str:
