@@ -14,7 +14,7 @@ FILES = sorted((ROOT / "vaejax").glob("**/*.py"))
 PROGRAMS = sorted((ROOT / "experiments").glob("**/*.py"))
 # Modules of the library that are private to it as a whole: their names are plain.
 SHARED = {
-    "_archives", "_checkpoint_files", "_checks", "_digests", "_export_files",
+    "_archives", "_checks", "_export_files",
     "_files", "_programs", "_reals",
     "_supports",
 }  # fmt: skip

@@ -134,7 +134,7 @@ OLD_MODULES = """
     weights: mean_with_error tail_size pareto_k pareto_k_of_tail jackknife
 """
 # Modules that are public without being packages.
-PUBLIC_MODULES = {"base", "checkpoints", "exporting"}
+PUBLIC_MODULES = {"base", "exporting"}
 
 
 def public_modules():

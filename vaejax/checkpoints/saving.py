@@ -1,12 +1,4 @@
-"""Checkpoints over orbax: atomic, verified when they are read, with typed PRNG keys.
-
-A checkpoint is any pytree of arrays, such as a `TrainState`, under a step number.
-Beside it stand a description of every leaf and digests of the bytes, so that a
-checkpoint of another model, dtype or PRNG implementation, or one with a flipped bit, is
-refused with a message; orbax alone casts the first silently and returns the last. What
-else belongs to the state, such as its configuration, travels with it as `metadata`.
-`write_atomically` is for the other files of a run.
-"""
+"""Checkpoints of a run: written, found and read again by the step."""
 
 import json
 import operator
@@ -19,7 +11,11 @@ from typing import Any
 
 import jax
 
-from vaejax._checkpoint_files import (
+from vaejax._checks import check_count
+from vaejax._files import one_line
+from vaejax.base import PyTree
+from vaejax.checkpoints._digests import check_arrays, describe, digests
+from vaejax.checkpoints._files import (
     FORMAT,
     CheckpointMismatchError,
     abstract,
@@ -30,22 +26,6 @@ from vaejax._checkpoint_files import (
     sha256_of,
     write,
 )
-from vaejax._checks import check_count
-from vaejax._digests import check_arrays, describe, digest, digests
-from vaejax._files import one_line, write_atomically
-from vaejax.base import PyTree
-
-__all__ = [
-    "CheckpointMismatchError",
-    "describe",
-    "digest",
-    "latest",
-    "read_metadata",
-    "restore",
-    "save",
-    "steps",
-    "write_atomically",
-]
 
 
 def save(

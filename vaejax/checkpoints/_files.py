@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import is_key
-from vaejax._digests import digest, key_implementation
 from vaejax.base import PyTree
+from vaejax.checkpoints._digests import digest, key_implementation
 
 # Version 1, which has no number, stores the state as a tree of its own structure;
 # version 2 as a flat dictionary of numbered leaves.
