@@ -36,6 +36,7 @@ __all__ = [
     "VAE",
     "batch_size_of",
     "complete",
+    "complete_by_prior",
     "draw",
     "values",
 ]
@@ -338,8 +339,41 @@ def complete(vae: VAE, params: Params, like: Latent, edited: PyTree) -> Latent:
     check_model(vae, params)
     if not isinstance(like, Latents):
         return edited
-    prior = vae.prior(params)
+    return complete_by_prior(vae.prior(params), like, edited)
+
+
+def complete_by_prior(prior: Distribution, like: Latents, edited: PyTree) -> Latents:
+    """Return the hierarchical latent that has edited values, with the path of a prior.
+
+    It is `complete` for those who have a prior and no model, such as a `KlFn`.
+
+    Args:
+      prior: p(z), with `complete_like` where its path holds what does not follow from
+        the values, such as a condition, and else with `complete`.
+      like: a hierarchical latent of its model.
+      edited: new values, with the structure and shapes of `values(like)`.
+
+    Returns:
+      The `Latents` whose path the prior has rebuilt from `edited`.
+
+    Raises:
+      TypeError: the prior has neither method.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import vaejax
+      >>> from vaejax.base import complete_by_prior
+      >>> vae = vaejax.models.hierarchical_vae(
+      ...     latent_sizes=(3, 2),
+      ...     encoders=(vaejax.MLP((4,)), vaejax.MLP((4,))),
+      ...     decoders=(vaejax.MLP((4,), (5,)), vaejax.MLP((4,))),
+      ... )
+      >>> prior = vae.prior(vae.init(jax.random.key(0), jnp.ones(5)))
+      >>> z = prior.sample(jax.random.key(1))
+      >>> edited = complete_by_prior(prior, z, (jnp.ones(3), jnp.zeros(2)))
+      >>> [level.tolist() for level in edited.values]
+      [[1.0, 1.0, 1.0], [0.0, 0.0]]
+    """
     if hasattr(type(prior), "complete_like"):
-        # A path that holds what does not follow from the values, such as a condition.
         return require(prior, "complete_like")(like, edited)
     return require(prior, "complete")(edited)

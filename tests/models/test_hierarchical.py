@@ -11,9 +11,15 @@ from support.case_setup import assert_close, example, row, setup
 
 import vaejax
 from vaejax import objectives
-from vaejax.base import Latents
+from vaejax.base import Latents, complete_by_prior
 from vaejax.distributions import kl_divergence
-from vaejax.models import hierarchical_vae, ladder_vae, two_layer_vae
+from vaejax.models import (
+    Conditioned,
+    conditional_vae,
+    hierarchical_vae,
+    ladder_vae,
+    two_layer_vae,
+)
 from vaejax.objectives import kl_per_level
 
 MLP = vaejax.MLP
@@ -107,12 +113,17 @@ def test_levels_of_a_descending_posterior_are_closed_forms_at_the_draw_above():
 
 
 @pytest.mark.slow
-def test_sticking_the_landing_leaves_the_score_of_shared_parameters_out():
+@pytest.mark.parametrize("with_condition", [False, True])
+def test_sticking_the_landing_leaves_the_score_of_shared_parameters_out(with_condition):
     """At the exact posterior, what is left is the gradient of -log p(x, z) at fixed
     z, although the ladder's posterior holds parameters of the prior.
     """
     vae, params = exact.MODELS["ladder"], exact.exact_params("ladder")
     x, key = jnp.asarray(exact.X), jax.random.key(4)
+    if with_condition:
+        condition, ladder = jnp.zeros(1), vae
+        vae = conditional_vae(lambda condition: ladder, condition=condition)
+        x = Conditioned(x, condition)
 
     def loss(params):
         return vaejax.negative_elbo(
@@ -125,7 +136,7 @@ def test_sticking_the_landing_leaves_the_score_of_shared_parameters_out():
 
     def negative_log_joint(params):
         prior = vae.prior(params)
-        fixed = prior.complete(z.values)
+        fixed = complete_by_prior(prior, z, z.values)
         return -vae.decode(params, fixed).log_prob(x) - prior.log_prob(fixed)
 
     with jax.debug_key_reuse(False):

@@ -25,7 +25,7 @@ from vaejax import (
     priors,
     training,
 )
-from vaejax.base import batch_size_of, complete, draw, values
+from vaejax.base import batch_size_of, complete, complete_by_prior, draw, values
 from vaejax.distributions import MaskedEvent
 
 # Functions whose arguments are files, text or figures: their misuses have tests beside
@@ -216,6 +216,17 @@ def kl_of_levels() -> Row:
         objectives.kl_per_level,
         {"posterior": of("distribution", posterior, "unused")},
         {"prior": vae.prior(params), "z": z, "log_posterior": log_posterior},
+    )
+
+
+def completion_of_levels() -> Row:
+    vae = models.ladder_vae(**LEVELS)
+    prior = vae.prior(params_of(vae, X))
+    z = prior.sample(KEY)
+    return Row(
+        complete_by_prior,
+        {"prior": of("distribution", prior, "unused")},
+        {"like": z, "edited": z.values},
     )
 
 
@@ -655,6 +666,7 @@ def of_latent() -> dict[str, Row]:
             model() | {"params": of("params", bernoulli()[1], "unused")},
             {"like": Z, "edited": 2 * Z},
         ),
+        "complete_by_prior": completion_of_levels(),
         "batch_size_of": Row(
             lambda batch: jnp.float32(batch_size_of(batch)),
             {"batch": of("sizes", XS)},

@@ -15,7 +15,16 @@ from vaejax._checks import (
     sample_and_log_prob_of,
 )
 from vaejax._reals import at_least_single
-from vaejax.base import VAE, Array, Example, Key, Latent, Latents, Params, complete
+from vaejax.base import (
+    VAE,
+    Array,
+    Example,
+    Key,
+    Latent,
+    Latents,
+    Params,
+    complete_by_prior,
+)
 from vaejax.objectives.importance_weights import (
     IwaeTerms,
     _iwae_terms,
@@ -123,7 +132,7 @@ def _log_joint(
     """
     prior = vae.prior(params)
     if isinstance(z, Latents):
-        z = complete(vae, params, z, z.values)
+        z = complete_by_prior(prior, z, z.values)
     log_likelihood = log_prob_of(vae.decode(params, z), x)
     log_prior = log_prob_of(prior, z)
     return at_least_single(log_likelihood), at_least_single(log_prior), z

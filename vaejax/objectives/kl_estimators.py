@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import as_numbers, check_arrays, log_prob_of, require
 from vaejax._reals import at_least_single
-from vaejax.base import Array, Distribution, Latent, Latents
+from vaejax.base import Array, Distribution, Latent, Latents, complete_by_prior
 from vaejax.distributions import (
     Categorical,
     ExpRelaxedCategorical,
@@ -139,10 +139,11 @@ def kl_sticking_the_landing(
     """
     _check_sample("kl_sticking_the_landing", z, log_posterior)
     given = z
-    if isinstance(z, Latents) and hasattr(prior, "complete"):
+    if isinstance(z, Latents) and (
+        hasattr(prior, "complete") or hasattr(prior, "complete_like")
+    ):
         # Its states hold parameters, whose score is to be left out too.
-        fixed: Any = jax.lax.stop_gradient(prior)
-        z = fixed.complete(z.values)
+        z = complete_by_prior(jax.lax.stop_gradient(prior), z, z.values)
     # The value comes from the noise of z, which (z - mean) / stddev would round off;
     # the gradient from the path.
     path = at_least_single(log_prob_of(_stopped(posterior), z))
