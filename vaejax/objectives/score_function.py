@@ -76,11 +76,7 @@ def negative_reinforce(
     Source: Kool et al. 2019, equation 8; for VAEs Mnih & Rezende 2016, section 2.
     """
     _check("negative_reinforce", vae, params, key, num_samples)
-    posterior = vae.encode(params, x)
-    _check_scored("negative_reinforce", posterior)
-    keys = jax.random.split(key, num_samples)
-    zs = jax.vmap(lambda key: sample_and_log_prob_of(posterior, key)[0])(keys)
-    found = _log_densities(vae, params, posterior, zs, x)
+    found = _draw_fixed("negative_reinforce", vae, params, key, x, num_samples)
     signal = found.log_weight - jnp.mean(found.log_weight)
     signal *= num_samples / (num_samples - 1)
     signal = jax.lax.stop_gradient(_finite_or_zero(signal))
@@ -204,11 +200,8 @@ def negative_vimco(
     Source: Mnih & Rezende 2016, equations 8 to 10.
     """
     _check("negative_vimco", vae, params, key, num_samples)
-    stop, posterior = jax.lax.stop_gradient, vae.encode(params, x)
-    _check_scored("negative_vimco", posterior)
-    keys = jax.random.split(key, num_samples)
-    zs = jax.vmap(lambda key: sample_and_log_prob_of(posterior, key)[0])(keys)
-    found = _log_densities(vae, params, posterior, zs, x)
+    found = _draw_fixed("negative_vimco", vae, params, key, x, num_samples)
+    stop = jax.lax.stop_gradient
     weights = stop(found.log_weight)
     bound, baselines = _log_mean_exp(weights), _log_mean_exp(_without_each(weights))
     # A baseline may be any number, as long as its own sample does not decide it.
@@ -231,6 +224,18 @@ class _LogDensities(NamedTuple):
     @property
     def log_weight(self) -> Array:
         return self.log_likelihood - (self.log_posterior - self.log_prior)
+
+
+def _draw_fixed(
+    name: str, vae: VAE, params: Params, key: Key, x: Example, num_samples: int
+) -> _LogDensities:
+    """Return log-densities of samples of q(z|x), which must have a `log_prob`."""
+    posterior = vae.encode(params, x)
+    remedy = f"{name} differentiates log q(z|x); give a posterior that has it"
+    require(posterior, "log_prob", remedy)
+    keys = jax.random.split(key, num_samples)
+    zs = jax.vmap(lambda key: sample_and_log_prob_of(posterior, key)[0])(keys)
+    return _log_densities(vae, params, posterior, zs, x)
 
 
 def _log_densities(
@@ -279,8 +284,3 @@ def _check(name: str, vae: VAE, params: Params, key: Key, num_samples: int) -> N
             f"{name}: num_samples is {num_samples}; give at least 2, since each sample "
             "is measured against the others."
         )
-
-
-def _check_scored(name: str, posterior: Distribution) -> None:
-    remedy = f"{name} differentiates log q(z|x); give a posterior that has it"
-    require(posterior, "log_prob", remedy)

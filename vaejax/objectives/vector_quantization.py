@@ -96,10 +96,10 @@ def vector_quantization_terms(
     statistics = stop(codebook.statistics(posterior.features))
     is_kept = codebook.count < _LEAST_COUNT
     moved = _moved(
-        codebook.count, jnp.where(is_kept, 0, codebook.count), statistics["count"]
+        codebook.count, jnp.where(is_kept, 0, codebook.count) - statistics["count"]
     )
     moved += _moved(
-        codebook.sum, jnp.where(is_kept[:, None], 0, codebook.sum), statistics["sum"]
+        codebook.sum, jnp.where(is_kept[:, None], 0, codebook.sum) - statistics["sum"]
     )
     code_length = at_least_single(log_posterior) - at_least_single(
         log_prob_of(prior, z)
@@ -177,9 +177,7 @@ def with_revived_codes(
             xs = jax.vmap(transform)(each, batch)
         revived = revive_codes(vae, fixed, revival_key, xs, minimum=minimum)
         jumps = jax.tree.map(
-            lambda average, old, new: jnp.sum(
-                (old - new) / (1 - decay) * (average - old)
-            ),
+            lambda average, old, new: _moved(average, (old - new) / (1 - decay)),
             params["codebook"],
             fixed["codebook"],
             revived["codebook"],
@@ -190,7 +188,7 @@ def with_revived_codes(
     return revived_loss
 
 
-def _moved(average: Array, kept: Array, statistic: Array) -> Array:
-    """Return a term of value 0 whose gradient in the average is `kept - statistic`."""
-    gradient = jax.lax.stop_gradient(kept - statistic)
-    return jnp.sum(gradient * (average - jax.lax.stop_gradient(average)))
+def _moved(average: Array, gradient: Array) -> Array:
+    """Return a term of value 0 whose gradient in the average is the given one."""
+    stop = jax.lax.stop_gradient
+    return jnp.sum(stop(gradient) * (average - stop(average)))
