@@ -21,6 +21,8 @@ from vaejax.posteriors import product_of_normals
 
 #: `z_(l+1) -> p(z_l|z_(l+1))` and its likes, which hold their parameters.
 Conditional = jax.tree_util.Partial
+#: `(level, its distribution) -> (z_l, log-density)`: how a posterior passes a level.
+ChooseLevel = Callable[[int, Any], tuple[Any, Array]]
 
 
 class DrawnLevel(NamedTuple):
@@ -128,14 +130,7 @@ class TopDownPosterior:
         return _total([self.top.log_prob(zs[-1]), *below])
 
     def sample_and_log_prob(self, key: Key) -> tuple[Latents, Array]:
-        check_key(key)
-        keys = tuple(jax.random.split(key, len(self.conditionals) + 1))
-
-        def choose(level: int, distribution: Any) -> tuple[Any, Array]:
-            return distribution.sample_and_log_prob(keys[level])
-
-        z = self._descend(choose)
-        return z, _total(level.log_prob for level in z.path.posterior)
+        return _draw_levels(key, len(self.conditionals) + 1, self._descend)
 
     @property
     def mean(self) -> Latents:
@@ -151,7 +146,7 @@ class TopDownPosterior:
         parts = zip(_drawn(self, z), _levels_of(prior, z), z.values, strict=True)
         return jnp.stack([_kl_of_level(*part) for part in parts])
 
-    def _descend(self, choose: Callable[[int, Any], tuple[Any, Array]]) -> Latents:
+    def _descend(self, choose: ChooseLevel) -> Latents:
         """Return the latent whose levels are chosen from the top."""
         num = len(self.conditionals)
         z, log_prob = choose(num, self.top)
@@ -188,14 +183,7 @@ class BottomUpPosterior:
         return _total([self.bottom.log_prob(zs[0]), *above])
 
     def sample_and_log_prob(self, key: Key) -> tuple[Latents, Array]:
-        check_key(key)
-        keys = tuple(jax.random.split(key, len(self.conditionals) + 1))
-
-        def choose(level: int, distribution: Any) -> tuple[Any, Array]:
-            return distribution.sample_and_log_prob(keys[level])
-
-        z = self._climb(choose)
-        return z, _total(level.log_prob for level in z.path.posterior)
+        return _draw_levels(key, len(self.conditionals) + 1, self._climb)
 
     @property
     def mean(self) -> Latents:
@@ -214,7 +202,7 @@ class BottomUpPosterior:
         top = _kl_of_level(drawn[-1], priors[-1], z.values[-1])
         return jnp.stack([*terms, top])
 
-    def _climb(self, choose: Callable[[int, Any], tuple[Any, Array]]) -> Latents:
+    def _climb(self, choose: ChooseLevel) -> Latents:
         """Return the latent whose levels are chosen from the bottom."""
         zs, drawn, distribution = [], [], self.bottom
         for level in range(len(self.conditionals) + 1):
@@ -250,6 +238,20 @@ def _kl_of_level(level: DrawnLevel, prior: Any, z: Any) -> Array:
         return kl_divergence(level.distribution, prior)
     except TypeError:  # no closed form is known
         return level.log_prob - prior.log_prob(z)
+
+
+def _draw_levels(
+    key: Key, num_levels: int, pass_through: Callable[[ChooseLevel], Latents]
+) -> tuple[Latents, Array]:
+    """Draw each level by a key of its own, in whichever order a posterior passes."""
+    check_key(key)
+    keys = tuple(jax.random.split(key, num_levels))
+
+    def choose(level: int, distribution: Any) -> tuple[Any, Array]:
+        return distribution.sample_and_log_prob(keys[level])
+
+    z = pass_through(choose)
+    return z, _total(level.log_prob for level in z.path.posterior)
 
 
 def _mean_of_level(level: int, distribution: Any) -> tuple[Any, Array]:
