@@ -30,7 +30,7 @@ from vaejax.base import (
 )
 from vaejax.distributions import kl_divergence
 from vaejax.models._conditions import Path, beside, inner
-from vaejax.models.families import Conditioned, VAEFamily
+from vaejax.models.families import Conditioned, VAEFamily, _as_conditioned
 
 
 @jax.tree_util.register_dataclass
@@ -124,7 +124,7 @@ class _Likelihood:
         return self.family(condition).decode(self.params, inner(self.z))
 
     def log_prob(self, event: Conditioned) -> Array:
-        example = _checked(event)
+        example = _as_conditioned("conditional_vae", event)
         return log_prob_of(self.given(example.condition), example.x)
 
     def sample(self, key: Key) -> Event:
@@ -137,15 +137,6 @@ class _Likelihood:
     @property
     def mode(self) -> Event:
         return self.given(self.z.path.condition).mode
-
-
-def _checked(example: Any) -> Conditioned:
-    if not isinstance(example, Conditioned):
-        raise TypeError(
-            f"conditional_vae: the example is {described(example)}; give "
-            "vaejax.models.Conditioned(x, condition)."
-        )
-    return example
 
 
 def conditional_vae(family: VAEFamily, *, condition: PyTree) -> VAE:
@@ -199,11 +190,11 @@ def conditional_vae(family: VAEFamily, *, condition: PyTree) -> VAE:
     check_function("conditional_vae: family", family)
 
     def init(key: Key, x: Conditioned) -> Params:
-        example = _checked(x)
+        example = _as_conditioned("conditional_vae", x)
         return family(example.condition).init(key, example.x)
 
     def encode(params: Params, x: Conditioned) -> Distribution:
-        example = _checked(x)
+        example = _as_conditioned("conditional_vae", x)
         posterior = family(example.condition).encode(params, example.x)
         return _Posterior(posterior, example.condition)
 

@@ -103,11 +103,7 @@ def conditional(function: Callable[..., Any], family: VAEFamily) -> Callable[...
     def of_example(
         params: Params, key: Key, example: Conditioned, **options: Any
     ) -> Any:
-        if not isinstance(example, Conditioned):
-            raise TypeError(
-                f"conditional: the example is {described(example)}; give "
-                "vaejax.models.Conditioned(x, condition)."
-            )
+        example = _as_conditioned("conditional", example)
         vae = family(example.condition)
         return function(vae, params, key, example.x, **options)
 
@@ -227,3 +223,12 @@ def with_conditional_prior(vae: VAE, network: NetworkLike, condition: Array) -> 
         return head.apply((), outputs)
 
     return VAE(init, vae.encode, prior, vae.decode)
+
+
+def _as_conditioned(name: str, example: Any) -> Conditioned:
+    if not isinstance(example, Conditioned):
+        raise TypeError(
+            f"{name}: the example is {described(example)}; give "
+            "vaejax.models.Conditioned(x, condition)."
+        )
+    return example
