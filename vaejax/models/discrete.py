@@ -7,25 +7,21 @@ log q(z|x), relaxed categorical ones by `negative_elbo`.
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from vaejax._checks import (
     check_arrays,
     check_count,
     check_in_range,
-    check_key,
     check_parameters,
     part_of,
 )
 from vaejax.base import (
     VAE,
     Array,
-    Distribution,
     Example,
     HeadLike,
     Key,
-    Latent,
     NetworkLike,
     Params,
 )
@@ -35,7 +31,7 @@ from vaejax.distributions import (
     RelaxedCategorical,
     as_head,
 )
-from vaejax.models.gaussian import _check_decoder, _in_dtype, _is_real
+from vaejax.models._assembly import LatentPart, assembled, in_dtype, in_dtype_of
 from vaejax.networks import MLP, Network, as_network, compose_networks
 
 
@@ -87,7 +83,7 @@ def bernoulli_vae(
         check_parameters(params)
         return Bernoulli(jnp.zeros((latent_size,)))
 
-    return _assembled(
+    return _discrete_vae(
         (latent_size,),
         logits,
         lambda params, logits: Bernoulli(logits),
@@ -181,12 +177,12 @@ def categorical_vae(
         check_parameters(params)
         return made(jnp.zeros(shape))
 
-    return _assembled(
+    return _discrete_vae(
         shape, logits, lambda params, logits: made(logits), prior, decoder, likelihood
     )
 
 
-def _assembled(
+def _discrete_vae(
     shape: tuple[int, ...],
     encoder: Network,
     posterior: Callable[[Params, Array], Any],
@@ -194,32 +190,16 @@ def _assembled(
     decoder: NetworkLike,
     likelihood: HeadLike,
 ) -> VAE:
-    """Assemble a VAE of latents `shape` with `posterior(params, encoder's outputs)`."""
-    network, head = as_network(decoder), as_head(likelihood)
+    """Build the VAE of latents `shape` with `posterior(params, encoder's outputs)`."""
 
-    def init(key: Key, x: Example) -> Params:
-        check_key(key)
-        check_arrays("x", x)
-        encoder_key, decoder_key, likelihood_key = jax.random.split(key, 3)
-        z = jnp.zeros(shape)
-        params = {
-            "encoder": encoder.init(encoder_key, _in_dtype(jnp.float32, x)),
-            "decoder": network.init(decoder_key, z),
-            "likelihood": head.init(likelihood_key),
-        }
-        _check_decoder(jax.eval_shape(network.apply, params["decoder"], z), x, head)
-        return params
+    def init(encoder_key: Key, posterior_key: Key, x: Example) -> dict[str, Params]:
+        del posterior_key
+        return {"encoder": encoder.init(encoder_key, in_dtype(jnp.float32, x))}
 
     def encode(params: Params, x: Example) -> Any:
         check_arrays("x", x)
         own = part_of(params, "encoder")
-        floats = [leaf for leaf in jax.tree.leaves(own) if _is_real(leaf)]
-        x = _in_dtype(jnp.result_type(floats[0]), x) if floats else x
-        return posterior(params, encoder.apply(own, x))
+        return posterior(params, encoder.apply(own, in_dtype_of(own, x)))
 
-    def decode(params: Params, z: Latent) -> Distribution:
-        check_arrays("the latent z", z)
-        outputs = network.apply(part_of(params, "decoder"), z)
-        return head.apply(part_of(params, "likelihood"), outputs)
-
-    return VAE(init, encode, prior, decode)
+    latents = LatentPart(init, encode, prior)
+    return assembled(shape, latents, as_network(decoder), as_head(likelihood))

@@ -27,7 +27,7 @@ from vaejax.base import (
     PyTree,
 )
 from vaejax.distributions import Normal, as_head, normal_head
-from vaejax.models.gaussian import _check_decoder, _in_dtype
+from vaejax.models._assembly import check_decoder, in_dtype, in_dtype_of
 from vaejax.models.levels import Conditional, TopDownPrior
 from vaejax.networks import MLP, Network, as_network
 
@@ -66,7 +66,7 @@ def level_network(
 
     def init(key: Key, x: PyTree) -> Params:
         network_key, last_key, head_key = jax.random.split(key, 3)
-        x = _in_dtype(jnp.float32, x)
+        x = in_dtype(jnp.float32, x)
         own = inner.init(network_key, x)
         features = zeros_like(inner.apply, own, x)
         return {
@@ -76,8 +76,8 @@ def level_network(
         }
 
     def features(params: Params, x: PyTree) -> PyTree:
-        dtype = jnp.result_type(params["outputs"]["Dense_0"]["kernel"])
-        return inner.apply(params["network"], _in_dtype(dtype, x))
+        # The network itself may have no parameters.
+        return inner.apply(params["network"], in_dtype_of(params["outputs"], x))
 
     def readout(params: Params, features: PyTree) -> Any:
         return head.apply(params["head"], last.apply(params["outputs"], features))
@@ -121,7 +121,7 @@ def make_descent(
         zs = zeros(sizes)
         decoded = zs if decode_all else zs[0]
         own = network.init(keys[0], decoded)
-        _check_decoder(jax.eval_shape(network.apply, own, decoded), x, head)
+        check_decoder(jax.eval_shape(network.apply, own, decoded), x, head)
         above = (
             level.init(key, z)
             for level, key, z in zip(levels, keys[1:], zs[1:], strict=True)

@@ -14,15 +14,14 @@ from vaejax._checks import (
     check_arrays,
     check_count,
     check_function,
-    check_key,
-    check_parameters,
     part_of,
     split_parts,
 )
-from vaejax.base import VAE, Array, Distribution, Example, Key, Latent, Params, PyTree
+from vaejax.base import VAE, Array, Distribution, Example, Key, Params, PyTree
 from vaejax.columns import MaskedEvent
-from vaejax.distributions import Joint, Mixture, Normal, joint_head
-from vaejax.models.gaussian import _check_decoder, _gaussian_latents
+from vaejax.distributions import Mixture, Normal, joint_head
+from vaejax.models._assembly import LatentPart, assembled
+from vaejax.models.gaussian import _gaussian_latents
 from vaejax.networks import branched_network
 from vaejax.posteriors import product_of_normals
 
@@ -176,39 +175,23 @@ def multimodal_vae(
             mask.append(is_seen)
         return jax.tree.map(lambda *rows: jnp.stack(rows), *found), jnp.stack(mask)
 
-    def init(key: Key, x: Example) -> Params:
-        check_key(key)
-        check_arrays("x", x)
-        encoder_key, decoder_key, likelihood_key = jax.random.split(key, 3)
-        z = jnp.zeros((latent_size,))
+    def init(encoder_key: Key, posterior_key: Key, x: Example) -> dict[str, Params]:
+        del posterior_key
         parts = _split("the example", structure, x)
         keys = jax.random.split(encoder_key, (len(parts), 2))
         of_parts = [
             each.init(pair[0], pair[1], _seen(part)[0])
             for each, pair, part in zip(latents, keys, parts, strict=True)
         ]
-        params = {
-            "encoder": structure.unflatten(of_parts),
-            "decoder": network.init(decoder_key, z),
-            "likelihood": head.init(likelihood_key),
-        }
-        _check_decoder(jax.eval_shape(network.apply, params["decoder"], z), x, head)
-        return params
+        return {"encoder": structure.unflatten(of_parts)}
 
     def encode(params: Params, x: Example) -> Distribution:
         check_arrays("x", x)
         return combine(prior(params), *experts(params, x))
 
-    def prior(params: Params) -> Normal:
-        check_parameters(params)
-        return Normal(jnp.zeros((latent_size,)), jnp.zeros((latent_size,)))
-
-    def decode(params: Params, z: Latent) -> Joint:
-        check_arrays("the latent z", z)
-        outputs = network.apply(part_of(params, "decoder"), z)
-        return head.apply(part_of(params, "likelihood"), outputs)
-
-    return VAE(init, encode, prior, decode)
+    prior: Any = latents[0].prior  # N(0, I), as that of each
+    combined = LatentPart(init, encode, prior)
+    return assembled((latent_size,), combined, network, head)
 
 
 def _seen(part: Example) -> tuple[Example, Array]:

@@ -35,8 +35,8 @@ from vaejax.distributions import (
     FiniteScalars,
     Quantized,
 )
-from vaejax.models.discrete import _assembled
-from vaejax.models.gaussian import _in_dtype
+from vaejax.models._assembly import in_dtype
+from vaejax.models.discrete import _discrete_vae
 from vaejax.networks import as_network
 
 
@@ -304,7 +304,7 @@ def _quantized_vae(
         uniform = Categorical(jnp.zeros((math.prod(shape[:-1]), found.num_codes)))
         return CodeVectors(uniform, found, shape)
 
-    vae = _assembled(
+    vae = _discrete_vae(
         shape,
         network,
         lambda params, features: Quantized(features, quantizer(params)),
@@ -316,7 +316,7 @@ def _quantized_vae(
     def init(key: Key, x: Example) -> Params:
         params = vae.init(key, x)
         features = jax.eval_shape(
-            network.apply, params["encoder"], _in_dtype(jnp.float32, x)
+            network.apply, params["encoder"], in_dtype(jnp.float32, x)
         )
         if features.shape != shape:
             raise ValueError(

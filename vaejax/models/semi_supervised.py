@@ -34,9 +34,9 @@ from vaejax.base import (
 )
 from vaejax.columns import MaskedEvent
 from vaejax.distributions import Categorical
+from vaejax.models._assembly import in_dtype, in_dtype_of
 from vaejax.models._conditions import Path, beside, inner
 from vaejax.models.families import Conditioned, VAEFamily
-from vaejax.models.gaussian import _in_dtype, _in_dtype_of
 from vaejax.networks import as_network
 
 
@@ -223,7 +223,7 @@ def semi_supervised_vae(
     def init(key: Key, x: Example) -> Params:
         check_key(key)
         alone, _, _ = _taken_apart(x)
-        real = _in_dtype(jnp.float32, alone)
+        real = in_dtype(jnp.float32, alone)
         family_key, classifier_key = jax.random.split(key)
         params = {
             "family": family(jnp.eye(num_classes)[0]).init(family_key, alone),
@@ -240,7 +240,7 @@ def semi_supervised_vae(
     def encode(params: Params, x: Example) -> Any:
         alone, label, is_labeled = _taken_apart(x)
         own = part_of(params, "classifier")
-        logits = network.apply(own, _in_dtype_of(own, alone))
+        logits = network.apply(own, in_dtype_of(own, alone))
         # A class that is given has all the mass.
         given = jnp.where(classes == label, 0, -jnp.inf).astype(logits.dtype)
         return _Posterior(
