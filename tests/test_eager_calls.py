@@ -248,14 +248,6 @@ LOOPS = {
 LAX_LOOPS = {"scan", "map", "while_loop", "fori_loop", "cond", "switch"}
 
 
-def some(names, every=10):
-    """Every tenth, or so, in the normal run; all in the slow one."""
-    return [
-        name if index % every == 0 else pytest.param(name, marks=pytest.mark.slow)
-        for index, name in enumerate(names)
-    ]
-
-
 def test_every_loop_of_the_library_has_an_eager_call():
     found = set()
     for file in sorted(ROOT.glob("**/*.py")):
@@ -285,7 +277,8 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("name", some(CALLS, every=4))
+@pytest.mark.sampled(every=4)
+@pytest.mark.parametrize("name", CALLS)
 def test_a_second_eager_call_compiles_nothing(name, compilations):
     call, keys = partial(CALLS[name], vae), list(jax.random.split(jax.random.key(0), 3))
     jax.block_until_ready(call(keys[0]))
@@ -302,7 +295,8 @@ def test_what_is_counted_are_compilations(compilations):
         assert compilations
 
 
-@pytest.mark.parametrize("name", some(OF_MODELS))
+@pytest.mark.sampled(every=10)
+@pytest.mark.parametrize("name", OF_MODELS)
 def test_a_second_eager_vmap_compiles_nothing(name, compilations):
     keys = list(jax.random.split(jax.random.key(0), (3, 2)))
     mapped = jax.vmap(partial(OF_MODELS[name], vae))

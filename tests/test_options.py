@@ -778,13 +778,7 @@ def test_bad_values_are_refused(name, option):
 
 # These run the functions: a fixed third of them in the normal run.
 @pytest.mark.sampled(every=3)
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [
-        cell if i % 3 == 0 else pytest.param(*cell, marks=pytest.mark.slow)
-        for i, cell in enumerate(CELLS)
-    ],
-)
+@pytest.mark.parametrize(("name", "option"), CELLS)
 def test_values_at_the_ends_of_the_range_pass(name, option):
     call, ranges = OPTIONS[name]
     # NumPy's numbers are not of weak type.

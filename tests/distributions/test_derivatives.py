@@ -6,12 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.densities import DENSITIES, events_of, scalar_log_prob, with_slow
+from support.densities import DENSITIES, events_of, scalar_log_prob
 
 from vaejax import distributions
-
-QUICK = ("bernoulli", "laplace", "poisson")
-CELLS = with_slow([(name,) for name in DENSITIES], lambda _, cell: cell[0] in QUICK)
 
 
 def test_every_distribution_is_in_the_table():
@@ -83,7 +80,8 @@ def _differences(function, theta, step):
     return np.stack(first, -1), np.moveaxis(second, -1, 0) / (4 * step**2)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.sampled(every=6)
+@pytest.mark.parametrize("name", DENSITIES)
 def test_values_and_derivatives(name):
     density = DENSITIES[name]
     ours, reference, theta = _as_vector(density)
@@ -106,7 +104,8 @@ def test_values_and_derivatives(name):
     assert np.all(np.isfinite(hessian))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.sampled(every=6)
+@pytest.mark.parametrize("name", DENSITIES)
 def test_outside_of_the_support_and_at_nan(name):
     density = DENSITIES[name]
     parameters = [parameter[:1] for parameter in density.parameters]

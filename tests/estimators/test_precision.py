@@ -91,10 +91,8 @@ def moments(name, dtype, num=200):
     return numbers.mean(axis=1), numbers.std(axis=1) / math.sqrt(num)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["log_marginal", *(pytest.param(n, marks=pytest.mark.slow) for n in [*CALLS][1:])],
-)
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", CALLS)
 def test_every_estimator_in_bfloat16_has_the_mean_of_float32(name):
     (half, half_error), (single, single_error) = (
         moments(name, dtype) for dtype in (jnp.bfloat16, jnp.float32)

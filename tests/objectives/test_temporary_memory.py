@@ -41,18 +41,8 @@ def iwae_bytes():
     }
 
 
-# Each stands for others with the same code.
-QUICK = ("negative_elbo", "negative_dreg", "negative_piwae", "beta_tcvae_loss")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-        for name in OBJECTIVES
-    ],
-)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_temporary_memory_is_at_most_a_multiple_of_the_iwae(name, iwae_bytes):
     row = OBJECTIVES[name]
     vae = row.make_vae()

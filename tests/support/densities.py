@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import pytest
 import scipy.special
 import scipy.stats
 
@@ -266,19 +265,6 @@ DENSITIES = {
         outside=(-1 / 255, 256 / 255, 0.3, 255),
     ),
 }
-
-
-def with_slow(cells, is_quick):
-    """Parameters of a test, those slow whose index and cell are not quick."""
-    return [
-        pytest.param(*cell, marks=() if is_quick(index, cell) else pytest.mark.slow)
-        for index, cell in enumerate(cells)
-    ]
-
-
-def a_tenth(cells):
-    """Parameters of a test of which the first, the eleventh and so on are quick."""
-    return with_slow(cells, lambda index, cell: index % 10 == 0)
 
 
 def scalar_log_prob(density: Density):
