@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.cases import CASES, Case, linear_gaussian, marked
+from support.cases import CASES, Case, marked
+from support.prototypes import linear_gaussian
 
 import vaejax
 from vaejax import exporting, latent

@@ -1,4 +1,4 @@
-"""What a user adds is one file of public names; the row of cases.py tests the rest."""
+"""Parts of a user, of public names alone; a row of cases.py checks that they work."""
 
 import ast
 import inspect

@@ -10,12 +10,8 @@ import pytest
 import scipy.special
 import scipy.stats
 from support import linear_gaussian
-from support.cases import (
-    binary,
-    matrix_latent,
-    mlp_vae,
-    with_flow_posterior,
-)
+from support.cases import binary, mlp_vae
+from support.prototypes import matrix_latent, with_flow_posterior
 
 import vaejax
 from vaejax.estimators import (

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import cases
+from support import prototypes
 from support.annealing import (
     PARAMS,
     TRUTH,
@@ -253,7 +253,7 @@ def test_bernoulli_decoder_against_a_grid():
 @pytest.mark.slow
 def test_hierarchical_latents_agree_with_sampling_from_the_prior():
     model, x = (
-        cases.hierarchical(),
+        prototypes.hierarchical(),
         np.float32([[1, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]]),
     )
     params = model.init(jax.random.key(14), x)

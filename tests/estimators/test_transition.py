@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import cases
+from support import prototypes
 from support.annealing import (
     PARAMS,
     TRUTH,
@@ -91,7 +91,7 @@ def test_step_sizes_reach_the_transition_and_follow_its_acceptance():
 
 
 def test_a_transition_moves_the_values_of_a_hierarchical_latent():
-    model, x = cases.hierarchical(), np.float32(np.eye(3, 4))
+    model, x = prototypes.hierarchical(), np.float32(np.eye(3, 4))
     params = jax.eval_shape(model.init, jax.random.key(0), x)
     seen = []
 

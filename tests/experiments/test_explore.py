@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from support.browser import CHROMIUM, Browser
-from support.cases import hierarchical
 from support.programs import SMALL, images, status_of, users_settings
+from support.prototypes import hierarchical
 
 import vaejax
 from experiments import explore

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from support.cases import linear_gaussian
+from support.prototypes import linear_gaussian
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from support.case_setup import assert_close, example, row, setup
-from support.cases import (
-    MAX_LENGTH,
-    VOCABULARY,
-    Sentence,
-    images_and_contexts,
-)
+from support.cases import images_and_contexts
+from support.prototypes import MAX_LENGTH, VOCABULARY, Sentence
 
 import vaejax
 from vaejax.base import END_TOKEN, Latents

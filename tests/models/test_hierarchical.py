@@ -1,4 +1,6 @@
-"""VAEs of several levels: exact where all is linear, and no dearer than by hand."""
+"""VAEs of several levels: exact values of linear models, and the operations that a step
+takes beside those of the same networks without the library.
+"""
 
 from functools import partial
 

@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from support.cases import (
-    binary,
-    matrix_latent,
-    mlp_vae,
-    real,
-    with_flow_posterior,
-)
+from support.cases import binary, mlp_vae, real
+from support.prototypes import matrix_latent, with_flow_posterior
 
 import vaejax
 from vaejax.objectives import beta_tcvae_loss, minibatch_stratified, minibatch_weighted

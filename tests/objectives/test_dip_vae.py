@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.cases import binary, mlp_vae, with_flow_posterior
+from support.cases import binary, mlp_vae
+from support.prototypes import with_flow_posterior
 
 import vaejax
 from vaejax import Normal

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from support import cases, hierarchies, quadrature
+from support import cases, hierarchies, prototypes, quadrature
 from support.linear_gaussian import make_params, recording, vae, with_best_encoder
 from support.monte_carlo import over_keys, standard_error
 from support.objectives import make_vae
@@ -163,7 +163,7 @@ def test_forward_derivatives_are_those_of_the_gradient():
 
 
 def test_a_posterior_without_log_prob_is_refused_in_one_sentence():
-    model = cases.with_flow_posterior(cases.mlp_vae())
+    model = prototypes.with_flow_posterior(cases.mlp_vae())
     x = jnp.zeros(cases.PIXELS)
     params = model.init(jax.random.key(0), x)
     with pytest.raises(TypeError) as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from support.cases import linear_gaussian
+from support.prototypes import linear_gaussian
 
 from vaejax import exporting
 
