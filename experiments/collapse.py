@@ -44,7 +44,7 @@ from experiments.harness import (
 )
 from experiments.harness.members import MEMBERS_AT_ONCE, Members, in_pieces
 from experiments.harness.units import disagreements
-from vaejax import datasets, plots
+from vaejax import plots
 from vaejax.base import Array
 from vaejax.training import TrainState
 
@@ -129,8 +129,10 @@ def make_experiment(config: Config) -> harness.Comparison:
             "integers."
         )
     train, test = harness.load_images(config)
-    train, validation = harness.hold_out(train, config.num_validation)
-    num_steps = config.epochs * harness.steps_per_epoch(train.images, config.batch_size)
+    data = binary_images.data_fields(config, train, test)
+    num_steps = config.epochs * harness.steps_per_epoch(
+        data["train"], config.batch_size
+    )
 
     def arm(name: str, latent_size: int) -> harness.Experiment:
         vae = vaejax.gaussian_vae(
@@ -145,18 +147,11 @@ def make_experiment(config: Config) -> harness.Comparison:
             recipe=partial(recipe, vae, config.learning_rate, num_steps),
             hyperparameters=CURES["plain"]._asdict(),
             batch_size=config.batch_size,
-            train=train.images,
-            test=xs,
-            data_checksum=datasets.checksum(train, test),
-            binarization="dynamic" if binary_images.is_gray(train.images) else "static",
             num_samples=config.num_samples,
             num_annealed=config.num_annealed if name in ANNEALED else 0,
-            validation=None
-            if validation is None
-            else binary_images.binarize_once(keys.VALIDATION_SET, validation.images),
+            **data,
         )
 
-    xs = binary_images.binarize_once(keys.TEST_SET, test.images)
     names = {f"{size} latents": size for size in config.latent_sizes}
     arms = {name: arm(name, size) for name, size in names.items()}
     return harness.Comparison(
@@ -338,9 +333,7 @@ def carrying(members: Members, history: list[dict]) -> np.ndarray:
     kl_terms = np.asarray(history[-1]["train"]["kl_terms"], float).reshape(
         members.num, -1
     )
-    return np.where(
-        np.isfinite(kl_terms).all(axis=1), np.sum(kl_terms > CARRIES, axis=1), np.nan
-    )
+    return averages.count_above(kl_terms, CARRIES)
 
 
 def summarize(

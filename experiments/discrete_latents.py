@@ -38,7 +38,7 @@ from experiments.harness import (
     figures,
     keys,
 )
-from vaejax import datasets, models, objectives, plots
+from vaejax import models, objectives, plots
 from vaejax.base import VAE, Array, Key, Objective, Params
 
 ABOUT = harness.About(
@@ -104,9 +104,10 @@ def make_experiment(config: Config) -> harness.Comparison:
             "where it starts."
         )
     train, test = harness.load_images(config)
-    train, validation = harness.hold_out(train, config.num_validation)
-    num_steps = config.epochs * harness.steps_per_epoch(train.images, config.batch_size)
-    xs = binary_images.binarize_once(keys.TEST_SET, test.images)
+    data = binary_images.data_fields(config, train, test)
+    num_steps = config.epochs * harness.steps_per_epoch(
+        data["train"], config.batch_size
+    )
 
     def arm(
         vae: VAE, objective: Objective, schedules: Mapping[str, Any], kl_fn: Any
@@ -116,15 +117,9 @@ def make_experiment(config: Config) -> harness.Comparison:
             recipe=partial(recipe, objective, num_steps, schedules),
             hyperparameters={"learning_rate": config.learning_rate},
             batch_size=config.batch_size,
-            train=train.images,
-            test=xs,
-            data_checksum=datasets.checksum(train, test),
-            binarization="dynamic" if binary_images.is_gray(train.images) else "static",
             num_samples=config.num_samples,
             kl_fn=kl_fn,
-            validation=None
-            if validation is None
-            else binary_images.binarize_once(keys.VALIDATION_SET, validation.images),
+            **data,
         )
 
     ends = {
@@ -317,11 +312,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
 
 
 def _figures(trained: harness.Trained, noise: Mapping[str, Any]) -> dict[str, Any]:
-    samples = []
-    for name, experiment in trained.experiments.items():
-        state = trained.state(name)
-        draw = jax.jit(partial(vaejax.sample, experiment.vae, num=10))
-        samples.append(draw(state.params, jax.random.fold_in(state.key, keys.FIGURES)))
+    samples = figures.samples_of_each(trained, 10)
     return {
         "learning_curves": figures.over_epochs(
             trained.history,
@@ -342,9 +333,9 @@ def _figures(trained: harness.Trained, noise: Mapping[str, Any]) -> dict[str, An
             log_y=True,
         ),
         "samples": plots.image_grid(
-            np.stack([np.asarray(images) for images in samples]),
+            np.stack(list(samples.values())),
             title="Prior samples: the mean of p(x|z) with z ~ p(z)",
-            row_labels=list(trained.experiments),
+            row_labels=list(samples),
         ),
     }
 

@@ -41,7 +41,7 @@ from experiments.harness import (
     trust,
 )
 from experiments.harness.members import MEMBERS_AT_ONCE, Members, in_pieces
-from vaejax import datasets, models, plots
+from vaejax import models, plots
 from vaejax.base import Array, Example, Key
 from vaejax.objectives import kl_per_level
 from vaejax.training import TrainState
@@ -91,11 +91,10 @@ class Config(harness.Config):
 def make_experiment(config: Config) -> harness.Comparison:
     check_sizes(config)
     train, test = harness.load_images(config)
-    train, validation = harness.hold_out(train, config.num_validation)
-    per_epoch = harness.steps_per_epoch(train.images, config.batch_size)
+    data = binary_images.data_fields(config, train, test)
+    per_epoch = harness.steps_per_epoch(data["train"], config.batch_size)
     num_steps, rise = config.epochs * per_epoch, config.warm_up_epochs * per_epoch
     binary_images.warn_of_late_warm_up(config.warm_up_epochs, config.epochs)
-    xs = binary_images.binarize_once(keys.TEST_SET, test.images)
 
     def arm(vae: vaejax.VAE) -> harness.Experiment:
         vae = model_options.in_compute_dtype(config, vae)
@@ -104,16 +103,10 @@ def make_experiment(config: Config) -> harness.Comparison:
             recipe=partial(recipe, vae, config.learning_rate, num_steps, rise),
             hyperparameters=SETTINGS["plain"],
             batch_size=config.batch_size,
-            train=train.images,
-            test=xs,
-            data_checksum=datasets.checksum(train, test),
-            binarization="dynamic" if binary_images.is_gray(train.images) else "static",
             num_samples=config.num_samples,
             num_annealed=config.num_annealed,
             kl_fn=kl_per_level,
-            validation=None
-            if validation is None
-            else binary_images.binarize_once(keys.VALIDATION_SET, validation.images),
+            **data,
         )
 
     arms = make_models(config, train.images.shape[1:])
@@ -202,8 +195,10 @@ def of_levels(trained: harness.Trained, arm: str) -> tuple[np.ndarray, np.ndarra
     compiled = in_pieces(jax.jit(members.lift(one)), members.num, MEMBERS_AT_ONCE)
     found = members.stack(compiled(trained.states[arm], experiment.test))
     kl, active = (np.asarray(values, float) for values in found)
-    diverged = np.isin(np.arange(members.num), trained.diverged.get(arm, ()))[:, None]
-    return np.where(diverged, np.nan, kl), np.where(diverged, np.nan, active)
+    return (
+        evaluation.without_diverged(trained, arm, kl),
+        evaluation.without_diverged(trained, arm, active),
+    )
 
 
 def analyze(trained: harness.Trained) -> harness.Result:
@@ -224,7 +219,8 @@ def analyze(trained: harness.Trained) -> harness.Result:
                 "kl_per_level": over_levels(members.of_setting(kl, index)),
                 "active_per_level": over_levels(members.of_setting(active, index)),
                 "levels_in_use": averages.over_seeds(
-                    levels_in_use(members.of_setting(kl, index)), above=USED
+                    averages.count_above(members.of_setting(kl, index), USED),
+                    above=USED,
                 ),
                 "minus_one_level": trust.paired(part, of_reference, experiment),
             }
@@ -262,11 +258,6 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "to x; a row that stays dark is a level out of use.",
         },
     )
-
-
-def levels_in_use(kl: np.ndarray) -> np.ndarray:
-    """Return how many levels have a KL above `USED`, NaN where one is not finite."""
-    return np.where(np.isfinite(kl).all(axis=1), np.sum(kl > USED, axis=1), np.nan)
 
 
 def over_levels(values: np.ndarray) -> list[dict[str, Any]]:

@@ -30,7 +30,6 @@ from experiments.harness import (
     cli,
     evaluation,
     figures,
-    keys,
 )
 from vaejax import plots, priors
 from vaejax.base import Array
@@ -176,12 +175,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
 
 def draw_figures(trained: harness.Trained) -> dict[str, Any]:
     """Draw learning curves, prior samples, and some components, of the first seed."""
-    samples = {}
-    for name, arm in trained.experiments.items():
-        state = trained.state(name)
-        key = jax.random.fold_in(state.key, keys.FIGURES)
-        draw = jax.jit(partial(vaejax.sample, arm.vae, num=SHOWN))
-        samples[name] = np.asarray(draw(state.params, key))
+    samples = figures.samples_of_each(trained, SHOWN)
     components = decoded_components(trained)
     return {
         "learning_curves": figures.over_epochs(

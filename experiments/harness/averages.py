@@ -39,6 +39,15 @@ def paired(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     return over_seeds(difference.mean(axis=1), standard_error=error, num_examples=num)
 
 
+def count_above(values: np.ndarray, threshold: float) -> np.ndarray:
+    """Return how many of each member's numbers exceed a threshold, `[members]`.
+
+    It is NaN where one of `values`, `[members, numbers]`, is not finite.
+    """
+    is_finite = np.isfinite(values).all(axis=1)
+    return np.where(is_finite, np.sum(values > threshold, axis=1), np.nan)
+
+
 def plain(values: np.ndarray) -> list:
     """Return an array as nested lists for JSON, with None in place of NaN."""
     found = np.asarray(values, object)

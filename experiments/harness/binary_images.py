@@ -8,6 +8,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,25 @@ def binarize_once(seed: int, images: np.ndarray) -> Array:
     return jax.jit(jax.vmap(vaejax.binarize))(each, jnp.asarray(images))
 
 
+def data_fields(
+    config: options.Config, train: datasets.Dataset, test: datasets.Dataset
+) -> dict[str, Any]:
+    """Return the fields of an experiment that hold its images and say what they are.
+
+    The validation images are the last of the training images.
+    """
+    train, validation = hold_out(train, config.num_validation)
+    return {
+        "train": train.images,
+        "test": binarize_once(keys.TEST_SET, test.images),
+        "data_checksum": datasets.checksum(train, test),
+        "binarization": "dynamic" if is_gray(train.images) else "static",
+        "validation": None
+        if validation is None
+        else binarize_once(keys.VALIDATION_SET, validation.images),
+    }
+
+
 def dense_experiment(config: Config) -> Experiment:
     """Return the experiment of one hidden layer on either side, Bernoulli pixels."""
     train, test = load_images(config)
@@ -95,12 +115,12 @@ def binary_experiment(
 
     Adam with a cosine decay maximizes the ELBO; beta may rise at first.
     """
-    train, validation = hold_out(train, config.num_validation)
+    data = data_fields(config, train, test)
     vae = model_options.in_compute_dtype(config, vae)
     objective = vaejax.with_transform(
         partial(vaejax.negative_elbo, vae), vaejax.binarize
     )
-    per_epoch = steps_per_epoch(train.images, config.batch_size)
+    per_epoch = steps_per_epoch(data["train"], config.batch_size)
     num_steps = config.epochs * per_epoch
     warn_of_late_warm_up(config.warm_up_epochs, config.epochs)
 
@@ -115,22 +135,15 @@ def binary_experiment(
             vaejax.mean_over_batch(objective), optax.adam(learning_rate), {"beta": beta}
         )
 
-    xs = binarize_once(keys.TEST_SET, test.images)
     return Experiment(
         vae=vae,
         recipe=recipe,
         hyperparameters={"learning_rate": config.learning_rate, "beta": config.beta},
         batch_size=config.batch_size,
-        train=train.images,
-        test=xs,
-        data_checksum=datasets.checksum(train, test),
-        binarization="dynamic" if is_gray(train.images) else "static",
-        figures=partial(figures.image_figures, vae, xs, test.labels),
+        figures=partial(figures.image_figures, vae, data["test"], test.labels),
         num_samples=config.num_samples,
         num_annealed=config.num_annealed,
-        validation=None
-        if validation is None
-        else binarize_once(keys.VALIDATION_SET, validation.images),
+        **data,
     )
 
 

@@ -184,8 +184,15 @@ def evaluate(
     unknown = ~np.isfinite(numbers["negative_elbo"])
     for name in ("active_units", "units_by_kl"):
         numbers[name] = _without(numbers[name], unknown)
-    diverged = np.isin(np.arange(members.num), trained.diverged.get(arm, ()))
-    return {name: _without(values, diverged) for name, values in numbers.items()}
+    return {
+        name: without_diverged(trained, arm, values) for name, values in numbers.items()
+    }
+
+
+def without_diverged(trained: Trained, arm: str, values: Any) -> np.ndarray:
+    """Return `[members, ...]` with NaN for the members of a model that diverged."""
+    members = np.arange(trained.members.num)
+    return _without(values, np.isin(members, trained.diverged.get(arm, ())))
 
 
 def _without(values: Any, members: np.ndarray) -> np.ndarray:

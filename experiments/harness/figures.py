@@ -1,6 +1,7 @@
 """Figures that programs share: learning curves, and images of a model."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaejax
+from experiments.harness import keys
 from experiments.harness.errors import one_line
+from experiments.harness.experiment import Trained
 from vaejax import plots
 from vaejax.base import Array, Key, Params
 
@@ -107,6 +110,17 @@ def _images(
     if mean is not None and jnp.shape(mean) == (2,):
         images["manifold"] = vaejax.manifold(vae, params, CELLS)
     return images
+
+
+def samples_of_each(trained: Trained, num: int) -> dict[str, np.ndarray]:
+    """Return prior samples of the first seed of every model, `[num, ...]` by name."""
+    samples = {}
+    for name, experiment in trained.experiments.items():
+        state = trained.state(name)
+        draw = jax.jit(partial(vaejax.sample, experiment.vae, num=num))
+        key = jax.random.fold_in(state.key, keys.FIGURES)
+        samples[name] = np.asarray(draw(state.params, key))
+    return samples
 
 
 def interpolations(vae: vaejax.VAE, params: Params, originals: Array) -> Array:
