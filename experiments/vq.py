@@ -17,7 +17,7 @@ Command: python -m experiments.vq
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ import optax
 import vaejax
 from experiments import harness
 from experiments.harness import analysis, averages, binary_images, cli, figures, keys
-from vaejax import datasets, models, networks, objectives, plots
+from vaejax import models, networks, objectives, plots
 from vaejax.base import VAE, Array, Key, Params
 from vaejax.distributions import code_perplexity
 from vaejax.priors import with_autoregressive_prior
@@ -94,9 +94,10 @@ def make_experiment(config: Config) -> harness.Comparison:
             "give at least 2 codes, and 2 levels in each dimension."
         )
     train, test = harness.load_images(config)
-    train, validation = harness.hold_out(train, config.num_validation)
-    num_steps = config.epochs * harness.steps_per_epoch(train.images, config.batch_size)
-    xs = binary_images.binarize_once(keys.TEST_SET, test.images)
+    data = binary_images.data_fields(config, train, test)
+    num_steps = config.epochs * harness.steps_per_epoch(
+        data["train"], config.batch_size
+    )
     vaes = quantized_vaes(config, train.images.shape[1:])
 
     def arm(name: str) -> harness.Experiment:
@@ -113,14 +114,8 @@ def make_experiment(config: Config) -> harness.Comparison:
             recipe=partial(recipe, config, name, vaes[name], kl_fn, num_steps),
             hyperparameters={"learning_rate": config.learning_rate},
             batch_size=config.batch_size,
-            train=train.images,
-            test=xs,
-            data_checksum=datasets.checksum(train, test),
-            binarization="dynamic" if binary_images.is_gray(train.images) else "static",
             kl_fn=vaejax.kl_monte_carlo,
-            validation=None
-            if validation is None
-            else binary_images.binarize_once(keys.VALIDATION_SET, validation.images),
+            **data,
         )
 
     return harness.Comparison({name: arm(name) for name in vaes})
@@ -172,44 +167,51 @@ def recipe(
     )
 
 
-def fit_prior(
-    config: Config, vae: VAE, params: Params, key: Key, images: Any, x: Array
-) -> tuple[VAE, Params]:
-    """Return the model with an autoregressive prior, fitted to the training codes."""
-    num_codes = vae.prior(params).quantizer.num_codes
+def make_prior_fit(
+    config: Config, vae: VAE, num_codes: int, images: Any, x: Array
+) -> tuple[VAE, Callable[[Params, Key], Params]]:
+    """Return the model with an autoregressive prior, and the fit of that prior.
+
+    The fit takes parameters of the model without it, and returns those with a prior
+    that is fitted to the codes of the training images.
+    """
     network = networks.CausalConvolutionDecoder(
         num_codes, config.prior_size, dilations=(1, 2, 4, 8)
     )
     vae = with_autoregressive_prior(vae, network)
-    init_key, binarize_key, order_key = jax.random.split(key, 3)
-    own = jax.jit(vae.init)(init_key, x)["prior"]
-    codes = jax.jit(partial(training_codes, vae))(
-        params | {"prior": own}, binarize_key, jnp.asarray(images)
-    )
-    per_epoch = max(len(codes) // config.batch_size, 1)
+    images = jnp.asarray(images)
+    per_epoch = max(len(images) // config.batch_size, 1)
     optimizer = optax.adam(
         optax.cosine_decay_schedule(3e-3, config.prior_epochs * per_epoch)
     )
+    init, codes_of = jax.jit(vae.init), jax.jit(partial(training_codes, vae))
 
-    def loss(own: Params, batch: Array) -> Array:
+    def loss(own: Params, params: Params, batch: Array) -> Array:
         prior = vae.prior(params | {"prior": own})
         return -jnp.mean(jax.vmap(prior.distribution.log_prob)(batch))
 
-    def step(carry: Any, batch: Array) -> tuple[Any, None]:
-        own, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(own, batch), state, own)
-        return (optax.apply_updates(own, updates), state), None
-
     @jax.jit
-    def epoch(carry: Any, key: Key) -> Any:
+    def epoch(carry: Any, params: Params, codes: Array, key: Key) -> Any:
+        def step(carry: Any, batch: Array) -> tuple[Any, None]:
+            own, state = carry
+            gradient = jax.grad(loss)(own, params, batch)
+            updates, state = optimizer.update(gradient, state, own)
+            return (optax.apply_updates(own, updates), state), None
+
         order = jax.random.permutation(key, len(codes))
         order = order[: per_epoch * config.batch_size]
         return jax.lax.scan(step, carry, codes[order.reshape(per_epoch, -1)])[0]
 
-    carry = own, optimizer.init(own)
-    for each in jax.random.split(order_key, config.prior_epochs):
-        carry = epoch(carry, each)
-    return vae, params | {"prior": carry[0]}
+    def fit(params: Params, key: Key) -> Params:
+        init_key, binarize_key, order_key = jax.random.split(key, 3)
+        own = init(init_key, x)["prior"]
+        codes = codes_of(params | {"prior": own}, binarize_key, images)
+        carry = own, optimizer.init(own)
+        for each in jax.random.split(order_key, config.prior_epochs):
+            carry = epoch(carry, params, codes, each)
+        return params | {"prior": carry[0]}
+
+    return vae, fit
 
 
 def training_codes(vae: VAE, params: Params, key: Key, images: Array) -> Array:
@@ -255,19 +257,20 @@ def analyze(trained: harness.Trained) -> harness.Result:
     config, first = trained.config, trained.first_experiment
     summaries, priors = {}, {}
     for name, experiment in trained.experiments.items():
+        prior: Any = experiment.vae.prior(trained.state(name).params)
+        fitted, fit = make_prior_fit(
+            config,
+            experiment.vae,
+            prior.quantizer.num_codes,
+            experiment.train,
+            experiment.test[0],
+        )
+        measure = jax.jit(partial(numbers_of, experiment.vae, fitted))
         found = []
         for member in range(trained.members.num):
             state = trained.state(name, member)
-            fitted, params = fit_prior(
-                config,
-                experiment.vae,
-                state.params,
-                jax.random.fold_in(state.key, keys.CODES),
-                experiment.train,
-                experiment.test[0],
-            )
+            params = fit(state.params, jax.random.fold_in(state.key, keys.CODES))
             priors.setdefault(name, (fitted, params))
-            measure = jax.jit(partial(numbers_of, experiment.vae, fitted))
             found.append(jax.device_get(measure(params, jnp.asarray(experiment.test))))
             trained.check_interrupts()
         summaries[name] = {
