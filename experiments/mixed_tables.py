@@ -225,7 +225,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         numbers = evaluation.evaluate(trained, arm)
         tested[arm] = evaluation.summarize(numbers, experiment)
         differences[arm] = {
-            name: _minus(numbers["nll_of_each"], nll)
+            name: averages.paired(numbers["nll_of_each"].astype(np.float64), nll)
             for name, nll in baselines["of each"][arm].items()
         }
         trained.check_interrupts()
@@ -289,16 +289,6 @@ def nll_of_baselines(context: Context) -> dict[str, Any]:
         for name, density in densities.items()
     }
     return {"of each": of_each, "components": components}
-
-
-def _minus(nll_of_each: np.ndarray, others: np.ndarray) -> dict[str, Any]:
-    """Return a VAE's NLL less another's, over seeds and with its error over rows."""
-    differences = np.asarray(nll_of_each, np.float64) - others
-    of_rows = np.nanmean(differences, axis=0)
-    error = of_rows.std(ddof=1) / np.sqrt(len(of_rows))
-    return averages.over_seeds(
-        differences.mean(axis=1), standard_error=averages.number_or_none(error)
-    )
 
 
 def imputed(

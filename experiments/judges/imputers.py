@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.errors import UsageError
+from experiments.judges.table_scores import NUMERIC
 from vaejax.distributions import Column, MaskedEvent
 
 NEIGHBORS = (5, 20)
 MEANS = "column means and modes"
 ITERATIVE = "IterativeImputer"
-NUMERIC = ("real", "positive", "count")
 
 
 def check_installed() -> None:
