@@ -44,7 +44,7 @@ from vaejax.base import VAE, Array, Key, Objective, Params
 ABOUT = harness.About(
     what="binary latents: unbiased and relaxed gradients, their bounds and noise",
     paper="Dong et al. 2020, Jang et al. 2017 and others",
-    cost="20 minutes on 2 cores",
+    cost="not measured yet",
     expected="",
 )
 

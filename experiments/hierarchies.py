@@ -49,7 +49,7 @@ from vaejax.training import TrainState
 ABOUT = harness.About(
     what="levels of latents: climbing posteriors and ladders, with and without warm-up",
     paper="Sonderby et al. 2016, Burda et al. 2016",
-    cost="10 minutes on 2 cores",
+    cost="not measured yet",
     expected="",
 )
 

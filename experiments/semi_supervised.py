@@ -28,7 +28,7 @@ from vaejax.base import Array, Key, LossFn, Params, PyTree
 ABOUT = harness.About(
     what="classes from few labels: M2, a classifier, a probe of codes",
     paper="Kingma et al. 2014",
-    cost="minutes on 2 cores",
+    cost="not measured yet",
     expected="",
 )
 

@@ -37,7 +37,7 @@ from vaejax.base import Array
 ABOUT = harness.About(
     what="a mixture of Normals and the VampPrior beside N(0, I): paired NLL bounds",
     paper="Tomczak & Welling 2018",
-    cost="minutes on 2 cores",
+    cost="not measured yet",
     expected="",
 )
 

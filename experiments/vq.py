@@ -37,7 +37,7 @@ from vaejax.priors import with_autoregressive_prior
 ABOUT = harness.About(
     what="quantized latents: VQ-VAE with and without revival, FSQ, a prior over codes",
     paper="van den Oord et al. 2017, Mentzer et al. 2024",
-    cost="15 minutes on 2 cores",
+    cost="not measured yet",
     expected="",
 )
 
