@@ -42,8 +42,8 @@ def answer_with_exceptions() -> None:
 def requests() -> Iterator[CheckInterrupts]:
     """Turn signals into requests; yield a check that raises `Interrupted` after one.
 
-    A second signal stops the program at once. Outside the main thread, where Python
-    delivers no signals, nothing is caught.
+    A second signal stops the program at once. A signal that is ignored stays so, as
+    does any outside the main thread, where Python delivers none.
     """
     received: list[int] = []
 
@@ -68,6 +68,7 @@ def requests() -> Iterator[CheckInterrupts]:
     previous = {
         number: signal.signal(number, handle)
         for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield check

@@ -19,6 +19,7 @@ from support.programs import (
     SMALL,
     check_folder,
     command,
+    heed_interrupts,
     images,
     npz,
     status_of,
@@ -580,6 +581,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, number, status):
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not metrics.exists() or not metrics.read_text():

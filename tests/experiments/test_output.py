@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from support.programs import ENVIRONMENT, ROOT, SMALL, command, npz
+from support.programs import ENVIRONMENT, ROOT, SMALL, command, heed_interrupts, npz
 from tqdm import tqdm
 
 from experiments.harness import interrupts, output
@@ -129,7 +129,12 @@ def test_a_run_ends_well_whatever_the_streams_are(tmp_path, redirection):
 
 def interrupted_after(words, seconds):
     process = subprocess.Popen(
-        words, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        words,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
@@ -152,7 +157,10 @@ def test_an_interrupt_that_the_shell_ignores_stays_ignored():
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
         "import sys; sys.argv[0] = '-m'; import experiments;"
-        "print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+        "print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)\n"
+        "from experiments.harness import interrupts\n"
+        "with interrupts.requests():"
+        "  print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
     )
     result = subprocess.run(
         [sys.executable, "-c", script],
@@ -161,7 +169,7 @@ def test_an_interrupt_that_the_shell_ignores_stays_ignored():
         capture_output=True,
         text=True,
     )
-    assert result.stdout == "True\n", result.stderr
+    assert result.stdout == "True\nTrue\n", result.stderr
 
 
 def test_requests_come_after_exceptions_and_leave_them():

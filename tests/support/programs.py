@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -39,6 +41,9 @@ ENVIRONMENT = os.environ | {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
 }
 EIGHT_DEVICES = ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+
+# For `preexec_fn`: what runs the tests may ignore Ctrl-C, as background shells do.
+heed_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def images(*shape: int, dtype=np.uint8) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import pytest
 from support.epochs import DATA, EPOCH, LOSS_FN, OPTIMIZER, VAE, start
-from support.programs import ENVIRONMENT, users_settings
+from support.programs import ENVIRONMENT, heed_interrupts, users_settings
 
 from vaejax import TrainState, binarize, checkpoints, make_train_epoch, make_train_step
 from vaejax.training import (
@@ -347,14 +347,13 @@ print(checkpoints.digest(state), len(history))
 def test_a_killed_process_goes_on_to_the_same_parameters(tmp_path, number):
     def begin(name):
         command = [sys.executable, "-c", KILLED, tmp_path / name]
-        # A process that a shell starts in the background ignores interrupts.
         return subprocess.Popen(
             command,
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=heed_interrupts,
         )
 
     expected = begin("whole").communicate()[0].splitlines()[1]
