@@ -121,6 +121,28 @@ def test_what_leaves_bounds_is_refused():
     np.testing.assert_array_equal(binary[0, :, 0], [0, 1])
 
 
+@pytest.mark.parametrize("objective", ["elbo", "dreg", "log_weight"])
+@pytest.mark.parametrize(
+    ("posterior", "prior"),
+    [("sphere", "real"), ("classes", "positive"), ("real", "binary")],
+)
+def test_densities_of_two_kinds_are_not_compared(posterior, prior, objective):
+    vae = MODELS[posterior]._replace(prior=MODELS[prior].prior)
+    compute = {
+        "elbo": partial(vaejax.negative_elbo, kl_fn=vaejax.kl_monte_carlo),
+        "dreg": partial(vaejax.objectives.negative_dreg, num_samples=2),
+        "log_weight": vaejax.log_weight,
+    }[objective]
+    with pytest.raises(TypeError, match="is over .*, the prior over .*; give"):
+        jax.eval_shape(partial(compute, vae, (), x=X), jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["real", "sphere", "binary", "classes", "positive"])
+def test_densities_of_one_kind_are_compared(name):
+    log_w = partial(vaejax.log_weight, MODELS[name], (), x=X)
+    assert jax.eval_shape(log_w, jax.random.key(0)).shape == ()
+
+
 def test_a_sphere_is_crossed_along_a_great_circle():
     xs = interpolated(MODELS["sphere"], None, path=latent.spherical_path)
     np.testing.assert_allclose(np.linalg.norm(xs, axis=1), 1, rtol=1e-6)

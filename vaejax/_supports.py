@@ -147,6 +147,25 @@ def check_lines(name: str, prior: Distribution, z: PyTree, remedy: str) -> None:
         )
 
 
+def check_densities(
+    name: str, posterior: Distribution, prior: Distribution, z: PyTree
+) -> None:
+    """Raise TypeError where log q(z|x) - log p(z) compares densities of two kinds.
+
+    One is a density in space, the other one on a sphere or a probability of classes.
+    """
+    if not is_array(z):
+        return
+    supports = [read_support(each) for each in (posterior, prior)]
+    known = [support for support in supports if support is not None]
+    if len(known) == 2 and len({is_convex(each, jnp.shape(z)) for each in known}) == 2:
+        raise TypeError(
+            f"{name}: the posterior is over {known[0].description}, the prior over "
+            f"{known[1].description}, and their densities cannot be compared; give the "
+            "VAE a prior over the support of its posterior."
+        )
+
+
 def check_latents(name: str, prior: Distribution, zs: PyTree, remedy: str) -> None:
     """Raise ValueError where latents `[num, *z]` that are known leave the support."""
     if not is_array(zs) or is_traced(zs) or not np.size(zs):

@@ -15,9 +15,11 @@ from vaejax._checks import (
     sample_and_log_prob_of,
 )
 from vaejax._reals import at_least_single
+from vaejax._supports import check_densities
 from vaejax.base import (
     VAE,
     Array,
+    Distribution,
     Example,
     Key,
     Latent,
@@ -72,8 +74,8 @@ def negative_dreg(
 
     Raises:
       ValueError: `num_samples` is not a positive integer, or `alpha` is outside [0, 1].
-      TypeError: the posterior has no `log_prob`, or z is hierarchical and the prior has
-        no `complete`.
+      TypeError: the posterior has no `log_prob`, z is hierarchical and the prior has no
+        `complete`, or the densities of posterior and prior cannot be compared.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -104,12 +106,12 @@ def negative_dreg(
     zs, log_posteriors = jax.vmap(partial(sample_and_log_prob_of, posterior))(keys)
 
     def log_weight_of_sample(z: Latent) -> Array:
-        log_likelihood, log_prior, z = _log_joint(vae, stop(params), z, x)
+        log_likelihood, log_prior, z = _log_joint(vae, stop(params), posterior, z, x)
         log_posterior = at_least_single(log_prob_of(stop(posterior), z))
         return log_likelihood - (log_posterior - log_prior)
 
     def log_joint_of_params(z: Latent) -> tuple[Array, Array]:
-        return _log_joint(vae, params, stop(z), x)[:2]
+        return _log_joint(vae, params, posterior, stop(z), x)[:2]
 
     by_sample = jax.vmap(log_weight_of_sample)(zs)
     log_likelihoods, log_priors = jax.vmap(log_joint_of_params)(zs)
@@ -124,13 +126,14 @@ def negative_dreg(
 
 
 def _log_joint(
-    vae: VAE, params: Params, z: Latent, x: Example
+    vae: VAE, params: Params, posterior: Distribution, z: Latent, x: Example
 ) -> tuple[Array, Array, Latent]:
     """Return log p(x|z), log p(z), and z itself.
 
     The path of a hierarchical z is rebuilt, so that it depends on these parameters.
     """
     prior = vae.prior(params)
+    check_densities("negative_dreg", posterior, prior, z)
     if isinstance(z, Latents):
         z = complete_by_prior(prior, z, z.values)
     log_likelihood = log_prob_of(vae.decode(params, z), x)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import as_numbers, check_arrays, log_prob_of, require
 from vaejax._reals import at_least_single
+from vaejax._supports import check_densities
 from vaejax.base import Array, Distribution, Latent, Latents, complete_by_prior
 from vaejax.distributions import (
     Categorical,
@@ -70,7 +71,7 @@ def kl_monte_carlo(
     negative for some samples.
 
     Args:
-      posterior: q(z|x); not used beyond `log_posterior`.
+      posterior: q(z|x); its values are not used beyond `log_posterior`.
       prior: p(z), with a `log_prob`.
       z: a sample of the posterior.
       log_posterior: scalar, log q(z|x) at that sample.
@@ -79,7 +80,8 @@ def kl_monte_carlo(
       `[1]`, the estimate.
 
     Raises:
-      TypeError: the prior has no `log_prob`.
+      TypeError: the prior has no `log_prob`, or its density and that of the posterior
+        cannot be compared: one is on a sphere, the other in the space around it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -93,8 +95,8 @@ def kl_monte_carlo(
 
     Source: Kingma & Welling 2014, equation 6.
     """
-    del posterior
     _check_sample("kl_monte_carlo", z, log_posterior)
+    check_densities("kl_monte_carlo", posterior, prior, z)
     log_prior = log_prob_of(prior, z)
     return (at_least_single(log_posterior) - at_least_single(log_prior))[None]
 
