@@ -6,7 +6,7 @@ once.
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from experiments.harness.data_sets import hold_out, load_images
 from experiments.harness.errors import UsageError
 from experiments.harness.experiment import Experiment, Recipe, steps_per_epoch
 from vaejax import datasets
-from vaejax.base import Array
+from vaejax.base import Array, KlFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +117,6 @@ def binary_experiment(
     """
     data = data_fields(config, train, test)
     vae = model_options.in_compute_dtype(config, vae)
-    objective = vaejax.with_transform(
-        partial(vaejax.negative_elbo, vae), vaejax.binarize
-    )
     per_epoch = steps_per_epoch(data["train"], config.batch_size)
     num_steps = config.epochs * per_epoch
     warn_of_late_warm_up(config.warm_up_epochs, config.epochs)
@@ -131,9 +128,7 @@ def binary_experiment(
         beta = vaejax.training.warm_up(
             hyperparameters["beta"], config.warm_up_epochs * per_epoch
         )
-        return Recipe(
-            vaejax.mean_over_batch(objective), optax.adam(learning_rate), {"beta": beta}
-        )
+        return elbo_recipe(vae, learning_rate, beta)
 
     return Experiment(
         vae=vae,
@@ -144,6 +139,31 @@ def binary_experiment(
         num_samples=config.num_samples,
         num_annealed=config.num_annealed,
         **data,
+    )
+
+
+def elbo_recipe(
+    vae: vaejax.VAE,
+    learning_rate: Any,
+    beta: vaejax.training.Schedule,
+    *,
+    kl_fn: KlFn = vaejax.kl_closed_form,
+    optimizer: Callable[[Any], optax.GradientTransformation] = optax.adam,
+) -> Recipe:
+    """Return how a VAE of binary images is trained on the ELBO.
+
+    Args:
+      vae: the model.
+      learning_rate: a number or a schedule, as `optimizer` takes it.
+      beta: weight of the KL, by step.
+      kl_fn: the KL of this posterior and prior.
+      optimizer: makes the optimizer of a learning rate.
+    """
+    objective = vaejax.with_transform(
+        partial(vaejax.negative_elbo, vae, kl_fn=kl_fn), vaejax.binarize
+    )
+    return Recipe(
+        vaejax.mean_over_batch(objective), optimizer(learning_rate), {"beta": beta}
     )
 
 
