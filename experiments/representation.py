@@ -59,14 +59,7 @@ class Config(binary_images.Config):
 def make_experiment(config: Config) -> harness.Comparison:
     probes.check_installed()
     train, test = harness.load_images(config)
-    if (
-        train.labels is None
-        or train.labels.ndim != 1
-        or len(np.unique(test.labels)) < 2
-    ):
-        raise harness.UsageError(
-            f"--data {config.data} has no classes, which probes need."
-        )
+    probes.check_classes(config.data, train, test)
     if len(train.images) <= FEW[0]:
         raise harness.UsageError(
             f"--data {config.data} has {len(train.images)} training images; give more "

@@ -72,16 +72,8 @@ class Context(NamedTuple):
 def make_experiment(config: Config) -> harness.Comparison:
     probes.check_installed()
     train, test = harness.load_images(config)
-    labels = train.labels
-    if (
-        labels is None
-        or test.labels is None
-        or labels.ndim != 1
-        or len(np.unique(test.labels)) < 2
-    ):
-        raise harness.UsageError(
-            f"--data {config.data} has no classes, which this experiment needs."
-        )
+    probes.check_classes(config.data, train, test)
+    labels = np.asarray(train.labels)
     num_classes = int(labels.max()) + 1
     if not num_classes <= config.num_labels <= len(labels):
         raise harness.UsageError(

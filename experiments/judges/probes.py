@@ -12,6 +12,7 @@ import numpy as np
 import scipy.optimize
 
 from experiments.harness.errors import UsageError
+from vaejax.datasets import Dataset
 
 NEIGHBORS = 5
 RESTARTS = 3
@@ -24,6 +25,17 @@ def check_installed() -> None:
             "probes and clusters need scikit-learn; install the extra: pip install "
             "'vaejax[analysis]'."
         )
+
+
+def check_classes(data: str, train: Dataset, test: Dataset) -> None:
+    """Raise UsageError where the images of --data have no classes to tell apart."""
+    if (
+        train.labels is None
+        or test.labels is None
+        or train.labels.ndim != 1
+        or len(np.unique(test.labels)) < 2
+    ):
+        raise UsageError(f"--data {data} has no classes, which this experiment needs.")
 
 
 def _centered(codes: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
