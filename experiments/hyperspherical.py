@@ -67,7 +67,9 @@ class Config(harness.Config):
     epochs: int = 10
     """Passes over the training data."""
     latent_sizes: tuple[int, ...] = (2, 5, 10, 20, 40)
-    """Dimensions of the Normal's z and of the sphere, which has one coordinate more."""
+    """Dimensions of the Normal's z and of the sphere, which has one coordinate more;
+    with 2 among them, both latent spaces are drawn.
+    """
     hidden_sizes: tuple[int, ...] = (256, 128)
     """Widths of the hidden layers of the encoder, in order; the decoder mirrors them.
     """
