@@ -23,6 +23,7 @@ import vaejax
 from experiments import harness
 from experiments.benchmarks import (
     committed,
+    composed,
     epoch,
     marginal,
     models,
@@ -53,6 +54,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "convolutional": models.convolutional_section,
     "text": models.text_section,
     "port": port.port_section,
+    "models": composed.models_section,
     "objectives": objectives.objectives_section,
     "marginal": marginal.marginal_section,
     "startup": startup.startup_section,
@@ -124,10 +126,17 @@ def check_ratios(result: dict[str, Any]) -> None:
     Raises:
       RunError: one of them is outside, or something that must be equal is not.
     """
-    before = committed.read()
-    checked, failed, not_compared = committed.compare(result, before)
-    rounds = before["config"]["rounds"]
-    print(committed.report(checked, failed, not_compared, rounds))
+    failed, sections = [], result["sections"].keys()
+    for before in committed.read_all():
+        part = committed.only(result, before["sections"].keys())
+        sections = sections - before["sections"].keys()
+        if part["sections"]:
+            checked, wrong, not_compared = committed.compare(part, before)
+            rounds = before["config"]["rounds"]
+            print(committed.report(checked, wrong, not_compared, rounds))
+            failed += wrong
+    for name in sorted(sections):
+        print(f"  {name}: there are no committed rounds")
     if failed:
         raise RunError(
             f"--check: {len(failed)} of the numbers above are not those of the "

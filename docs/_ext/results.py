@@ -33,6 +33,11 @@ def summary(name: str, file: str = "summary.json") -> dict[str, Any]:
     return json.loads((RESULTS / name / file).read_text())
 
 
+def has_summary(name: str, file: str = "summary.json") -> bool:
+    """Return whether a run has written that file and it is committed."""
+    return (RESULTS / name / file).exists()
+
+
 def config(name: str) -> dict[str, Any]:
     """Return the options of a committed run."""
     return summary(name, "config.json")
@@ -179,6 +184,7 @@ def environment() -> jinja2.Environment:
         "card": card,
         "config": config,
         "summary": summary,
+        "has_summary": has_summary,
         "metrics": metrics,
         "published": published,
         "about": about,

@@ -18,6 +18,7 @@ Section = Literal[
     "convolutional",
     "text",
     "port",
+    "models",
     "objectives",
     "marginal",
     "startup",

@@ -9,13 +9,15 @@ version of its package is the same.
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.benchmarks.report import table
 
 FILE = Path(__file__).parents[1] / "results" / "benchmark" / "benchmark.json"
+# Rounds of the sections that the first file lacks.
+LATER_FILE = FILE.with_name("models.json")
 # Medians of two runs on one machine, hours apart, were up to 3 % outside of each
 # other's range, though both had seven rounds or more; a check has few.
 SLACK = 0.1
@@ -48,6 +50,21 @@ class Checked(NamedTuple):
 def read() -> dict[str, Any]:
     """Return the result of the committed rounds."""
     return json.loads(FILE.read_text())
+
+
+def read_all() -> list[dict[str, Any]]:
+    """Return the results of all committed rounds, each of sections of its own."""
+    results = [read()]
+    if LATER_FILE.exists():
+        later = json.loads(LATER_FILE.read_text())
+        results.append(only(later, later["sections"].keys() - results[0]["sections"]))
+    return results
+
+
+def only(result: Mapping[str, Any], sections: Set[str]) -> dict[str, Any]:
+    """Return a result with some of its sections."""
+    kept = {name: s for name, s in result["sections"].items() if name in sections}
+    return {**result, "sections": kept}
 
 
 def ratios(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, list[float]]]:

@@ -7,7 +7,6 @@ the operations leave out, or memory.
 """
 
 import math
-import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,17 +15,15 @@ import jax
 import jax.numpy as jnp
 
 import vaejax
-from experiments.benchmarks import peers
+from experiments.benchmarks import peers, repeated
 from experiments.benchmarks.bench import Bench
-from experiments.benchmarks.operations import operations_of
-from experiments.benchmarks.report import interval, table
-from experiments.benchmarks.timing import (
-    Program,
-    measure,
-    ratios,
-    seconds_of,
-    spread,
+from experiments.benchmarks.repeated import (
+    Prepared,
+    binary_batch,
+    record_of,
+    seconds_a_call,
 )
+from experiments.benchmarks.report import interval, table
 from vaejax import (
     VAE,
     estimators,
@@ -42,8 +39,6 @@ REFERENCE = "negative_elbo"
 NUM_SAMPLES = 5
 # The smallest sizes at which loops, not their start, take the time.
 MARGINAL_SAMPLES, NUM_CHAINS, NUM_TEMPERATURES, NUM_STEPS = 100, 4, 10, 20
-# A call of a row takes milliseconds: several make one measurement.
-SECONDS_A_ROUND = 0.1
 
 
 class Row(NamedTuple):
@@ -213,37 +208,12 @@ def estimator_rows(vae: VAE, latent_size: int) -> dict[str, Row]:
     }
 
 
-class Prepared(NamedTuple):
-    """A compiled row.
-
-    Attributes:
-      call: runs it once.
-      operations: its floating-point operations.
-      temporary_bytes: its temporary memory by the compiler's account, or None.
-    """
-
-    call: Callable[[], PyTree]
-    operations: float
-    temporary_bytes: int | None
-
-
 def prepare(row: Row, batch: Array) -> Prepared:
     """Compile a row for a batch, with parameters of its model."""
     init_key, key = jax.random.split(jax.random.key(0))
     params = row.vae.init(init_key, batch[0])
-    compiled = jax.jit(row.function).lower(params, key, batch).compile()
-    memory = getattr(compiled.memory_analysis(), "temp_size_in_bytes", None)
-    return Prepared(
-        lambda: compiled(params, key, batch),
-        operations_of(
-            row.function,
-            compiled,
-            params,
-            key,
-            batch,
-            while_iterations=row.while_iterations,
-        ),
-        memory,
+    return repeated.prepare(
+        row.function, params, key, batch, while_iterations=row.while_iterations
     )
 
 
@@ -271,49 +241,15 @@ def objectives_section(bench: Bench) -> dict[str, Any]:
 
     All are relative to the gradient of the negative ELBO of the same batch.
     """
-    images = jnp.asarray(bench.experiment.train[: bench.experiment.batch_size])
-    keys = jax.random.split(jax.random.key(1), len(images))
-    batch = jax.vmap(vaejax.binarize)(keys, images.reshape(len(images), -1))
+    batch = binary_batch(bench)
     prepared = {name: prepare(row, batch) for name, row in rows_of(bench).items()}
-    calls = {name: _calls_a_round(row.call) for name, row in prepared.items()}
-    programs = {
-        name: Program(None, partial(_repeat, row.call, calls[name]))
-        for name, row in prepared.items()
-    }
-    times = measure(programs, bench.config.rounds)
-    seconds = {
-        name: [value / calls[name] for value in values]
-        for name, values in times.seconds.items()
-    }
+    seconds = seconds_a_call(prepared, bench.config.rounds)
     reference = prepared[REFERENCE]
     rows = {}
     for name, row in prepared.items():
-        time_ratios = ratios(seconds[name], seconds[REFERENCE])
-        rows[name] = {
-            "seconds": seconds[name],
-            "seconds_median": statistics.median(seconds[name]),
-            "ratios": time_ratios,
-            "ratio": spread(time_ratios)._asdict(),
-            "operations": row.operations,
-            "operations_ratio": row.operations / reference.operations,
-            "temporary_bytes": row.temporary_bytes,
-        }
-    print_objectives(rows, len(images))
-    return {"batch_size": len(images), "rows": rows}
-
-
-def _calls_a_round(call: Callable[[], PyTree]) -> int:
-    """Return the number of calls that take about `SECONDS_A_ROUND`."""
-    seconds = min(seconds_of(call) for _ in range(3))
-    return max(1, min(100, round(SECONDS_A_ROUND / seconds)))
-
-
-def _repeat(call: Callable[[], PyTree], calls: int, state: None) -> tuple[None, PyTree]:
-    """Run a row several times, one after another."""
-    results = None
-    for _ in range(calls):
-        results = jax.block_until_ready(call())
-    return state, results
+        rows[name] = record_of(row, seconds[name], reference, seconds[REFERENCE])
+    print_objectives(rows, len(batch))
+    return {"batch_size": len(batch), "rows": rows}
 
 
 def print_objectives(rows: dict[str, dict[str, Any]], batch_size: int) -> None:

@@ -384,7 +384,8 @@ def test_a_short_run_writes_both_files(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(scaling, "BATCH_SIZES", (128, 2048))
     monkeypatch.setattr(peers.shutil, "which", lambda name: None)
     # The others train on data of their own, or have a test of their own.
-    short = [s for s in benchmark.SECTIONS if s not in ("text", "objectives")]
+    others = ("text", "objectives", "models")
+    short = [s for s in benchmark.SECTIONS if s not in others]
     config = benchmark.Config(
         rounds=1,
         sections=tuple(short),
@@ -526,11 +527,34 @@ def test_a_run_that_is_not_that_of_the_committed_rounds_ends_with_a_sentence(
         benchmark.check(benchmark.Config(check=True, num_samples=7))
 
 
+def test_rounds_of_other_sections_are_in_a_file_of_their_own(
+    tmp_path, monkeypatch, capsys
+):
+    files = {name: tmp_path / f"{name}.json" for name in ("FILE", "LATER_FILE")}
+    for name, file in files.items():
+        monkeypatch.setattr(committed, name, file)
+    before, later = result({"a": [1.0, 2.0]}), result({"b": [1.0, 2.0]})
+    later["sections"]["models"] = {"rows": {"c": {"ratios": [3.0, 4.0]}}}
+    files["FILE"].write_text(json.dumps(before))
+    run = result({"a": [1.5]})
+    run["sections"] |= {"models": {"rows": {"c": {"ratios": [3.5]}}}, "text": {}}
+    benchmark.check_ratios(run)
+    assert "models: there are no committed rounds" in capsys.readouterr().out
+    files["LATER_FILE"].write_text(json.dumps(later))
+    benchmark.check_ratios(run)
+    printed = capsys.readouterr().out
+    assert "text: there are no committed rounds" in printed
+    assert "models: c" in printed and "epoch: b" not in printed
+    run["sections"]["models"]["rows"]["c"]["ratios"] = [9.0]
+    with pytest.raises(benchmark.RunError, match="1 of the numbers above"):
+        benchmark.check_ratios(run)
+
+
 def test_the_committed_rounds_pass_their_own_check():
-    before = committed.read()
-    own = before | {"peers_sha256": before.get("peers_sha256", {})}
-    checked, failed, not_compared = committed.compare(own, before)
-    assert not failed and not not_compared
-    assert {"epoch: NumPyro, SVI in a lax.scan", "marginal"} < {
-        one.name for one in checked
-    }
+    names = set()
+    for before in committed.read_all():
+        own = before | {"peers_sha256": before.get("peers_sha256", {})}
+        checked, failed, not_compared = committed.compare(own, before)
+        assert not failed and not not_compared
+        names |= {one.name for one in checked}
+    assert {"epoch: NumPyro, SVI in a lax.scan", "marginal"} < names
