@@ -155,3 +155,36 @@ def test_there_is_no_closed_form_of_its_divergence():
     normal = vaejax.Normal(jnp.zeros(2), jnp.zeros(2))
     with pytest.raises(TypeError, match="kl_monte_carlo"):
         vaejax.kl_divergence(normal, normals())
+
+
+@pytest.mark.parametrize(("shape", "shared"), [((3,), False), ((2, 3), True)])
+def test_many_normals_are_scored_as_few_are(shape, shared):
+    """Their density, and its gradient, are those of the sum over components."""
+    num, keys = 150, jax.random.split(jax.random.key(0), 3)
+    normals = vaejax.Normal(
+        jax.random.normal(keys[0], (num, *shape)),
+        jax.random.normal(keys[1], (num,) if shared else (num, *shape)),
+    )
+    event = jax.random.normal(keys[2], shape)
+
+    def together(normals, event):
+        return Mixture(normals, jnp.zeros(num)).log_prob(event)
+
+    def apart(normals, event):
+        log_probs = jax.vmap(lambda normal: normal.log_prob(event))(normals)
+        return jax.nn.logsumexp(log_probs) - jnp.log(num)
+
+    @jax.jit
+    def gradients(normals, event):
+        return [
+            jax.value_and_grad(score, argnums=(0, 1))(normals, event)
+            for score in (together, apart)
+        ]
+
+    assert together(normals, event) == pytest.approx(float(apart(normals, event)))
+    for one, other in zip(
+        *map(jax.tree.leaves, gradients(normals, event)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="Normal"):
+        together(normals, event[:1])
