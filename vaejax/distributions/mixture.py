@@ -18,7 +18,7 @@ from vaejax.distributions._shared import (
 )
 from vaejax.distributions.continuous import Normal
 
-# From this number on, Normals are scored one dimension after another.
+# From this number on, a CPU scores Normals one dimension after another.
 _MANY = 100
 
 
@@ -128,10 +128,18 @@ def _log_probs_of_normals(normals: Normal, event: Event) -> Array:
 
 
 def _sum_over_dimensions(columns: Normal, event: Array) -> Array:
-    """Return the sum of log N(x_d; mean_dk, exp(log_variance_dk)) over d, `[K]`.
+    """Return the sum of log N(x_d; mean_dk, exp(log_variance_dk)) over d, `[K]`."""
+    return jax.lax.platform_dependent(columns, event, cpu=_in_turn, default=_at_once)
 
-    Neither the terms of all dimensions nor what their gradient needs are held at once:
-    for a batch that takes several times as long.
+
+def _at_once(columns: Normal, event: Array) -> Array:
+    return jnp.sum(jax.vmap(_log_probs_of_dimension)(columns, event), axis=0)
+
+
+def _in_turn(columns: Normal, event: Array) -> Array:
+    """Hold neither the terms of all dimensions at once nor what their gradient needs.
+
+    For a batch, these make a CPU take several times as long.
     """
     start = jnp.zeros_like(columns.mean[0])
     return jax.lax.scan(_add_dimension, start, (columns, event))[0]
@@ -139,5 +147,8 @@ def _sum_over_dimensions(columns: Normal, event: Array) -> Array:
 
 @partial(jax.checkpoint, prevent_cse=False)
 def _add_dimension(total: Array, dimension: tuple[Normal, Array]) -> tuple[Array, None]:
-    column, x = dimension
-    return total + jax.vmap(lambda normal: normal.log_prob(x))(column), None
+    return total + _log_probs_of_dimension(*dimension), None
+
+
+def _log_probs_of_dimension(column: Normal, x: Array) -> Array:
+    return jax.vmap(lambda normal: normal.log_prob(x))(column)
