@@ -26,6 +26,8 @@ from vaejax.distributions import (
     Autoregressive,
     DiscretizedLogistic,
     InverseAutoregressive,
+    Mixture,
+    Normal,
     VonMisesFisher,
 )
 from vaejax.networks import GRU, RecurrentDecoder, coupling_layers
@@ -200,6 +202,11 @@ CALLS = OF_MODELS | {
     "DiscretizedLogistic.mode": without_model(
         lambda key: DiscretizedLogistic(Z, jnp.zeros(2)).mode
     ),
+    "Mixture of many Normals": without_model(
+        lambda key: Mixture(
+            Normal(jnp.zeros((150, 2)), jnp.zeros((150, 2))), jnp.zeros(150)
+        ).log_prob(Z)
+    ),
     "GRU": without_model(
         lambda key: GRU(3).apply(GRU_PARAMS, jnp.zeros(3), jnp.ones((4, 2)))
     ),
@@ -222,6 +229,7 @@ LOOPS = {
     ): "aggregate_decomposition",
     ("estimators/_shrunken_kernels.py", "stacked"): "aggregate_decomposition",
     ("distributions/_projections.py", "_accepted_distance"): "VonMisesFisher.sample",
+    ("distributions/mixture.py", "_in_turn"): "Mixture of many Normals",
     ("distributions/flow_layers.py", "_invert"): "InverseAutoregressive.inverse",
     ("estimators/step_sizes.py", "_adapt_step_sizes"): "adapt_step_sizes",
     ("estimators/annealing_chains.py", "_anneal"): "anneal",

@@ -133,7 +133,7 @@ def _log_joint(
     The path of a hierarchical z is rebuilt, so that it depends on these parameters.
     """
     prior = vae.prior(params)
-    check_densities("negative_dreg", posterior, prior, z)
+    check_densities("log p(z) - log q(z|x)", posterior, prior, z)
     if isinstance(z, Latents):
         z = complete_by_prior(prior, z, z.values)
     log_likelihood = log_prob_of(vae.decode(params, z), x)

@@ -242,7 +242,7 @@ def _log_densities(
     vae: VAE, params: Params, posterior: Distribution, zs: Latent, x: Example
 ) -> _LogDensities:
     def of_sample(z: Latent) -> _LogDensities:
-        log_likelihood, log_prior, z = _log_joint(vae, params, z, x)
+        log_likelihood, log_prior, z = _log_joint(vae, params, posterior, z, x)
         log_posterior = at_least_single(log_prob_of(posterior, z))
         return _LogDensities(log_likelihood, log_prior, log_posterior)
 
