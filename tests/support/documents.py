@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 from support.programs import users_settings
 
 EXTENSIONS = Path(__file__).parents[2] / "docs" / "_ext"
@@ -21,7 +22,7 @@ def run_blocks(code: list[str]) -> dict[str, Any]:
     """Run blocks one after another in one namespace, which is returned."""
     namespace: dict[str, Any] = {"__name__": "page"}
     # As a reader's own settings are, not as the tests'.
-    with users_settings():
+    with users_settings(), jax.numpy_rank_promotion("allow"):
         for block in code:
             exec(block, namespace)
     return namespace
