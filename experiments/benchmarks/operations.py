@@ -33,10 +33,19 @@ def _count(jaxpr: Any, iterations: Callable[[int | None], int]) -> float:
         if equation.primitive.name in ("scan", "while"):
             total += sum(inner) * iterations(equation.params.get("length"))
         elif equation.primitive.name == "cond":
-            total += max(inner)
+            total += _of_branches(inner, equation.params.get("branches_platforms"))
         else:
             total += sum(inner) if inner else _one(equation)
     return total
+
+
+def _of_branches(inner: list[float], platforms: Any) -> float:
+    """Return the operations of the branch of this platform, or of the longest one."""
+    if platforms:
+        for count, names in zip(inner, platforms, strict=True):
+            if names is None or jax.default_backend() in names:
+                return count
+    return max(inner)
 
 
 def _inside(equation: Any) -> Iterator[Any]:
