@@ -156,9 +156,10 @@ def test_axes_of_images_pass():
 def test_the_overdispersion_of_many_columns_is_that_of_all(monkeypatch):
     from vaejax.datasets import arrays
 
-    wide = RNG.negative_binomial(2, 0.2, (50, 7))
-    wide[:, :3] = RNG.poisson(4, (50, 3))
-    narrow = np.where(np.arange(7) < 4, RNG.poisson(4, (50, 7)), wide)
+    rng = np.random.default_rng(0)
+    wide = rng.negative_binomial(2, 0.2, (50, 7))
+    wide[:, :3] = rng.poisson(4, (50, 3))
+    narrow = np.where(np.arange(7) < 4, rng.poisson(4, (50, 7)), wide)
     for counts, expected in ((wide, True), (narrow, False)):
         for size in (1 << 17, 50, 1):
             monkeypatch.setattr(arrays, "_SAMPLE_SIZE", size)

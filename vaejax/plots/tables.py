@@ -172,9 +172,11 @@ def bars(
     """
     values = np.asarray(values, float).reshape(len(labels), -1)
     labels = text_list(labels)
-    figure = Figure(
-        figsize=(max(3.2, 0.3 * len(labels) + 1.2), 2.8), layout="constrained"
-    )
+    longest = max(map(len, labels))
+    width = max(3.2, 0.3 * len(labels) + 1.2)
+    # Labels of up to 12 letters leave enough of the height to the bars.
+    height = 2.8 + 0.06 * max(0, longest - 12)
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     # The values of a seed that diverged are NaN.
     error = np.nanstd(values, axis=1, ddof=1) if values.shape[1] > 1 else None
@@ -185,7 +187,7 @@ def bars(
         color=COLORS[0],
         capsize=2,
     )
-    rotation = 90 if max(map(len, labels)) > 4 else 0
+    rotation = 90 if longest > 4 else 0
     set_ticks(axes.xaxis, range(len(values)), labels, rotation=rotation)
     label_axes(axes, xlabel, ylabel)
     axes.grid(alpha=0.3, axis="y")
