@@ -9,7 +9,7 @@ numbers per dimension from the encoder. The KL is estimated from the sample of z
 models.
 
 The gap is the negative ELBO minus the NLL bound, at most KL(q(z|x) || p(z|x)): what the
-family of posteriors and its encoder cost. Differences are paired by seed and by image.
+family of posteriors and its encoder cost. Differences are paired by seed.
 
 Papers: Rezende & Mohamed 2015 (planar), van den Berg et al. 2018 (Sylvester), Dinh et
 al. 2017 (RealNVP), Kingma et al. 2016 (IAF). Command: python -m experiments.flows

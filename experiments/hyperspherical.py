@@ -4,7 +4,7 @@ At each of several latent sizes d two models of binary images have the same netw
 the same training: a Normal VAE with z in R^d, and one whose z lies on the d-dimensional
 sphere in R^(d+1), with a von Mises-Fisher posterior and the uniform prior. Both KL are
 exact. The NLL is bounded by importance sampling, and differences between the two are
-paired by seed and by image.
+paired by seed.
 
 The codes, posterior means and mean directions, are judged by nearest neighbors with few
 labels. Distances are Euclidean, which among vectors of length 1 rank neighbors as the

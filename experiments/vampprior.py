@@ -37,8 +37,8 @@ from vaejax.base import Array
 ABOUT = harness.About(
     what="a mixture of Normals and the VampPrior beside N(0, I): paired NLL bounds",
     paper="Tomczak & Welling 2018",
-    cost="not measured yet",
-    expected="",
+    cost="23 minutes on 2 busy cores, 3 seeds",
+    expected="bounds 3 nats lower with the VampPrior, 1 with a mixture",
 )
 
 GAUSSIAN, MIXTURE, VAMP = "N(0, I)", "mixture", "VampPrior"

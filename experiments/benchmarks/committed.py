@@ -53,7 +53,7 @@ def read() -> dict[str, Any]:
 
 
 def read_all() -> list[dict[str, Any]]:
-    """Return the results of all committed rounds, each of sections of its own."""
+    """Return the results of all committed rounds; no two share a section."""
     results = [read()]
     if LATER_FILE.exists():
         later = json.loads(LATER_FILE.read_text())

@@ -1,9 +1,9 @@
 """Section `models`: priors, posteriors, levels and bounds beside plainer models.
 
 A row's time and its floating-point operations are relative to those of its reference,
-another row of the same round. Most rows state what they may take at most: a time, where
-the reference has the same matrix products or the operations say how many more there
-are; or the operations themselves, where the parts that are needed can be counted.
+another row of the same round. All rows but references state what they may take: a time,
+where the reference has the same matrix products or the operations say how many more
+there are; or the operations themselves, where the parts that are needed can be counted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ class Row(NamedTuple):
     Attributes:
       prepared: the compiled program.
       reference: the name of the row that it is relative to.
-      limit: None where nothing is asked for.
+      limit: None for a reference.
     """
 
     prepared: Prepared

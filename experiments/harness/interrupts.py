@@ -42,8 +42,9 @@ def answer_with_exceptions() -> None:
 def requests() -> Iterator[CheckInterrupts]:
     """Turn signals into requests; yield a check that raises `Interrupted` after one.
 
-    A second signal stops the program at once. A signal that is ignored stays so, as
-    does any outside the main thread, where Python delivers none.
+    A second signal stops the program at once. A signal that the process ignores stays
+    ignored. Outside the main thread, where Python delivers no signals, nothing is
+    caught.
     """
     received: list[int] = []
 

@@ -137,9 +137,9 @@ def _at_once(columns: Normal, event: Array) -> Array:
 
 
 def _in_turn(columns: Normal, event: Array) -> Array:
-    """Hold neither the terms of all dimensions at once nor what their gradient needs.
+    """Return the sum without holding the terms of all dimensions.
 
-    For a batch, these make a CPU take several times as long.
+    Held for a whole batch, with what their gradient needs, they make a CPU slower.
     """
     start = jnp.zeros_like(columns.mean[0])
     return jax.lax.scan(_add_dimension, start, (columns, event))[0]

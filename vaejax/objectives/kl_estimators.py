@@ -80,8 +80,8 @@ def kl_monte_carlo(
       `[1]`, the estimate.
 
     Raises:
-      TypeError: the prior has no `log_prob`, or its density and that of the posterior
-        cannot be compared: one is on a sphere, the other in the space around it.
+      TypeError: the prior has no `log_prob`, or one of the two is a density in space
+        and the other is on a sphere or discrete.
 
     Example:
       >>> import jax.numpy as jnp

@@ -57,7 +57,8 @@ def negative_reinforce(
 
     Raises:
       ValueError: `num_samples` is below 2.
-      TypeError: the posterior has no `log_prob`.
+      TypeError: the posterior has no `log_prob`, or its densities and the prior's
+        cannot be compared.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -110,7 +111,7 @@ def negative_disarm(
 
     Raises:
       ValueError: `num_samples` is not a positive even integer.
-      TypeError: the posterior is no `Bernoulli`.
+      TypeError: the posterior is no `Bernoulli`, or the prior is a density in space.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -181,7 +182,8 @@ def negative_vimco(
 
     Raises:
       ValueError: `num_samples` is below 2.
-      TypeError: the posterior has no `log_prob`.
+      TypeError: the posterior has no `log_prob`, or its densities and the prior's
+        cannot be compared.
 
     Example:
       >>> import jax, jax.numpy as jnp
