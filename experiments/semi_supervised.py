@@ -28,8 +28,8 @@ from vaejax.base import Array, Key, LossFn, Params, PyTree
 ABOUT = harness.About(
     what="classes from few labels: M2, a classifier, a probe of codes",
     paper="Kingma et al. 2014",
-    cost="not measured yet",
-    expected="",
+    cost="26 minutes on 2 busy cores, 3 seeds",
+    expected="accuracy 0.32 of M2, 0.76 of a classifier of the labels alone",
 )
 
 M2, PROBED, CLASSIFIER = "M2", "VAE, probe of codes", "classifier"
