@@ -164,11 +164,11 @@ def recipe(
     hyperparameters: Mapping[str, float | Array],
 ) -> harness.Recipe:
     """Return how a model is trained, with `per_epoch` steps an epoch."""
-    learning_rate: Any = hyperparameters["learning_rate"]
-    if not config.constant_learning_rate:
-        learning_rate = optax.cosine_decay_schedule(
-            learning_rate, config.epochs * per_epoch
-        )
+    learning_rate = binary_images.decayed(
+        hyperparameters["learning_rate"],
+        config.epochs * per_epoch,
+        constant=config.constant_learning_rate,
+    )
     return binary_images.elbo_recipe(
         vae,
         learning_rate,
@@ -205,14 +205,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         for name, arm in arms.items()
         if name != DIAGONAL
     }
-    rows = [
-        (name, *evaluation.cells(summary, DIGITS))
-        for name, summary in summaries.items()
-    ]
-    rows += [
-        (f"{name} minus {DIAGONAL}", *evaluation.cells(difference, DIGITS, "+"))
-        for name, difference in differences.items()
-    ]
+    less = {f"{name} minus {DIAGONAL}": row for name, row in differences.items()}
     first, config = trained.first_experiment, trained.config
     return harness.Result(
         summary={
@@ -230,7 +223,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         "active units of a flow where it moves the mean of its base; differences are "
         "paired by seed",
         header=("posterior", *(MEANINGS[name][0] for name in DIGITS)),
-        rows=rows,
+        rows=evaluation.compared(summaries, less, DIGITS),
         figures=partial(draw_figures, trained, summaries),
         captions={
             "learning_curves": "Test negative ELBO over training, of one sample. The "

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import vaejax
 from experiments import harness
@@ -37,6 +36,7 @@ from experiments.harness import (
     evaluation,
     keys,
     model_options,
+    sphere_map,
 )
 from experiments.judges import probes
 from vaejax import datasets, latent, plots, priors
@@ -192,11 +192,11 @@ def recipe(
     hyperparameters: Mapping[str, float | Array],
 ) -> harness.Recipe:
     """Return how a model is trained, with `per_epoch` steps an epoch."""
-    learning_rate: Any = hyperparameters["learning_rate"]
-    if not config.constant_learning_rate:
-        learning_rate = optax.cosine_decay_schedule(
-            learning_rate, config.epochs * per_epoch
-        )
+    learning_rate = binary_images.decayed(
+        hyperparameters["learning_rate"],
+        config.epochs * per_epoch,
+        constant=config.constant_learning_rate,
+    )
     beta = vaejax.training.warm_up(1.0, config.warm_up_epochs * per_epoch)
     return binary_images.elbo_recipe(vae, learning_rate, beta)
 
@@ -271,14 +271,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
             accuracies[sphere] - accuracies[normal],
         )
     digits = DIGITS | {accuracy_name(count): 3 for count in counts}
-    rows = [
-        (name, *evaluation.cells(summary, digits))
-        for name, summary in summaries.items()
-    ]
-    rows += [
-        (f"{SPHERE} minus {NORMAL}, {size}", *evaluation.cells(row, digits, "+"))
-        for size, row in differences.items()
-    ]
+    less = {f"{SPHERE} minus {NORMAL}, {size}": r for size, r in differences.items()}
     first = trained.first_experiment
     return harness.Result(
         summary={
@@ -300,7 +293,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
             *(evaluation.MEANINGS[name][0] for name in DIGITS),
             *map(accuracy_name, counts),
         ),
-        rows=rows,
+        rows=evaluation.compared(summaries, less, digits),
         figures=partial(draw_figures, trained, summaries),
         captions={
             "nll": "NLL bound against the dimension of the latent space. Bands are one "
@@ -372,7 +365,7 @@ def latent_spaces(trained: harness.Trained) -> dict[str, Any]:
         codes[kind] = np.asarray(found)
     panels = {
         f"{NORMAL}: the plane": codes[NORMAL],
-        f"{SPHERE}: a map of equal areas": equal_area_map(codes[SPHERE]),
+        f"{SPHERE}: a map of equal areas": sphere_map.equal_area_map(codes[SPHERE]),
     }
     figure = plots.scatter(panels, labels[mapped])
     for axes in figure.axes:
@@ -381,43 +374,10 @@ def latent_spaces(trained: harness.Trained) -> dict[str, Any]:
     # A class may lie on both sides of the edge, where its median on the map is in none.
     for text, label in zip(sphere.texts, np.unique(labels[mapped]), strict=True):
         middle = codes[SPHERE][labels[mapped] == label].mean(axis=0)
-        x, y = equal_area_map(middle / np.linalg.norm(middle))
+        x, y = sphere_map.equal_area_map(middle / np.linalg.norm(middle))
         text.set_position((x, y))
-    draw_graticule(sphere)
+    sphere_map.draw_graticule(sphere)
     return {"maps": figure} | decoded_spaces(trained)
-
-
-def equal_area_map(directions: np.ndarray) -> np.ndarray:
-    """Return the places `[..., 2]` of directions `[..., 3]` on Hammer's map."""
-    x, y, z = np.moveaxis(directions, -1, 0)
-    half = np.arctan2(y, x) / 2  # of the longitude
-    across = np.hypot(x, y)
-    scale = np.sqrt(2 / (1 + across * np.cos(half)))
-    return np.stack([2 * across * np.sin(half), z], axis=-1) * scale[..., None]
-
-
-def directions_of(longitude: Any, height: Any) -> np.ndarray:
-    """Return directions `[..., 3]` of longitudes in radians and of their z."""
-    longitude, height = np.broadcast_arrays(longitude, height)
-    across = np.sqrt(1 - np.square(height))
-    return np.stack(
-        [across * np.cos(longitude), across * np.sin(longitude), height], axis=-1
-    )
-
-
-def draw_graticule(axes: Any) -> None:
-    """Draw meridians and parallels of the map, every 30 degrees, and its edge."""
-    heights, turn = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 91)), np.pi * (1 - 1e-9)
-    meridians = [(angle, heights) for angle in np.linspace(-turn, turn, 13)]
-    longitudes = np.linspace(-turn, turn, 181)
-    parallels = [
-        (longitudes, height) for height in np.sin(np.pi / 6 * np.arange(-2, 3))
-    ]
-    for index, line in enumerate(meridians + parallels):
-        places = equal_area_map(directions_of(*line))
-        width = 0.8 if index in (0, len(meridians) - 1) else 0.2
-        axes.plot(*places.T, color="gray", linewidth=width, zorder=0)
-    axes.axis("off")
 
 
 def decoded_spaces(trained: harness.Trained) -> dict[str, Any]:
@@ -428,7 +388,7 @@ def decoded_spaces(trained: harness.Trained) -> dict[str, Any]:
     )
     longitude = np.pi * (2 * np.arange(COLUMNS) + 1 - COLUMNS) / COLUMNS
     height = 1 - (2 * np.arange(ROWS)[:, None] + 1) / ROWS
-    zs = jnp.asarray(directions_of(longitude, height), jnp.float32)
+    zs = jnp.asarray(sphere_map.directions_of(longitude, height), jnp.float32)
     decode = jax.vmap(jax.vmap(lambda z: sphere.decode(sphere_params, z).mean))
     grids = {
         "decoded_plane": vaejax.manifold(plane, plane_params, ROWS),

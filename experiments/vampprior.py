@@ -139,11 +139,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         for name, arm in arms.items()
         if name != GAUSSIAN
     }
-    rows = [(name, *evaluation.cells(summary)) for name, summary in summaries.items()]
-    rows += [
-        (f"{name} minus {GAUSSIAN}", *evaluation.cells(difference, sign="+"))
-        for name, difference in differences.items()
-    ]
+    relative = {f"{name} minus {GAUSSIAN}": row for name, row in differences.items()}
     first = trained.first_experiment
     less = averages.text(differences[VAMP]["nll"], 2, "+")
     return harness.Result(
@@ -161,7 +157,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
         f"of the NLL; {trained.config.num_components} components; differences are "
         "paired by seed",
         header=("prior", *evaluation.COLUMNS),
-        rows=rows,
+        rows=evaluation.compared(summaries, relative),
         figures=partial(draw_figures, trained),
         captions={
             "samples": "Prior samples: the mean of p(x|z) with z ~ p(z).",

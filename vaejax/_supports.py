@@ -156,12 +156,13 @@ def check_densities(
     """
     if not is_array(z):
         return
-    supports = [read_support(each) for each in (posterior, prior)]
-    known = [support for support in supports if support is not None]
-    if len(known) == 2 and len({is_convex(each, jnp.shape(z)) for each in known}) == 2:
+    ours, priors = read_support(posterior), read_support(prior)
+    if ours is None or priors is None or ours is priors:
+        return
+    if is_convex(ours, jnp.shape(z)) != is_convex(priors, jnp.shape(z)):
         raise TypeError(
-            f"{name}: the posterior is over {known[0].description}, the prior over "
-            f"{known[1].description}, and their densities cannot be compared; give the "
+            f"{name}: the posterior is over {ours.description}, the prior over "
+            f"{priors.description}, and their densities cannot be compared; give the "
             "VAE a prior over the support of its posterior."
         )
 

@@ -372,14 +372,12 @@ def print_models(rows: Mapping[str, Mapping[str, Any]], batch_size: int) -> None
             lines.append([*line, "", "", "", "", ""])
             continue
         ratios = [interval(row["ratios"]), f"{row['operations_ratio']:.2f}"]
-        asked = ["", "", ""]
-        if "limit" in row:
-            limit = row["limit"]
-            asked = [
-                f"{limit['of']} {limit['most']:.2f}",
-                "kept" if row["is_within_limit"] else "exceeded",
-                limit["why"],
-            ]
+        limit = row["limit"]
+        asked = [
+            f"{limit['of']} {limit['most']:.2f}",
+            "kept" if row["is_within_limit"] else "exceeded",
+            limit["why"],
+        ]
         lines.append([*line, *ratios, *asked])
     header = ["", "ms", "time, by round", "operations", "at most", "", "because of"]
     print(table(header, lines))

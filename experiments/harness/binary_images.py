@@ -122,9 +122,7 @@ def binary_experiment(
     warn_of_late_warm_up(config.warm_up_epochs, config.epochs)
 
     def recipe(hyperparameters: Mapping[str, float | Array]) -> Recipe:
-        learning_rate = optax.cosine_decay_schedule(
-            hyperparameters["learning_rate"], num_steps
-        )
+        learning_rate = decayed(hyperparameters["learning_rate"], num_steps)
         beta = vaejax.training.warm_up(
             hyperparameters["beta"], config.warm_up_epochs * per_epoch
         )
@@ -140,6 +138,13 @@ def binary_experiment(
         num_annealed=config.num_annealed,
         **data,
     )
+
+
+def decayed(learning_rate: Any, num_steps: int, *, constant: bool = False) -> Any:
+    """Return the cosine decay of a learning rate to 0, or the rate where constant."""
+    if constant:
+        return learning_rate
+    return optax.cosine_decay_schedule(learning_rate, num_steps)
 
 
 def elbo_recipe(

@@ -309,6 +309,17 @@ def cells(
     ]
 
 
+def compared(
+    summaries: Mapping[str, Mapping[str, dict[str, Any]]],
+    differences: Mapping[str, Mapping[str, dict[str, Any]]],
+    digits: Mapping[str, int] = DIGITS,
+) -> list[tuple[str, ...]]:
+    """Return the rows of models by name, then those of differences between them."""
+    return [(name, *cells(row, digits)) for name, row in summaries.items()] + [
+        (name, *cells(row, digits, "+")) for name, row in differences.items()
+    ]
+
+
 def rows(test: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Return the rows of a summary: name, value with its error bar, and a note."""
     lines = []

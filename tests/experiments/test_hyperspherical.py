@@ -7,6 +7,7 @@ import pytest
 from support.programs import npz, status_of
 
 from experiments import hyperspherical
+from experiments.harness import sphere_map
 
 
 def labeled(path):
@@ -53,11 +54,11 @@ def test_the_map_of_the_sphere_keeps_areas():
     step = 1e-5
 
     def places(east, north):
-        directions = hyperspherical.directions_of(
+        directions = sphere_map.directions_of(
             longitude + step * east, height + step * north
         )
         np.testing.assert_allclose(np.linalg.norm(directions, axis=-1), 1, rtol=1e-12)
-        return hyperspherical.equal_area_map(directions)
+        return sphere_map.equal_area_map(directions)
 
     (x_east, y_east), (x_north, y_north) = (
         np.moveaxis(places(*ahead) - places(*behind), -1, 0) / (2 * step)

@@ -1,4 +1,4 @@
-"""What the builders share: dtypes of inputs, p(x|z) and the checks of its network."""
+"""Parts of all builders: dtypes of inputs, p(x|z) and the checks of its network."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
