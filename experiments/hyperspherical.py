@@ -178,11 +178,8 @@ def make_context(
     chosen = [
         probes.stratified(seed, train.labels, counts[-1]) for seed in range(num_sets)
     ]
-    images = [
-        np.asarray(binary_images.binarize_once(keys.TRAINING_SET, train.images[some]))
-        for some in chosen
-    ]
-    return Context(np.stack(images), train.labels[chosen], counts, test.labels)
+    images = np.asarray(binary_images.binarize_once(keys.TRAINING_SET, train.images))
+    return Context(images[np.array(chosen)], train.labels[chosen], counts, test.labels)
 
 
 def recipe(

@@ -218,7 +218,10 @@ def bounds(name: str, **others: Range) -> dict[str, Range]:
 
 
 NETWORKS = {"encoder": vaejax.MLP(()), "decoder": vaejax.MLP(())}
-BINARY = VAE._replace(encode=lambda params, x: vaejax.Bernoulli(x))
+BINARY = VAE._replace(
+    encode=lambda params, x: vaejax.Bernoulli(x),
+    prior=lambda params: vaejax.Bernoulli(jnp.zeros(2)),
+)
 QUANTIZED = distributions.Quantized(
     jnp.ones((2, 1)), distributions.Codebook(jnp.ones(3), jnp.ones((3, 1)))
 )
