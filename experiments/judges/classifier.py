@@ -79,8 +79,13 @@ def train(data: datasets.Dataset) -> Classifier:
         jnp.zeros(data.images.shape[1:]),
     )
     data = jax.device_put(data)
+    # With `disable=None` a bar is drawn on a terminal only, not in a notebook or a log.
     for _ in tqdm(
-        range(NUM_EPOCHS), unit="epoch", dynamic_ncols=True, desc="classifier"
+        range(NUM_EPOCHS),
+        unit="epoch",
+        dynamic_ncols=True,
+        desc="classifier",
+        disable=None,
     ):
         state, _ = epoch(state, data)
     return Classifier(
