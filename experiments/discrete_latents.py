@@ -44,8 +44,8 @@ from vaejax.base import VAE, Array, Key, Objective, Params
 ABOUT = harness.About(
     what="binary latents: unbiased and relaxed gradients, their bounds and noise",
     paper="Dong et al. 2020, Jang et al. 2017 and others",
-    cost="not measured yet",
-    expected="",
+    cost="14 minutes on 2 busy cores, 3 seeds; peak memory 1.4 GiB",
+    expected="negative ELBO: DisARM 125.5, straight-through 122.6 nats",
 )
 
 UNBIASED: dict[str, Callable[..., Any]] = {
