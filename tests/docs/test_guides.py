@@ -27,7 +27,7 @@ EXTENDING = (DOCS / "extending.md").read_text()
 def _guide(path: Path):
     # Each of these compiles many models, or trains some.
     many = {"data", "estimators", "flax_example", "how_good", "latent_space", "models"}
-    many |= {"many_devices", "objectives", "recipes", "training"}
+    many |= {"coming_from_pytorch", "many_devices", "objectives", "recipes", "training"}
     marks = [pytest.mark.slow] if path.stem in many else []
     return pytest.param(path, id=path.stem, marks=marks)
 
