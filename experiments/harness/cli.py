@@ -1,7 +1,7 @@
 """The command line of every program: parsing, and one line for what goes wrong.
 
-A program ends with `cli.train`, `cli.measure` or `cli.look`. All three go through
-`_main`, the one place that turns an error into a line and an exit status.
+A program ends with `cli.train`, `cli.measure`, `cli.search` or `cli.look`. All go
+through `_main`, the one place that turns an error into a line and an exit status.
 """
 
 import ast
@@ -78,6 +78,25 @@ def measure(
     _main(config_type, function, act)
 
 
+def search(config_type: type, function: Callable[[Any], Any]) -> None:
+    """Run a search over another program, `function(config)`, as its command line says.
+
+    The words after `--` become its `options`.
+    """
+    name, _ = module_of(function)
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    own, options = words[:end], tuple(words[end + 1 :])
+
+    def act(config: Any, parse: Parse) -> None:
+        if config.resume:
+            config = parse(default=run_dir.saved_config(name, config))
+        config = dataclasses.replace(config, options=options or config.options)
+        function(config)
+
+    _main(config_type, function, act, "; continue with --resume", args=own)
+
+
 def look(config_type: type, function: Callable[[Any], Any]) -> None:
     """Run any other program, `function(config)`, as its command line says."""
     _main(config_type, function, lambda config, parse: function(config))
@@ -88,9 +107,11 @@ def _main(
     function: Callable,
     act: Callable[[Any, Parse], None],
     remedy: str = "",
+    args: list[str] | None = None,
 ) -> None:
     """Parse the command line and act; end with a line and an exit status.
 
+    The command line is that of the process, or `args`.
     The status is 2 for a request that cannot be met, 1 for a run that failed, and that
     of the signal for an interrupted run.
     """
@@ -101,6 +122,7 @@ def _main(
         config_type,
         prog=f"python -m experiments.{name}",
         description=_joined(str(module.__doc__)),
+        args=args,
     )
     with output.lenient():
         _act(lambda: act(parse(), parse), remedy)

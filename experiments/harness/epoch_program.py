@@ -12,7 +12,7 @@ import vaejax
 from experiments.harness.experiment import Recipe
 from experiments.harness.job import Job
 from experiments.harness.members import fitting, in_pieces, pieces
-from vaejax.base import PyTree
+from vaejax.base import Key, PyTree
 from vaejax.training import TrainState
 
 # Steps that optax may skip in a row; giving up is decided here, with a message.
@@ -28,6 +28,26 @@ def recipe_of(job: Job, hyperparameters: dict[str, Any]) -> Recipe:
             optax.clip_by_global_norm(job.config.clip_norm), optimizer
         )
     return recipe._replace(optimizer=optax.apply_if_finite(optimizer, ANY_NUMBER))
+
+
+def make_init(job: Job) -> Callable[[Key, PyTree], TrainState]:
+    """Return `init(keys, example)`: the first states of all members, compiled."""
+    optimizer = recipe_of(job, dict(job.experiment.hyperparameters)).optimizer
+
+    def init(key: Key, x: PyTree) -> TrainState:
+        state = vaejax.init_train_state(job.experiment.vae, optimizer, key, x)
+        state = (
+            vaejax.training.init_average(state)
+            if job.config.average is not None
+            else state
+        )
+        return (
+            vaejax.training.init_early_stopping(state)
+            if job.config.patience is not None
+            else state
+        )
+
+    return jax.jit(job.members.lift(init))
 
 
 def _step(job: Job, swept: dict[str, Any]) -> Callable:
@@ -74,8 +94,30 @@ def compiled_epoch(
 ) -> tuple[Callable[[TrainState, PyTree], tuple[TrainState, PyTree]], int]:
     """Return `epoch(states, data)` over all members, and how many it trains at once.
 
-    By default that is as many as fit. It is compiled beforehand, so that the seconds of
-    the first epoch are an epoch's.
+    By default that is as many as fit.
+    """
+    epoch, at_once = epoch_of_settings(job, states, data, layout)
+    swept = job.members.hyperparameters
+    swept = vaejax.training.place_on_devices(swept, job.replicated)
+    return lambda states, data: epoch(states, swept, data), at_once
+
+
+def epoch_of_settings(
+    job: Job, states: TrainState, data: PyTree, layout: PyTree
+) -> tuple[Callable[[TrainState, PyTree, PyTree], tuple[TrainState, PyTree]], int]:
+    """Return `epoch(states, swept, data)` over members of any settings.
+
+    It is compiled beforehand, so that the seconds of the first epoch are an epoch's.
+
+    Args:
+      job: what is trained; of its members only the number and the swept options count.
+      states: the states of as many members.
+      data: the training data.
+      layout: how the states are laid out over the devices.
+
+    Returns:
+      The function, whose `swept` is `members.hyperparameters`; and how many members it
+      trains at once.
     """
     members, one = job.members, partial(_epoch_of_one, job)
     # The swept values come again at every epoch, and must not be donated with the
@@ -124,7 +166,7 @@ def compiled_epoch(
         at_once,
         job.replicated,
     )
-    return lambda states, data: apply((states, swept), data), at_once
+    return lambda states, swept, data: apply((states, swept), data), at_once
 
 
 def _bytes(executable: jax.stages.Compiled) -> int:

@@ -25,7 +25,7 @@ from experiments.harness import (
     run_dir,
     stand_in,
 )
-from experiments.harness.epoch_program import compiled_epoch, recipe_of, streamed_epoch
+from experiments.harness.epoch_program import compiled_epoch, make_init, streamed_epoch
 from experiments.harness.errors import RunError
 from experiments.harness.job import Job, streams
 from experiments.harness.members import Members, in_pieces
@@ -162,22 +162,7 @@ class _Start(NamedTuple):
 
 def _start(job: Job) -> _Start:
     """The first states, or those of the last checkpoint."""
-    optimizer = recipe_of(job, dict(job.experiment.hyperparameters)).optimizer
-
-    def init(key: jax.Array, x: PyTree) -> TrainState:
-        state = vaejax.init_train_state(job.experiment.vae, optimizer, key, x)
-        state = (
-            vaejax.training.init_average(state)
-            if job.config.average is not None
-            else state
-        )
-        return (
-            vaejax.training.init_early_stopping(state)
-            if job.config.patience is not None
-            else state
-        )
-
-    states = jax.jit(job.members.lift(init))(job.members.keys, job.experiment.example)
+    states = make_init(job)(job.members.keys, job.experiment.example)
     layout = (
         vaejax.training.fully_sharded(job.mesh, states)
         if job.config.shard_parameters

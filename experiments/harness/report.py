@@ -216,7 +216,7 @@ def _caption(name: str, result: Result, manifest: dict) -> str:
     )
     return (
         caption
-        if name == "learning_curves"
+        if name == "learning_curves" or "over seeds" in caption
         else f"{caption} Seed {manifest['key']['seeds'][0]}."
     )
 

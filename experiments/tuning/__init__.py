@@ -1,0 +1,4 @@
+"""Parts of `experiments.tune`: searched options, trials, their training, the report.
+
+Read `trials.py` first.
+"""
