@@ -20,6 +20,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 OF_A_CHECKOUT = {"checkout", "test", "docs", "dev", "bench", "tensorboard"} | {
     "notebook",
     "studies",
+    "tune",
 }
 OF_THE_LIBRARY = EXTRAS.keys() - OF_A_CHECKOUT
 # Modules by other names than their distributions.

@@ -1,7 +1,7 @@
 """Numbers of committed results for pages: `{{ summary("mnist").test.nll | pm(2) }}`.
 
-Pages under `docs/results/`, and `docs/performance.md`, are Jinja templates around
-MyST: every measured number on them is looked up in `experiments/results/`, every
+Pages under `docs/results/`, `docs/performance.md` and some guides are Jinja templates
+around MyST: every measured number on them is looked up in `experiments/results/`, every
 published one in `experiments/tables/`. README's table of experiments is rendered by
 the same functions. As a Sphinx extension, this module renders those pages when Sphinx
 reads them.

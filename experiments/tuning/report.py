@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from experiments.harness import Config, Result, RunError, averages, config_file
@@ -163,7 +164,7 @@ def _curves(trials: Sequence[Trial], best: Trial) -> Figure:
             else "stopped early",
         )
     _frame(axes, trials, "epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
     return figure

@@ -172,10 +172,10 @@ class Group:
                 trial,
                 losses=[
                     *trial.losses[: self.epoch - 1],
-                    job.members.of_setting(losses, place),
+                    job.members.of_setting(losses, index),
                 ],
             )
-            for place, trial in enumerate(self.trials)
+            for index, trial in enumerate(self.trials)
         ]
         return self.trials
 

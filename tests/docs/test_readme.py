@@ -48,7 +48,8 @@ def test_the_table_has_every_program():
         for path in (ROOT / "experiments").glob("*.py")
         if not path.stem.startswith("_")
     ]
-    for program in programs:
+    # A guide describes the search, which runs other programs.
+    for program in set(programs) - {"tune"}:
         assert table.count(f"| [`{program}`]") == 1, program
 
 
