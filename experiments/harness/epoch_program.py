@@ -66,13 +66,27 @@ def _batches(job: Job) -> jax.sharding.Sharding | None:
 
 
 def streamed_epoch(
-    job: Job,
+    job: Job, layout: PyTree
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, PyTree]]:
-    """Return `epoch(state, data)` of one member, whose data stay in a file."""
-    step = _step(job, job.members.hyperparameters)
-    return vaejax.training.make_streamed_epoch(
-        step, job.experiment.batch_size, batch_sharding=_batches(job)
+    """Return `epoch(states, data)` over all members, whose data stay in a file."""
+
+    def step(
+        state: TrainState, batch: PyTree, swept: dict[str, Any]
+    ) -> tuple[TrainState, PyTree]:
+        one = _step(job, swept)
+        if job.config.patience is not None:
+            # A member stops between epochs, so that freezing a step freezes an epoch.
+            one = vaejax.training.with_early_stopping(one)
+        return one(state, batch)
+
+    epoch = vaejax.training.make_streamed_epoch(
+        step,
+        job.experiment.batch_size,
+        batch_sharding=_batches(job),
+        state_sharding=layout if job.mesh.size > 1 else None,
     )
+    swept = vaejax.training.place_on_devices(job.members.hyperparameters, job.replicated)
+    return lambda states, data: epoch(states, data, swept)
 
 
 def _epoch_of_one(

@@ -68,16 +68,3 @@ def streams(experiment: Experiment) -> bool:
         isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(experiment.train)
     )
 
-
-def check_streams(experiment: Experiment, members: Members) -> None:
-    """Check that only one member in one process reads data that are streamed.
-
-    Raises:
-      UsageError: several would.
-    """
-    if streams(experiment) and (members.num > 1 or jax.process_count() > 1):
-        raise UsageError(
-            "--data: images in .npy files are read by one member in one process; leave "
-            "out --num-seeds, --sweep and "
-            "--distributed, or give the images as an .npz."
-        )

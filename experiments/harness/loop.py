@@ -65,7 +65,8 @@ def train(
     print(_describe(job, states, done), flush=True)
 
     if streams(job.experiment):
-        data, at_once, epoch = job.experiment.train, 1, streamed_epoch(job)
+        data, at_once = job.experiment.train, job.members.num
+        epoch = streamed_epoch(job, layout)
     else:
         data = vaejax.training.place_on_devices(job.experiment.train, job.replicated)
         epoch, at_once = compiled_epoch(job, states, data, layout)

@@ -27,7 +27,7 @@ from experiments.harness.config import Config, check_options, may_be_zero
 from experiments.harness.errors import RunError, UsageError
 from experiments.harness.experiment import Comparison, Trained, as_comparison
 from experiments.harness.interrupts import Interrupted
-from experiments.harness.job import Job, check_streams, make_mesh
+from experiments.harness.job import Job, make_mesh
 from experiments.harness.members import Members, parse_sweep
 from experiments.harness.programs import Program
 from vaejax import checkpoints
@@ -151,8 +151,6 @@ def make_plan(program: Program, config: Config) -> Plan:
     comparison = as_comparison(program.make_experiment(config))
     members = members_of(config, comparison)
     first = next(iter(comparison.arms.values()))
-    for experiment in comparison.arms.values():
-        check_streams(experiment, members)
     mesh = make_mesh(config.num_devices, first.batch_size)
     manifest.check_data(path, first.data_checksum)
     _check_processes(config, comparison)

@@ -190,15 +190,6 @@ MISTAKES = {
         2,
         ["--compute-dtype", "float8"],
     ),
-    "several seeds of images that are streamed": (
-        lambda path: [
-            np.save(path / f"{part}.npy", images(60, 4, 4))
-            for part in ("train", "test")
-        ],
-        ["--data", ".", "--batch-size", "50", "--num-seeds", "2"],
-        2,
-        ["--data", "one member", "--num-seeds"],
-    ),
     "no members at once": (
         nothing,
         ["--members-at-once", "0"],

@@ -122,6 +122,27 @@ def test_two_processes_are_one_run(single, tmp_path):
 @pytest.mark.slow
 @pytest.mark.program
 @pytest.mark.xdist_group("two processes")
+def test_two_processes_stream_two_seeds_as_one_process_holds_them(single, tmp_path):
+    _, data = single
+    arrays = np.load(data[1])
+    (tmp_path / "own").mkdir()
+    for part in ("train", "test"):
+        np.save(tmp_path / "own" / f"{part}.npy", arrays[f"{part}_images"])
+    seeds = [*LONG, "--num-seeds", "2"]
+    assert status_of([*seeds, *data, "--out", str(tmp_path / "one")]) == 0
+    streamed = ("--data", str(tmp_path / "own"))
+    finish(start_two(tmp_path / "two", *seeds, *streamed))
+    one, two = (
+        [row["train"]["loss"] for row in run_dir.read_metrics(tmp_path / name)]
+        for name in ("one", "two")
+    )
+    assert np.shape(one) == (8, 2)
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.program
+@pytest.mark.xdist_group("two processes")
 @pytest.mark.parametrize("differing", ["--seed 5", "--learning-rate 0.1", "--data"])
 def test_two_processes_that_differ_stop_before_the_first_step(tmp_path, differing):
     npz()(tmp_path)

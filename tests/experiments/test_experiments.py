@@ -262,16 +262,25 @@ def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in
         == 0
     )
     assert digest(tmp_path / "streamed") == digest(tmp_path / "resident")
-    several = [
-        *SMALL,
-        "--data",
-        str(tmp_path / "own"),
-        "--num-seeds",
-        "2",
-        "--out",
-        str(tmp_path / "several"),
-    ]
-    assert status_of(several) == 2 and not (tmp_path / "several").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.program
+def test_several_seeds_and_settings_are_streamed_as_they_train_on_the_device(
+    data, tmp_path
+):
+    arrays = np.load(data[1])
+    (tmp_path / "own").mkdir()
+    for part in ("train", "test"):
+        np.save(tmp_path / "own" / f"{part}.npy", arrays[f"{part}_images"])
+    members = ["--num-seeds", "2", "--sweep", "beta=0.5,1"]
+    losses = []
+    for source in (data, ["--data", str(tmp_path / "own")]):
+        out = tmp_path / f"run{len(losses)}"
+        assert status_of([*SMALL, *members, *source, "--out", str(out)]) == 0
+        losses.append([row["train"]["loss"] for row in run_dir.read_metrics(out)])
+    assert np.shape(losses[0])[1] == 4
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -3,7 +3,11 @@ errors, and the thread's end.
 """
 
 import _thread
+import json
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import tracemalloc
 from functools import cache, partial
@@ -14,12 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support import two_processes
 from support.cases import standard_promotion
 from support.epochs import one_device_sharding, report_batch, seed_state, stripes
 from support.image_files import TWO, official, random_arrays, shrink, write_idx
 
 from vaejax import (
     MLP,
+    TrainState,
     binarize,
     checkpoints,
     datasets,
@@ -188,6 +194,71 @@ def test_a_source_of_grain_trains_as_its_arrays():
     grain = pytest.importorskip("grain", reason="grain is not installed")
     source = grain.MapDataset.source(IMAGES)
     assert_same(STREAMED(start(), source)[0], RESIDENT(start(), IMAGES)[0])
+
+
+# members, and processes
+
+
+def members(seeds, step=0):
+    state = TrainState(jnp.zeros(()), (), jax.random.key(0), jnp.int32(step))
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    return jax.vmap(lambda key: state._replace(key=key))(keys)
+
+
+def test_members_see_the_batches_of_their_keys_which_are_read_once():
+    source = OneByOne()
+    state, batches = report_epoch()(members([1, 0, 1]), source)
+    assert state.step.tolist() == [4, 4, 4] and batches.shape == (3, 4, 5)
+    for index, seed in enumerate([1, 0, 1]):
+        _, alone = report_epoch()(seed_state(seed), np.arange(23))
+        np.testing.assert_array_equal(batches[index], alone)
+    assert len(source.read) == 2 * 20
+
+
+def test_members_are_given_what_is_their_own():
+    def step(state, batch, rate):
+        params = state.params + rate * jnp.sum(batch)
+        return state._replace(params=params, step=state.step + 1), params
+
+    epoch = make_streamed_epoch(step, 5)
+    states, metrics = epoch(members([0, 0]), np.ones(23), jnp.array([1.0, 3.0]))
+    assert states.params.tolist() == [20, 60] and metrics.shape == (2, 4)
+
+
+def test_members_at_different_steps_are_refused():
+    states = members([0, 1])._replace(step=jnp.array([0, 4]))
+    with pytest.raises(ValueError, match=r"steps \[0, 4\]; train those of one step"):
+        report_epoch()(states, np.arange(23))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("two processes")
+def test_two_processes_read_half_each_and_train_as_one_does_on_all(tmp_path):
+    two_processes.write_data(tmp_path / "data.npy")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = [
+        subprocess.Popen([sys.executable, two_processes.__file__, *arguments])
+        for arguments in (
+            (str(port), "0", str(tmp_path)),
+            (str(port), "1", str(tmp_path)),
+            ("0", "2", str(tmp_path)),
+        )
+    ]
+    assert [process.wait(250) for process in running] == [0, 0, 0]
+    first, second, one = (
+        json.loads((tmp_path / f"{index}.json").read_text()) for index in range(3)
+    )
+    assert first["losses"] == second["losses"]
+    assert np.shape(one["losses"]) == (2, two_processes.STEPS)
+    np.testing.assert_allclose(first["losses"], one["losses"], rtol=1e-6)
+    num_epochs = two_processes.epochs_of(two_processes.STEPS)
+    half = num_epochs * two_processes.MEMBERS * two_processes.NUM // 2
+    assert first["num_read"] == second["num_read"] == half
+    data_bytes = (tmp_path / "data.npy").stat().st_size
+    for process in (first, second):
+        assert process["peak_bytes"] < one["peak_bytes"] - data_bytes
 
 
 # sources
