@@ -85,7 +85,9 @@ def streamed_epoch(
         batch_sharding=_batches(job),
         state_sharding=layout if job.mesh.size > 1 else None,
     )
-    swept = vaejax.training.place_on_devices(job.members.hyperparameters, job.replicated)
+    swept = vaejax.training.place_on_devices(
+        job.members.hyperparameters, job.replicated
+    )
     return lambda states, data: epoch(states, data, swept)
 
 

@@ -67,4 +67,3 @@ def streams(experiment: Experiment) -> bool:
     return any(
         isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(experiment.train)
     )
-

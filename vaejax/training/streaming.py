@@ -70,15 +70,16 @@ def make_streamed_epoch(
 
     Returns:
       `epoch(state, source, *own) -> (state, metrics)`, with the metrics of every step,
-      `[steps, ...]`, or `[members, steps, ...]`. What is `own` is given to the step,
-      such as a learning rate; of several members it has a leading axis too. The source is an array `[examples, ...]`, a memory map, or a
-      pytree of such arrays with equal leading axes; or an object with `__len__` and
-      `__getitems__(indices) -> examples` or `__getitem__(index) -> example`, such as
-      the data sources of tensorflow-datasets and of grain. An example is a pytree of
-      arrays or numbers, all of one shape. When called, the epoch raises a TypeError if
-      the source is none of these or holds anything but numbers, a ValueError if it
-      holds less than one batch or examples of different shapes or if the members are
-      not at the same step, and whatever the source raises.
+      `[steps, ...]`, or `[members, steps, ...]`. The source is an array `[examples,
+      ...]`, a memory map, or a pytree of such arrays with equal leading axes; or an
+      object with `__len__` and `__getitems__(indices) -> examples` or
+      `__getitem__(index) -> example`, such as the data sources of tensorflow-datasets
+      and of grain. An example is a pytree of arrays or numbers, all of one shape. The
+      step is given `own`, such as a learning rate, which has a leading axis where the
+      state has one. When called, the epoch raises a TypeError if the source is none of
+      these or holds anything but numbers, a ValueError if it holds less than one batch
+      or examples of different shapes or if the members are not at the same step, and
+      whatever the source raises.
 
     Raises:
       ValueError: A count is not a positive integer.
@@ -102,27 +103,12 @@ def make_streamed_epoch(
     ):
         check_count(name, value)
     order_of = jax.jit(epoch_order, static_argnums=2)
-    run = partial(_scan, step, batch_sharding)
+    dispatch = _make_dispatch(step, batch_sharding, state_sharding)
     columns = _own_columns(batch_size, batch_sharding)
 
-    @partial(jax.jit, donate_argnums=0)
-    def dispatch(
-        state: TrainState, batches: PyTree, order_of_member: Array, own: tuple
+    def epoch(
+        state: TrainState, source: Any, *own: PyTree
     ) -> tuple[TrainState, PyTree]:
-        if jnp.ndim(state.step):
-            batches = jax.tree.map(lambda leaf: leaf[order_of_member], batches)
-            state, metrics = jax.vmap(run)(state, batches, own)
-        else:
-            state, metrics = run(state, batches, own)
-        if isinstance(batch_sharding, NamedSharding):
-            # Every process reads them.
-            whole = NamedSharding(batch_sharding.mesh, PartitionSpec())
-            metrics = jax.lax.with_sharding_constraint(metrics, whole)
-        if state_sharding is not None:
-            state = jax.lax.with_sharding_constraint(state, state_sharding)
-        return state, metrics
-
-    def epoch(state: TrainState, source: Any, *own: PyTree) -> tuple[TrainState, PyTree]:
         check_state(state)
         num = num_examples(source)
         num_steps = steps_per_epoch(num, batch_size)
@@ -158,8 +144,8 @@ def _step_of(state: TrainState) -> int:
     steps = np.unique(jax.device_get(state.step))
     if len(steps) != 1:
         raise ValueError(
-            f"the members of the state are at steps {steps.tolist()}; train those of one "
-            "step together."
+            f"the members of the state are at steps {steps.tolist()}; train those of "
+            "one step together."
         )
     return int(steps[0])
 
@@ -170,7 +156,7 @@ def _orders(
     number: int,
     num: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order of each key, `[num]` or `[keys, num]`, and that of each member."""
+    """Return the order of each key, `[num]` or `[keys, num]`, and each member's."""
     # On this host alone: the state may lie on the devices of several.
     data = np.asarray(jax.device_get(jax.random.key_data(state.key)))
     implementation = jax.random.key_impl(state.key)
@@ -184,6 +170,34 @@ def _orders(
     different, order_of_member = np.unique(data, axis=0, return_inverse=True)
     orders = np.stack([order(one) for one in different])
     return orders, order_of_member.ravel().astype(np.int32)
+
+
+def _make_dispatch(
+    step: Callable[..., tuple[TrainState, PyTree]],
+    batch_sharding: Sharding | None,
+    state_sharding: PyTree,
+) -> Callable[..., tuple[TrainState, PyTree]]:
+    """Return the compiled program of a few steps, of one member or of all."""
+    run = partial(_scan, step, batch_sharding)
+
+    @partial(jax.jit, donate_argnums=0)
+    def dispatch(
+        state: TrainState, batches: PyTree, order_of_member: Array, own: tuple
+    ) -> tuple[TrainState, PyTree]:
+        if jnp.ndim(state.step):
+            batches = jax.tree.map(lambda leaf: leaf[order_of_member], batches)
+            state, metrics = jax.vmap(run)(state, batches, own)
+        else:
+            state, metrics = run(state, batches, own)
+        if isinstance(batch_sharding, NamedSharding):
+            # Every process reads them.
+            whole = NamedSharding(batch_sharding.mesh, PartitionSpec())
+            metrics = jax.lax.with_sharding_constraint(metrics, whole)
+        if state_sharding is not None:
+            state = jax.lax.with_sharding_constraint(state, state_sharding)
+        return state, metrics
+
+    return dispatch
 
 
 def _scan(
@@ -202,13 +216,13 @@ def _scan(
 
 
 def _own_columns(batch_size: int, batch_sharding: Sharding | None) -> np.ndarray | None:
-    """Return the places in a batch that the devices of this process need; None is all."""
+    """Return the places in a batch that devices of this process need; None is all."""
     if jax.process_count() == 1 or not isinstance(batch_sharding, NamedSharding):
         return None
     needed = np.zeros(batch_size, bool)
     places = batch_sharding.addressable_devices_indices_map((batch_size,))
-    for (places_of_device,) in places.values():
-        needed[places_of_device] = True
+    for place in places.values():
+        needed[place] = True
     return np.flatnonzero(needed)
 
 
