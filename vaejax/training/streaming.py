@@ -26,16 +26,21 @@ from vaejax.training._sources import is_random_access, num_examples, read
 from vaejax.training.epochs import epoch_order, steps_per_epoch
 from vaejax.training.steps import TrainState
 
+#: `(state, batch, *own) -> (state, metrics)`, a `TrainStep` where nothing is own.
+StreamedStep = Callable[..., tuple[TrainState, PyTree]]
+#: `(state, source, *own) -> (state, metrics)`; metrics of every step.
+StreamedEpoch = Callable[..., tuple[TrainState, PyTree]]
+
 
 def make_streamed_epoch(
-    step: Callable[..., tuple[TrainState, PyTree]],
+    step: StreamedStep,
     batch_size: int,
     *,
     steps_per_dispatch: int = 16,
     batch_sharding: Sharding | None = None,
     state_sharding: PyTree = None,
     prefetch: int = 2,
-) -> Callable[..., tuple[TrainState, PyTree]]:
+) -> StreamedEpoch:
     """Return an epoch over data on the host; a call runs to the end of the epoch.
 
     The epoch is a loop on the host around one compiled program, a `lax.scan` of the
@@ -173,7 +178,7 @@ def _orders(
 
 
 def _make_dispatch(
-    step: Callable[..., tuple[TrainState, PyTree]],
+    step: StreamedStep,
     batch_sharding: Sharding | None,
     state_sharding: PyTree,
 ) -> Callable[..., tuple[TrainState, PyTree]]:
@@ -201,7 +206,7 @@ def _make_dispatch(
 
 
 def _scan(
-    step: Callable[..., tuple[TrainState, PyTree]],
+    step: StreamedStep,
     batch_sharding: Sharding | None,
     state: TrainState,
     batches: PyTree,
