@@ -1,5 +1,6 @@
 """Cells of a file to the numbers that a model sees, and back."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,10 +39,13 @@ def encode_column(source: Source, column: SchemaColumn) -> tuple[Any, Any]:
             )
         return np.zeros(len(mask), np.float32), mask
     _check_range(source, column, raw.numbers)
-    values = np.where(mask, raw.numbers - column.origin, 0)
-    if np.abs(values).max() > np.finfo(np.float32).max:
+    values = raw.numbers - column.origin
+    if not mask.all():
+        values[~mask] = 0
+    largest = max(-values.min(), values.max())
+    if largest > np.finfo(np.float32).max:
         raise ValueError(
-            f"{source.where}: {column.name!r} holds {np.abs(values).max():g}, which "
+            f"{source.where}: {column.name!r} holds {largest:g}, which "
             "single precision cannot hold; give the column in another unit."
         )
     return values.astype(np.float32), mask
@@ -194,7 +198,10 @@ def moments_of(
             f"{column.name!r} has no value in any training row; leave it out "
             f"({column.name}=ignore)."
         )
-    shift, scale = float(observed.mean()), float(observed.std())
+    shift = float(observed.mean())
+    observed -= shift
+    observed *= observed
+    scale = math.sqrt(float(observed.mean()))
     if scale <= 1e-7 * abs(shift):
         if column.kind == "positive" or (column.kind == "real" and not column.step):
             raise ValueError(

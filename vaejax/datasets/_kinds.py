@@ -161,7 +161,8 @@ def describe_real(numbers: Numbers, *, may_be_positive: bool = True) -> dict:
     values, is_whole = numbers.values, numbers.is_whole
     spike = float(numbers.counts.max()) / numbers.num_observed
     has_spike = spike > _SPIKE and numbers.counts.max() >= _FEW_ROWS
-    _, deviation = numbers.moments()
+    moments = numbers.moments()
+    deviation = moments[1]
     if step and not is_whole and step * MAX_CELLS < deviation and not has_spike:
         step = 0.0
     if has_spike and not step:
@@ -172,10 +173,10 @@ def describe_real(numbers: Numbers, *, may_be_positive: bool = True) -> dict:
             f"take classes where they are few ({numbers.name}=class), or leave the "
             f"column out ({numbers.name}=ignore)."
         )
-    common = {"step": step, "origin": origin_of(numbers, step, offset)}
+    common = {"step": step, "origin": origin_of(numbers, moments, step, offset)}
     what = f"whole numbers, step {step:g}" if is_whole else "real numbers"
     what += f", step {step:g}" if step and not is_whole else ""
-    gain = _log_gain(numbers)
+    gain = _log_gain(numbers, deviation)
     is_skewed = gain > _LOG_GAIN and not has_spike
     if may_be_positive and is_skewed and _is_narrow_in_log(numbers, step):
         why = f"{what}, above 0 and skewed (log fits {gain:.2f} nats better)"
@@ -202,11 +203,10 @@ def _check_single_precision(numbers: Numbers) -> None:
         )
 
 
-def _log_gain(numbers: Numbers) -> float:
+def _log_gain(numbers: Numbers, deviation: float) -> float:
     """Return by how many nats per value a log-normal fits better than a Normal."""
     if numbers.values[0] <= 0:
         return -math.inf
-    _, deviation = numbers.moments()
     log_mean, log_deviation = numbers.moments(np.log)
     if not log_deviation or not deviation:
         return -math.inf

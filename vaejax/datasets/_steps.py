@@ -48,7 +48,13 @@ class Numbers(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """True where every value is a whole number."""
-        return bool(np.all(self.values == np.rint(self.values)))
+        # By parts, since most columns of other numbers show it at once.
+        return all(np.all(part == np.rint(part)) for part in _parts(self.values))
+
+    @property
+    def largest(self) -> float:
+        """The largest absolute value."""
+        return float(max(-self.values[0], self.values[-1]))
 
     @property
     def is_constant(self) -> bool:
@@ -65,11 +71,13 @@ class Numbers(NamedTuple):
         """Return mean and standard deviation of a function of the values."""
         x = function(self.values)
         total = self.num_observed
+        do_repeat = total > len(x)
         # Threads of a product of matrices would cost more than they save.
-        mean = float(np.sum(x * self.counts)) / total
+        mean = float(np.sum(x * self.counts if do_repeat else x)) / total
         squares = x - mean
         squares *= squares
-        squares *= self.counts
+        if do_repeat:
+            squares *= self.counts
         return mean, math.sqrt(float(np.sum(squares)) / total)
 
 
@@ -166,7 +174,11 @@ def _even_step(numbers: Numbers) -> tuple[float, float]:
     if len(values) < 3 or (len(values) < _MANY_POINTS and not repeats):
         return 0.0, 0.0
     # What differs by rounding errors is one value.
-    rounding = 8 * numbers.tolerance * float(np.abs(values).max())
+    rounding = 8 * numbers.tolerance * numbers.largest
+    # So many different steps are more than MAX_CELLS of the smallest one.
+    some = values[: 4 * MAX_CELLS]
+    if np.count_nonzero(some[1:] - some[:-1] > rounding) > MAX_CELLS:
+        return 0.0, 0.0
     steps = np.diff(values)
     steps = steps[steps > rounding]
     if not len(steps) or rounding > 1e-3 * steps.min():
@@ -174,19 +186,20 @@ def _even_step(numbers: Numbers) -> tuple[float, float]:
     extent = float(values[-1] - values[0])
     num_steps = round(extent / float(steps.min()))
     step = extent / num_steps
+    if num_steps > MAX_CELLS:
+        return 0.0, 0.0
     places = (values - values[0]) / step
-    is_lattice = np.all(np.abs(places - np.rint(places)) < 0.01)
-    if not is_lattice or num_steps > MAX_CELLS:
+    if not np.all(np.abs(places - np.rint(places)) < 0.01):
         return 0.0, 0.0
     return step, float(values[0])
 
 
-def origin_of(numbers: Numbers, step: float, offset: float) -> float:
+def origin_of(
+    numbers: Numbers, moments: tuple[float, float], step: float, offset: float
+) -> float:
     """Return what is subtracted, so that float32 tells the values apart."""
-    values = numbers.values
-    largest = float(np.abs(values).max())
-    spacing = largest * 2.0**-23
-    mean, deviation = numbers.moments()
+    spacing = numbers.largest * 2.0**-23
+    mean, deviation = moments
     if spacing <= (step / 64 if step else 1e-4 * deviation):
         return offset
     if not step:

@@ -5,7 +5,6 @@ names, and the line of a cell that is wrong.
 """
 
 import csv
-import gzip
 import io
 import re
 import zlib
@@ -19,6 +18,7 @@ from vaejax._archives import check_gzip
 from vaejax._files import one_line, reason_of
 from vaejax.datasets._header import has_names, is_number
 from vaejax.datasets._shared import quoted
+from vaejax.datasets._table_cells import open_bytes, read_cells
 from vaejax.datasets.errors import DataUnavailableError
 
 _DELIMITERS = "\t;|,"
@@ -26,7 +26,6 @@ _HEADER_LINES = 200
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 1000, 1 << 18
 # The names that are given to columns without one, in a file that was written so.
 _OWN_NAME = re.compile(r"column \d+$")
-_LEADING_ZERO = re.compile(r"0\d+$")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+$")
 _DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+$")
 
@@ -114,10 +113,7 @@ def line_of(path: Path, layout: Layout, row: int) -> int:
 
 
 def _open(path: Path) -> io.TextIOWrapper:
-    with path.open("rb") as file:
-        is_compressed = file.read(2) == b"\x1f\x8b"
-    binary: Any = gzip.GzipFile(path) if is_compressed else io.FileIO(path)
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="")
 
 
 def _sample(file: Any) -> list[str]:
@@ -180,7 +176,7 @@ def _find_layout(
         text=frozenset(
             name
             for j, name in enumerate(names)
-            if any(_LEADING_ZERO.match(row[j]) for row in rest if j < len(row))
+            if any(_has_leading_zero(row[j]) for row in rest if j < len(row))
         ),
         # The first example may hold several lines, and blank ones may precede it.
         skipped=first_line
@@ -206,6 +202,10 @@ def _find_delimiter(lines: Sequence[str], path: Path) -> str:
     return max(reversed(_DELIMITERS), key=lines[0].count)
 
 
+def _has_leading_zero(cell: str) -> bool:
+    return cell[:1] == "0" and len(cell) > 1 and cell.isdecimal()
+
+
 def _has_decimal_comma(rows: Sequence[Sequence[str]]) -> bool:
     cells = [cell for row in rows for cell in row]
     return any(_DECIMAL_COMMA.match(cell) for cell in cells) and not any(
@@ -226,40 +226,23 @@ def _names(path: Path, first: Sequence[str]) -> tuple[list[str], list[str]]:
     return names, [name for name, cell in zip(names, first, strict=True) if not cell]
 
 
-def polars_source(path: Path) -> Path | bytes:
-    """Return what polars reads: a path in UTF-8, or else the bytes of the file."""
-    text = str(path)
-    is_utf8 = text == text.encode(errors="ignore").decode()
-    return path if is_utf8 else path.read_bytes()
-
-
 def _read_cells(polars: Any, path: Path, layout: Layout, missing: Sequence[str]) -> Any:
-    errors = polars.exceptions.PolarsError
     options = {
         "separator": layout.delimiter,
         "decimal_comma": layout.decimal_comma,
-        "has_header": False,
         "skip_rows": layout.skipped,
-        "glob": False,
         "new_columns": list(layout.names),
         "schema_overrides": dict.fromkeys(layout.text, polars.String),
     }
-    source = polars_source(path)
     try:
-        return polars.read_csv(source, infer_schema_length=_SAMPLE_LINES, **options)
-    except polars.exceptions.NoDataError:
-        return polars.DataFrame()
-    except errors:
-        pass
-    # Types of the first lines do not hold for all: look at all, which takes longer.
-    try:
-        return polars.read_csv(
-            source, infer_schema_length=None, null_values=list(missing), **options
+        return read_cells(
+            polars, path, options, num_lines=_SAMPLE_LINES, missing=missing
         )
-    except errors as error:
+    except polars.exceptions.PolarsError as error:
         _check_lines(path, layout)
-        # What follows is advice on options that are not given here.
-        reason = one_line(str(error).partition("\n")[0].rstrip("."))
+        # What follows is the place in a part, or advice on options that are not given.
+        first = str(error).partition("\n")[0].partition(", in chunk")[0]
+        reason = one_line(first.rstrip("."))
         raise ValueError(
             f"{one_line(path)} cannot be read as a table: {reason}."
         ) from error

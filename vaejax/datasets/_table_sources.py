@@ -22,7 +22,6 @@ from vaejax.datasets._raw_columns import (
 from vaejax.datasets._table_files import (
     import_polars,
     line_of,
-    polars_source,
     read_delimited,
 )
 from vaejax.datasets.errors import DataUnavailableError
@@ -107,7 +106,9 @@ def map_columns(
     """
     if num_rows < _MANY_ROWS:
         return [function(column) for column in columns]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    # Each thread takes as much as about three columns do.
+    num_threads = min(8, os.cpu_count() or 1, 1 + len(columns) // 40)
+    with ThreadPoolExecutor(num_threads) as pool:
         return list(pool.map(function, columns))
 
 
@@ -130,7 +131,7 @@ def _open_file(
     polars = import_polars()
     if path.suffix.lower() == ".parquet":
         try:
-            frame = polars.read_parquet(polars_source(path), glob=False)
+            frame = polars.read_parquet(_polars_source(path), glob=False)
         except (polars.exceptions.PolarsError, OSError) as error:
             raise ValueError(
                 f"{one_line(path)} cannot be read as .parquet: {reason_of(error)}."
@@ -147,6 +148,13 @@ def _open_file(
 
     source = _source_of_polars(frame, one_line(path), missing, place, layout.text)
     return source._replace(unnamed=layout.unnamed)
+
+
+def _polars_source(path: Path) -> Path | bytes:
+    """Return what polars reads: a path in UTF-8, or else the bytes of the file."""
+    text = str(path)
+    is_utf8 = text == text.encode(errors="ignore").decode()
+    return path if is_utf8 else path.read_bytes()
 
 
 def _source_of_polars(
