@@ -1,12 +1,15 @@
 """Files of tables: delimiters, decimal signs, names; mistakes name their line."""
 
 import gzip
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+from support.programs import ENVIRONMENT
 
 from vaejax import datasets
+from vaejax.datasets import _table_cells
 
 ROWS = [[1.5, 2.0], [3.0, -4.25], [2.75, 8.0]]
 
@@ -155,3 +158,78 @@ def test_the_first_example_may_hold_several_lines(tmp_path):
     text = '\n"l\nm",1.5\nx,2.5\nx,2.75\n'
     table = read(tmp_path / "t.csv", text, header=False)
     assert table.values.tolist() == [[0, 1.5], [1, 2.5], [1, 2.75]]
+
+
+def late_numbers(number):
+    """Lines whose cells are of other types than the first ones, and some blank."""
+    x = ["NA", "2.5", "", "7"][number % 4] if number > 1100 else str(number % 9)
+    word = ['"a\nb"', '"a,b"', "é", '"a""b"', ""][number % 5]
+    return "" if number % 97 == 0 else f"{x},{number % 7 / 8},{word},{number % 2}"
+
+
+@pytest.mark.parametrize("part_bytes", [1, 100, 5000])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_file_read_in_parts_is_the_same(tmp_path, monkeypatch, part_bytes, suffix):
+    lines = [late_numbers(number) for number in range(1, 1400)]
+    content = ("x,y,word,bit\n" + "\n".join(lines)).encode()
+    content = gzip.compress(content, mtime=0) if suffix == ".csv.gz" else content
+    whole = read(tmp_path / f"t{suffix}", content)
+    assert whole.schema.names() == ("x", "y", "word", "bit")
+    assert len(whole.values) == sum(map(bool, lines))
+    numbers = [line.partition(",")[0] for line in lines if line]
+    known = np.array([number not in ("NA", "") for number in numbers])
+    np.testing.assert_array_equal(whole.mask[:, 0], known)
+    found = whole.schema.decode(whole.values)["x"]
+    expected = [float(number) if number[:1].isdigit() else 0 for number in numbers]
+    np.testing.assert_array_equal(found[known], np.array(expected)[known])
+
+    monkeypatch.setattr(_table_cells, "_PART_BYTES", part_bytes)
+    parts = read(tmp_path / f"t{suffix}", content)
+    assert parts.schema == whole.schema
+    np.testing.assert_array_equal(parts.values, whole.values)
+    np.testing.assert_array_equal(parts.mask, whole.mask)
+
+
+def test_a_wrong_line_in_a_later_part_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(_table_cells, "_PART_BYTES", 100)
+    lines = ["0.5,1.5", "2.5,4.5"] * 1000
+    text = "\n".join(["a,b", *lines, "1,2,3", *lines])
+    with pytest.raises(ValueError, match="line 2002: 3 cells, and 2 in the first"):
+        read(tmp_path / "t.csv", text)
+    text = "\n".join(["a,b", *lines, "1.5,Ann", *lines])
+    with pytest.raises(ValueError, match="line 2002: 'b' holds 'Ann'"):
+        read(tmp_path / "t.csv", text)
+
+
+MEASURE = """
+import sys
+import jax
+from experiments.harness.resources import peak_resident_bytes
+import polars
+from vaejax import datasets
+jax.numpy.zeros(3).block_until_ready()
+start = peak_resident_bytes()
+table = datasets.read_table(sys.argv[1])
+assert table.values.shape == (200_000, 20) and table.schema.columns[0].kind == "real"
+print(peak_resident_bytes() - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("digits", [6, 17])
+@pytest.mark.parametrize("late", ["0.5", "NA"])
+def test_peak_memory_is_at_most_three_times_the_numbers(tmp_path, digits, late):
+    numbers = np.random.default_rng(0).normal(size=(200_000, 20))  # 32 MB
+    header = ",".join(f"c{j}" for j in range(20))
+    with (tmp_path / "t.csv").open("w") as file:
+        np.savetxt(file, numbers[:-1], f"%.{digits}g", ",", header=header, comments="")
+        file.write(",".join([late] * 20) + "\n")
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path / "t.csv"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # About 15 MB of it are pages of polars itself, which its first use reads.
+    assert int(done.stdout) < 3 * numbers.nbytes
