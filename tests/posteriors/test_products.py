@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vaejax import Normal
+from vaejax.models.levels import product_with_prior
 from vaejax.posteriors import product_of_normals
 
 MEANS = np.float32([[0.3, -1.0], [2.0, 0.5], [-0.4, 4.0]])
@@ -30,6 +31,32 @@ def test_the_density_is_proportional_to_the_product(mask):
     points = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
     ratios = [product.log_prob(z) - log_product(z, taken) for z in points]
     np.testing.assert_allclose(ratios, ratios[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0, -30, 30])
+def test_the_merge_of_a_ladder_is_the_product_of_two(shift):
+    """Also with variances far apart."""
+    bottom_up, prior = [
+        Normal(*expert) for expert in zip(MEANS, LOG_VARIANCES, strict=True)
+    ][:2]
+    prior = Normal(prior.mean, prior.log_variance + shift)
+
+    def merged(bottom_up):
+        return product_with_prior(bottom_up, None, prior)
+
+    def product(bottom_up):
+        pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), bottom_up, prior)
+        return product_of_normals(pair)
+
+    found, expected = (
+        (function(bottom_up), jax.jacobian(function)(bottom_up))
+        for function in (merged, product)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        found,
+        expected,
+    )
 
 
 def test_an_expert_left_out_may_be_nan_and_has_no_gradient():

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from vaejax._checks import check_key, described, require
+from vaejax._reals import at_least_single
 from vaejax.base import Array, Key, Latents, draw
 from vaejax.distributions import Normal, kl_divergence
-from vaejax.posteriors import product_of_normals
 
 #: `z_(l+1) -> p(z_l|z_(l+1))` and its likes, which hold their parameters.
 Conditional = jax.tree_util.Partial
@@ -224,13 +224,19 @@ def product_with_prior(bottom_up: Normal, above: Array, prior: Normal) -> Normal
                 f"ladder_vae: a head makes a {type(level).__name__}; give heads of "
                 "Normals, whose product is known."
             )
-    pair = [
-        jax.tree.map(
-            lambda leaf, each=each: jnp.broadcast_to(leaf, each.mean.shape), each
-        )
-        for each in (bottom_up, prior)
-    ]
-    return product_of_normals(jax.tree.map(lambda *leaves: jnp.stack(leaves), *pair))
+    # `product_of_normals` of two, without an axis of experts: a ladder takes this path
+    # at every level, and stacking costs more than the product.
+    (mean, log_variance), (prior_mean, prior_log_variance) = (
+        (at_least_single(level.mean), at_least_single(level.log_variance))
+        for level in (bottom_up, prior)
+    )
+    least = jax.lax.stop_gradient(jnp.minimum(log_variance, prior_log_variance))
+    precision = jnp.exp(least - log_variance)
+    total = precision + jnp.exp(least - prior_log_variance)
+    product = prior_mean + precision / total * (mean - prior_mean)
+    dtype = jnp.result_type(bottom_up.mean, prior.mean)
+    log_variance = jnp.broadcast_to(least - jnp.log(total), product.shape)
+    return Normal(product.astype(dtype), log_variance.astype(dtype))
 
 
 def _kl_of_level(level: DrawnLevel, prior: Any, z: Any) -> Array:
