@@ -101,12 +101,15 @@ def summarize(column: RawColumn) -> Numbers:
     is_complete = bool(is_there.all())
     observed = column.numbers if is_complete else column.numbers[is_there]
     ordered = np.sort(observed)
-    is_new = ordered[1:] != ordered[:-1]
-    if is_new.all():
+    is_first = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    if is_first.all():
         values, counts = ordered, np.broadcast_to(1, len(ordered))
     else:
-        starts = np.concatenate([[0], np.flatnonzero(is_new) + 1])
-        values, counts = ordered[starts], np.diff(starts, append=len(ordered))
+        starts = np.flatnonzero(is_first)
+        values, counts = ordered[starts], np.empty_like(starts)
+        np.subtract(starts[1:], starts[:-1], out=counts[:-1])
+        counts[-1] = len(ordered) - starts[-1]
     return Numbers(
         column.name,
         values,

@@ -87,7 +87,7 @@ def _read_part(file: Any, start: bytes = b"", *, least: int = 0) -> bytes:
     pieces = [file.read(_PART_BYTES), file.readline()]
     if not pieces[0]:
         return b""
-    num_lines = sum(piece.count(b"\n") for piece in pieces)
+    num_lines = sum(piece.count(b"\n") for piece in pieces) if least else 0
     num_quotes = sum(piece.count(b'"') for piece in pieces)
     # A line that ends between quotes is no whole record.
     while (num_lines < least or num_quotes % 2) and (line := file.readline()):

@@ -174,9 +174,10 @@ def _find_layout(
         names=tuple(names),
         unnamed=frozenset(unnamed),
         text=frozenset(
-            name
-            for j, name in enumerate(names)
-            if any(_has_leading_zero(row[j]) for row in rest if j < len(row))
+            names[j]
+            for row in rest
+            for j, cell in enumerate(row[: len(names)])
+            if cell[:1] == "0" and len(cell) > 1 and cell.isdecimal()
         ),
         # The first example may hold several lines, and blank ones may precede it.
         skipped=first_line
@@ -200,10 +201,6 @@ def _find_delimiter(lines: Sequence[str], path: Path) -> str:
             "tabs or vertical bars."
         )
     return max(reversed(_DELIMITERS), key=lines[0].count)
-
-
-def _has_leading_zero(cell: str) -> bool:
-    return cell[:1] == "0" and len(cell) > 1 and cell.isdecimal()
 
 
 def _has_decimal_comma(rows: Sequence[Sequence[str]]) -> bool:
