@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # What a checkout needs, of which a wheel holds nothing.
 OF_A_CHECKOUT = {"checkout", "test", "docs", "dev", "bench", "tensorboard"} | {
+    "k8s",
     "notebook",
     "studies",
     "tune",
@@ -55,7 +56,7 @@ def test_the_dependencies_and_extras_of_the_library_are_what_it_imports():
     optional = {name: distributions(EXTRAS[name]) for name in OF_THE_LIBRARY}
     assert imported() <= required.union(*optional.values(), COMES_ALONG)
     # Accelerators are extras of jax, and tensorflow-datasets takes TensorFlow itself.
-    for name in OF_THE_LIBRARY - {"cuda", "tpu"}:
+    for name in OF_THE_LIBRARY - {"cuda", "cuda12", "cuda13", "tpu"}:
         assert optional[name] - {"tensorflow", "tensorflow-cpu"} <= imported(), name
 
 
@@ -85,7 +86,7 @@ def test_every_extra_that_is_named_exists():
     for pattern in ("docs/**/*.md", "vaejax/**/*.py", "experiments/**/*.py"):
         files += ROOT.glob(pattern)
     text = "\n".join(path.read_text() for path in files)
-    named = re.findall(r"(?:vaejax|-e [\"']\.|whl\))\[([a-z,]+)\]", text)
+    named = re.findall(r"(?:vaejax|-e [\"']\.|whl\))\[([a-z\d,]+)\]", text)
     assert len(named) > 5
     assert {extra for names in named for extra in names.split(",")} <= EXTRAS.keys()
 

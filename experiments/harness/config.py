@@ -93,7 +93,8 @@ class Config:
     models that do not fit on one.
     """
     distributed: str | None = None
-    """Processes of the run: auto (SLURM, Kubernetes, MPI, TPU pods), or
+    """Processes of the run: auto (JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID where they are set, else SLURM, Kubernetes, MPI or a TPU pod), or
     HOST:PORT,PROCESSES,INDEX.
     """
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,77 +11,40 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from experiments.harness import cluster
 from experiments.harness.errors import RunError, UsageError
 
 # A process that is silent for so long counts as dead, and the run ends.
 HEARTBEAT_SECONDS = 60
 
 
-def join(cluster: str | None) -> None:
-    """Join the processes of the cluster, before JAX is used for anything else.
+def join(option: str | None) -> None:
+    """Join the processes that `--distributed` names, before JAX is used otherwise.
 
     None stands for a single process.
 
     Raises:
-      UsageError: `cluster` cannot be read, or its processes cannot be joined.
+      UsageError: `option` cannot be read, or its processes cannot be joined.
     """
-    if cluster is None:
+    if option is None:
         return
-    options = {} if cluster == "auto" else _options(cluster)
+    options = cluster.arguments(option, os.environ)
+    cluster.check_host(option, options)
     try:
         jax.distributed.initialize(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
             **options,
         )
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # the library of a cluster has errors of its own
         reason = str(error).strip().partition("\n")[0]
+        hint = f" {cluster.missing(os.environ)}" if option == "auto" else ""
         raise UsageError(
-            f"--distributed {cluster}: the processes cannot be joined ({reason})."
+            f"--distributed {option}: the processes cannot be joined ({reason})."
+            f"{hint.rstrip()}"
         ) from error
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _options(cluster: str) -> dict[str, Any]:
-    """The arguments of `jax.distributed.initialize`, which waits where one is wrong."""
-    try:
-        address, num, index = cluster.split(",")
-        host, _, port = address.rpartition(":")
-        numbers = int(port), int(num), int(index)
-        if not host:
-            raise ValueError
-    except ValueError as error:
-        raise UsageError(
-            f"--distributed {cluster}: give auto, or HOST:PORT,PROCESSES,INDEX "
-            "such as 10.0.0.1:1234,2,0."
-        ) from error
-    limits = {"port": (1, 65535), "number of processes": (1, 2**31 - 1)}
-    limits |= {"index": (0, numbers[1] - 1)}
-    for (name, (low, high)), number in zip(limits.items(), numbers, strict=True):
-        if not low <= number <= high:
-            raise UsageError(
-                f"--distributed {cluster}: the {name} is {number}; give one from {low} "
-                f"to {high}."
-            )
-    _check_host(cluster, host)
-    return {
-        "coordinator_address": address,
-        "num_processes": numbers[1],
-        "process_id": numbers[2],
-    }
-
-
-def _check_host(cluster: str, host: str) -> None:
-    """Raise UsageError where no host has this name, which JAX looks for in silence."""
-    try:
-        socket.getaddrinfo(host.strip("[]"), None)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(
-            f"--distributed {cluster}: the host {host[:80]} is not found ({reason}); "
-            "give the address of the first process."
-        ) from error
 
 
 def leave(status: int) -> NoReturn:

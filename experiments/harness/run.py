@@ -16,6 +16,7 @@ from experiments.harness import (
     config_file,
     distributed,
     divergence,
+    generator,
     interrupts,
     loop,
     manifest,
@@ -152,6 +153,7 @@ def make_plan(program: Program, config: Config) -> Plan:
     members = members_of(config, comparison)
     first = next(iter(comparison.arms.values()))
     mesh = make_mesh(config.num_devices, first.batch_size)
+    generator.check(members, mesh.size)
     manifest.check_data(path, first.data_checksum)
     _check_processes(config, comparison)
     _warn_of_average(config, comparison)

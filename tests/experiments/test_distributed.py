@@ -3,14 +3,17 @@ that move between them.
 """
 
 import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import slurm
 from support.programs import (
     EIGHT_DEVICES,
     ENVIRONMENT,
@@ -70,13 +73,17 @@ def wait_for(path: Path, epochs: int, *running: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def start_two(
     path: Path, *arguments: str, second: tuple[str, ...] = ()
 ) -> list[subprocess.Popen]:
     """Start two processes of one run; the second one has more arguments."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     return [
         subprocess.Popen(
             command(
@@ -185,6 +192,80 @@ def test_when_a_worker_dies_the_run_ends_and_loses_nothing_but_the_steps_since(
     assert checkpoints.latest(tmp_path / "run" / "checkpoints") == 2 * len(
         losses(tmp_path / "run")
     )
+
+
+JOIN = """
+import sys, jax
+from experiments.harness import distributed
+distributed.join("auto")
+visible = jax.config.values["jax_cuda_visible_devices"]
+print(jax.process_index(), jax.process_count(), visible, file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("two processes")
+@pytest.mark.parametrize(
+    ("environments", "visible"),
+    [
+        ([slurm.step(node=0), slurm.step(node=1)], ["all", "all"]),
+        (
+            [slurm.step(i, "2", CUDA_VISIBLE_DEVICES="0,1,2,3") for i in range(2)],
+            ["0,1", "2,3"],
+        ),
+        (
+            [
+                {
+                    "JAX_COORDINATOR_ADDRESS": "127.0.0.1",
+                    "JAX_NUM_PROCESSES": "2",
+                    "JAX_PROCESS_ID": str(index),
+                    # Where nobody answers: JAX is not asked.
+                    "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+                }
+                for index in range(2)
+            ],
+            ["all", "all"],
+        ),
+    ],
+    ids=["a node each", "devices each", "variables"],
+)
+def test_two_processes_find_each_other_by_the_environment(environments, visible):
+    port = {"JAX_COORDINATOR_PORT": str(free_port())}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", JOIN],
+            env=ENVIRONMENT | port | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for environment in environments
+    ]
+    for index, process in enumerate(running):
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors[-3000:]
+        assert errors.splitlines()[-1] == f"{index} 2 {visible[index]}"
+
+
+@pytest.mark.slow
+@pytest.mark.program
+@pytest.mark.xdist_group("two processes")
+def test_a_job_of_slurm_that_is_preempted_is_requeued_and_goes_on(single, tmp_path):
+    path, data = single
+    job = slurm.job(tmp_path, slurm.TWO_NODES, JAX_COORDINATOR_PORT=str(free_port()))
+    script = ["bash", str(slurm.SCRIPT), "mnist", *LONG, *data]
+    running = subprocess.Popen(script, cwd=tmp_path, env=job)
+    out = tmp_path / "runs/mnist-job-17"
+    wait_for(out, 2, running)
+    for task in (tmp_path / "tasks.txt").read_text().split():
+        os.kill(int(task), signal.SIGTERM)
+    assert running.wait(200) == 0
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 17\n"
+    assert 2 <= len(losses(out)) < 8
+    job |= {"SLURM_RESTART_COUNT": "1"}
+    assert subprocess.run(script, cwd=tmp_path, env=job, timeout=300).returncode == 0
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 17\n"
+    assert (out / "report.html").exists()
+    np.testing.assert_allclose(losses(out), losses(path), rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -21,10 +21,13 @@ RECIPE = EXPERIMENT.recipe(EXPERIMENT.hyperparameters)
 DATA = jnp.asarray(EXPERIMENT.train[: STEPS * 128])
 
 
-def train(step, num_devices: int, *, fsdp: bool = False) -> tuple:
+def train(
+    step, num_devices: int, *, fsdp: bool = False, generator: str = "threefry2x32"
+) -> tuple:
     mesh = vaejax.training.make_mesh(num_devices=num_devices)
+    key = jax.random.key(0, impl=generator)
     state = vaejax.init_train_state(
-        EXPERIMENT.vae, RECIPE.optimizer, jax.random.key(0), EXPERIMENT.example
+        EXPERIMENT.vae, RECIPE.optimizer, key, EXPERIMENT.example
     )
     layout = (
         vaejax.training.fully_sharded(mesh, state, min_size=64)
@@ -93,7 +96,7 @@ def gathering_again_compiles_nothing() -> None:
     assert first and len(compiled) == first
 
 
-def every_example_draws_the_same_noise() -> None:
+def every_example_draws_the_same_noise(generator: str) -> None:
     """Bitwise, and for the same example: the first step's noise and images, in the
     order of the batch.
     """
@@ -111,13 +114,14 @@ def every_example_draws_the_same_noise() -> None:
         return jnp.mean(losses), seen
 
     step = vaejax.make_train_step(loss_fn, RECIPE.optimizer)
-    (_, one), (_, eight) = train(step, 1), train(step, 8)
+    (_, one), (_, eight) = (train(step, num, generator=generator) for num in (1, 8))
     for a, b in zip(one.terms, eight.terms, strict=True):
         assert a.shape[:2] == (STEPS, 128) and np.array_equal(a, b)
 
 
 if __name__ == "__main__":
     losses_agree(sys.argv[1])
-    every_example_draws_the_same_noise()
+    every_example_draws_the_same_noise("threefry2x32")
+    every_example_draws_the_same_noise("rbg")
     gathering_again_compiles_nothing()
     print("the same")

@@ -4,7 +4,10 @@ A mesh has the one axis "batch". Data parallelism shards each batch over it and
 replicates the state; fully sharded data parallelism (FSDP) shards the state too. Noise
 and order follow from the state's key and step whatever the mesh, so that every example
 draws the same noise on one device as on eight, and losses agree to the order of
-summation.
+summation. That is a property of Threefry, the default generator. Under `rbg` and
+`unsafe_rbg` the keys that `jax.vmap` maps over draw from the first of them, so that an
+example's noise depends on its batch; with the flag
+`xla_tpu_spmd_rng_bit_generator_unsafe` it depends on the mesh too.
 """
 
 from typing import Any
