@@ -1,8 +1,9 @@
 """Numbers of committed results for pages: `{{ summary("mnist").test.nll | pm(2) }}`.
 
-Pages under `docs/results/`, `docs/performance.md` and some guides are Jinja templates
-around MyST: every measured number on them is looked up in `experiments/results/`, every
-published one in `experiments/tables/`. README's table of experiments is rendered by
+Pages under `docs/results/`, `docs/performance.md`, `docs/claims.md` and some guides are
+Jinja templates around MyST: every measured number on them is looked up in
+`experiments/results/` or in what a committed notebook prints, every published one in
+`experiments/tables/`. README's table of experiments is rendered by
 the same functions. As a Sphinx extension, this module renders those pages when Sphinx
 reads them.
 """
@@ -23,8 +24,9 @@ import jinja2
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
 TABLES = ROOT / "experiments" / "tables"
+NOTEBOOKS = ROOT / "notebooks"
 #: Documents that are rendered as templates.
-TEMPLATES = re.compile(r"results/\w+|performance|guide/how_good")
+TEMPLATES = re.compile(r"results/\w+|performance|guide/how_good|guide/tuning|claims")
 
 
 @functools.cache
@@ -60,6 +62,30 @@ def published(name: str) -> dict[str, Any]:
 def about(name: str) -> Any:
     """Return the `ABOUT` of a program: what it does, its paper and its cost."""
     return importlib.import_module(f"experiments.{name}").ABOUT
+
+
+@functools.cache
+def lines_printed(notebook: str) -> list[str]:
+    """Return the lines that a notebook prints, as it is committed."""
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
+    outputs = (output for cell in cells for output in cell.get("outputs", ()))
+    text = ("".join(output.get("text", ())) for output in outputs)
+    return [line for part in text for line in part.splitlines()]
+
+
+def printed(notebook: str, label: str) -> str:
+    """Return what a notebook prints after a label and a colon, on the same line.
+
+    Raises:
+      LookupError: there is not exactly one such line.
+    """
+    start = f"{label}:"
+    lines = [line for line in lines_printed(notebook) if line.startswith(start)]
+    if len(lines) != 1:
+        raise LookupError(
+            f"{notebook}: {len(lines)} lines of its outputs begin with {start!r}, not 1."
+        )
+    return lines[0].removeprefix(start).strip()
 
 
 def card(program: str, *names: str) -> str:
@@ -187,6 +213,7 @@ def environment() -> jinja2.Environment:
         "has_summary": has_summary,
         "metrics": metrics,
         "published": published,
+        "printed": printed,
         "about": about,
         "over_seeds": over_seeds,
         "zip": zip,
@@ -205,7 +232,12 @@ def _render_page(app: Any, docname: str, source: list[str]) -> None:
     if not TEMPLATES.fullmatch(docname):
         return
     source[0] = render(source[0])
-    for path in (*RESULTS.glob("*/*.json*"), *TABLES.glob("*.toml")):
+    sources = (
+        *RESULTS.glob("*/*.json*"),
+        *TABLES.glob("*.toml"),
+        *NOTEBOOKS.glob("*.ipynb"),
+    )
+    for path in sources:
         app.env.note_dependency(str(path))
 
 
