@@ -70,7 +70,7 @@ def lines_printed(notebook: str) -> list[str]:
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
     outputs = (output for cell in cells for output in cell.get("outputs", ()))
     text = ("".join(output.get("text", ())) for output in outputs)
-    return [line for part in text for line in part.splitlines()]
+    return [line.strip() for part in text for line in part.splitlines()]
 
 
 def printed(notebook: str, label: str) -> str:
