@@ -44,7 +44,7 @@ from vaejax.base import VAE, Array, Key, Objective, Params
 ABOUT = harness.About(
     what="binary latents: unbiased and relaxed gradients, their bounds and noise",
     paper="Dong et al. 2020, Jang et al. 2017 and others",
-    cost="14 minutes on 2 busy cores, 3 seeds; peak memory 1.4 GiB",
+    cost="14 minutes on 2 busy cores, 3 seeds",
     expected="negative ELBO: DisARM 125.5, straight-through 122.6 nats",
 )
 

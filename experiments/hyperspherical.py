@@ -46,7 +46,7 @@ from vaejax.distributions import normal_head, von_mises_fisher_head
 ABOUT = harness.About(
     what="latents on a sphere beside Normal ones: bounds, and classes from few labels",
     paper="Davidson et al. 2018",
-    cost="25 minutes on 2 busy cores, 3 seeds; peak memory 1.8 GiB",
+    cost="25 minutes on 2 busy cores, 3 seeds",
     expected="NLL bound, sphere less Normal: -2.3 with 2 dimensions, +12.9 with 40",
 )
 
