@@ -49,7 +49,7 @@ from vaejax.training import TrainState
 ABOUT = harness.About(
     what="levels of latents: climbing posteriors and ladders, with and without warm-up",
     paper="Sonderby et al. 2016, Burda et al. 2016",
-    cost="21 minutes on 2 busy cores, 3 seeds",
+    cost="12 minutes on 2 cores, 3 seeds",
     expected="two levels 2.9 nats below one; the ladder fails without warm-up",
 )
 
