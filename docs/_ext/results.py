@@ -83,7 +83,8 @@ def printed(notebook: str, label: str) -> str:
     lines = [line for line in lines_printed(notebook) if line.startswith(start)]
     if len(lines) != 1:
         raise LookupError(
-            f"{notebook}: {len(lines)} lines of its outputs begin with {start!r}, not 1."
+            f"{notebook}: {len(lines)} lines of its outputs begin with {start!r}; "
+            "name one line."
         )
     return lines[0].removeprefix(start).strip()
 

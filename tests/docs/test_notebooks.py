@@ -11,6 +11,8 @@ from nbclient import NotebookClient
 from support.programs import ENVIRONMENT
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+# The one that every change executes; the others take minutes.
+QUICK = "02_the_bound"
 PATHS = re.compile(r"/(home|root|tmp|work|usr|Users|var)/|site-packages|[A-Z]:\\")
 
 
@@ -61,8 +63,16 @@ def test_it_defines_nothing_reusable(notebook):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.program
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[] if path.stem == QUICK else pytest.mark.slow)
+        for path in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+    indirect=True,
+)
 def test_it_runs(notebook, tmp_path):
     client = NotebookClient(
         notebook,

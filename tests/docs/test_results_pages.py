@@ -9,7 +9,8 @@ from support.documents import extension
 
 ROOT = Path(__file__).parents[2]
 DOCS, RESULTS = ROOT / "docs", ROOT / "experiments" / "results"
-PAGES = [*sorted((DOCS / "results").glob("*.md")), DOCS / "performance.md"]
+CLAIMS = DOCS / "claims.md"
+PAGES = [*sorted((DOCS / "results").glob("*.md")), DOCS / "performance.md", CLAIMS]
 # Code, and what Jinja evaluates; link targets are file names.
 NOT_PROSE = (
     r"^```.*?^```",
@@ -46,11 +47,37 @@ def test_every_number_is_found(page):
 
 
 def test_the_sections_come_in_the_same_order(page):
-    if page.stem == "index":
+    if page.stem == "index" or page == CLAIMS:
         return
     titles = re.findall(r"^## (.*)", page.read_text(), flags=re.MULTILINE)
     assert titles[0] == "Run it" and titles[-1] == "Limits"
     assert page.stem == "performance" or titles[1] == "Results"
+
+
+def test_every_claim_has_a_place_a_number_and_a_verdict():
+    text = extension("results").render(CLAIMS.read_text())
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in text.splitlines()
+        if line.startswith("| ") and not line.startswith("| claim")
+    ]
+    assert len(rows) >= 28
+    for claim, where, number, verdict in rows:
+        assert "{doc}" in where and re.search(r"\d", number), claim
+        assert verdict.startswith(("yes", "no", "in part", "in short")), claim
+
+
+def test_every_notebook_bears_out_claims():
+    text = CLAIMS.read_text()
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"<notebooks/{notebook.stem}>" in text
+
+
+def test_what_a_notebook_does_not_print_is_not_found():
+    printed = extension("results").printed
+    assert printed("02_the_bound", "ELBO of the true posterior").endswith("nats")
+    with pytest.raises(LookupError, match="0 lines of its outputs"):
+        printed("02_the_bound", "ELBO of another posterior")
 
 
 def test_every_program_has_a_page():
@@ -59,7 +86,12 @@ def test_every_program_has_a_page():
         for path in (ROOT / "experiments").glob("*.py")
         if not path.stem.startswith("_")
     }
-    described = {path.stem for path in PAGES} - {"index", "performance", "tuning"}
+    described = {path.stem for path in PAGES} - {
+        "index",
+        "performance",
+        "tuning",
+        "claims",
+    }
     assert described == programs - {"benchmark", "throughput", "tune"}
     performance = (DOCS / "performance.md").read_text()
     assert "experiments.benchmark" in performance
