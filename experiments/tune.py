@@ -126,7 +126,7 @@ def make_plan(config: Config) -> Any:
     check_options(options)
     searched = space.parse_space(config.search, options)
     experiment = search.make_experiment(program, options)
-    plan = search.Plan(
+    return search.Plan(
         program,
         options,
         searched,
@@ -137,8 +137,6 @@ def make_plan(config: Config) -> Any:
         trials.rungs(options.epochs, config.first_rung, config.reduction_factor),
         config.reduction_factor,
     )
-    search.check(plan)
-    return plan
 
 
 def tune(config: Config) -> dict[str, Any]:

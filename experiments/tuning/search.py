@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from experiments.harness import Config, Experiment, UsageError, run_dir
 from experiments.harness.experiment import Comparison
-from experiments.harness.job import check_streams
-from experiments.harness.members import Members
+from experiments.harness.job import streams
 from experiments.harness.programs import Program
 from experiments.tuning import trials as trials_module
 from experiments.tuning.space import Space, own_settings, split
@@ -70,7 +69,8 @@ def make_experiment(program: Program, config: Config) -> Experiment:
     """Return the single model of a program.
 
     Raises:
-      UsageError: the program trains several, or holds out no validation data.
+      UsageError: the program trains several, holds out no validation data, or streams
+        its training data.
     """
     found = program.make_experiment(config)
     if isinstance(found, Comparison):
@@ -85,18 +85,12 @@ def make_experiment(program: Program, config: Config) -> Experiment:
             f"{program.name} holds out no validation data, which decide between the "
             "trials; tune another program."
         )
+    if streams(found):
+        raise UsageError(
+            "--data: images in .npy files are streamed, and a search keeps its "
+            "training data on the device; give the images as an .npz."
+        )
     return found
-
-
-def check(plan: Plan) -> None:
-    """Check that the data can be trained on by several members.
-
-    Raises:
-      UsageError: they cannot.
-    """
-    named = {str(number): {} for number in range(plan.at_once)}
-    members = Members(plan.config.seed, plan.config.num_seeds, named=named)
-    check_streams(plan.experiment, members)
 
 
 def read(path: Path) -> Progress:

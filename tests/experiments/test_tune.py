@@ -194,7 +194,9 @@ def test_options_of_the_search_are_refused_among_those_of_the_program(options, w
         tune.program_config(load_program("mnist"), tune.Config(options=options))
 
 
-def test_programs_that_compare_models_or_hold_nothing_out_are_refused():
+def test_programs_that_compare_models_or_hold_nothing_out_or_stream_are_refused(
+    tmp_path,
+):
     program = load_program("mnist")
     several = Comparison({"a": None, "b": None})
     with pytest.raises(UsageError, match="compares several models"):
@@ -205,6 +207,13 @@ def test_programs_that_compare_models_or_hold_nothing_out_are_refused():
     with pytest.raises(UsageError, match="holds out no validation data"):
         search.make_experiment(
             program._replace(make_experiment=lambda config: nothing), CONFIG
+        )
+    np.save(tmp_path / "train.npy", gray(3, 0))
+    on_disk = np.load(tmp_path / "train.npy", mmap_mode="r")
+    streamed = SimpleNamespace(validation=gray(3, 1), train=on_disk)
+    with pytest.raises(UsageError, match="images in .npy files are streamed"):
+        search.make_experiment(
+            program._replace(make_experiment=lambda config: streamed), CONFIG
         )
 
 
