@@ -26,7 +26,7 @@ RESULTS = ROOT / "experiments" / "results"
 TABLES = ROOT / "experiments" / "tables"
 NOTEBOOKS = ROOT / "notebooks"
 #: Documents that are rendered as templates.
-TEMPLATES = re.compile(r"results/\w+|performance|guide/how_good|claims")
+TEMPLATES = re.compile(r"results/\w+|performance|guide/(how_good|tuning)|claims")
 
 
 @functools.cache

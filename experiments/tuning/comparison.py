@@ -1,16 +1,18 @@
 """A search beside one process per trial: `python -m experiments.tuning.comparison DIR`.
 
-DIR is the folder of a finished search. Its trials are run again, each as a process of
-its program, one after another; half-way the search itself is run again twice, as it was
-and with nothing stopped. Each process trains the same settings and seeds for the same
-epochs on the same examples, and evaluates as little else as its program can: one
-importance sample per test example. DIR/comparison.json has the seconds of each process,
-from its start to its end, and the loss of each trial.
+DIR is the folder of a finished search. Each of its trials is run again as two processes,
+one after another: a run of the program, which evaluates as little else as it can, and a
+search of that one trial, which does what the whole search does for it and no more.
+Half-way the search itself is run again twice, as it was and with nothing stopped. All
+train the same settings and seeds for the same epochs on the same examples.
+DIR/comparison.json has the seconds of each process, from its start to its end, and the
+loss of each trial.
 """
 
 import dataclasses
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -39,26 +41,47 @@ def compare(path: Path) -> dict[str, Any]:
     trials = [
         dataclasses.replace(options, **trial["settings"]) for trial in summary["trials"]
     ]
-    again = run_dir.read_json(path / "manifest.json")["command"].split()
-    unstopped = list(again)
-    unstopped[again.index("--reduction-factor") + 1] = "1"
-    half, processes, searches = len(trials) // 2, [], {}
+    again = shlex.split(run_dir.read_json(path / "manifest.json")["command"])
+    unstopped = _with(again, "--reduction-factor", 1)
+    rows: dict[str, list[dict[str, Any]]] = {"programs": [], "searches_of_one": []}
+    searches = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, trial in enumerate(trials):
-            if number == half:
+            if number == len(trials) // 2:
                 searches["search"] = _search(again, Path(folder, "search"))
                 searches["without_stopping"] = _search(unstopped, Path(folder, "all"))
             words = command_of(program.name, trial)
-            processes.append(_process(words, Path(folder, f"trial-{number}")))
+            rows["programs"].append(_program(words, Path(folder, f"run-{number}")))
+            words = _of_one(again, summary["trials"][number]["settings"])
+            rows["searches_of_one"].append(_search(words, Path(folder, f"{number}")))
+    sums = {
+        name: {
+            "wall_seconds": sum(one["wall_seconds"] for one in found),
+            "cpu_seconds": sum(one["cpu_seconds"] for one in found),
+            "validation": min(one["validation"] for one in found),
+            "processes": found,
+        }
+        for name, found in rows.items()
+    }
     return {
-        "processes": processes,
+        **sums,
         **searches,
-        "process_wall_seconds": sum(one["wall_seconds"] for one in processes),
-        "process_cpu_seconds": sum(one["cpu_seconds"] for one in processes),
-        "best_process": min(one["validation"] for one in processes),
         "load_average": os.getloadavg(),
         "environment": manifest.environment(),
     }
+
+
+def _with(words: Sequence[str], flag: str, value: Any) -> list[str]:
+    """A command with another value of one of its options."""
+    place = words.index(flag) + 1
+    return [*words[:place], str(value), *words[place + 1 :]]
+
+
+def _of_one(words: Sequence[str], settings: dict[str, Any]) -> list[str]:
+    """The command of a search of one trial, which has the program's own values."""
+    own = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    dashes = [] if "--" in words else ["--"]
+    return [*_with(words, "--trials", 1), *dashes, *own]
 
 
 def _options(config_type: type[Config], config: dict[str, Any]) -> Config:
@@ -71,8 +94,8 @@ def _options(config_type: type[Config], config: dict[str, Any]) -> Config:
     return dataclasses.replace(options, **own, **least)
 
 
-def _process(words: Sequence[str], out: Path) -> dict[str, Any]:
-    """Run a trial as a process, and return its seconds and its validation loss."""
+def _program(words: Sequence[str], out: Path) -> dict[str, Any]:
+    """Run the program, and return its seconds and its validation loss."""
     seconds = _timed([*words, "--out", str(out)])
     (row,) = run_dir.read_metrics(out)[-1:]
     summary = run_dir.read_json(out / "summary.json")
@@ -83,7 +106,7 @@ def _process(words: Sequence[str], out: Path) -> dict[str, Any]:
 
 
 def _search(words: Sequence[str], out: Path) -> dict[str, Any]:
-    """Run a search as a process, and return its seconds and its best loss."""
+    """Run a search, and return its seconds and its best loss."""
     place = words.index("--") if "--" in words else len(words)
     seconds = _timed([*words[:place], "--out", str(out), *words[place:]])
     summary = run_dir.read_json(out / "summary.json")

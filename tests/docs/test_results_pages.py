@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 DOCS, RESULTS = ROOT / "docs", ROOT / "experiments" / "results"
 CLAIMS = DOCS / "claims.md"
 PAGES = [*sorted((DOCS / "results").glob("*.md")), DOCS / "performance.md", CLAIMS]
+PAGES += [DOCS / "guide/tuning.md"]
 # Code, and what Jinja evaluates; link targets are file names.
 NOT_PROSE = (
     r"^```.*?^```",
