@@ -1,12 +1,12 @@
-"""A search beside one process per trial: `python -m experiments.tuning.comparison DIR`.
+"""A search beside one process per trial.
 
-DIR is the folder of a finished search. Each of its trials is run again as two processes,
-one after another: a run of the program, which evaluates as little else as it can, and a
-search of that one trial, which does what the whole search does for it and no more.
-Half-way the search itself is run again twice, as it was and with nothing stopped. All
-train the same settings and seeds for the same epochs on the same examples.
-DIR/comparison.json has the seconds of each process, from its start to its end, and the
-loss of each trial.
+`python -m experiments.tuning.comparison DIR KIND` takes the folder of a finished search
+and runs each of its trials again as a process, one after another. KIND is `programs`, runs
+of the program that evaluate as little else as they can, or `searches`, each a search of
+that one trial, which does what the whole search does for it and no more. Half-way the
+search itself is run again twice, as it was and with nothing stopped. All train the same
+settings and seeds for the same epochs on the same examples. DIR/comparison_KIND.json has
+the seconds of each process, from its start to its end, and the loss of each trial.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ from experiments.tuning.trials import COMPLETE
 _LEAST = {"num_samples": 1, "num_annealed": 0}
 
 
-def compare(path: Path) -> dict[str, Any]:
-    """Run everything again in turn, and return the content of comparison.json."""
+def compare(path: Path, kind: str) -> dict[str, Any]:
+    """Run everything again in turn, and return the content of the file."""
     summary, config = (
         run_dir.read_json(path / f"{name}.json") for name in ("summary", "config")
     )
@@ -43,28 +43,24 @@ def compare(path: Path) -> dict[str, Any]:
     ]
     again = shlex.split(run_dir.read_json(path / "manifest.json")["command"])
     unstopped = _with(again, "--reduction-factor", 1)
-    rows: dict[str, list[dict[str, Any]]] = {"programs": [], "searches_of_one": []}
+    processes: list[dict[str, Any]] = []
     searches = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, trial in enumerate(trials):
+            out = Path(folder, str(number))
             if number == len(trials) // 2:
                 searches["search"] = _search(again, Path(folder, "search"))
                 searches["without_stopping"] = _search(unstopped, Path(folder, "all"))
-            words = command_of(program.name, trial)
-            rows["programs"].append(_program(words, Path(folder, f"run-{number}")))
-            words = _of_one(again, summary["trials"][number]["settings"])
-            rows["searches_of_one"].append(_search(words, Path(folder, f"{number}")))
-    sums = {
-        name: {
-            "wall_seconds": sum(one["wall_seconds"] for one in found),
-            "cpu_seconds": sum(one["cpu_seconds"] for one in found),
-            "validation": min(one["validation"] for one in found),
-            "processes": found,
-        }
-        for name, found in rows.items()
-    }
+            if kind == "programs":
+                processes.append(_program(command_of(program.name, trial), out))
+            else:
+                settings = summary["trials"][number]["settings"]
+                processes.append(_search(_of_one(again, settings), out))
     return {
-        **sums,
+        "wall_seconds": sum(one["wall_seconds"] for one in processes),
+        "cpu_seconds": sum(one["cpu_seconds"] for one in processes),
+        "validation": min(one["validation"] for one in processes),
+        "processes": processes,
         **searches,
         "load_average": os.getloadavg(),
         "environment": manifest.environment(),
@@ -138,7 +134,9 @@ def _timed(words: Sequence[str]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    found = compare(folder)
-    run_dir.write_json(folder / "comparison.json", found)
+    folder, kind = Path(sys.argv[1]), sys.argv[2]
+    if kind not in ("programs", "searches"):
+        sys.exit(f"error: KIND is {kind}; give programs or searches.")
+    found = compare(folder, kind)
+    run_dir.write_json(folder / f"comparison_{kind}.json", found)
     print(json.dumps(found, indent=2))
