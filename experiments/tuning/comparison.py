@@ -1,12 +1,13 @@
 """A search beside one process per trial.
 
 `python -m experiments.tuning.comparison DIR KIND` takes the folder of a finished search
-and runs each of its trials again as a process, one after another. KIND is `programs`, runs
-of the program that evaluate as little else as they can, or `searches`, each a search of
-that one trial, which does what the whole search does for it and no more. Half-way the
-search itself is run again twice, as it was and with nothing stopped. All train the same
-settings and seeds for the same epochs on the same examples. DIR/comparison_KIND.json has
-the seconds of each process, from its start to its end, and the loss of each trial.
+and runs each of its trials again as a process, one after another. KIND is `programs`,
+runs of the program that evaluate as little else as they can, or `searches`, each a
+search of that one trial, which does what the whole search does for it and no more.
+Half-way the search itself is run again twice, as it was and with nothing stopped. All
+train the same settings and seeds for the same epochs on the same examples.
+DIR/comparison_KIND.json has the seconds of each process, from its start to its end, and
+the loss of each trial.
 """
 
 import dataclasses

@@ -58,8 +58,7 @@ def result(plan: Plan, progress: Progress) -> Result:
         headline=f"smallest validation loss at {described(best.settings)}",
         about=f"{len(trials)} trials of {config.epochs} epochs, {stopped} of them "
         f"stopped early{more}; negative ELBO of {config.num_validation:,} validation "
-        f"examples in nats, mean ± std over seeds {_seeds(config)}; the test set was "
-        "not looked at",
+        f"examples in nats, {_seeds(config)}; the test set was not looked at",
         header=("trial", *plan.space, "epochs", "validation", "state"),
         rows=[
             (
@@ -221,5 +220,7 @@ def _rank(trial: Trial) -> tuple[bool, float, float]:
 
 
 def _seeds(config: Config) -> str:
+    if config.num_seeds == 1:
+        return f"seed {config.seed}"
     last = config.seed + config.num_seeds - 1
-    return str(last) if config.num_seeds == 1 else f"{config.seed} to {last}"
+    return f"mean ± std over seeds {config.seed} to {last}"
