@@ -1,5 +1,5 @@
 # What .ci/run and .ci/full share: README's commands, fresh copies of the committed tree,
-# the newest Python, and checks that are timed one by one.
+# the Pythons, and checks that are timed one by one.
 root=$(git -C "$(dirname "${BASH_SOURCE[0]}")" rev-parse --show-toplevel)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -43,12 +43,17 @@ verdict() { # what failed, and its exit status
   return 1
 }
 
-newest_python() { # the path of the newest Python 3 that can be found
+every_python() { # the paths of the Pythons from 3.11 on that can be found, newest first
   for python in $(compgen -c python3 | grep -E '^python3(\.[0-9]+)?$' | sort -u) \
     "$HOME"/.pyenv/versions/3.*/bin/python3; do
     "$python" -c 'import sys, venv
-print("%d.%02d %s" % (*sys.version_info[:2], sys.executable))' 2>/dev/null || true
-  done | sort -r | head -n 1 | cut -d ' ' -f 2
+if sys.version_info >= (3, 11):
+    print("%d.%02d %s" % (*sys.version_info[:2], sys.executable))' 2>/dev/null || true
+  done | sort -r | awk '!seen[$1]++ { print $2 }'
+}
+
+newest_python() {
+  every_python | head -n 1
 }
 
 doctests() { # in processes of their own, with a user's settings: no tests/conftest.py

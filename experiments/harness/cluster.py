@@ -166,7 +166,7 @@ def _devices(environment: Mapping[str, str]) -> dict[str, list[int]]:
     visible, total = _num_devices(environment)
     if visible is None:
         return {}
-    if visible <= 1 or visible < total:
+    if visible <= 1 or (total is not None and visible < total):
         return {"local_device_ids": []}
     if visible % tasks:
         raise UsageError(
@@ -208,10 +208,10 @@ def _counts(text: str) -> list[int]:
     return counts
 
 
-def _num_devices(environment: Mapping[str, str]) -> tuple[int | None, int]:
-    """How many devices this process sees, None if unknown, and the step on its node."""
+def _num_devices(environment: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """How many devices this process and its node's step see, where they are told."""
     total = environment.get("SLURM_GPUS_ON_NODE", "")
     total = int(total) if total.isdecimal() else None
     lists = [environment[name] for name in _VISIBLE if name in environment]
     visible = len([one for one in lists[0].split(",") if one]) if lists else total
-    return visible, visible if total is None else total
+    return visible, total
