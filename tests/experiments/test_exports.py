@@ -12,6 +12,7 @@ import pytest
 from support import exports
 from support.programs import users_settings
 
+from experiments.data import sprites
 from experiments.harness import programs, run
 
 PROGRAMS = [
@@ -23,14 +24,16 @@ SMALL = {"epochs": 1, "batch_size": 20, "num_seeds": 2, "num_samples": 2}
 NETWORK = {"hidden_size": 8, "latent_size": 2}
 OPTIONS = {
     "bounds": NETWORK | {"num_examples": 8},
-    "counts": NETWORK | {"data": "simulated", "num_cells": 240, "num_genes": 8},
-    "discrete_latents": {"hidden_size": 8, "latent_size": 4, "num_draws": 4},
-    "disentangle": NETWORK | {"data": "sprites", "batch_size": 64, "num_samples": None},
+    "counts": NETWORK | {"data": "simulated", "num_cells": 720, "num_genes": 8},
+    "discrete_latents": {"hidden_size": 8, "latent_size": 4, "num_draws": 50},
+    "digit_factors": NETWORK | {"num_samples": None},
+    "disentangle": NETWORK | {"data": "sprites", "methods": ("beta-TCVAE",)},
     "hierarchies": {"latent_sizes": (3, 2), "hidden_sizes": (8, 6)},
     "hyperspherical": {"latent_sizes": (2, 3), "hidden_sizes": (8,)},
     "mixed_tables": NETWORK | {"data": "wine", "missing": (0.3,)},
-    "representation": {"hidden_size": 8, "latent_sizes": (2,), "betas": (4.0,)},
-    "sample_quality": NETWORK | {"num_images": 50},
+    "representation": {"hidden_size": 8, "latent_sizes": (2,), "betas": (4.0,)}
+    | {"num_samples": None},
+    "sample_quality": {"hidden_size": 8, "num_images": 50},
     "sound": NETWORK | {"data": "synthesized", "num_clips": 100, "num_bands": 12},
     "text": NETWORK | {"vocabulary": "bytes", "length": 12, "num_validation": 20},
     "vq": {"hidden_size": 8, "num_positions": 4, "num_codes": 8, "prior_size": 8},
@@ -50,12 +53,13 @@ def data(tmp_path_factory) -> Path:
     np.savez(path / "data.npz", **images, **labels)
     table = random.normal(size=(200, 3))
     np.savetxt(path / "t.csv", table, delimiter=",", header="a,b,c", comments="")
+    (path / "t.txt").write_text("".join(f"{num} and {num}\n" for num in range(300)))
     return path
 
 
 def small_config(program: programs.Program, data: Path, out: Path) -> object:
     """The options of a program that make it small, on data that are there."""
-    sets = {"own_data": "t.csv"}
+    sets = {"own_data": "t.csv", "text": "t.txt"}
     options = SMALL | {"data": str(data / sets.get(program.name, "data.npz"))}
     options |= OPTIONS.get(program.name, NETWORK) | {"out": out}
     fields = program.config_type.__dataclass_fields__
@@ -70,7 +74,8 @@ def small_config(program: programs.Program, data: Path, out: Path) -> object:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_is_lowered_for_accelerators(name, data, tmp_path):
+def test_a_program_is_lowered_for_accelerators(name, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sprites, "COARSE", sprites.Grid((3, 2, 4, 4, 4), 16))
     program = programs.load_program(name)
     with users_settings():
         plan = run.make_plan(program, small_config(program, data, tmp_path / "run"))
