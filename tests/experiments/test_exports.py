@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from support import exports
-from support.programs import users_settings
+from support.programs import ROOT, users_settings
 
 from experiments.data import sprites
 from experiments.harness import programs, run
@@ -18,7 +18,7 @@ from experiments.harness import programs, run
 PROGRAMS = [
     name
     for name in programs.program_names()
-    if "def make_experiment" in Path(f"experiments/{name}.py").read_text()
+    if "def make_experiment" in (ROOT / f"experiments/{name}.py").read_text()
 ]
 SMALL = {"epochs": 1, "batch_size": 20, "num_seeds": 2, "num_samples": 2}
 NETWORK = {"hidden_size": 8, "latent_size": 2}
