@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -36,19 +37,44 @@ def distributions(requirements):
     return {name.replace("_", "-").lower() for name in names} - {"vaejax"}
 
 
-@functools.cache
-def imported():
-    """The distributions whose modules the library imports, inside functions too."""
+def imports_of(sources):
+    """The distributions whose modules are imported, inside functions too."""
     found = set()
-    for path in (ROOT / "vaejax").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module)
     modules = {name.partition(".")[0] for name in found} - sys.stdlib_module_names
     names = {NAMES.get(module, module.replace("_", "-")) for module in modules}
-    return names - {"vaejax"}
+    return names - {"vaejax", "experiments"}
+
+
+@functools.cache
+def imported():
+    return imports_of(path.read_text() for path in (ROOT / "vaejax").rglob("*.py"))
+
+
+def required_by(extra):
+    """The distributions of an extra and of those that it names."""
+    found = distributions(EXTRAS[extra])
+    for listed in re.findall(r"vaejax\[(.*?)\]", " ".join(EXTRAS[extra])):
+        found = found.union(*map(required_by, listed.split(",")))
+    return found
+
+
+def test_the_extra_of_notebooks_has_what_they_import():
+    cells = [
+        "".join(cell["source"])
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for cell in json.loads(path.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    cells = [re.sub("^%.*", "", cell) for cell in cells]
+    assert {"jax", "scikit-learn"} <= imports_of(cells)
+    required = distributions(PROJECT["dependencies"]) | required_by("notebook")
+    assert imports_of(cells) <= required
 
 
 def test_the_dependencies_and_extras_of_the_library_are_what_it_imports():
