@@ -1,4 +1,4 @@
-"""What `--distributed` and the environment say of the processes of a run.
+"""The processes of a run, as `--distributed` and the environment name them.
 
 Pure functions of the option and the environment's variables, but for the look-up of a
 host's name. What they leave out, JAX finds by itself.
@@ -126,7 +126,7 @@ def _checked(source: str, address: str, count: int, index: int) -> dict[str, Any
 
 
 def _named(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What `VARIABLES` say; JAX completes some of them, or finds all by itself."""
+    """The arguments that `VARIABLES` give; JAX completes them, or finds all itself."""
     found = {name: environment[name] for name in VARIABLES if environment.get(name)}
     numbers = {name: _number(name, found[name]) for name in found.keys() - {ADDRESS}}
     if ADDRESS in found and ":" not in found[ADDRESS]:
@@ -209,7 +209,7 @@ def _counts(text: str) -> list[int]:
 
 
 def _num_devices(environment: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """How many devices this process and its node's step see, where they are told."""
+    """The numbers of devices that the process and its step on the node see, or None."""
     total = environment.get("SLURM_GPUS_ON_NODE", "")
     total = int(total) if total.isdecimal() else None
     lists = [environment[name] for name in _VISIBLE if name in environment]

@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a search is.
+    """The state of a search.
 
     Attributes:
       trials: the trials so far.

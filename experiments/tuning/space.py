@@ -1,4 +1,4 @@
-"""What is searched: items such as `learning_rate=log:1e-4:1e-2`, as distributions."""
+"""Searched options: items such as `learning_rate=log:1e-4:1e-2`, as distributions."""
 
 import dataclasses
 import types

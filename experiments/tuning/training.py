@@ -41,7 +41,7 @@ class Programs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """What all trials with the same shapes are trained with.
+    """Model, data and compiled programs of all trials with the same shapes.
 
     Attributes:
       config: the options of the program, with the settings that shapes depend on.

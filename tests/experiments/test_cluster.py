@@ -1,4 +1,4 @@
-"""How processes find each other: what environments say, and the script for SLURM."""
+"""Processes find each other by their environment, and the script for SLURM."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What noise depends on under each generator of JAX, and what a run says of it."""
+"""Noise under each generator of JAX, and the line that a run prints about it."""
 
 import jax
 import numpy as np
