@@ -15,12 +15,9 @@ OnEpoch = Callable[[dict[str, Any]], None]
 def each_epoch(
     config: Config, path: Path, members: Members, on_epoch: OnEpoch | None
 ) -> OnEpoch:
-    """Return one callback for all that --tensorboard and the caller ask for.
-
-    `on_epoch` is called by the first process alone.
-    """
+    """Return one callback for all that --tensorboard and the caller ask for."""
     listeners = [tensorboard(path, members)] if config.tensorboard else []
-    listeners += [distributed.by_first(on_epoch)] if on_epoch else []
+    listeners += [on_epoch] if on_epoch else []
 
     def tell(row: dict[str, Any]) -> None:
         for listener in listeners:

@@ -59,7 +59,11 @@ class Plan(NamedTuple):
 
 
 def run(
-    program: Program, config: Config, *, on_epoch: callbacks.OnEpoch | None = None
+    program: Program,
+    config: Config,
+    *,
+    on_epoch: callbacks.OnEpoch | None = None,
+    by_all: bool = False,
 ) -> dict[str, Any]:
     """Train, analyze and report, from the start or from the last checkpoint.
 
@@ -67,8 +71,8 @@ def run(
       program: what is run.
       config: its options. Where `resume` is set, every option must be that of the run
         in the folder.
-      on_epoch: called with every line of metrics, by the first process alone, for a
-        tracker of one's own.
+      on_epoch: called with every line of metrics, for a tracker of one's own.
+      by_all: whether every process calls it; by default the first one alone.
 
     Returns:
       The content of summary.json.
@@ -78,6 +82,8 @@ def run(
       RunError: the run cannot go on.
     """
     started = time.perf_counter()
+    if on_epoch and not by_all:
+        on_epoch = distributed.by_first(on_epoch)
     config = run_dir.extended(program.name, config)
     plan = make_plan(program, config)
     for experiment in plan.comparison.arms.values():
