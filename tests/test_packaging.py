@@ -21,6 +21,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 OF_A_CHECKOUT = {"checkout", "test", "docs", "dev", "bench", "tensorboard"} | {
     "k8s",
     "notebook",
+    "ray",
     "studies",
     "tune",
 }
