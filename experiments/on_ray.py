@@ -11,7 +11,6 @@ Command: python -m experiments.on_ray mnist --workers 2 --out /shared/run -- --e
 
 import dataclasses
 import importlib.util
-import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -20,7 +19,7 @@ import tyro
 
 from experiments import harness
 from experiments.harness import UsageError, cli, distributed, run, run_dir
-from experiments.harness.config import check_options
+from experiments.harness.config import NonNegativeInt, check_numbers, check_options
 from experiments.harness.programs import Program, load_program
 
 ABOUT = harness.About(
@@ -45,12 +44,12 @@ class Config:
     """Processes of the run."""
     cpus: int = 1
     """Processors of each worker."""
-    gpus: int = 0
+    gpus: NonNegativeInt = 0
     """GPUs of each worker."""
-    max_failures: int = 3
+    max_failures: NonNegativeInt = 3
     """Times that the workers are started again after one of them died."""
     address: str | None = None
-    """Address of the cluster, such as auto; by default Ray starts one on this machine.
+    """Address of the cluster, such as auto; by default one is started on this machine.
     """
     options: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
     """Options of the program; they are given after `--`."""
@@ -70,12 +69,7 @@ def launch(config: Config) -> None:
         program = load_program(config.program)
     except LookupError as error:
         raise UsageError(str(error)) from error
-    for name, least in (("workers", 1), ("cpus", 1), ("gpus", 0), ("max_failures", 0)):
-        if getattr(config, name) < least:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{flag} is {getattr(config, name)}; give {least} or more."
-            )
+    check_numbers(config)
     check_options(_parsed(program, list(config.options)))
 
     import ray
@@ -85,7 +79,6 @@ def launch(config: Config) -> None:
 
     ray.init(address=config.address, log_to_driver=True)
     out = config.out.absolute()
-    resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
     trainer = JaxTrainer(
         work,
         train_loop_config=dataclasses.asdict(config) | {"out": str(out)},
@@ -94,13 +87,13 @@ def launch(config: Config) -> None:
         scaling_config=ScalingConfig(
             num_workers=config.workers,
             use_gpu=config.gpus > 0,
-            resources_per_worker=resources,
+            resources_per_worker={"CPU": config.cpus, "GPU": config.gpus},
         ),
         run_config=RunConfig(
             name=out.name,
             storage_path=str(out.with_name(f"{out.name}_ray")),
             failure_config=FailureConfig(max_failures=config.max_failures),
-            worker_runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+            worker_runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
         ),
     )
     trainer.fit()
@@ -144,8 +137,7 @@ def _report(row: dict[str, Any]) -> None:
 
 
 def _parsed(program: Program, words: list[str], **options: Any) -> Any:
-    prog = f"python -m experiments.on_ray {program.name} --"
-    return tyro.cli(program.config_type, args=words, prog=prog, **options)
+    return tyro.cli(program.config_type, args=words, prog="on_ray --", **options)
 
 
 def _free_address() -> str:
@@ -154,10 +146,6 @@ def _free_address() -> str:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return f"{host}:{probe.getsockname()[1]}"
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ def each_epoch(
     return tell
 
 
+def of_process(on_epoch: OnEpoch, *, by_all: bool = False) -> OnEpoch:
+    """Return the callback of this process, which is silent in all but the first one."""
+    return on_epoch if by_all else distributed.by_first(on_epoch)
+
+
 def tensorboard(path: Path, members: Members) -> OnEpoch:
     """Return a callback that writes each line of metrics as TensorBoard scalars.
 

@@ -154,13 +154,22 @@ def check_options(config: Any) -> None:
     """
     if config.seed + config.num_seeds > 2**31:
         raise UsageError(f"--seed is {config.seed}; seeds must stay below {2**31}.")
+    check_numbers(config)
+    if isinstance(config, Config):
+        _check_training(config)
+
+
+def check_numbers(config: Any) -> None:
+    """Check that options which are numbers are positive, or not negative.
+
+    Raises:
+      UsageError: an option has a value that it cannot have.
+    """
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), "--" + field.name.replace("_", "-")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not isinstance(number, bool):
                 _check_number(flag, number, may_be_zero(type(config), field.name))
-    if isinstance(config, Config):
-        _check_training(config)
 
 
 def _check_number(flag: str, value: float, zero_is_allowed: bool) -> None:

@@ -82,8 +82,8 @@ def run(
       RunError: the run cannot go on.
     """
     started = time.perf_counter()
-    if on_epoch and not by_all:
-        on_epoch = distributed.by_first(on_epoch)
+    if on_epoch:
+        on_epoch = callbacks.of_process(on_epoch, by_all=by_all)
     config = run_dir.extended(program.name, config)
     plan = make_plan(program, config)
     for experiment in plan.comparison.arms.values():

@@ -345,12 +345,13 @@ def test_the_command_of_a_manifest_is_one_that_the_program_takes(monkeypatch):
     assert again == dataclasses.replace(config, shard_parameters=False)
 
 
-@pytest.mark.parametrize("is_first", [True, False])
-def test_a_tracker_hears_of_an_epoch_once_however_many_processes_there_are(
-    is_first, monkeypatch, tmp_path
+@pytest.mark.parametrize(("is_first", "by_all"), [(True, 0), (False, 0), (False, 1)])
+def test_a_tracker_hears_of_an_epoch_once_unless_every_process_has_one(
+    is_first, by_all, monkeypatch, tmp_path
 ):
     heard = []
     monkeypatch.setattr(distributed, "is_first", lambda: is_first)
-    tell = callbacks.each_epoch(mnist.Config(), tmp_path, Members(0, 1), heard.append)
+    own = callbacks.of_process(heard.append, by_all=bool(by_all))
+    tell = callbacks.each_epoch(mnist.Config(), tmp_path, Members(0, 1), own)
     tell({"epoch": 1})
-    assert heard == [{"epoch": 1}] * is_first
+    assert heard == [{"epoch": 1}] * (is_first or by_all)

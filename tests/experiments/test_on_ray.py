@@ -21,7 +21,7 @@ LONG = [*SMALL, "--epochs", "12", "--batch-size", "20"]
     ("options", "said"),
     [
         ({"program": "nothing"}, "'nothing' is not a program that trains"),
-        ({"program": "mnist", "workers": 0}, "--workers is 0; give 1 or more"),
+        ({"program": "mnist", "workers": 0}, "--workers is 0; give a positive number"),
         ({"program": "mnist", "max_failures": -1}, "--max-failures is -1"),
         ({"program": "mnist", "options": ("--epochs", "0")}, "--epochs is 0"),
     ],
