@@ -1,10 +1,9 @@
 """Any program that trains, on a Ray cluster.
 
-Each worker is one process of the run, as `--distributed` starts them by hand; Ray
-starts them, shows the metrics of each epoch, and starts all again when one dies. They
-then continue from the last checkpoint. Every node needs this checkout at the same path
-with its environment, and the folder of the run on a file system that all of them share.
-Options of the program stand at the end, after `--`.
+Each worker is one process of the run; Ray starts them, shows the metrics of each epoch,
+and starts all again when one dies, from the last checkpoint. Every node needs this
+checkout at the same path with its environment, and the folder of the run on a file
+system that all share. Options of the program stand at the end, after `--`.
 
 Command: python -m experiments.on_ray mnist --workers 2 --out /shared/run -- --epochs 20
 """
@@ -37,9 +36,7 @@ class Config:
     program: Annotated[str, tyro.conf.Positional]
     """Name of a program that trains."""
     out: Path
-    """Folder of the run, on a file system that all nodes share. A run that is in it is
-    continued.
-    """
+    """Folder of the run, shared by all nodes; a run that is in it is continued."""
     workers: int = 1
     """Processes of the run."""
     cpus: int = 1
