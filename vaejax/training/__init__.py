@@ -45,7 +45,11 @@ from vaejax.training.steps import (
     init_train_state,
     make_train_step,
 )
-from vaejax.training.streaming import make_streamed_epoch
+from vaejax.training.streaming import (
+    StreamedEpoch,
+    StreamedStep,
+    make_streamed_epoch,
+)
 
 __all__ = [
     "DataCheck",
@@ -56,6 +60,8 @@ __all__ = [
     "Schedule",
     "SkippedSteps",
     "StepMetrics",
+    "StreamedEpoch",
+    "StreamedStep",
     "TrainEpoch",
     "TrainState",
     "averaged_state",

@@ -190,8 +190,11 @@ def _make_dispatch(
         state: TrainState, batches: PyTree, order_of_member: Array, own: tuple
     ) -> tuple[TrainState, PyTree]:
         if jnp.ndim(state.step):
-            batches = jax.tree.map(lambda leaf: leaf[order_of_member], batches)
-            state, metrics = jax.vmap(run)(state, batches, own)
+            num_keys = jax.tree.leaves(batches)[0].shape[0]
+            place = 0 if num_keys == 1 else order_of_member
+            batches = jax.tree.map(lambda leaf: leaf[place], batches)
+            in_axes = (0, None if num_keys == 1 else 0, 0)
+            state, metrics = jax.vmap(run, in_axes)(state, batches, own)
         else:
             state, metrics = run(state, batches, own)
         if isinstance(batch_sharding, NamedSharding):
