@@ -40,7 +40,13 @@ def read_cells(
     Raises:
       PolarsError: lines differ in length, or a cell is none of any type.
     """
-    options = {**options, "has_header": False, "infer_schema_length": num_lines}
+    options = {
+        **options,
+        "has_header": False,
+        "infer_schema_length": num_lines,
+        # Else a column of numbers with "NA" in it is one of text.
+        "null_values": list(missing),
+    }
     try:
         types = dict(next(_frames(polars, path, options, num_lines)).schema)
         return _read_as(types, polars, path, options, num_lines)
@@ -49,7 +55,7 @@ def read_cells(
     except polars.exceptions.PolarsError:
         pass
     # Types of the first lines do not hold for all: look at all, which takes longer.
-    options = {**options, "infer_schema_length": None, "null_values": list(missing)}
+    options = {**options, "infer_schema_length": None}
     types = _common_types(polars, _frames(polars, path, options, num_lines))
     return _read_as(types, polars, path, options, num_lines)
 
