@@ -86,7 +86,7 @@ def test_a_program_is_lowered_for_accelerators(name, data, tmp_path, monkeypatch
         ]
         with exports.instead_of_running(modules) as exported:
             trained = run.train(plan, lambda: None)
-            assert any("compiled_epoch" in each for each in exported)
+            assert any("epoch_of_settings" in each for each in exported)
             trained_functions = len(exported)
             program.analyze(trained)
             assert len(exported) > trained_functions
