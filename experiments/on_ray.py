@@ -11,15 +11,16 @@ Command: python -m experiments.on_ray mnist --workers 2 --out /shared/run -- --e
 import dataclasses
 import importlib.util
 import socket
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import tyro
 
 from experiments import harness
-from experiments.harness import UsageError, cli, distributed, run, run_dir
+from experiments.harness import UsageError, cli, distributed, run
 from experiments.harness.config import NonNegativeInt, check_numbers, check_options
-from experiments.harness.programs import Program, load_program
+from experiments.harness.programs import Program, load_program, program_of_command
 
 ABOUT = harness.About(
     what="any program on a Ray cluster, restarted when a worker dies",
@@ -51,8 +52,6 @@ class Config:
     options: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
     """Options of the program; they are given after `--`."""
 
-    resume: ClassVar[bool] = False  # decided by what is in the folder
-
 
 def launch(config: Config) -> None:
     """Run the program on the workers, to its end.
@@ -62,10 +61,7 @@ def launch(config: Config) -> None:
     """
     if importlib.util.find_spec("ray") is None:
         raise UsageError("ray is not installed: install the extra ray.")
-    try:
-        program = load_program(config.program)
-    except LookupError as error:
-        raise UsageError(str(error)) from error
+    program = program_of_command(config.program)
     check_numbers(config)
     check_options(_parsed(program, list(config.options)))
 
@@ -115,9 +111,7 @@ def work(given: dict[str, Any]) -> None:
     program = load_program(given["program"])
     config = _parsed(program, words)
     distributed.join(config.distributed)
-    if config.resume:
-        saved = run_dir.saved_config(program.name, config)
-        config = _parsed(program, words, default=saved)
+    config = cli.as_saved(program.name, config, partial(_parsed, program, words))
     run.run(program, config, on_epoch=_report, by_all=True)
 
 
@@ -146,4 +140,4 @@ def _free_address() -> str:
 
 
 if __name__ == "__main__":
-    cli.search(Config, launch)
+    cli.around(Config, launch)

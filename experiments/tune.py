@@ -40,7 +40,7 @@ from experiments.harness import (
 from experiments.harness.config import NonNegativeInt, check_options
 from experiments.harness.interrupts import Interrupted
 from experiments.harness.job import make_mesh
-from experiments.harness.programs import Program, load_program
+from experiments.harness.programs import Program, program_of_command
 
 ABOUT = harness.About(
     what="a search of any program's options, many trials in one program",
@@ -118,10 +118,7 @@ def make_plan(config: Config) -> Any:
     """
     from experiments.tuning import search, space, trials
 
-    try:
-        program = load_program(config.program)
-    except LookupError as error:
-        raise UsageError(f"{error} `python -m experiments` lists them.") from error
+    program = program_of_command(config.program)
     options = program_config(program, config)
     check_options(options)
     searched = space.parse_space(config.search, options)
@@ -150,8 +147,8 @@ def tune(config: Config) -> dict[str, Any]:
     # Given again with --resume, what is searched is the same.
     config = dataclasses.replace(config, search=tuple(dict.fromkeys(config.search)))
     plan = make_plan(config)
-    words = tuning_report.changed_options(plan.config)
-    config = dataclasses.replace(config, options=_without_own(words))
+    words = tuning_report.changed_options(plan.config, without=_OWN)
+    config = dataclasses.replace(config, options=tuple(words))
     found = run_dir.find("tune", config)
     checksum = plan.experiment.data_checksum
     manifest.check_data(found, checksum)
@@ -169,7 +166,8 @@ def tune(config: Config) -> dict[str, Any]:
             with interrupts.requests() as check_interrupts:
                 progress = search.run(plan, path, claim.check, check_interrupts)
         except Interrupted:
-            _say_how_to_continue(path)
+            continuing = run_dir.command_to_continue("tune", path)
+            print(f"\ncontinue with: {continuing}", file=sys.stderr)
             raise
         result = tuning_report.result(plan, progress)
         summary = {
@@ -198,24 +196,5 @@ def command_of(config: Config) -> str:
     return shlex.join([*words, *(["--", *config.options] if config.options else [])])
 
 
-def _without_own(words: list[str]) -> tuple[str, ...]:
-    """The options of a program without those that the search has itself."""
-    own = {f"--{name.replace('_', '-')}" for name in _OWN}
-    kept, is_kept = [], True
-    for word in words:
-        if word.startswith("--"):
-            is_kept = word.partition("=")[0] not in own
-        kept += [word] if is_kept else []
-    return tuple(kept)
-
-
-def _say_how_to_continue(path: Path) -> None:
-    command = ["python", "-m", "experiments.tune", "--resume", "--out"]
-    print(
-        f"\ncontinue with: {shlex.join([*command, str(path.absolute())])}",
-        file=sys.stderr,
-    )
-
-
 if __name__ == "__main__":
-    cli.search(Config, tune)
+    cli.around(Config, tune)

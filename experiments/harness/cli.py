@@ -1,6 +1,6 @@
 """The command line of every program: parsing, and one line for what goes wrong.
 
-A program ends with `cli.train`, `cli.measure`, `cli.search` or `cli.look`. All go
+A program ends with `cli.train`, `cli.measure`, `cli.around` or `cli.look`. All go
 through `_main`, the one place that turns an error into a line and an exit status.
 """
 
@@ -54,10 +54,7 @@ def train(
 
     def act(config: Config, parse: Parse) -> None:
         distributed.join(config.distributed)
-        if config.resume:
-            # A flag that was given stays; the others are those of the run's folder.
-            config = parse(default=run_dir.saved_config(program.name, config))
-        run.run(program, config)
+        run.run(program, as_saved(program.name, config, parse))
 
     # Errors are told here, in a line; the traceback that orbax logs of a failed save is
     # not.
@@ -78,8 +75,8 @@ def measure(
     _main(config_type, function, act)
 
 
-def search(config_type: type, function: Callable[[Any], Any]) -> None:
-    """Run a search over another program, `function(config)`, as its command line says.
+def around(config_type: type, function: Callable[[Any], Any]) -> None:
+    """Run what runs another program, `function(config)`, as its command line says.
 
     The words after `--` become its `options`.
     """
@@ -89,12 +86,22 @@ def search(config_type: type, function: Callable[[Any], Any]) -> None:
     own, options = words[:end], tuple(words[end + 1 :])
 
     def act(config: Any, parse: Parse) -> None:
-        if config.resume:
-            config = parse(default=run_dir.saved_config(name, config))
+        if hasattr(config, "resume"):
+            config = as_saved(name, config, parse)
         config = dataclasses.replace(config, options=options or config.options)
         function(config)
 
     _main(config_type, function, act, "; continue with --resume", args=own)
+
+
+def as_saved(name: str, config: Any, parse: Parse) -> Any:
+    """Return the options, which with --resume are those of the run's folder.
+
+    A flag that was given stays.
+    """
+    if not config.resume:
+        return config
+    return parse(default=run_dir.saved_config(name, config))
 
 
 def look(config_type: type, function: Callable[[Any], Any]) -> None:

@@ -47,7 +47,7 @@ def check(members: Members, num_devices: int) -> None:
 
 
 def _keys_draw_their_own() -> bool:
-    """Whether keys that are mapped over draw what each of them draws alone."""
+    """Return true where keys that are mapped over draw what each draws alone."""
     keys = jax.random.split(jax.random.key(0), 2)
     mapped = jax.vmap(lambda key: jax.random.bits(key, (4,)))(keys)
     return np.array_equal(mapped[1], jax.random.bits(keys[1], (4,)))

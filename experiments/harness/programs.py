@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import experiments
 from experiments.harness.config import Config
+from experiments.harness.errors import UsageError
 from experiments.harness.experiment import (
     About,
     Comparison,
@@ -84,6 +85,18 @@ def load_program(name: str) -> Program:
                 getattr(module, "without_data", None),
             )
     raise LookupError(f"{name!r} is not a program that trains.")
+
+
+def program_of_command(name: str) -> Program:
+    """Import the program that trains which a command line names.
+
+    Raises:
+      UsageError: there is no such program, or it does not train.
+    """
+    try:
+        return load_program(name)
+    except LookupError as error:
+        raise UsageError(f"{error} `python -m experiments` lists them.") from error
 
 
 def catalogue() -> dict[str, About]:

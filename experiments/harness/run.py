@@ -1,6 +1,5 @@
 """A run of a program: a plan, training, the analysis, and the run folder."""
 
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -289,9 +288,5 @@ def _say_how_to_continue(plan: Plan) -> None:
         checkpoints.latest(plan.path / arm / "checkpoints") is not None
         for arm in plan.comparison.arms
     )
-    module = f"experiments.{plan.program.name}"
-    command = ["python", "-m", module, "--resume", "--out", str(plan.path.absolute())]
-    print(
-        f"\n{'saved; ' if saved else ''}continue with: {shlex.join(command)}",
-        file=sys.stderr,
-    )
+    command = run_dir.command_to_continue(plan.program.name, plan.path)
+    print(f"\n{'saved; ' if saved else ''}continue with: {command}", file=sys.stderr)

@@ -85,6 +85,12 @@ def saved_config(name: str, config: Any) -> Any:
     return dataclasses.replace(config, **saved, out=path)
 
 
+def command_to_continue(name: str, path: Path) -> str:
+    """Return the command that continues the run in a folder."""
+    module, folder = f"experiments.{name}", str(path.absolute())
+    return shlex.join(["python", "-m", module, "--resume", "--out", folder])
+
+
 def extended(name: str, config: Any) -> Any:
     """Return the options with what --extend changes; see `config_file.extended`.
 

@@ -104,13 +104,16 @@ def command_of(program: str, config: Config) -> list[str]:
     return ["python", "-m", f"experiments.{program}", *changed_options(config)]
 
 
-def changed_options(config: Config) -> list[str]:
-    """Return the words of a command line for the options that are not by default."""
+def changed_options(config: Config, without: Sequence[str] = ()) -> list[str]:
+    """Return the words of a command line for the options that are not by default.
+
+    Those named in `without` are left out.
+    """
     default, words = type(config)(), config_file.arguments_of(config)
     changed = {
         config_file.flag(name)
         for name, value in vars(config).items()
-        if value != getattr(default, name)
+        if value != getattr(default, name) and name not in without
     }
     starts = [place for place, word in enumerate(words) if word.startswith("--")]
     parts = [

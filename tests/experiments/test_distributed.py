@@ -5,7 +5,6 @@ that move between them.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,8 +18,10 @@ from support.programs import (
     ENVIRONMENT,
     ROOT,
     SMALL,
+    as_npy,
     command,
     execute,
+    free_port,
     images,
     npz,
     status_of,
@@ -71,12 +72,6 @@ def wait_for(path: Path, epochs: int, *running: subprocess.Popen) -> None:
             "the run ended too early"
         )
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start_two(
@@ -131,14 +126,10 @@ def test_two_processes_are_one_run(single, tmp_path):
 @pytest.mark.xdist_group("two processes")
 def test_two_processes_stream_two_seeds_as_one_process_holds_them(single, tmp_path):
     _, data = single
-    arrays = np.load(data[1])
-    (tmp_path / "own").mkdir()
-    for part in ("train", "test"):
-        np.save(tmp_path / "own" / f"{part}.npy", arrays[f"{part}_images"])
+    own = as_npy(data[1], tmp_path / "own")
     seeds = [*LONG, "--num-seeds", "2"]
     assert status_of([*seeds, *data, "--out", str(tmp_path / "one")]) == 0
-    streamed = ("--data", str(tmp_path / "own"))
-    finish(start_two(tmp_path / "two", *seeds, *streamed))
+    finish(start_two(tmp_path / "two", *seeds, *own))
     one, two = (
         [row["train"]["loss"] for row in run_dir.read_metrics(tmp_path / name)]
         for name in ("one", "two")

@@ -17,6 +17,7 @@ from support.programs import (
     ENVIRONMENT,
     ROOT,
     SMALL,
+    as_npy,
     check_folder,
     command,
     execute,
@@ -244,23 +245,9 @@ def test_several_seeds_are_reported_with_their_error_bar(data, tmp_path):
 def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in_memory(
     data, tmp_path
 ):
-    arrays = np.load(data[1])
-    (tmp_path / "own").mkdir()
-    for part in ("train", "test"):
-        np.save(tmp_path / "own" / f"{part}.npy", arrays[f"{part}_images"])
-    assert status_of([*SMALL, *data, "--out", str(tmp_path / "resident")]) == 0
-    assert (
-        status_of(
-            [
-                *SMALL,
-                "--data",
-                str(tmp_path / "own"),
-                "--out",
-                str(tmp_path / "streamed"),
-            ]
-        )
-        == 0
-    )
+    own = as_npy(data[1], tmp_path / "own")
+    for source, name in ((data, "resident"), (own, "streamed")):
+        assert status_of([*SMALL, *source, "--out", str(tmp_path / name)]) == 0
     assert digest(tmp_path / "streamed") == digest(tmp_path / "resident")
 
 
@@ -269,13 +256,10 @@ def test_images_in_npy_files_are_streamed_and_give_the_run_of_the_same_images_in
 def test_several_seeds_and_settings_are_streamed_as_they_train_on_the_device(
     data, tmp_path
 ):
-    arrays = np.load(data[1])
-    (tmp_path / "own").mkdir()
-    for part in ("train", "test"):
-        np.save(tmp_path / "own" / f"{part}.npy", arrays[f"{part}_images"])
+    own = as_npy(data[1], tmp_path / "own")
     members = ["--num-seeds", "2", "--sweep", "beta=0.5,1"]
     losses = []
-    for source in (data, ["--data", str(tmp_path / "own")]):
+    for source in (data, own):
         out = tmp_path / f"run{len(losses)}"
         assert status_of([*SMALL, *members, *source, "--out", str(out)]) == 0
         losses.append([row["train"]["loss"] for row in run_dir.read_metrics(out)])

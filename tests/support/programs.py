@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,21 @@ def npz(**arrays: np.ndarray) -> Callable[[Path], None]:
             | arrays
         ),
     )
+
+
+def as_npy(data: Path, folder: Path) -> list[str]:
+    """Write the images of an .npz as .npy files, and return the option of them."""
+    folder.mkdir()
+    arrays = np.load(data)
+    for part in ("train", "test"):
+        np.save(folder / f"{part}.npy", arrays[f"{part}_images"])
+    return ["--data", str(folder)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -5,7 +5,6 @@ errors, and the thread's end.
 import _thread
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from support import two_processes
 from support.cases import standard_promotion
 from support.epochs import one_device_sharding, report_batch, seed_state, stripes
 from support.image_files import TWO, official, random_arrays, shrink, write_idx
+from support.programs import free_port
 
 from vaejax import (
     MLP,
@@ -235,9 +235,7 @@ def test_members_at_different_steps_are_refused():
 @pytest.mark.xdist_group("two processes")
 def test_two_processes_read_half_each_and_train_as_one_does_on_all(tmp_path):
     two_processes.write_data(tmp_path / "data.npy")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     running = [
         subprocess.Popen([sys.executable, two_processes.__file__, *arguments])
         for arguments in (
