@@ -6,7 +6,6 @@ whole data, which lie on its device.
 """
 
 import json
-import resource
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import optax
 
 import vaejax
+from experiments.harness.resources import peak_resident_bytes
 from vaejax import training
 
 NUM, SIZE, BATCH, MEMBERS, STEPS = 2560, 10_000, 64, 2, 100
@@ -111,9 +111,7 @@ def main(port: int, index: int, out: Path) -> None:
     else:
         losses = resident(out / "data.npy")
     found["losses"] = losses.tolist()
-    # The unit of Linux is KiB.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found["peak_bytes"] = 1024 * peak
+    found["peak_bytes"] = peak_resident_bytes()
     (out / f"{index}.json").write_text(json.dumps(found))
 
 
