@@ -32,8 +32,7 @@ ABOUT = harness.About(
     expected="accuracy 0.32 of M2, 0.76 of a classifier of the labels alone",
 )
 
-M2, PROBED, CLASSIFIER = "M2", "VAE, probe of codes", "classifier"
-ALPHA = 0.1  # weight of the classifier's loss beside the mean over all images
+PROBED, CLASSIFIER = "VAE, probe of codes", "classifier"
 SHOWN = 8  # draws of z in the figure
 
 
@@ -48,6 +47,10 @@ class Config(binary_images.Config):
     label_batch_size: int = 50
     """Labeled images in each step, drawn with replacement, beside --batch-size
     others.
+    """
+    classifier_weights: tuple[float, ...] = (0.1, 10.0, 100.0)
+    """Weights of the classifier's loss, the mean over labeled images, beside the bound,
+    the mean over all images: an M2 is trained with each. The paper's is 0.1.
     """
 
 
@@ -85,6 +88,7 @@ def make_experiment(config: Config) -> harness.Comparison:
             "--beta, --warm-up-epochs: this experiment trains on the bound; leave them "
             "out."
         )
+    check_weights(config.classifier_weights)
     plain = binary_images.dense_experiment(config)
     labeled = probes.stratified(keys.PROBES, labels, config.num_labels)
     images = np.asarray(binary_images.binarize_once(keys.TRAINING_SET, train.images))
@@ -96,29 +100,47 @@ def make_experiment(config: Config) -> harness.Comparison:
         num_classes=num_classes,
     )
     some = train.images[labeled], labels[labeled]
-    loss_fn = make_loss(config, vae, *some, len(labels))
     num_steps = config.epochs * plain.steps_per_epoch
 
-    def recipe(hyperparameters: Any) -> harness.Recipe:
+    def recipe(loss_fn: LossFn, hyperparameters: Any) -> harness.Recipe:
         learning_rate = optax.cosine_decay_schedule(
             hyperparameters["learning_rate"], num_steps
         )
         return harness.Recipe(loss_fn, optax.adam(learning_rate))
 
-    of_classes = plain._replace(
-        vae=vae,
-        recipe=recipe,
-        hyperparameters={"learning_rate": config.learning_rate},
-        kl_fn=vaejax.kl_monte_carlo,
-        num_annealed=0,
-        figures=lambda params, key, history: {},
-    )
+    def of_classes(weight: float) -> harness.Experiment:
+        loss_fn = make_loss(config, vae, *some, len(labels), weight)
+        return plain._replace(
+            vae=vae,
+            recipe=partial(recipe, loss_fn),
+            hyperparameters={"learning_rate": config.learning_rate},
+            kl_fn=vaejax.kl_monte_carlo,
+            num_annealed=0,
+            figures=lambda params, key, history: {},
+        )
+
     fixed = plain._replace(
         recipe=lambda chosen: plain.recipe(chosen | {"beta": 1.0}),
         hyperparameters={"learning_rate": config.learning_rate},
         num_annealed=0,
     )
-    return harness.Comparison({M2: of_classes, PROBED: fixed}, context=context)
+    arms = {arm_of(weight): of_classes(weight) for weight in config.classifier_weights}
+    return harness.Comparison(arms | {PROBED: fixed}, context=context)
+
+
+def check_weights(weights: tuple[float, ...]) -> None:
+    """Raise UsageError unless there are weights whose names differ."""
+    names = {arm_of(weight) for weight in weights}
+    if not weights or len(names) < len(weights):
+        raise harness.UsageError(
+            f"--classifier-weights are {list(weights)}; give one or more, all "
+            "different."
+        )
+
+
+def arm_of(weight: float) -> str:
+    """Return the name of M2 with a weight of its classifier."""
+    return f"M2, weight {weight:g}"
 
 
 def make_family(config: Config, shape: tuple[int, ...]) -> models.VAEFamily:
@@ -141,6 +163,7 @@ def make_loss(
     some_images: np.ndarray,
     some_labels: np.ndarray,
     num_train: int,
+    weight: float,
 ) -> LossFn:
     """Return the loss of a batch without labels and a draw of the labeled images.
 
@@ -154,7 +177,7 @@ def make_loss(
         return example._replace(x=vaejax.binarize(key, example.x))
 
     objective = partial(
-        objectives.negative_semi_supervised_elbo, vae, alpha=ALPHA / share
+        objectives.negative_semi_supervised_elbo, vae, alpha=weight / share
     )
     without = vaejax.mean_over_batch(vaejax.with_transform(objective, vaejax.binarize))
     with_labels = vaejax.mean_over_batch(vaejax.with_transform(objective, binarized))
@@ -179,14 +202,17 @@ def analyze(trained: harness.Trained) -> harness.Result:
     xs = trained.first_experiment.test
     flat = np.asarray(xs).reshape(len(xs), -1)
     seen = images[labeled], labels[labeled]
-    found: dict[str, list[float]] = {M2: [], PROBED: [], CLASSIFIER: []}
-    classify = jax.jit(partial(class_of, trained.experiments[M2].vae))
+    of_classes = [arm_of(weight) for weight in trained.config.classifier_weights]
+    names = [*of_classes, PROBED, CLASSIFIER]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    classify = jax.jit(partial(class_of, trained.experiments[of_classes[0]].vae))
     embed = jax.jit(partial(vaejax.embed, trained.experiments[PROBED].vae))
     shape = xs.shape[1:]
     for index in range(trained.members.num):
         trained.check_interrupts()
-        predicted = classify(trained.state(M2, index).params, xs)
-        found[M2].append(float(np.mean(np.asarray(predicted) == test.labels)))
+        for name in of_classes:
+            predicted = classify(trained.state(name, index).params, xs)
+            found[name].append(float(np.mean(np.asarray(predicted) == test.labels)))
         params = trained.state(PROBED, index).params
         codes = [
             np.asarray(embed(params, part.reshape(-1, *shape)))
@@ -206,8 +232,8 @@ def analyze(trained: harness.Trained) -> harness.Result:
     texts = {name: averages.text(row, 3) for name, row in summaries.items()}
     return harness.Result(
         summary={"num_labels": len(labeled), "test": summaries},
-        headline=f"with {len(labeled)} labels M2 tells {texts[M2]}, the classifier "
-        f"{texts[CLASSIFIER]}, the probe {texts[PROBED]}",
+        headline=f"accuracy with {len(labeled)} labels: "
+        + "; ".join(f"{name} {text}" for name, text in texts.items()),
         about=f"test accuracy of {len(test.labels):,} images, binarized once; "
         f"{len(labeled)} labels of {len(labels):,} training images, the same for all "
         f"methods and seeds; {trained.members.describe()}",
@@ -216,7 +242,10 @@ def analyze(trained: harness.Trained) -> harness.Result:
         figures=partial(figures, trained, summaries),
         captions={
             "accuracy": "Test accuracy of each method; mean and std over seeds.",
-            "samples": "M2: a row for each class, a column for each z.",
+        }
+        | {
+            f"samples_{index}": f"{name}: a row for each class, a column for each z."
+            for index, name in enumerate(of_classes, 1)
         },
     )
 
@@ -233,15 +262,22 @@ def class_of(vae: vaejax.VAE, params: Params, xs: Array) -> Array:
 
 def figures(trained: harness.Trained, summaries: dict[str, Any]) -> dict[str, Any]:
     """Draw the accuracies, and images of every class with the same z."""
-    family, state = trained.context.family, trained.state(M2)
-    num_classes = int(trained.context.labels.max()) + 1
-    key = jax.random.fold_in(state.key, keys.FIGURES)
-    zs = jax.random.normal(key, (SHOWN, trained.config.latent_size))
+    family = trained.context.family
+    classes = jnp.eye(int(trained.context.labels.max()) + 1)
 
-    def decoded(label: Array, z: Array) -> Array:
-        return family(label).decode(state.params["family"], z).mean
+    def samples(weight: float) -> np.ndarray:
+        state = trained.state(arm_of(weight))
+        key = jax.random.fold_in(state.key, keys.FIGURES)
+        zs = jax.random.normal(key, (SHOWN, trained.config.latent_size))
 
-    of_classes = jax.vmap(jax.vmap(decoded, (None, 0)), (0, None))
+        def decoded(label: Array, z: Array) -> Array:
+            return family(label).decode(state.params["family"], z).mean
+
+        return np.asarray(
+            jax.vmap(jax.vmap(decoded, (None, 0)), (0, None))(classes, zs)
+        )
+
+    weights = enumerate(trained.config.classifier_weights, 1)
     return {
         "accuracy": plots.bars(
             [row["values"] for row in summaries.values()],
@@ -249,7 +285,9 @@ def figures(trained: harness.Trained, summaries: dict[str, Any]) -> dict[str, An
             xlabel="method",
             ylabel="test accuracy",
         ),
-        "samples": plots.image_grid(np.asarray(of_classes(jnp.eye(num_classes), zs))),
+    } | {
+        f"samples_{index}": plots.image_grid(samples(weight))
+        for index, weight in weights
     }
 
 

@@ -24,7 +24,7 @@ def labeled(path):
 
 @pytest.mark.slow
 @pytest.mark.program
-def test_the_program_compares_three_methods(tmp_path):
+def test_the_program_compares_all_methods(tmp_path):
     labeled(tmp_path)
     out = tmp_path / "run"
     arguments = ["--data", str(tmp_path / "data.npz"), "--out", str(out)]
@@ -32,12 +32,13 @@ def test_the_program_compares_three_methods(tmp_path):
     assert status_of([*SMALL[2:8], *SMALL[10:], *arguments], semi_supervised) == 0
     summary = json.loads((out / "summary.json").read_text())
     assert summary["num_labels"] == 20
-    for name in ("M2", "VAE, probe of codes", "classifier"):
+    of_classes = (f"M2, weight {weight}" for weight in ("0.1", "10", "100"))
+    for name in (*of_classes, "VAE, probe of codes", "classifier"):
         assert summary["test"][name]["num_seeds"] == 2
         assert 0 <= summary["test"][name]["mean"] <= 1
     assert summary["test"]["classifier"]["mean"] > 0.9
     drawn = {path.stem for path in (out / "figures").glob("*.png")}
-    assert {"accuracy", "samples"} <= drawn
+    assert {"accuracy", "samples_1", "samples_3"} <= drawn
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,10 @@ def test_the_program_compares_three_methods(tmp_path):
     [
         (["--num-labels", "1"], "--num-labels is 1; give at least one for each of"),
         (["--beta", "2"], "--beta, --warm-up-epochs"),
+        (
+            ["--classifier-weights", "1", "1"],
+            "--classifier-weights are [1.0, 1.0]; give",
+        ),
     ],
 )
 def test_options_that_mean_nothing_are_refused(arguments, message, tmp_path, capsys):
