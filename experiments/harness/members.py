@@ -218,12 +218,13 @@ def in_pieces(
 ) -> Callable:
     """Return a function of stacked members that takes at most `at_once` at a time.
 
-    The others wait on the host. `layout` is the sharding or the device of the members
+    The others wait on the host, or where the results are if JAX has no CPU to put them
+    on (`JAX_PLATFORMS=cuda`). `layout` is the sharding or the device of the members
     that the function takes, by default the first device.
     """
     if at_once >= num:
         return function
-    host, layout = jax.local_devices(backend="cpu")[0], layout or jax.local_devices()[0]
+    host, layout = _host(), layout or jax.local_devices()[0]
 
     def apply(stacked: PyTree, *shared: Any) -> PyTree:
         results, done = [], 0
@@ -231,7 +232,9 @@ def in_pieces(
             part = jax.device_put(
                 jax.tree.map(lambda leaf, piece=piece: leaf[piece], stacked), layout
             )
-            result = jax.device_put(function(part, *shared), host)
+            result = function(part, *shared)
+            if host is not None:
+                result = jax.device_put(result, host)
             results.append(
                 jax.tree.map(lambda leaf, new=done - piece.start: leaf[new:], result)
             )
@@ -239,6 +242,14 @@ def in_pieces(
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *results)
 
     return apply
+
+
+def _host() -> Any:
+    """Return the device of the host, or None where JAX may not use it."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def fitting(num: int, needed_bytes: int) -> int:

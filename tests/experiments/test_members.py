@@ -56,6 +56,19 @@ def test_pieces_are_of_one_size_and_cover_every_member(num, at_once):
     assert doubled["x"].tolist() == list(range(0, 2 * num, 2))
 
 
+def test_pieces_need_no_cpu_of_jax(monkeypatch):
+    devices = jax.local_devices
+
+    def without_cpu(*args, backend=None):
+        if backend == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return devices(*args, backend=backend)
+
+    monkeypatch.setattr(jax, "local_devices", without_cpu)
+    doubled = in_pieces(lambda x: 2 * x, 5, 2)(jax.numpy.arange(5))
+    assert doubled.tolist() == [0, 2, 4, 6, 8]
+
+
 def test_as_many_members_as_fit_into_memory_but_never_none():
     assert fitting(6, 1) == 6
     assert fitting(6, 2**60) == 1
