@@ -10,7 +10,7 @@ import pytest
 from support.families import in_numpyro
 
 import vaejax
-from vaejax import VAE, Normal, distributions, estimators, latent
+from vaejax import VAE, Normal, distributions, estimators, latent, models
 from vaejax._supports import is_all_reals, is_convex, read_support
 
 ZEROS, X = jnp.zeros(2), jnp.array([0.6, 0.8])
@@ -226,3 +226,112 @@ def test_bounds_that_are_traced_are_not_judged():
         )
     assert read_support(numpyro.ImproperUniform) is None
     assert read_support(object()) is None
+
+
+# Models whose latent holds a condition or a class beside z, or codes.
+
+
+def of_label(label):
+    """A conditional model over the sphere, whose prior knows no label."""
+    return vaejax.priors.with_spherical_prior(
+        vaejax.gaussian_vae(
+            latent_size=3,
+            encoder=vaejax.networks.with_condition(vaejax.MLP(()), label),
+            decoder=vaejax.networks.with_condition(vaejax.MLP((), (2,)), label),
+            posterior=distributions.von_mises_fisher_head(),
+        ),
+        latent_size=3,
+    )
+
+
+LABEL = jnp.array([1.0, 0.0])
+PAIR = models.Conditioned(X, LABEL)
+CODES = models.vq_vae(
+    num_codes=4,
+    latent_shape=(2, 2),
+    encoder=vaejax.MLP((), (2, 2)),
+    decoder=vaejax.MLP((), (2,)),
+)
+CLASSES = models.categorical_vae(
+    2,
+    3,
+    encoder=vaejax.MLP(()),
+    decoder=vaejax.MLP((), (2,)),
+    straight_through=True,
+)
+COMPOSED = {
+    "conditional": (models.conditional_vae(of_label, condition=LABEL), PAIR),
+    "semi-supervised": (
+        models.semi_supervised_vae(
+            of_label, classifier=vaejax.MLP((), (2,)), num_classes=2
+        ),
+        X,
+    ),
+    "codes": (CODES, X),
+    "straight-through": (CLASSES, X),
+}
+MOVES = {
+    "temperature": lambda vae, params, x, key: vaejax.sample(
+        vae, params, key, 2, temperature=0.5
+    ),
+    "interpolate": lambda vae, params, x, key: vaejax.interpolate(
+        vae, params, x, x, 3, key=key, latent_point=latent.draw
+    ),
+    "traverse": lambda vae, params, x, key: vaejax.traverse(
+        vae, params, x, key=key, latent_point=latent.draw
+    ),
+    "manifold": lambda vae, params, x, key: vaejax.manifold(
+        vae, params, 2, key=key, dimensions=(0, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("name", COMPOSED)
+def test_moves_are_refused_within_composed_models(name, move):
+    vae, x = COMPOSED[name]
+    params = vae.init(jax.random.key(0), x)
+    with pytest.raises((TypeError, ValueError), match=r"z (is over|would leave) .*; "):
+        MOVES[move](vae, params, x, jax.random.key(1))
+
+
+@pytest.mark.parametrize("name", ["codes", "levels", "conditional"])
+def test_densities_of_two_kinds_are_not_compared_within_composed_models(name):
+    sphere, x, kl_fn = distributions.von_mises_fisher_head(), X, vaejax.kl_monte_carlo
+    if name == "codes":
+        vae = vaejax.priors.with_mixture_prior(CODES, 2)
+    elif name == "levels":
+        vae = models.hierarchical_vae(
+            latent_sizes=(3, 2),
+            encoders=[vaejax.MLP((4,))] * 2,
+            decoders=[vaejax.MLP((), (2,)), vaejax.MLP((4,))],
+            posterior=sphere,
+        )
+        kl_fn = vaejax.objectives.kl_per_level
+    else:
+
+        def family(label):
+            return vaejax.gaussian_vae(
+                latent_size=3,
+                encoder=vaejax.networks.with_condition(vaejax.MLP(()), label),
+                decoder=vaejax.networks.with_condition(vaejax.MLP((), (2,)), label),
+                posterior=sphere,
+            )
+
+        vae, x = models.conditional_vae(family, condition=LABEL), PAIR
+    params = vae.init(jax.random.key(0), x)
+    with pytest.raises(TypeError, match="is over .*, the prior over .*; give"):
+        vaejax.negative_elbo(vae, params, jax.random.key(1), x, kl_fn=kl_fn)
+
+
+def test_vectors_are_inside_as_a_whole():
+    one_hot = distributions.OneHotCategorical.support
+    rows = np.array([[0, 1, 0], [1, 0, 1], [0, 0, 0], [0.5, 0.5, 0]])
+    assert one_hot.contains(rows).tolist() == [[True] * 3] + [[False] * 3] * 3
+    simplex = distributions.RelaxedCategorical(jnp.zeros(3), 1.0).support
+    inside = [[True] * 3, [False] * 3, [False] * 3, [True] * 3]
+    assert simplex.contains(rows).tolist() == inside
+    with np.errstate(divide="ignore"):
+        logs = np.log(rows)
+    log_simplex = distributions.ExpRelaxedCategorical.support
+    assert log_simplex.contains(logs).tolist() == inside

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax._checks import has, is_array, is_traced, require
-from vaejax.base import Array, Distribution, Event, PyTree, Support
+from vaejax.base import Array, Distribution, Event, PyTree, Support, values
 
 # Multiples of the vector of ones at which sets are judged: far, fractions, integers.
 _LEVELS = (-1e6, -0.5, 0.3, 1e6, *range(-16, 257))
@@ -108,6 +108,8 @@ def is_convex(support: Support, shape: tuple[int, ...]) -> bool:
     It is judged by the midpoints of pairs of events: false on a sphere, for classes,
     counts and levels.
     """
+    if support.is_convex is not None:
+        return support.is_convex
     size = int(np.prod(shape))
     units = np.eye(min(size, 2), size)
     events = np.concatenate([np.full((1, size), level) for level in _LEVELS] + [units])
@@ -132,7 +134,9 @@ def support_of_moves(prior: Distribution, z: PyTree) -> Support | None:
     None where it is all real numbers, not known, or of latents of several arrays.
     """
     support = read_support(prior)
-    if support is None or not is_array(z) or is_all_reals(support, jnp.shape(z)):
+    if support is None or not is_array(z):
+        return None
+    if support.is_convex is not False and is_all_reals(support, jnp.shape(z)):
         return None
     return support
 
@@ -154,6 +158,7 @@ def check_densities(
 
     One is a density in space, the other one on a sphere or a probability of classes.
     """
+    z = values(z)
     if not is_array(z):
         return
     ours, priors = read_support(posterior), read_support(prior)

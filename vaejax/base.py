@@ -170,7 +170,10 @@ class Support(NamedTuple):
 
     Attributes:
       description: the set in words, for error messages.
-      contains: `values -> bool`, elementwise, of NumPy arrays; false for NaN.
+      contains: `values -> bool`, elementwise, of NumPy arrays; false for NaN. Where it
+        takes all numbers of a vector to tell, it is the same for all of them.
+      is_convex: whether straight lines between events stay inside; None leaves it to be
+        judged by `contains`.
 
     Example:
       >>> import numpy as np
@@ -182,6 +185,7 @@ class Support(NamedTuple):
 
     description: str
     contains: Callable[[Any], Any]
+    is_convex: bool | None = None
 
 
 class Head(NamedTuple):

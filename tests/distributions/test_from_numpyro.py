@@ -8,11 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as numpyro
 import pytest
+import scipy.stats
 from support.families import in_numpyro
 
 import vaejax
 from vaejax import latent
-from vaejax.distributions import from_numpyro, parameter_free_head, support_of
+from vaejax.distributions import (
+    Joint,
+    MaskedEvent,
+    from_numpyro,
+    masked_head,
+    parameter_free_head,
+    support_of,
+)
 
 ZEROS = jnp.zeros(3)
 
@@ -205,3 +213,38 @@ def test_data_are_checked_by_the_support_of_numpyro():
     params = vae.init(key(), ZEROS)
     with pytest.raises(ValueError, match="IntegerNonnegative"):
         vaejax.training.check_data(vae, params, np.full((4, 3), 0.5, np.float32))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        numpyro.StudentT(3.0, jnp.zeros(2), 1.0),
+        numpyro.Gamma(jnp.full(2, 2.0), 1.0),
+        numpyro.LogNormal(jnp.zeros(2), 1.0),
+        numpyro.NegativeBinomial2(jnp.full(2, 2.0), 1.0),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_parts_of_numpyro_may_be_missing(part):
+    joint = Joint({"a": from_numpyro(part)})
+    event = in_numpyro(lambda: part.sample(key()))
+
+    def log_prob(scale, is_seen):
+        moved = jax.tree.map(lambda leaf: scale * leaf, joint)
+        return moved.log_prob({"a": MaskedEvent(event, is_seen)})
+
+    seen = log_prob(1.0, jnp.array(True))
+    expected = in_numpyro(lambda: jnp.sum(part.log_prob(event)))
+    missing, slope = jax.value_and_grad(log_prob)(1.0, jnp.array(False))
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
+    assert missing == 0 and slope == 0
+
+
+def test_cells_of_numpyro_may_be_missing():
+    head = masked_head(
+        parameter_free_head(lambda mean: from_numpyro(numpyro.StudentT(3.0, mean, 1.0)))
+    )
+    values, mask = jnp.array([0.5, jnp.nan, -1.0]), jnp.array([True, False, True])
+    found = head.apply((), ZEROS).log_prob(MaskedEvent(values, mask))
+    expected = scipy.stats.t(3).logpdf([0.5, -1.0]).sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

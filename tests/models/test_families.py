@@ -11,7 +11,7 @@ import scipy.stats
 from support.cases import standard_promotion
 
 import vaejax
-from vaejax import distributions, exporting, latent, models, networks
+from vaejax import distributions, estimators, exporting, latent, models, networks
 from vaejax.base import VAE
 from vaejax.models import (
     Conditioned,
@@ -268,6 +268,29 @@ def test_bounds_of_examples_with_conditions_are_those_of_the_family():
         vae.encode((), jnp.ones(3))
     with pytest.raises(TypeError, match=r"latent z is .*family\(condition\)"):
         vae.decode((), jnp.ones(2))
+
+
+def test_annealing_starts_at_the_prior_of_the_condition_of_the_example():
+    vae = conditional_vae(exact, condition=CONDITIONS[0])
+    path = estimators.AnnealingPath(num_temperatures=20, step_sizes=jnp.full(20, 0.5))
+    truths = []
+    for condition in CONDITIONS:
+        found = estimators.annealed_importance_sampling(
+            vae,
+            (),
+            jax.random.key(0),
+            Conditioned(jnp.ones(3), condition),
+            path=path,
+            num_chains=64,
+        )
+        covariance = LOADINGS @ LOADINGS.T + np.eye(3) / 2
+        exact_density = scipy.stats.multivariate_normal(
+            LOADINGS @ condition, covariance
+        )
+        truths.append(exact_density.logpdf(np.ones(3)))
+        error = found.log_marginal - truths[-1]
+        assert abs(error) < 5 * found.standard_error + 1e-4
+    assert np.ptp(truths) > 0.5  # one prior does not do for another
 
 
 @pytest.mark.slow

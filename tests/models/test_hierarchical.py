@@ -367,6 +367,12 @@ def test_wrong_uses_are_refused_in_one_sentence():
     for call in (prior.log_prob, posterior.log_prob):
         with pytest.raises(TypeError, match="complete"):
             call(Latents((jnp.zeros(2), jnp.zeros(2)), jnp.zeros(1)))
+    values = prior.sample(key()).values
+    with pytest.raises(ValueError, match="complete: there are 1 values .*give"):
+        prior.complete(values[:1])
+    for wrong in ((), (*values, values[0])):
+        with pytest.raises(ValueError, match="descend: .* from 1 to"):
+            prior.descend(wrong)
     three = {"encoders": [MLP(())] * 3, "decoders": [MLP((), (5,))] * 3}
     with pytest.raises(ValueError, match="2 latent_sizes, 3 encoders and 3 decoders"):
         ladder_vae(latent_sizes=(2, 2), **three)

@@ -10,7 +10,7 @@ import scipy.special
 import scipy.stats
 
 import vaejax
-from vaejax import latent
+from vaejax import estimators, latent, networks, training
 from vaejax.base import VAE, Latents
 from vaejax.distributions import MaskedEvent
 from vaejax.models import Conditioned, semi_supervised_vae
@@ -172,6 +172,48 @@ def test_the_class_is_a_latent_that_tools_keep():
     assert vaejax.embed(MODEL, PARAMS, X[None]).shape == (1, 1)
 
 
+@pytest.mark.parametrize("label", [0, 2, None])
+def test_annealing_bounds_the_density_of_what_is_given(label):
+    x, truth = X, scipy.special.logsumexp(LOG_PROBS + LOG_PRIOR)
+    if label is not None:
+        x = Conditioned(X, jnp.array(label))
+        truth = LOG_PROBS[label] + LOG_PRIOR[label]
+    path = estimators.AnnealingPath(num_temperatures=20, step_sizes=jnp.full(20, 0.5))
+    found = estimators.annealed_importance_sampling(
+        MODEL, PARAMS, jax.random.key(5), x, path=path, num_chains=256
+    )
+    assert abs(found.log_marginal - truth) < 5 * found.standard_error + 1e-4
+    assert found.standard_error < 0.1
+
+
+def test_data_and_labels_are_judged():
+    family = partial(_bernoulli_of, networks.with_condition)
+    vae = semi_supervised_vae(family, classifier=CLASSIFIER, num_classes=3)
+    params, xs = vae.init(jax.random.key(0), X), np.zeros((4, 3), np.float32)
+    is_labeled = np.array([True, True, False, False])
+    fits = MaskedEvent(np.array([0, 2, 9, 9]), is_labeled)
+    training.check_data(vae, params, Conditioned(xs, fits))
+    for batch, message in (
+        (xs + 255, r"xs holds 255\.0 .*Bernoulli"),
+        (Conditioned(xs + 255, fits), r"xs\.x holds 255\.0 .*Bernoulli"),
+        (Conditioned(xs, np.array([0, 1, 2, 3])), r"xs\.condition holds 3"),
+        (
+            Conditioned(xs, MaskedEvent(np.array([0, -1, 0, 0]), is_labeled)),
+            r"xs\.condition holds -1",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            training.check_data(vae, params, batch)
+
+
+def _bernoulli_of(with_label, label):
+    return vaejax.gaussian_vae(
+        latent_size=1,
+        encoder=with_label(vaejax.MLP(()), label),
+        decoder=with_label(vaejax.MLP((), (3,)), label),
+    )
+
+
 def test_mistakes_name_the_fix():
     options = {"classifier": CLASSIFIER, "num_classes": 3}
     objective = partial(negative_semi_supervised_elbo, alpha=1.0)
@@ -202,6 +244,11 @@ def test_mistakes_name_the_fix():
             lambda: MODEL.encode(PARAMS, Conditioned(X, jnp.eye(3)[0])),
             TypeError,
             "give one integer",
+        ),
+        (
+            lambda: MODEL.encode(PARAMS, Conditioned(X, jnp.array(3))),
+            ValueError,
+            "the label is 3; give one from 0 to 2",
         ),
         (lambda: MODEL.decode(PARAMS, X), TypeError, "decode z by family"),
         (

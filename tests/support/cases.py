@@ -318,7 +318,7 @@ def labeled_images(key: Key, num: int) -> dict[str, Any]:
     return {"image": binary(image_key, num), "label": label}
 
 
-def multimodal() -> VAE:
+def multimodal(combine=vaejax.models.product_of_experts) -> VAE:
     """Two parts, any of which may be missing: a product of experts."""
     return vaejax.models.multimodal_vae(
         latent_size=3,
@@ -328,6 +328,7 @@ def multimodal() -> VAE:
             "image": vaejax.Bernoulli,
             "label": vaejax.distributions.categorical_head(4),
         },
+        combine=combine,
     )
 
 
@@ -339,6 +340,12 @@ M2 = vaejax.models.semi_supervised_vae(
     num_classes=2,
     class_logits=np.float32([0, 12]),
 )
+
+
+def with_prior_of_class(label: Array) -> VAE:
+    return vaejax.models.with_conditional_prior(
+        conditional(label), vaejax.MLP((), (2, 2)), label
+    )
 
 
 def in_pairs(key: Key, num: int) -> vaejax.models.Conditioned:
@@ -364,6 +371,9 @@ def with_posterior(head: vaejax.Head) -> VAE:
 
 COUPLING = vaejax.networks.coupling_layers(3, num_layers=2, hidden_sizes=(8,))
 FLOWS = {
+    "planar": with_posterior(
+        vaejax.posteriors.flow_head(vaejax.networks.planar_layers(3, num_layers=2))
+    ),
     "sylvester": with_posterior(
         vaejax.posteriors.flow_head(
             vaejax.networks.sylvester_layers(3, num_layers=2, num_reflections=2)
@@ -552,6 +562,15 @@ CASES = [
         slow=True,
     ),
     Case(
+        "conditional_prior",
+        vaejax.models.conditional_vae(
+            with_prior_of_class, condition=np.float32([0, 1])
+        ),
+        in_pairs,
+        sample_like=lambda example: example.x,
+        slow=True,
+    ),
+    Case(
         "conditional_vae",
         vaejax.models.conditional_vae(conditional, condition=np.float32([0, 1])),
         in_pairs,
@@ -569,6 +588,14 @@ CASES = [
         "multimodal",
         multimodal(),
         labeled_images,
+        sample_like=lambda x: x | {"label": x["label"].values},
+        slow=True,
+    ),
+    Case(
+        "mixture_of_experts",
+        multimodal(vaejax.models.mixture_of_experts),
+        labeled_images,
+        kl_fn=vaejax.kl_monte_carlo,
         sample_like=lambda x: x | {"label": x["label"].values},
         slow=True,
     ),
@@ -599,6 +626,19 @@ CASES = [
         kl_fn=vaejax.objectives.vector_quantization_terms,
         stochastic=False,
         optimizer=standard_promotion(VQ_OPTIMIZER),
+        path=jump,
+    ),
+    Case(
+        "autoregressive_prior",
+        vaejax.priors.with_autoregressive_prior(
+            vq_vae(), vaejax.networks.CausalConvolutionDecoder(CODES, 8, dilations=(1,))
+        ),
+        binary,
+        kl_fn=vaejax.objectives.vector_quantization_terms,
+        stochastic=False,
+        optimizer=standard_promotion(VQ_OPTIMIZER),
+        path=jump,
+        slow=True,
     ),
     Case(
         "fsq_vae",
@@ -606,6 +646,7 @@ CASES = [
         binary,
         kl_fn=vaejax.kl_monte_carlo,
         stochastic=False,
+        path=jump,
         slow=True,
     ),
     Case(
@@ -622,6 +663,7 @@ CASES = [
         binary,
         kl_fn=vaejax.objectives.kl_of_categoricals,
         latent_point=latent.draw,
+        path=jump,
         slow=True,
     ),
     Case(

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax._checks import check_event, check_key, described
 from vaejax._supports import is_inside, read_support, standard_promotion
@@ -31,7 +32,7 @@ class FromNumpyro:
     distribution: Any
 
     def log_prob(self, event: Any) -> Array:
-        event = jnp.asarray(check_event(self, event, self.distribution.shape()))
+        event = jnp.asarray(check_event(self, event, _shape_of(self.distribution)))
         return self._scored(event, [])
 
     def sample(self, key: Key) -> Any:
@@ -111,6 +112,26 @@ class FromNumpyro:
         except NotImplementedError as error:
             raise AttributeError(f"NumPyro's {self._name} has no {name}") from error
         return jnp.broadcast_to(moment, self.distribution.shape())
+
+
+def _shape_of(distribution: Any) -> tuple[int, ...]:
+    """Return the shape of an event, with the axes that the parameters have now.
+
+    Under `jax.vmap` NumPyro's own account still has the axis that is mapped over.
+    """
+    constraints = getattr(distribution, "arg_constraints", {})
+    own = {name: vars(distribution).get(name) for name in constraints}
+    if not own or any(value is None for value in own.values()):
+        return distribution.shape()
+    batches = [
+        np.shape(value)[: np.ndim(value) - constraints[name].event_dim]
+        for name, value in own.items()
+    ]
+    inner = vars(distribution).get("base_dist")
+    if inner is not None:
+        shape = _shape_of(inner)
+        batches.append(shape[: len(shape) - inner.event_dim])
+    return (*np.broadcast_shapes(*batches), *distribution.event_shape)
 
 
 def _at_least_single(leaf: Any) -> Any:

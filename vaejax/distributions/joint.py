@@ -14,6 +14,8 @@ import numpy as np
 from vaejax._checks import (
     as_numbers,
     check_key,
+    has,
+    is_array,
     log_prob_of,
     sample_and_log_prob_of,
     split_parts,
@@ -174,13 +176,18 @@ def _log_prob(distribution: Distribution, part: Event) -> Array:
 
 
 def _inside(distribution: Distribution, part: Event) -> Event:
-    """Return an event with mass: zeros, or the mode where 0 has none."""
-    support = getattr(type(distribution), "support", None)
-    has_zero = isinstance(support, Support) and bool(support.contains(np.zeros(())))
-    if not has_zero and hasattr(type(distribution), "mode"):
-        mode: Any = jax.lax.stop_gradient(distribution.mode)
-        if jax.tree.structure(mode) == jax.tree.structure(part):
-            return mode
+    """Return an event with mass: zeros, or the mode or mean where 0 has none."""
+    support = read_support(distribution)
+    has_zero = (
+        support is not None
+        and is_array(part)
+        and bool(np.all(support.contains(np.zeros(np.shape(part)))))
+    )
+    for point in () if has_zero else ("mode", "mean"):
+        if has(distribution, point):
+            inside: Any = jax.lax.stop_gradient(getattr(distribution, point))
+            if jax.tree.structure(inside) == jax.tree.structure(part):
+                return inside
     return jax.tree.map(lambda leaf: np.zeros((), jnp.result_type(leaf)), part)
 
 

@@ -17,7 +17,8 @@ from vaejax._checks import as_numbers, check_count, check_event, check_key
 from vaejax.base import Array, Key, Support
 from vaejax.distributions._shared import SampleThenLogProb, density_dtype
 
-_CODES = Support("vectors of the quantizer", lambda x: x == x)
+# What the vectors are is known to the quantizer alone, whose arrays may be traced.
+_CODES = Support("vectors of the quantizer", lambda x: x == x, is_convex=False)
 
 
 class Quantizer(Protocol):
@@ -199,6 +200,8 @@ class Quantized:
 
     features: Array
     quantizer: Any
+
+    support: ClassVar[Support] = _CODES
 
     @property
     def indices(self) -> Array:

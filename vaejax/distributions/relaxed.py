@@ -6,21 +6,49 @@ flow, and `ExpRelaxedCategorical` the logarithms of such points.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import gammaln
 
 from vaejax._checks import check_event, check_key
 from vaejax.base import Array, Key, Support
 from vaejax.distributions._shared import SampleThenLogProb, density_dtype, log_softmax
 
-_ONE_HOT = Support("vectors of zeros and a single one", lambda x: (x == 0) | (x == 1))
-_SIMPLEX = Support(
-    "vectors of positive numbers of sum one", lambda x: (x >= 0) & (x <= 1)
+
+def _of_sum_one(
+    is_entry: Callable[[Any], Any], share: Callable[[Any], Any] = np.asarray
+) -> Callable[[Any], Any]:
+    """Return whether vectors on the last axis have such entries, of shares of one."""
+
+    def contains(x: Any) -> Any:
+        inside = is_entry(x)
+        if not np.ndim(x):
+            return inside
+        excess = np.sum(np.where(inside, share(x), np.nan), axis=-1) - 1
+        return np.broadcast_to((np.abs(excess) < 1e-3)[..., None], np.shape(x))
+
+    return contains
+
+
+_ONE_HOT = Support(
+    "vectors of zeros and a single one",
+    _of_sum_one(lambda x: (x == 0) | (x == 1)),
+    is_convex=False,
 )
-_LOG_SIMPLEX = Support("logarithms of positive numbers of sum one", lambda x: x <= 0)
+_SIMPLEX = Support(
+    "vectors of positive numbers of sum one",
+    _of_sum_one(lambda x: (x >= 0) & (x <= 1)),
+    is_convex=True,
+)
+_LOG_SIMPLEX = Support(
+    "logarithms of positive numbers of sum one",
+    _of_sum_one(lambda x: x <= 0, np.exp),
+    is_convex=False,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -116,7 +144,9 @@ class RelaxedCategorical:
     temperature: Array | float
     straight_through: bool = dataclasses.field(default=False, metadata={"static": True})
 
-    support: ClassVar[Support] = _SIMPLEX
+    @property
+    def support(self) -> Support:
+        return _ONE_HOT if self.straight_through else _SIMPLEX
 
     @property
     def categorical(self) -> OneHotCategorical:

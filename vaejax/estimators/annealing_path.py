@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax._checks import check_count, check_model, log_prob_of
+from vaejax._checks import check_count, check_model, has, log_prob_of
 from vaejax._programs import run
 from vaejax._reals import as_real
 from vaejax._supports import check_lines, is_inside
@@ -49,12 +49,13 @@ InitialFn = Callable[[VAE, Params, Example], Distribution]
 def start_at_prior(vae: VAE, params: Params, x: Example) -> Distribution:
     """Return the prior p(z) as the initial distribution of annealed chains.
 
-    The path is then f_b(z) = p(z) p(x|z)^b.
+    The path is then f_b(z) = p(z) p(x|z)^b. Where an example holds a part of the
+    latent, its class or its condition, the chains start at the prior given that part.
 
     Args:
       vae: the model.
       params: its parameters.
-      x: one example, which is not used.
+      x: one example, of which only a condition or a label is used.
 
     Returns:
       p_0(z) = p(z).
@@ -72,8 +73,8 @@ def start_at_prior(vae: VAE, params: Params, x: Example) -> Distribution:
     Source: Neal 2001, section 2.
     """
     check_model(vae, params)
-    del x
-    return vae.prior(params)
+    prior: Any = vae.prior(params)
+    return prior.of_example(x) if has(prior, "of_example") else prior
 
 
 def start_at_posterior(vae: VAE, params: Params, x: Example) -> Distribution:

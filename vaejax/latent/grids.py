@@ -8,7 +8,12 @@ from jax.flatten_util import ravel_pytree
 
 from vaejax._checks import check_count, check_in_range, check_model, is_array, is_traced
 from vaejax._reals import as_real, real_dtype
-from vaejax._supports import check_latents, check_lines
+from vaejax._supports import (
+    check_latents,
+    check_lines,
+    is_all_reals,
+    support_of_moves,
+)
 from vaejax.base import (
     VAE,
     Array,
@@ -120,6 +125,13 @@ def _check_steps(prior: Distribution, z: PyTree, steps: Array) -> None:
         "give `steps` within it, or, on a sphere, interpolate with "
         "path=vaejax.latent.spherical_path"
     )
+    support = support_of_moves(prior, z)
+    if support is not None and is_all_reals(support, shape):
+        # Its vectors are known one by one, and none is told by a single dimension.
+        raise ValueError(
+            f"traverse: z would leave the support of its prior, {support.description}; "
+            "interpolate along a path of your own."
+        )
     check_latents("traverse", prior, rows, remedy)
 
 

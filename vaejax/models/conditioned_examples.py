@@ -16,6 +16,7 @@ from vaejax._checks import (
     log_prob_of,
     sample_and_log_prob_of,
 )
+from vaejax._supports import read_support
 from vaejax.base import (
     VAE,
     Array,
@@ -25,6 +26,7 @@ from vaejax.base import (
     Latents,
     Params,
     PyTree,
+    Support,
     complete,
     draw,
 )
@@ -60,6 +62,16 @@ class _Posterior:
         return kl_divergence(self.distribution, prior.given(self.condition))
 
     @property
+    def kl_per_level(self) -> Any:
+        """That of the posterior of the member, where it has one."""
+        of_member = self.distribution.kl_per_level
+        return lambda prior, z: of_member(prior.given(self.condition), inner(z))
+
+    @property
+    def support(self) -> Support | None:
+        return read_support(self.distribution)
+
+    @property
     def mean(self) -> Latents:
         return beside(self.distribution.mean, self.condition)
 
@@ -86,6 +98,15 @@ class _Prior:
 
     def log_prob(self, event: Latents) -> Array:
         return log_prob_of(self.given(event.path.condition), inner(event))
+
+    def of_example(self, x: Conditioned) -> Any:
+        """Return p(z|condition) of the condition of an example."""
+        example = _as_conditioned("conditional_vae", x)
+        return dataclasses.replace(self, condition=example.condition)
+
+    @property
+    def support(self) -> Support | None:
+        return read_support(self.given(self.condition))
 
     def sample(self, key: Key) -> Latents:
         return beside(draw(key, self.given(self.condition)), self.condition)
@@ -124,8 +145,12 @@ class _Likelihood:
         return self.family(condition).decode(self.params, inner(self.z))
 
     def log_prob(self, event: Conditioned) -> Array:
+        return log_prob_of(*self.of_scored(event))
+
+    def of_scored(self, event: Conditioned) -> tuple[Any, Any]:
+        """Return the distribution of what is scored of an example, and that part."""
         example = _as_conditioned("conditional_vae", event)
-        return log_prob_of(self.given(example.condition), example.x)
+        return self.given(example.condition), example.x
 
     def sample(self, key: Key) -> Event:
         return draw(key, self.given(self.z.path.condition))
@@ -145,11 +170,10 @@ def conditional_vae(family: VAEFamily, *, condition: PyTree) -> VAE:
     Its examples are `Conditioned(x, condition)`, so that `embed`, `reconstruct`, the
     statistics of codes, evaluation and the encoder of `export` take a batch whose rows
     have conditions of their own. A latent is a `Latents` of the values of z, with the
-    condition in its path: tools that move z keep the condition, and what they decode is
-    of x. The prior is p(z|condition) of the condition that a latent holds.
+    condition in its path: tools that move z keep the condition (`interpolate` that of
+    its first example), and what they decode is of x. The prior is p(z|condition) of the
+    condition that a latent holds. `conditional` is the shorter way to train.
 
-    Estimators of one example that start at the prior, such as annealing, need
-    `conditional(estimator, family)` instead, which is also the shorter way to train.
     Apply modifiers such as `with_compute_dtype` to the members, within the family: this
     VAE decodes when its likelihood is used.
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from vaejax._checks import check_key, described, require
 from vaejax._reals import at_least_single
+from vaejax._supports import check_densities
 from vaejax.base import Array, Key, Latents, draw
 from vaejax.distributions import Normal, kl_divergence
 
@@ -82,6 +83,12 @@ class TopDownPrior:
 
     def complete(self, values: Sequence[Any]) -> Latents:
         """Return the latent of these levels, from the bottom, with its path."""
+        num = len(self.conditionals) + 1
+        if len(values) != num:
+            raise ValueError(
+                f"complete: there are {len(values)} values of levels; give {num}, from "
+                "the bottom."
+            )
         states = _states(self.conditionals, values)
         return Latents(tuple(values), LevelStates(states, None))
 
@@ -91,7 +98,13 @@ class TopDownPrior:
         The mean of z_l is that of p(z_l|z_(l+1)). It shows what a level does by itself,
         where x depends on z_1 alone.
         """
-        num_below = len(self.conditionals) + 1 - len(values)
+        num = len(self.conditionals) + 1
+        if not 1 <= len(values) <= num:
+            raise ValueError(
+                f"descend: there are {len(values)} values of levels; give those of the "
+                f"highest, from 1 to {num} of them."
+            )
+        num_below = num - len(values)
         zs, states = list(values), [*_states(self.conditionals[num_below:], values)]
         for conditional in self.conditionals[:num_below][::-1]:
             states.insert(0, conditional(zs[0]))
@@ -240,6 +253,7 @@ def product_with_prior(bottom_up: Normal, above: Array, prior: Normal) -> Normal
 
 
 def _kl_of_level(level: DrawnLevel, prior: Any, z: Any) -> Array:
+    check_densities("kl_per_level", level.distribution, prior, z)
     try:
         return kl_divergence(level.distribution, prior)
     except TypeError:  # no closed form is known
@@ -257,6 +271,10 @@ def _draw_levels(
         return distribution.sample_and_log_prob(keys[level])
 
     z = pass_through(choose)
+    for level, prior, value in zip(
+        z.path.posterior, (*z.path.prior, Normal), z.values, strict=True
+    ):
+        check_densities("a level of z", level.distribution, prior, value)
     return z, _total(level.log_prob for level in z.path.posterior)
 
 

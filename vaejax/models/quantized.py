@@ -279,13 +279,14 @@ def revive_codes(
 
 
 def _latent_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    for size in shape:
+    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    for size in sizes:
         check_count(f"{name}: each size of a latent", size)
-    if len(shape) < 2:
+    if len(sizes) < 2:
         raise ValueError(
-            f"{name}: the latent has shape {tuple(shape)}; give (*positions, size)."
+            f"{name}: the latent has shape {shape}; give (*positions, size)."
         )
-    return tuple(shape)
+    return sizes
 
 
 def _quantized_vae(

@@ -13,10 +13,12 @@ from vaejax._checks import (
     check_key,
     check_parameters,
     described,
+    is_traced,
     log_prob_of,
     part_of,
     sample_and_log_prob_of,
 )
+from vaejax._supports import read_support
 from vaejax.base import (
     VAE,
     Array,
@@ -29,11 +31,12 @@ from vaejax.base import (
     NetworkLike,
     Params,
     PyTree,
+    Support,
     complete,
     draw,
 )
 from vaejax.columns import MaskedEvent
-from vaejax.distributions import Categorical
+from vaejax.distributions import Categorical, Joint
 from vaejax.models._assembly import in_dtype, in_dtype_of
 from vaejax.models._conditions import Path, beside, inner
 from vaejax.models.families import Conditioned, VAEFamily
@@ -87,6 +90,10 @@ class _Posterior:
         return beside(z, label), _log_prob_of_class(self.label, label) + log_prob
 
     @property
+    def support(self) -> Support | None:
+        return read_support(self.given(_one_hot(self.label, 0)))
+
+    @property
     def mean(self) -> Latents:
         """Mean of z given the likeliest class."""
         label = _one_hot(self.label, self.label.mode)
@@ -115,6 +122,16 @@ class _Prior:
         log_prior = log_prob_of(self.given(label), inner(event))
         return _log_prob_of_class(self.label, label) + log_prior
 
+    def of_example(self, x: Example) -> Any:
+        """Return p(y, z), or p(z|y) of the class y of an example that has a label."""
+        _, label, is_labeled = _taken_apart(x)
+        logits = jnp.where(is_labeled, _certain(self.label, label), self.label.logits)
+        return dataclasses.replace(self, label=Categorical(logits))
+
+    @property
+    def support(self) -> Support | None:
+        return read_support(self.given(_one_hot(self.label, 0)))
+
     def sample(self, key: Key) -> Latents:
         check_key(key)
         label_key, z_key = jax.random.split(key)
@@ -133,9 +150,17 @@ class _Likelihood:
     """p(x|z, y), which takes examples with or without a label."""
 
     distribution: Any
+    num_classes: int = dataclasses.field(metadata={"static": True})
 
     def log_prob(self, event: Example) -> Array:
         return log_prob_of(self.distribution, _taken_apart(event)[0])
+
+    def of_scored(self, event: Example) -> tuple[Any, Any]:
+        """Return the distribution of an example and its label, and the example."""
+        if not isinstance(event, Conditioned):
+            return self.distribution, event
+        labels = Categorical(jnp.zeros(self.num_classes))
+        return Joint(Conditioned(self.distribution, labels)), event
 
     def sample(self, key: Key) -> Event:
         return draw(key, self.distribution)
@@ -218,7 +243,6 @@ def semi_supervised_vae(
             f"and num_classes is {num_classes}; give one logit for each class."
         )
     network = as_network(classifier)
-    classes = jnp.arange(num_classes)
 
     def init(key: Key, x: Example) -> Params:
         check_key(key)
@@ -239,15 +263,21 @@ def semi_supervised_vae(
 
     def encode(params: Params, x: Example) -> Any:
         alone, label, is_labeled = _taken_apart(x)
+        is_known = not (is_traced(label) or is_traced(is_labeled))
+        if is_known and is_labeled and not 0 <= label < num_classes:
+            raise ValueError(
+                f"semi_supervised_vae: the label is {label}; give one from 0 to "
+                f"{num_classes - 1}."
+            )
         own = part_of(params, "classifier")
         logits = network.apply(own, in_dtype_of(own, alone))
-        # A class that is given has all the mass.
-        given = jnp.where(classes == label, 0, -jnp.inf).astype(logits.dtype)
+        classified = Categorical(logits)
+        given = _certain(classified, label)
         return _Posterior(
             part_of(params, "family"),
             alone,
             Categorical(jnp.where(is_labeled, given, logits)),
-            Categorical(logits),
+            classified,
             family,
         )
 
@@ -264,7 +294,7 @@ def semi_supervised_vae(
             )
         member = family(z.path.condition)
         likelihood: Any = _Likelihood(
-            member.decode(part_of(params, "family"), inner(z))
+            member.decode(part_of(params, "family"), inner(z)), num_classes
         )
         return likelihood
 
@@ -287,7 +317,14 @@ def _taken_apart(example: Example) -> tuple[Example, Array, Array]:
     return example.x, label, is_labeled
 
 
-def _one_hot(distribution: Categorical, label: Array) -> Array:
+def _certain(distribution: Categorical, label: Array) -> Array:
+    """Return logits by which a class has all the mass."""
+    logits = jnp.asarray(distribution.logits)
+    classes = jnp.arange(logits.shape[-1])
+    return jnp.where(classes == label, 0, -jnp.inf).astype(logits.dtype)
+
+
+def _one_hot(distribution: Categorical, label: Array | int) -> Array:
     return jax.nn.one_hot(label, distribution.logits.shape[-1])
 
 

@@ -184,10 +184,16 @@ def kl_per_dimension(
     """
     del z, log_posterior
     if not (isinstance(posterior, Normal) and isinstance(prior, Normal)):
+        member = (
+            " Those within a conditional_vae are reached by "
+            "vaejax.models.conditional(objective, family)."
+            if hasattr(prior, "given")
+            else ""
+        )
         raise TypeError(
             f"kl_per_dimension: the posterior is {type(posterior).__name__} and the "
             f"prior {type(prior).__name__}; it takes two Normals. kl_closed_form and "
-            "kl_monte_carlo give the sum."
+            f"kl_monte_carlo give the sum.{member}"
         )
     flat = [
         jax.tree.map(lambda leaf, d=d: jnp.broadcast_to(leaf, d.mean.shape).ravel(), d)

@@ -189,7 +189,12 @@ def _judged(
     is_example: bool = False,
 ) -> list[tuple[_Judged, str, PyTree]]:
     """Return how data are judged, their name and they, for each part of a `Joint`."""
-    likelihood = jax.eval_shape(_decode, vae, params, jax.random.key(0), example)
+    likelihood, scored = jax.eval_shape(
+        _decode_scored, vae, params, jax.random.key(0), example
+    )
+    if jax.tree.structure(scored) != jax.tree.structure(example):
+        # What is given with x, such as a condition, is not judged.
+        name, xs = f"{name}.x", xs.x
     return [
         (_judged_by(distribution), part_name, part)
         for distribution, part_name, part in _parts(likelihood, name, xs, is_example)
@@ -228,6 +233,16 @@ def _judged_by(likelihood: Any) -> _Judged:
 
 def _decode(vae: VAE, params: Params, key: Key, x: Example) -> Distribution:
     return vae.decode(params, draw(key, vae.encode(params, x)))
+
+
+def _decode_scored(
+    vae: VAE, params: Params, key: Key, x: Example
+) -> tuple[Distribution, PyTree]:
+    """Return p(x|z) and what it scores, of an example that holds a condition too."""
+    likelihood: Any = _decode(vae, params, key, x)
+    if hasattr(likelihood, "of_scored"):
+        return likelihood.of_scored(x)
+    return likelihood, x
 
 
 def _score(vae: VAE, params: Params, key: Key, x: Example) -> Array:
