@@ -264,7 +264,7 @@ def semi_supervised_vae(
     def encode(params: Params, x: Example) -> Any:
         alone, label, is_labeled = _taken_apart(x)
         is_known = not (is_traced(label) or is_traced(is_labeled))
-        if is_known and is_labeled and not 0 <= label < num_classes:
+        if is_known and bool(is_labeled) and not 0 <= int(label) < num_classes:
             raise ValueError(
                 f"semi_supervised_vae: the label is {label}; give one from 0 to "
                 f"{num_classes - 1}."
