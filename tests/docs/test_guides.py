@@ -43,6 +43,12 @@ def test_lines_of_code_are_short(path):
         assert max(map(len, block.splitlines())) <= 88
 
 
+def test_recipes_are_short():
+    _, *recipes = blocks("python", (DOCS / "guide" / "recipes.md").read_text())
+    assert len(recipes) >= 13
+    assert max(len(recipe.splitlines()) for recipe in recipes) <= 40
+
+
 @pytest.mark.parametrize("path", sorted(DOCS.glob("*/*.md")), ids=lambda p: p.stem)
 def test_every_path_that_is_named_exists(path):
     named = re.findall(

@@ -271,8 +271,10 @@ def _draw_levels(
         return distribution.sample_and_log_prob(keys[level])
 
     z = pass_through(choose)
+    # Every p(z_L) is of this kind.
+    top = Normal(jnp.zeros(()), jnp.zeros(()))
     for level, prior, value in zip(
-        z.path.posterior, (*z.path.prior, Normal), z.values, strict=True
+        z.path.posterior, (*z.path.prior, top), z.values, strict=True
     ):
         check_densities("a level of z", level.distribution, prior, value)
     return z, _total(level.log_prob for level in z.path.posterior)
