@@ -232,16 +232,17 @@ def test_bounds_that_are_traced_are_not_judged():
 
 
 def of_label(label):
-    """A conditional model over the sphere, whose prior knows no label."""
-    return vaejax.priors.with_spherical_prior(
-        vaejax.gaussian_vae(
-            latent_size=3,
-            encoder=vaejax.networks.with_condition(vaejax.MLP(()), label),
-            decoder=vaejax.networks.with_condition(vaejax.MLP((), (2,)), label),
-            posterior=distributions.von_mises_fisher_head(),
-        ),
+    """A posterior on the sphere, with the prior N(0, I), which does not fit it."""
+    return vaejax.gaussian_vae(
         latent_size=3,
+        encoder=vaejax.networks.with_condition(vaejax.MLP(()), label),
+        decoder=vaejax.networks.with_condition(vaejax.MLP((), (2,)), label),
+        posterior=distributions.von_mises_fisher_head(),
     )
+
+
+def on_sphere(label):
+    return vaejax.priors.with_spherical_prior(of_label(label), latent_size=3)
 
 
 LABEL = jnp.array([1.0, 0.0])
@@ -260,10 +261,10 @@ CLASSES = models.categorical_vae(
     straight_through=True,
 )
 COMPOSED = {
-    "conditional": (models.conditional_vae(of_label, condition=LABEL), PAIR),
+    "conditional": (models.conditional_vae(on_sphere, condition=LABEL), PAIR),
     "semi-supervised": (
         models.semi_supervised_vae(
-            of_label, classifier=vaejax.MLP((), (2,)), num_classes=2
+            on_sphere, classifier=vaejax.MLP((), (2,)), num_classes=2
         ),
         X,
     ),
@@ -297,7 +298,7 @@ def test_moves_are_refused_within_composed_models(name, move):
 
 @pytest.mark.parametrize("name", ["codes", "levels", "conditional"])
 def test_densities_of_two_kinds_are_not_compared_within_composed_models(name):
-    sphere, x, kl_fn = distributions.von_mises_fisher_head(), X, vaejax.kl_monte_carlo
+    x, kl_fn = X, vaejax.kl_monte_carlo
     if name == "codes":
         vae = vaejax.priors.with_mixture_prior(CODES, 2)
     elif name == "levels":
@@ -305,20 +306,11 @@ def test_densities_of_two_kinds_are_not_compared_within_composed_models(name):
             latent_sizes=(3, 2),
             encoders=[vaejax.MLP((4,))] * 2,
             decoders=[vaejax.MLP((), (2,)), vaejax.MLP((4,))],
-            posterior=sphere,
+            posterior=distributions.von_mises_fisher_head(),
         )
         kl_fn = vaejax.objectives.kl_per_level
     else:
-
-        def family(label):
-            return vaejax.gaussian_vae(
-                latent_size=3,
-                encoder=vaejax.networks.with_condition(vaejax.MLP(()), label),
-                decoder=vaejax.networks.with_condition(vaejax.MLP((), (2,)), label),
-                posterior=sphere,
-            )
-
-        vae, x = models.conditional_vae(family, condition=LABEL), PAIR
+        vae, x = models.conditional_vae(of_label, condition=LABEL), PAIR
     params = vae.init(jax.random.key(0), x)
     with pytest.raises(TypeError, match="is over .*, the prior over .*; give"):
         vaejax.negative_elbo(vae, params, jax.random.key(1), x, kl_fn=kl_fn)

@@ -232,9 +232,7 @@ def in_pieces(
             part = jax.device_put(
                 jax.tree.map(lambda leaf, piece=piece: leaf[piece], stacked), layout
             )
-            result = function(part, *shared)
-            if host is not None:
-                result = jax.device_put(result, host)
+            result = jax.device_put(function(part, *shared), host)
             results.append(
                 jax.tree.map(lambda leaf, new=done - piece.start: leaf[new:], result)
             )
@@ -245,7 +243,7 @@ def in_pieces(
 
 
 def _host() -> Any:
-    """Return the device of the host, or None where JAX may not use it."""
+    """Return the device of the host, or None, which is no other, where JAX has none."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

@@ -187,7 +187,13 @@ def test_annealing_bounds_the_density_of_what_is_given(label):
 
 
 def test_data_and_labels_are_judged():
-    family = partial(_bernoulli_of, networks.with_condition)
+    def family(label):
+        return vaejax.gaussian_vae(
+            latent_size=1,
+            encoder=networks.with_condition(vaejax.MLP(()), label),
+            decoder=networks.with_condition(vaejax.MLP((), (3,)), label),
+        )
+
     vae = semi_supervised_vae(family, classifier=CLASSIFIER, num_classes=3)
     params, xs = vae.init(jax.random.key(0), X), np.zeros((4, 3), np.float32)
     is_labeled = np.array([True, True, False, False])
@@ -204,14 +210,6 @@ def test_data_and_labels_are_judged():
     ):
         with pytest.raises(ValueError, match=message):
             training.check_data(vae, params, batch)
-
-
-def _bernoulli_of(with_label, label):
-    return vaejax.gaussian_vae(
-        latent_size=1,
-        encoder=with_label(vaejax.MLP(()), label),
-        decoder=with_label(vaejax.MLP((), (3,)), label),
-    )
 
 
 def test_mistakes_name_the_fix():

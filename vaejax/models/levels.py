@@ -253,7 +253,6 @@ def product_with_prior(bottom_up: Normal, above: Array, prior: Normal) -> Normal
 
 
 def _kl_of_level(level: DrawnLevel, prior: Any, z: Any) -> Array:
-    check_densities("kl_per_level", level.distribution, prior, z)
     try:
         return kl_divergence(level.distribution, prior)
     except TypeError:  # no closed form is known

@@ -125,8 +125,7 @@ class _Prior:
     def of_example(self, x: Example) -> Any:
         """Return p(y, z), or p(z|y) of the class y of an example that has a label."""
         _, label, is_labeled = _taken_apart(x)
-        logits = jnp.where(is_labeled, _certain(self.label, label), self.label.logits)
-        return dataclasses.replace(self, label=Categorical(logits))
+        return dataclasses.replace(self, label=_known(self.label, label, is_labeled))
 
     @property
     def support(self) -> Support | None:
@@ -272,11 +271,10 @@ def semi_supervised_vae(
         own = part_of(params, "classifier")
         logits = network.apply(own, in_dtype_of(own, alone))
         classified = Categorical(logits)
-        given = _certain(classified, label)
         return _Posterior(
             part_of(params, "family"),
             alone,
-            Categorical(jnp.where(is_labeled, given, logits)),
+            _known(classified, label, is_labeled),
             classified,
             family,
         )
@@ -317,11 +315,12 @@ def _taken_apart(example: Example) -> tuple[Example, Array, Array]:
     return example.x, label, is_labeled
 
 
-def _certain(distribution: Categorical, label: Array) -> Array:
-    """Return logits by which a class has all the mass."""
+def _known(distribution: Categorical, label: Array, is_labeled: Array) -> Categorical:
+    """Return the distribution, of which a class that is given has all the mass."""
     logits = jnp.asarray(distribution.logits)
     classes = jnp.arange(logits.shape[-1])
-    return jnp.where(classes == label, 0, -jnp.inf).astype(logits.dtype)
+    given = jnp.where(classes == label, 0, -jnp.inf).astype(logits.dtype)
+    return Categorical(jnp.where(is_labeled, given, logits))
 
 
 def _one_hot(distribution: Categorical, label: Array | int) -> Array:
