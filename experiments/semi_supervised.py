@@ -143,6 +143,12 @@ def arm_of(weight: float) -> str:
     return f"M2, weight {weight:g}"
 
 
+def samples_of(config: Config) -> dict[str, str]:
+    """Return the names of the figures of samples, and of the M2 that each is of."""
+    weights = enumerate(config.classifier_weights, 1)
+    return {f"samples_{index}": arm_of(weight) for index, weight in weights}
+
+
 def make_family(config: Config, shape: tuple[int, ...]) -> models.VAEFamily:
     """Return the VAE given a class, whose networks have one hidden layer each."""
 
@@ -202,7 +208,7 @@ def analyze(trained: harness.Trained) -> harness.Result:
     xs = trained.first_experiment.test
     flat = np.asarray(xs).reshape(len(xs), -1)
     seen = images[labeled], labels[labeled]
-    of_classes = [arm_of(weight) for weight in trained.config.classifier_weights]
+    of_classes = list(samples_of(trained.config).values())
     names = [*of_classes, PROBED, CLASSIFIER]
     found: dict[str, list[float]] = {name: [] for name in names}
     classify = jax.jit(partial(class_of, trained.experiments[of_classes[0]].vae))
@@ -244,8 +250,8 @@ def analyze(trained: harness.Trained) -> harness.Result:
             "accuracy": "Test accuracy of each method; mean and std over seeds.",
         }
         | {
-            f"samples_{index}": f"{name}: a row for each class, a column for each z."
-            for index, name in enumerate(of_classes, 1)
+            figure: f"{name}: a row for each class, a column for each z."
+            for figure, name in samples_of(trained.config).items()
         },
     )
 
@@ -265,8 +271,8 @@ def figures(trained: harness.Trained, summaries: dict[str, Any]) -> dict[str, An
     family = trained.context.family
     classes = jnp.eye(int(trained.context.labels.max()) + 1)
 
-    def samples(weight: float) -> np.ndarray:
-        state = trained.state(arm_of(weight))
+    def samples(arm: str) -> np.ndarray:
+        state = trained.state(arm)
         key = jax.random.fold_in(state.key, keys.FIGURES)
         zs = jax.random.normal(key, (SHOWN, trained.config.latent_size))
 
@@ -277,7 +283,6 @@ def figures(trained: harness.Trained, summaries: dict[str, Any]) -> dict[str, An
             jax.vmap(jax.vmap(decoded, (None, 0)), (0, None))(classes, zs)
         )
 
-    weights = enumerate(trained.config.classifier_weights, 1)
     return {
         "accuracy": plots.bars(
             [row["values"] for row in summaries.values()],
@@ -286,8 +291,8 @@ def figures(trained: harness.Trained, summaries: dict[str, Any]) -> dict[str, An
             ylabel="test accuracy",
         ),
     } | {
-        f"samples_{index}": plots.image_grid(samples(weight))
-        for index, weight in weights
+        figure: plots.image_grid(samples(arm))
+        for figure, arm in samples_of(trained.config).items()
     }
 
 
